@@ -1,0 +1,36 @@
+"""The algorithms: one file each. This page is their list.
+
+A *system* is a name on the list: an algorithm file plus settings of its own. A *preset* is a system's settings for a
+suite or after a source, declared in the file's `PRESETS`.
+"""
+
+import os
+
+# Both must be set before torch and numpy load their matrix libraries; see the packing guarantee in seedwise.py.
+os.environ.setdefault("MKL_CBWR", "AUTO")
+for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")
+
+from dataclasses import dataclass, field  # noqa: E402
+from importlib import import_module  # noqa: E402
+from types import ModuleType  # noqa: E402
+
+
+@dataclass(frozen=True)
+class System:
+    """An algorithm file and what this system changes in every preset of it."""
+
+    algorithm: str
+    overrides: dict[str, object] = field(default_factory=dict)
+
+    def module(self) -> ModuleType:
+        """The algorithm file: VERSION, Config, PRESETS, Agent."""
+        return import_module(f"algorithms.{self.algorithm}")
+
+
+SYSTEMS: dict[str, System] = {
+    "reinforce": System("reinforce"),
+    "a2c": System("a2c"),
+    "ppo": System("ppo"),
+    "dqn": System("dqn"),
+}

@@ -1,0 +1,169 @@
+"""A2C: advantage actor-critic, the synchronous form of A3C.
+
+Mnih et al. 2016, "Asynchronous Methods for Deep Reinforcement Learning", arXiv 1602.01783, algorithm S3, made
+synchronous as in openai/baselines a2c. With R_t the n-step return that bootstraps at the end of the window:
+
+    R_t = sum_{i<k} gamma^i reward_t+i + gamma^k V(s_t+k)
+    L   = mean(-(R_t - V(s_t)) log pi(a_t|s_t) - entropy_coef H(pi(.|s_t)) + value_coef (R_t - V(s_t))^2)
+
+where the advantage R_t - V(s_t) is a constant in the first term.
+
+Departures from the paper
+| what | paper | here | why |
+|---|---|---|---|
+| workers | asynchronous, each with stale parameters | E environments stepped together, one gradient | that is A2C |
+| gradient | summed over the window | averaged | openai/baselines |
+| optimiser | RMSProp with statistics shared over workers | RMSProp of one learner, eps inside the root | openai/baselines |
+| networks | policy and value share layers (discrete) | separate networks of tanh units | classic control: works better |
+| initial weights | not stated | orthogonal, gains sqrt 2, 0.01 (policy), 1 (value) | openai/baselines |
+| time limit | a true end | the value of the true successor stands for the rest | the limit is not the task's (arXiv 1712.00378) |
+| continuous actions | softplus variance from the network | state-independent deviation | openai/baselines |
+"""
+
+from dataclasses import dataclass
+from math import e, log, pi, sqrt
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from algorithms.seedwise import (
+    MLP,
+    Batch,
+    Count,
+    Fraction,
+    NonNegative,
+    Parameters,
+    Positive,
+    RMSProp,
+    Rollout,
+    Streams,
+    Vector,
+    Widths,
+    clip_grad_norm,
+    orthogonal,
+    tanh,
+)
+
+VERSION = 1  # raise it when a change here changes results
+
+
+@dataclass(frozen=True)
+class Config:
+    """Defaults: openai/baselines a2c, with one environment."""
+
+    envs: Count = 1  # environments per seed
+    steps: Count = 5  # time steps in a window ("t_max")
+    learning_rate: Positive = 7e-4
+    anneal: bool = True  # learning rate linear to zero over the budget
+    rms_decay: Fraction = 0.99
+    rms_eps: Positive = 1e-5
+    gamma: Fraction = 0.99  # discount
+    value_coef: NonNegative = 0.5
+    entropy_coef: NonNegative = 0.01
+    max_grad_norm: Positive = 0.5
+    hidden: Widths = (64, 64)  # tanh units, policy and value apart
+
+
+PRESETS = {
+    "classic": Config(),
+    "classic-continuous": Config(),
+}
+
+
+class Policy:
+    """Categorical over logits, or a Gaussian with state-independent deviation. Held equal between files by a test."""
+
+    def __init__(self, streams: Streams, n_obs: int, hidden: Widths, action_space: spaces.Space):
+        self.discrete = isinstance(action_space, spaces.Discrete)
+        n_out = int(action_space.n) if self.discrete else action_space.shape[0]
+        inits = [orthogonal(sqrt(2))] * len(hidden) + [orthogonal(0.01)]
+        self.net = MLP(streams, (n_obs, *hidden, n_out), tanh, inits)
+        self.log_std = None if self.discrete else Vector(streams, n_out, 0.0)
+
+    def modules(self) -> list[MLP | Vector]:
+        return [self.net] if self.discrete else [self.net, self.log_std]
+
+    def act(self, obs: Tensor, rng: Streams, explore: bool) -> Tensor:
+        """(S, E, O) -> (S, E) int64 or (S, E, A): a sample, or the most likely action."""
+        out = self.net(obs)
+        if self.discrete:
+            if not explore:
+                return out.argmax(-1)
+            cdf = out.log_softmax(-1).exp().cumsum(-1)[..., :-1]
+            return (rng.uniform(out.shape[1], 1) > cdf).sum(-1)
+        if not explore:
+            return out
+        return out + self.log_std.value.exp()[:, None] * rng.normal(*out.shape[1:])
+
+    def evaluate(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """log pi(action|obs) and the entropy of pi(.|obs), both (S, ...)."""
+        out = self.net(obs)
+        if self.discrete:
+            logp = out.log_softmax(-1)
+            return logp.gather(-1, action[..., None])[..., 0], -(logp.exp() * logp).sum(-1)
+        log_std = self.log_std.value.view(-1, *[1] * (out.dim() - 2), out.shape[-1])
+        z = (action - out) * (-log_std).exp()
+        logp = (-0.5 * z * z - log_std - 0.5 * log(2 * pi)).sum(-1)
+        return logp, (log_std + 0.5 * log(2 * pi * e)).sum(-1).expand_as(logp)
+
+
+def returns_to_go(batch: Batch, next_value: Tensor, gamma: float) -> Tensor:
+    """The rewards to the end of the episode, discounted, over the time axis of (S, T, E).
+
+    Where a time limit or the window's end cuts the episode, the value of the true successor stands for what would
+    have followed; where it terminated, nothing follows. Held equal between files by a test.
+    """
+    ret = torch.empty_like(batch.reward)
+    successor = next_value[:, -1]
+    for t in range(ret.shape[1] - 1, -1, -1):
+        successor = torch.where(batch.truncated[:, t] > 0, next_value[:, t], successor)
+        successor = batch.reward[:, t] + gamma * (1 - batch.terminated[:, t]) * successor
+        ret[:, t] = successor
+    return ret
+
+
+class Agent:
+    def __init__(
+        self, config: Config, observation_space: spaces.Box, action_space: spaces.Space, streams: Streams, device: str
+    ):
+        self.config, self.experience = config, Rollout(config.steps, config.envs)
+        n_obs = observation_space.shape[0]
+        self.policy = Policy(streams, n_obs, config.hidden, action_space)
+        inits = [orthogonal(sqrt(2))] * len(config.hidden) + [orthogonal(1.0)]
+        self.value = MLP(streams, (n_obs, *config.hidden, 1), tanh, inits)
+        self.params = Parameters(*self.policy.modules(), self.value)
+        self.optimiser = RMSProp(self.params, config.rms_eps, config.rms_decay)
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: None = None) -> tuple[Tensor, None]:
+        return self.policy.act(obs, rng, explore), None
+
+    def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
+        c = self.config
+        with torch.no_grad():
+            ret = returns_to_go(batch, self.value(batch.next_obs)[..., 0], c.gamma)  # (S, T, E)
+        loss, metrics = self.loss(batch.obs, batch.action, ret)
+        grad, metrics["grad_norm"] = clip_grad_norm(self.params.grad(loss), c.max_grad_norm)
+        self.optimiser.step(grad, c.learning_rate * (1 - progress if c.anneal else 1))
+        return metrics
+
+    def loss(self, obs: Tensor, action: Tensor, ret: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss L (S,) of a window (S, T, E), and what to report."""
+        c = self.config
+        logp, entropy = self.policy.evaluate(obs, action)
+        error = ret - self.value(obs)[..., 0]
+        policy_loss = -(error.detach() * logp).flatten(1).mean(1)
+        value_loss = error.square().flatten(1).mean(1)
+        entropy = entropy.flatten(1).mean(1)
+        loss = policy_loss - c.entropy_coef * entropy + c.value_coef * value_loss
+        parts = {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
+        return loss, {name: part.detach() for name, part in parts.items()}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        optimiser = {f"optimiser/{k}": v for k, v in self.optimiser.state_dict().items()}
+        return {"params/all": self.params.matrix, **optimiser}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.params.matrix.copy_(state["params/all"])
+        self.optimiser.load_state_dict({k: state[f"optimiser/{k}"] for k in self.optimiser.state_dict()})

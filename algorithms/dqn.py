@@ -1,0 +1,131 @@
+"""DQN: deep Q-learning, the contrast to the policy gradients.
+
+Mnih et al. 2015, "Human-level control through deep reinforcement learning", Nature 518; the double variant is van
+Hasselt, Guez, Silver 2016, arXiv 1509.06461. With Q' the target network, a copy of Q from some updates ago:
+
+    y = reward + gamma max_a Q'(s', a)                        (Nature, algorithm 1), or
+    y = reward + gamma Q'(s', argmax_a Q(s', a))              (double, eq. 4)
+    L = mean huber(y - Q(s, a))
+
+and y = reward where s' is terminal. A time limit is not: it does not enter.
+
+Departures from the paper
+| what | paper | here | why |
+|---|---|---|---|
+| error | clipped to +-1 | Huber loss with threshold 1 | the same gradient, written as a loss |
+| optimiser | centred RMSProp | Adam | small networks on low-dimensional tasks (Dopamine, CleanRL) |
+| gradient | not limited | global norm clipped per seed | openai/baselines limits it too |
+| network | convolutions | a multi-layer perceptron, torch's default initial weights | low-dimensional observations |
+| constants | Atari's | see PRESETS | |
+"""
+
+import copy
+from dataclasses import dataclass, replace
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from algorithms.seedwise import (
+    MLP,
+    Adam,
+    Batch,
+    Count,
+    Fraction,
+    Parameters,
+    Positive,
+    Replay,
+    Streams,
+    Widths,
+    clip_grad_norm,
+    move_target,
+    uniform_fan_in,
+)
+
+VERSION = 1  # raise it when a change here changes results
+
+
+@dataclass(frozen=True)
+class Config:
+    """Defaults after Dopamine's and CleanRL's settings for CartPole."""
+
+    envs: Count = 1  # environments per seed
+    capacity: Count = 50_000  # transitions kept per seed
+    batch: Count = 64  # transitions per update
+    learning_starts: Count = 1_000  # environment steps before the first update
+    train_every: Count = 1  # environment steps between updates
+    updates: Count = 1  # updates each time
+    target_every: Count = 500  # updates between copies into the target network
+    learning_rate: Positive = 5e-4
+    adam_eps: Positive = 1e-8
+    gamma: Fraction = 0.99  # discount
+    epsilon_end: Fraction = 0.05  # share of random actions, falling from 1 ...
+    exploration: Fraction = 0.2  # ... over this part of the budget
+    max_grad_norm: Positive = 10.0
+    hidden: Widths = (64, 64)  # ReLU units
+    double: bool = False  # the online network chooses the action that the target network values
+
+
+PRESETS = {"classic": Config()}
+PRESETS["double"] = replace(PRESETS["classic"], double=True)
+
+
+class Agent:
+    def __init__(
+        self, config: Config, observation_space: spaces.Box, action_space: spaces.Space, streams: Streams, device: str
+    ):
+        if not isinstance(action_space, spaces.Discrete):
+            raise ValueError("dqn needs a discrete action space")
+        c = self.config = config
+        self.experience = Replay(c.envs, c.capacity, c.batch, c.learning_starts, c.train_every, c.updates)
+        self.n_actions = int(action_space.n)
+        sizes = (observation_space.shape[0], *c.hidden, self.n_actions)
+        self.q = MLP(streams, sizes, torch.relu, [uniform_fan_in] * (len(sizes) - 1))
+        self.params = Parameters(self.q)
+        self.target_q = copy.deepcopy(self.q)
+        self.target = Parameters(self.target_q)
+        self.optimiser = Adam(self.params, c.adam_eps)
+        self.updates = 0
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: None = None) -> tuple[Tensor, None]:
+        action = self.q(obs).argmax(-1)  # (S, E)
+        if explore:
+            c = self.config
+            epsilon = max(c.epsilon_end, 1 - (1 - c.epsilon_end) * progress / max(c.exploration, 1e-9))
+            u = rng.uniform(action.shape[1], 2)
+            action = torch.where(u[..., 0] < epsilon, (u[..., 1] * self.n_actions).long(), action)
+        return action, None
+
+    def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
+        loss, metrics = self.loss(batch)
+        grad, metrics["grad_norm"] = clip_grad_norm(self.params.grad(loss), self.config.max_grad_norm)
+        self.optimiser.step(grad, self.config.learning_rate)
+        self.updates += 1
+        if self.updates % self.config.target_every == 0:
+            move_target(self.target, self.params, tau=1.0)
+        return metrics
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss L (S,) of a batch (S, B), and what to report."""
+        with torch.no_grad():
+            next_q = self.target_q(batch.next_obs)  # (S, B, actions)
+            best = (self.q(batch.next_obs) if self.config.double else next_q).argmax(-1, keepdim=True)
+            y = batch.reward + self.config.gamma * (1 - batch.terminated) * next_q.gather(-1, best)[..., 0]
+        q = self.q(batch.obs).gather(-1, batch.action[..., None])[..., 0]
+        loss = torch.nn.functional.smooth_l1_loss(q, y, reduction="none").mean(1)
+        return loss, {"loss": loss.detach(), "q": q.detach().mean(1)}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {
+            "params/q": self.params.matrix,
+            "target/q": self.target.matrix,
+            **{f"optimiser/{k}": v for k, v in self.optimiser.state_dict().items()},
+            "updates": torch.full((len(self.params.matrix),), self.updates),
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.params.matrix.copy_(state["params/q"])
+        self.target.matrix.copy_(state["target/q"])
+        self.optimiser.load_state_dict({k: state[f"optimiser/{k}"] for k in self.optimiser.state_dict()})
+        self.updates = int(state["updates"][0])

@@ -1,0 +1,200 @@
+"""PPO: proximal policy optimisation with the clipped objective.
+
+Schulman, Wolski, Dhariwal, Radford, Klimov 2017, "Proximal Policy Optimization Algorithms", arXiv 1707.06347.
+With pi the policy, V the value function and r_t the ratio pi(a_t|s_t) / pi_old(a_t|s_t):
+
+    delta_t = reward_t + gamma V(s_t+1) - V(s_t)                                            (eq. 12)
+    A_t     = delta_t + gamma lam A_t+1                                                     (eq. 11)
+    L_clip  = mean min(r_t A_t, clip(r_t, 1 - clip, 1 + clip) A_t)                          (eq. 7)
+    L       = L_clip - value_coef mean (V(s_t) - ret_t)^2 / 2 + entropy_coef mean H(pi)     (eq. 9)
+
+Departures from the paper
+| what | paper | here | why |
+|---|---|---|---|
+| advantages | as estimated | standardised in each minibatch | the authors' code (openai/baselines ppo2) |
+| learning rate | constant on MuJoCo | linear to zero where `anneal` | the authors' code |
+| gradient | not limited | global norm clipped per seed | the authors' code |
+| value loss | squared error | half of it, not clipped | the authors' code halves; clipping showed no benefit (Andrychowicz 2021) |
+| initial weights | not stated | orthogonal, gains sqrt 2, 0.01 (policy), 1 (value) | the authors' code |
+| time limit | not stated | the value of the true successor stands for the rest | the limit is not the task's (arXiv 1712.00378) |
+| actions | not stated | the runner clips what it executes; the sample itself is stored and scored | the authors' code |
+"""
+
+from dataclasses import dataclass
+from math import e, log, pi, sqrt
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from algorithms.seedwise import (
+    MLP,
+    Adam,
+    Batch,
+    Count,
+    Fraction,
+    NonNegative,
+    Parameters,
+    Positive,
+    Rollout,
+    Streams,
+    Vector,
+    Widths,
+    clip_grad_norm,
+    orthogonal,
+    standardise,
+    tanh,
+)
+
+VERSION = 1  # raise it when a change here changes results
+
+
+@dataclass(frozen=True)
+class Config:
+    """Defaults: openai/baselines ppo2 for MuJoCo, which are the paper's table 3 but for `anneal`."""
+
+    envs: Count = 1  # environments per seed ("actors" in the paper)
+    steps: Count = 2048  # time steps in a rollout ("horizon")
+    epochs: Count = 10  # passes over a rollout
+    minibatch: Count = 64  # transitions per gradient step
+    learning_rate: Positive = 3e-4
+    anneal: bool = True  # learning rate linear to zero over the budget
+    adam_eps: Positive = 1e-5
+    gamma: Fraction = 0.99  # discount
+    lam: Fraction = 0.95  # of the advantage estimator
+    clip: Positive = 0.2
+    value_coef: NonNegative = 0.5
+    entropy_coef: NonNegative = 0.0
+    max_grad_norm: Positive = 0.5
+    hidden: Widths = (64, 64)  # tanh units, policy and value apart
+
+    def __post_init__(self) -> None:
+        if self.minibatch < 2 or (self.envs * self.steps) % self.minibatch:
+            raise ValueError(f"minibatch: {self.minibatch} must be at least 2 and divide envs x steps")
+
+
+PRESETS = {
+    "classic": Config(),
+    "classic-continuous": Config(),
+}
+
+
+class Policy:
+    """Categorical over logits, or a Gaussian with state-independent deviation. Held equal between files by a test."""
+
+    def __init__(self, streams: Streams, n_obs: int, hidden: Widths, action_space: spaces.Space):
+        self.discrete = isinstance(action_space, spaces.Discrete)
+        n_out = int(action_space.n) if self.discrete else action_space.shape[0]
+        inits = [orthogonal(sqrt(2))] * len(hidden) + [orthogonal(0.01)]
+        self.net = MLP(streams, (n_obs, *hidden, n_out), tanh, inits)
+        self.log_std = None if self.discrete else Vector(streams, n_out, 0.0)
+
+    def modules(self) -> list[MLP | Vector]:
+        return [self.net] if self.discrete else [self.net, self.log_std]
+
+    def act(self, obs: Tensor, rng: Streams, explore: bool) -> Tensor:
+        """(S, E, O) -> (S, E) int64 or (S, E, A): a sample, or the most likely action."""
+        out = self.net(obs)
+        if self.discrete:
+            if not explore:
+                return out.argmax(-1)
+            cdf = out.log_softmax(-1).exp().cumsum(-1)[..., :-1]
+            return (rng.uniform(out.shape[1], 1) > cdf).sum(-1)
+        if not explore:
+            return out
+        return out + self.log_std.value.exp()[:, None] * rng.normal(*out.shape[1:])
+
+    def evaluate(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """log pi(action|obs) and the entropy of pi(.|obs), both (S, ...)."""
+        out = self.net(obs)
+        if self.discrete:
+            logp = out.log_softmax(-1)
+            return logp.gather(-1, action[..., None])[..., 0], -(logp.exp() * logp).sum(-1)
+        log_std = self.log_std.value.view(-1, *[1] * (out.dim() - 2), out.shape[-1])
+        z = (action - out) * (-log_std).exp()
+        logp = (-0.5 * z * z - log_std - 0.5 * log(2 * pi)).sum(-1)
+        return logp, (log_std + 0.5 * log(2 * pi * e)).sum(-1).expand_as(logp)
+
+
+def advantages(batch: Batch, value: Tensor, next_value: Tensor, gamma: float, lam: float) -> Tensor:
+    """Generalised advantage estimation (arXiv 1506.02438, eq. 16) over the time axis of (S, T, E).
+
+    A true end drops the successor's value; either flag ends the recursion. Held equal between files by a test.
+    """
+    delta = batch.reward + gamma * (1 - batch.terminated) * next_value - value
+    carry = gamma * lam * (1 - batch.terminated) * (1 - batch.truncated)
+    advantage = torch.empty_like(delta)
+    running = torch.zeros_like(delta[:, 0])
+    for t in range(delta.shape[1] - 1, -1, -1):
+        running = delta[:, t] + carry[:, t] * running
+        advantage[:, t] = running
+    return advantage
+
+
+class Agent:
+    def __init__(
+        self, config: Config, observation_space: spaces.Box, action_space: spaces.Space, streams: Streams, device: str
+    ):
+        self.config, self.experience = config, Rollout(config.steps, config.envs)
+        n_obs = observation_space.shape[0]
+        self.policy = Policy(streams, n_obs, config.hidden, action_space)
+        inits = [orthogonal(sqrt(2))] * len(config.hidden) + [orthogonal(1.0)]
+        self.value = MLP(streams, (n_obs, *config.hidden, 1), tanh, inits)
+        self.params = Parameters(*self.policy.modules(), self.value)
+        self.optimiser = Adam(self.params, config.adam_eps)
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: None = None) -> tuple[Tensor, None]:
+        return self.policy.act(obs, rng, explore), None
+
+    def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
+        c = self.config
+        with torch.no_grad():
+            value = self.value(batch.obs)[..., 0]  # (S, T, E)
+            next_value = self.value(batch.next_obs)[..., 0]
+            old_logp, _ = self.policy.evaluate(batch.obs, batch.action)
+            advantage = advantages(batch, value, next_value, c.gamma, c.lam)
+        ret = advantage + value
+        columns = [x.flatten(1, 2) for x in (batch.obs, batch.action, old_logp, advantage, ret)]  # (S, T * E, ...)
+        learning_rate = c.learning_rate * (1 - progress if c.anneal else 1)
+        row = torch.arange(len(ret), device=ret.device)[:, None]
+        sums = None
+        for _ in range(c.epochs):
+            order = rng.permutation(columns[0].shape[1])
+            shuffled = [x[row, order] for x in columns]
+            for start in range(0, order.shape[1], c.minibatch):
+                loss, parts = self.loss(*(x[:, start : start + c.minibatch] for x in shuffled))
+                grad, norm = clip_grad_norm(self.params.grad(loss), c.max_grad_norm)
+                self.optimiser.step(grad, learning_rate)
+                now = torch.stack([*parts, norm], 1)
+                sums = now if sums is None else sums + now
+        names = ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction", "grad_norm")
+        means = sums / (c.epochs * (columns[0].shape[1] // c.minibatch))
+        return dict(zip(names, means.T, strict=True))
+
+    def loss(
+        self, obs: Tensor, action: Tensor, old_logp: Tensor, advantage: Tensor, ret: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Equation 9 with its sign turned, on a minibatch (S, B): the loss (S,), and what to report."""
+        c = self.config
+        logp, entropy = self.policy.evaluate(obs, action)
+        log_ratio = logp - old_logp
+        ratio = log_ratio.exp()
+        advantage = standardise(advantage)
+        clipped = ratio.clamp(1 - c.clip, 1 + c.clip)
+        policy_loss = -torch.min(ratio * advantage, clipped * advantage).mean(1)  # eq. 7
+        value_loss = 0.5 * (self.value(obs)[..., 0] - ret).square().mean(1)
+        entropy = entropy.mean(1)
+        loss = policy_loss + c.value_coef * value_loss - c.entropy_coef * entropy
+        with torch.no_grad():
+            approx_kl = (ratio - 1 - log_ratio).mean(1)  # the unbiased, positive estimate
+            clip_fraction = (ratio != clipped).float().mean(1)
+        return loss, (policy_loss.detach(), value_loss.detach(), entropy.detach(), approx_kl, clip_fraction)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        optimiser = {f"optimiser/{k}": v for k, v in self.optimiser.state_dict().items()}
+        return {"params/all": self.params.matrix, **optimiser}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.params.matrix.copy_(state["params/all"])
+        self.optimiser.load_state_dict({k: state[f"optimiser/{k}"] for k in self.optimiser.state_dict()})

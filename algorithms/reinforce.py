@@ -1,0 +1,173 @@
+"""REINFORCE with a learned baseline.
+
+Williams 1992, "Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning", Machine
+Learning 8; with the return to go and a state-dependent baseline as in Sutton & Barto 2018, section 13.4:
+
+    G_t    = sum_{k>=t} gamma^(k-t) reward_k
+    grad J = E[ sum_t (G_t - V(s_t)) grad log pi(a_t|s_t) ]
+
+One gradient step per window of fresh experience; then the baseline V is fitted to the same returns.
+
+Departures from the paper
+| what | paper | here | why |
+|---|---|---|---|
+| window | one episode | a fixed number of steps, of many episodes or a part of one | shapes must not depend on other seeds |
+| unfinished tail | none | the baseline's value of the successor stands for the rest, at a time limit too | a dropped tail would prefer short episodes |
+| discount | gamma^t before each term | dropped | as nearly all code does (OpenAI Spinning Up): the undiscounted state distribution |
+| scale | raw | G_t - V(s_t) divided by its deviation over the window, mean 0 | one learning rate for all tasks |
+| optimiser | plain gradient | Adam, for policy and baseline apart | common practice |
+"""
+
+from dataclasses import dataclass
+from math import e, log, pi, sqrt
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from algorithms.seedwise import (
+    MLP,
+    Adam,
+    Batch,
+    Count,
+    Fraction,
+    NonNegative,
+    Parameters,
+    Positive,
+    Rollout,
+    Streams,
+    Vector,
+    Widths,
+    orthogonal,
+    standardise,
+    tanh,
+)
+
+VERSION = 1  # raise it when a change here changes results
+
+
+@dataclass(frozen=True)
+class Config:
+    """Defaults after OpenAI Spinning Up's VPG, with lambda 1 and shorter windows."""
+
+    envs: Count = 4  # environments per seed
+    steps: Count = 256  # time steps in a window
+    learning_rate: Positive = 3e-3  # of the policy
+    value_learning_rate: Positive = 3e-3  # of the baseline
+    value_epochs: Count = 10  # full-batch steps for the baseline per window
+    adam_eps: Positive = 1e-8
+    gamma: Fraction = 0.99  # discount
+    entropy_coef: NonNegative = 0.0
+    hidden: Widths = (64, 64)  # tanh units, policy and baseline apart
+
+    def __post_init__(self) -> None:
+        if self.envs * self.steps < 2:
+            raise ValueError("steps: a window needs at least 2 transitions")
+
+
+PRESETS = {
+    "classic": Config(),
+    "classic-continuous": Config(),
+}
+
+
+class Policy:
+    """Categorical over logits, or a Gaussian with state-independent deviation. Held equal between files by a test."""
+
+    def __init__(self, streams: Streams, n_obs: int, hidden: Widths, action_space: spaces.Space):
+        self.discrete = isinstance(action_space, spaces.Discrete)
+        n_out = int(action_space.n) if self.discrete else action_space.shape[0]
+        inits = [orthogonal(sqrt(2))] * len(hidden) + [orthogonal(0.01)]
+        self.net = MLP(streams, (n_obs, *hidden, n_out), tanh, inits)
+        self.log_std = None if self.discrete else Vector(streams, n_out, 0.0)
+
+    def modules(self) -> list[MLP | Vector]:
+        return [self.net] if self.discrete else [self.net, self.log_std]
+
+    def act(self, obs: Tensor, rng: Streams, explore: bool) -> Tensor:
+        """(S, E, O) -> (S, E) int64 or (S, E, A): a sample, or the most likely action."""
+        out = self.net(obs)
+        if self.discrete:
+            if not explore:
+                return out.argmax(-1)
+            cdf = out.log_softmax(-1).exp().cumsum(-1)[..., :-1]
+            return (rng.uniform(out.shape[1], 1) > cdf).sum(-1)
+        if not explore:
+            return out
+        return out + self.log_std.value.exp()[:, None] * rng.normal(*out.shape[1:])
+
+    def evaluate(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """log pi(action|obs) and the entropy of pi(.|obs), both (S, ...)."""
+        out = self.net(obs)
+        if self.discrete:
+            logp = out.log_softmax(-1)
+            return logp.gather(-1, action[..., None])[..., 0], -(logp.exp() * logp).sum(-1)
+        log_std = self.log_std.value.view(-1, *[1] * (out.dim() - 2), out.shape[-1])
+        z = (action - out) * (-log_std).exp()
+        logp = (-0.5 * z * z - log_std - 0.5 * log(2 * pi)).sum(-1)
+        return logp, (log_std + 0.5 * log(2 * pi * e)).sum(-1).expand_as(logp)
+
+
+def returns_to_go(batch: Batch, next_value: Tensor, gamma: float) -> Tensor:
+    """The rewards to the end of the episode, discounted, over the time axis of (S, T, E).
+
+    Where a time limit or the window's end cuts the episode, the value of the true successor stands for what would
+    have followed; where it terminated, nothing follows. Held equal between files by a test.
+    """
+    ret = torch.empty_like(batch.reward)
+    successor = next_value[:, -1]
+    for t in range(ret.shape[1] - 1, -1, -1):
+        successor = torch.where(batch.truncated[:, t] > 0, next_value[:, t], successor)
+        successor = batch.reward[:, t] + gamma * (1 - batch.terminated[:, t]) * successor
+        ret[:, t] = successor
+    return ret
+
+
+class Agent:
+    def __init__(
+        self, config: Config, observation_space: spaces.Box, action_space: spaces.Space, streams: Streams, device: str
+    ):
+        self.config, self.experience = config, Rollout(config.steps, config.envs)
+        n_obs = observation_space.shape[0]
+        self.policy = Policy(streams, n_obs, config.hidden, action_space)
+        inits = [orthogonal(sqrt(2))] * len(config.hidden) + [orthogonal(1.0)]
+        self.baseline = MLP(streams, (n_obs, *config.hidden, 1), tanh, inits)
+        self.policy_params, self.baseline_params = Parameters(*self.policy.modules()), Parameters(self.baseline)
+        self.policy_optimiser = Adam(self.policy_params, config.adam_eps)
+        self.baseline_optimiser = Adam(self.baseline_params, config.adam_eps)
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: None = None) -> tuple[Tensor, None]:
+        return self.policy.act(obs, rng, explore), None
+
+    def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
+        c = self.config
+        with torch.no_grad():
+            ret = returns_to_go(batch, self.baseline(batch.next_obs)[..., 0], c.gamma)  # (S, T, E)
+            advantage = standardise(ret - self.baseline(batch.obs)[..., 0])
+        policy_loss, entropy = self.policy_loss(batch.obs, batch.action, advantage)
+        self.policy_optimiser.step(self.policy_params.grad(policy_loss - c.entropy_coef * entropy), c.learning_rate)
+        for _ in range(c.value_epochs):  # after the policy's step: the baseline must not know these returns before
+            value_loss = (self.baseline(batch.obs)[..., 0] - ret).square().flatten(1).mean(1)
+            self.baseline_optimiser.step(self.baseline_params.grad(value_loss), c.value_learning_rate)
+        parts = {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
+        return {name: part.detach() for name, part in parts.items()}
+
+    def policy_loss(self, obs: Tensor, action: Tensor, advantage: Tensor) -> tuple[Tensor, Tensor]:
+        """-mean(advantage log pi), whose gradient is -grad J, and the mean entropy, both (S,)."""
+        logp, entropy = self.policy.evaluate(obs, action)
+        return -(advantage * logp).flatten(1).mean(1), entropy.flatten(1).mean(1)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        optimisers = {"policy": self.policy_optimiser, "baseline": self.baseline_optimiser}
+        return {
+            "params/policy": self.policy_params.matrix,
+            "params/baseline": self.baseline_params.matrix,
+            **{f"optimiser/{n}/{k}": v for n, o in optimisers.items() for k, v in o.state_dict().items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.policy_params.matrix.copy_(state["params/policy"])
+        self.baseline_params.matrix.copy_(state["params/baseline"])
+        for name, optimiser in {"policy": self.policy_optimiser, "baseline": self.baseline_optimiser}.items():
+            optimiser.load_state_dict({k: state[f"optimiser/{name}/{k}"] for k in optimiser.state_dict()})

@@ -1,0 +1,101 @@
+"""Where a result comes from: versions, sources, machine, commit. None of it changes a digest."""
+
+import os
+import platform
+import socket
+import subprocess
+import sys
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+
+import suites
+from algorithms import SYSTEMS
+
+ROOT = Path(__file__).resolve().parent.parent
+FLAGS = ("MKL_CBWR", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def packages(task: str) -> dict[str, str]:
+    """Versions that may change a result: resuming a run under others is refused."""
+    names = {"torch", "numpy", suites.TASKS[task].package}
+    return {"python": platform.python_version(), **{name: version(name) for name in sorted(names)}}
+
+
+@cache
+def cpu() -> dict[str, str]:
+    """Vendor, family, model and name of the processor; matrix libraries choose their code by the first three."""
+    fields = {"vendor_id": "", "cpu family": "", "model": "", "model name": platform.processor()}
+    try:
+        for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() in fields:
+                fields[name.strip()] = value.strip()
+    except OSError:
+        pass  # not Linux: the name is all there is
+    return {"class": "-".join([fields["vendor_id"], fields["cpu family"], fields["model"]]), "name": fields["model name"]}
+
+
+def platform_key() -> str:
+    """Within one key the same run gives the same bytes; across keys it need not."""
+    import torch
+
+    capability = torch.backends.cpu.get_cpu_capability().replace(" ", "-")
+    return f"torch-{version('torch')}/{platform.machine()}/{cpu()['class']}/{capability}"
+
+
+def describe_platform() -> dict[str, object]:
+    """The platform as the record keeps it."""
+    import torch
+
+    return {
+        "key": platform_key(),
+        "cpu": cpu()["name"],
+        "threads": torch.get_num_threads(),
+        "flags": {name: os.environ.get(name, "") for name in FLAGS},
+    }
+
+
+def sources(system: str, suite: str) -> dict[str, bytes]:
+    """The files that make a result: the algorithm, what algorithms share, the suites, the runners."""
+    folders = [f"suites/{path.name}" for path in sorted((ROOT / "suites").glob("*.py"))]
+    folders += [f"runners/{path.name}" for path in sorted((ROOT / "runners").glob("*.py"))]
+    names = [f"algorithms/{SYSTEMS[system].algorithm}.py", "algorithms/seedwise.py", "algorithms/__init__.py", *folders]
+    return {name: (ROOT / name).read_bytes() for name in names}
+
+
+def source_digest(files: dict[str, bytes]) -> str:
+    """Twelve hex digits over names and contents."""
+    digest = sha256()
+    for name, content in sorted(files.items()):
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()[:12]
+
+
+@cache
+def commit() -> dict[str, object]:
+    """The commit this runs from and whether files differ from it; None where git does not know."""
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True, timeout=20)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    status = git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
+
+
+def lock_digest() -> str | None:
+    """sha256 of requirements.lock, the exact versions of everything installed."""
+    path = ROOT / "requirements.lock"
+    return sha256(path.read_bytes()).hexdigest() if path.exists() else None
+
+
+def attempt_identity() -> dict[str, object]:
+    """Who is writing: no two live attempts share all of it."""
+    identity: dict[str, object] = {"host": socket.gethostname(), "pid": os.getpid(), "python": sys.executable}
+    slurm = {name: os.environ[name] for name in os.environ if name in ("SLURM_JOB_ID", "SLURM_RESTART_COUNT")}
+    return identity | slurm

@@ -1,0 +1,390 @@
+"""The training loop: all seeds of a pack at once, recorded so that it can stop and go on at any step.
+
+One loop serves both kinds of experience: step every environment, store, learn when there is something to learn from,
+evaluate on a fixed grid. Everything that the next step depends on is in `Trainer.state_dict`, seed axis first, so a
+checkpoint of one seed is a slice, and a pack is a concatenation of slices.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import torch
+from gymnasium import spaces
+
+import suites
+from algorithms.seedwise import Replay, Rollout, Streams, derive_seed
+from runners.cell import Cell
+from runners.errors import InputError
+from runners.experience import ReplayStorage, RolloutStorage
+from runners.records import Checkpoint, Run, State
+
+STREAMS = ("act", "learn", "replay")
+
+
+def env_seeds(seeds: Sequence[int], envs: int, purpose: str, *index: int) -> np.ndarray:
+    """(S, E) seeds of environments that depend on (seed, purpose, index) alone."""
+    return np.array([[derive_seed(seed, purpose, *index, e) for e in range(envs)] for seed in seeds])
+
+
+def to_env(action: torch.Tensor, space: spaces.Space) -> tuple[np.ndarray, np.ndarray]:
+    """The action as it is stored, and as it is executed: clipped to the bounds of a continuous space."""
+    stored = action.cpu().numpy()
+    return stored, stored.clip(space.low, space.high) if isinstance(space, spaces.Box) else stored
+
+
+def flat(prefix: str, state: dict[str, np.ndarray | torch.Tensor]) -> State:
+    """The state as numpy arrays under `prefix`/."""
+    arrays = {k: v.detach().cpu().numpy() if isinstance(v, torch.Tensor) else v for k, v in state.items()}
+    return {f"{prefix}/{name}": array for name, array in arrays.items()}
+
+
+def part(prefix: str, state: State) -> State:
+    """What `flat` put under `prefix`/."""
+    start = prefix + "/"
+    return {name.removeprefix(start): array for name, array in state.items() if name.startswith(start)}
+
+
+def evaluate(
+    agent: object, cell: Cell, seeds: Sequence[int], step: int, explore: bool, device: str = "cpu"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns and lengths (S, episodes) of one episode in each of `episodes` fresh environments per seed.
+
+    Environments and action noise depend on (seed, step) alone: when and how often one evaluates changes no other
+    evaluation and no training.
+    """
+    episodes = cell.evaluation.episodes
+    env = suites.make(cell.task, env_seeds(seeds, episodes, "eval", step))
+    rng = Streams(seeds, "eval", step, device=device)
+    obs, carry = env.reset(), None
+    running = np.ones((len(seeds), episodes), bool)
+    returns, lengths = np.zeros(running.shape), np.zeros(running.shape, np.int64)
+    while running.any():
+        action, carry = agent.act(torch.from_numpy(obs).to(device), rng, explore, step / cell.steps, carry)
+        now = env.step(to_env(action, env.spec.action_space)[1])
+        returns += np.where(running, now.reward, 0.0)
+        lengths += running
+        running &= ~(now.terminated | now.truncated)
+        obs = now.obs
+    return returns, lengths
+
+
+class Trainer:
+    """The training of some seeds of a cell, from `start` or a loaded state to the end of the budget."""
+
+    def __init__(self, cell: Cell, seeds: Sequence[int], device: str = "cpu"):
+        self.cell, self.seeds, self.device = cell, list(seeds), device
+        self.spec = suites.TASKS[cell.task]
+        self.agent = cell.make_agent(Streams(seeds, "init", device=device), device)
+        experience = self.agent.experience
+        self.envs = experience.envs
+        kind = {Rollout: RolloutStorage, Replay: ReplayStorage}[type(experience)]
+        self.storage = kind(experience, len(seeds), self.spec.observation_space, self.spec.action_space, device)
+        self.capacity = experience.capacity if isinstance(experience, Replay) else 0
+        self.env = suites.make(cell.task, env_seeds(seeds, self.envs, "env"))
+        self.act_rng = Streams(seeds, "act", device=device)
+        self.learn_rng = Streams(seeds, "learn", device=device)
+        self.replay_rng = Streams(seeds, "replay")
+        self.step = 0  # environment steps per seed, over its environments
+        self.updates = 0
+        self.obs: np.ndarray = self.env.reset()  # (S, E, O)
+        self.carry: torch.Tensor | None = None
+        self.returns = np.zeros((len(seeds), self.envs))  # of the episodes that are running
+        self.lengths = np.zeros((len(seeds), self.envs), np.int64)
+        self.metric_names: list[str] = []
+        self.metric_sums: torch.Tensor | None = None  # (S, M) float64 since the last evaluation
+        self.metric_count = 0
+
+    # ---- one step
+
+    def advance(self) -> list[tuple[int, int, float, int]]:
+        """One step of every environment and what there is to learn from it.
+
+        Returns the episodes that ended: (row of the seed, environment, return, length).
+        """
+        progress = self.step / self.cell.steps
+        obs = torch.from_numpy(self.obs).to(self.device)
+        action, self.carry = self.agent.act(obs, self.act_rng, True, progress, self.carry)
+        stored, executed = to_env(action, self.spec.action_space)
+        now = self.env.step(executed)
+        self.storage.add(self.obs, stored, now)
+        self.obs = now.obs
+        self.step += self.envs
+        self.returns += now.reward
+        self.lengths += 1
+        ended = now.terminated | now.truncated
+        episodes = []
+        if ended.any():
+            for row, e in np.argwhere(ended).tolist():
+                episodes.append((row, e, float(self.returns[row, e]), int(self.lengths[row, e])))
+            self.returns[ended] = 0.0
+            self.lengths[ended] = 0
+            if self.carry is not None:
+                self.carry[torch.from_numpy(ended)] = 0.0
+        for batch in self.storage.batches(self.replay_rng):
+            self._learn(batch)
+        return episodes
+
+    def _learn(self, batch: object) -> None:
+        metrics = self.agent.update(batch, self.learn_rng, self.step / self.cell.steps)
+        self.updates += 1
+        row = torch.stack(list(metrics.values()), 1).cpu().double()
+        self.metric_names = list(metrics)
+        self.metric_sums = row if self.metric_sums is None else self.metric_sums + row
+        self.metric_count += 1
+
+    def take_metrics(self) -> np.ndarray | None:
+        """Means (S, M) of the updates' metrics since the last call; None without updates."""
+        if not self.metric_count:
+            return None
+        means = (self.metric_sums / self.metric_count).numpy()
+        self.metric_sums, self.metric_count = None, 0
+        return means
+
+    # ---- the state
+
+    def learner(self) -> State:
+        """The agent's whole state."""
+        return flat("agent", self.agent.state_dict())
+
+    def digests(self) -> list[str]:
+        """A digest of each seed's learner."""
+        learner = sorted(self.learner().items())
+        hashes = [sha256() for _ in self.seeds]
+        for name, array in learner:
+            for row, digest in enumerate(hashes):
+                digest.update(name.encode() + np.ascontiguousarray(array[row]).tobytes())
+        return [digest.hexdigest()[:16] for digest in hashes]
+
+    def finite(self) -> np.ndarray:
+        """(S,) bool: whether all of a seed's parameters are finite numbers."""
+        params = [array for name, array in self.learner().items() if name.startswith("agent/params/")]
+        return np.logical_and.reduce([np.isfinite(array).reshape(len(array), -1).all(1) for array in params])
+
+    def state_dict(self) -> State:
+        """Everything the next step depends on, but for replay's transitions."""
+        n = len(self.seeds)
+        state = self.learner() | flat("env", self.env.state())
+        for name in STREAMS:
+            state |= flat(name, getattr(self, f"{name}_rng").state_dict())
+        state |= {"obs": self.obs, "returns": self.returns, "lengths": self.lengths}
+        state |= {"updates": np.full(n, self.updates), "metric_count": np.full(n, self.metric_count)}
+        if self.metric_count:
+            state["metric_sums"] = self.metric_sums.numpy()
+        if self.carry is not None:
+            state["carry"] = self.carry.cpu().numpy()
+        if isinstance(self.storage, RolloutStorage):
+            state |= flat("storage", self.storage.state_dict())
+        return state
+
+    def load_state_dict(self, step: int, state: State) -> None:
+        """Go on from `step`."""
+        tensors = {name: torch.from_numpy(array).to(self.device) for name, array in part("agent", state).items()}
+        self.agent.load_state_dict(tensors)
+        self.env.load_state(part("env", state))
+        for name in STREAMS:
+            getattr(self, f"{name}_rng").load_state_dict(part(name, state))
+        self.step, self.updates = step, int(state["updates"][0])
+        self.obs, self.returns, self.lengths = state["obs"], state["returns"], state["lengths"]
+        self.metric_count = int(state["metric_count"][0])
+        self.metric_sums = torch.from_numpy(state["metric_sums"]) if self.metric_count else None
+        self.carry = torch.from_numpy(state["carry"]).to(self.device) if "carry" in state else None
+        if isinstance(self.storage, RolloutStorage):
+            self.storage.load_state_dict(part("storage", state))
+
+    def checkpoints(self, notes: dict[str, object]) -> list[Checkpoint]:
+        """One checkpoint per seed."""
+        state, replay = self.state_dict(), None
+        if isinstance(self.storage, ReplayStorage):
+            replay = self.storage.unsaved()
+        notes = {**notes, "metric_names": self.metric_names}
+        return [
+            Checkpoint(
+                self.step,
+                {name: array[row : row + 1] for name, array in state.items()},
+                None if replay is None else replay[row],
+                notes,
+            )
+            for row in range(len(self.seeds))
+        ]
+
+    def load(self, checkpoints: list[Checkpoint]) -> None:
+        """Go on from one checkpoint per seed, all of the same step."""
+        first = checkpoints[0]
+        names = first.state.keys()
+        state = {name: np.concatenate([c.state[name] for c in checkpoints]) for name in names}
+        self.load_state_dict(first.step, state)
+        self.metric_names = first.notes["metric_names"]
+        if isinstance(self.storage, ReplayStorage):
+            self.storage.restore(first.step, np.stack([c.replay for c in checkpoints]))
+
+
+class PackTraining:
+    """One attempt at some runs of a cell that stand at the same step: trains them and keeps their records."""
+
+    def __init__(self, trainer: Trainer, runs: list[Run], checkpoint_seconds: float):
+        self.trainer, self.runs, self.checkpoint_seconds = trainer, runs, checkpoint_seconds
+        self.grid = trainer.cell.evaluation.grid(trainer.cell.steps)
+        self.active = list(range(len(runs)))  # rows that have not diverged
+        self.score: list[float | None] = [None] * len(runs)
+        self.usage = {"wall_s": 0.0, "cpu_s": 0.0}  # of earlier attempts, up to the step this one starts from
+
+    def run(self, step: int | None, stop: Callable[[], bool]) -> bool:
+        """Train from the checkpoints of `step` (None: from the start). False if `stop` asked to stop before the end."""
+        trainer, runs = self.trainer, self.runs
+        checkpoints = [run.rewind(step) for run in runs]
+        if step is not None:
+            trainer.load(checkpoints)
+            self.usage = checkpoints[0].notes["usage"]
+        for run in runs:
+            run.begin(trainer.step, trainer.seeds)
+        self.start_step, self.wall, self.cpu = trainer.step, time.monotonic(), time.process_time()
+        last_saved = last_told = self.wall
+        if step is None:
+            self._ladder("start")
+            self._evaluate()
+        grid = [g for g in self.grid if g > trainer.step]
+        while self.active and grid:
+            updates = trainer.updates
+            episodes = trainer.advance()
+            for row, e, ret, length in episodes:
+                if row in self.active:
+                    runs[row].tables["train.csv"].add(trainer.step, e, ret, length)
+            if updates == 0 < trainer.updates:
+                self._ladder("first update")
+            if trainer.step >= grid[0]:
+                grid = [g for g in grid if g > trainer.step]
+                self._evaluate()
+            now = time.monotonic()
+            if now - last_told >= 1.0 or trainer.step - self.start_step <= trainer.envs:
+                self._tell()
+                last_told = now
+            stopping = stop()
+            if grid and (stopping or now - last_saved >= self.checkpoint_seconds):
+                self._save()
+                last_saved = time.monotonic()
+            if stopping and grid and self.active:
+                for row in self.active:
+                    runs[row].end_attempt(trainer.step, self._used())
+                return False
+        for row in self.active:
+            runs[row].finish("done", trainer.step, self._policy(row), self._used())
+        return True
+
+    def _evaluate(self) -> None:
+        """Record the ladder, the evaluation and the metrics of this step; end the runs that have diverged."""
+        trainer, step = self.trainer, self.trainer.step
+        means = trainer.take_metrics()
+        if means is not None:
+            for row in self.active:
+                table = self.runs[row].tables["metrics.csv"]
+                table.head("step", *trainer.metric_names)
+                table.add(step, *means[row].tolist())
+        self._ladder("evaluation")
+        finite = trainer.finite()
+        for row in [row for row in self.active if not finite[row]]:
+            self.runs[row].finish("diverged", step, self._policy(row), self._used())
+            self.active.remove(row)
+        if not self.active:
+            return
+        policies = {"greedy": False} | ({"sampled": True} if step >= self.grid[-1] else {})
+        for name, explore in policies.items():
+            returns, lengths = evaluate(trainer.agent, trainer.cell, trainer.seeds, step, explore, trainer.device)
+            for row in self.active:
+                table = self.runs[row].tables["eval.csv"]
+                for episode, (ret, length) in enumerate(zip(returns[row], lengths[row], strict=True)):
+                    table.add(step, name, episode, float(ret), int(length))
+            if not explore:
+                self.score = returns.mean(1).tolist()
+        for row in self.active:
+            self.runs[row].flush()
+
+    def _ladder(self, event: str) -> None:
+        digests = self.trainer.digests()
+        for row in self.active:
+            self.runs[row].tables["ladder.csv"].add(self.trainer.step, event, digests[row])
+
+    def _policy(self, row: int) -> State:
+        """What acting needs: the parameters, and the normaliser where there is one."""
+        learner = part("agent", self.trainer.learner())
+        return {k: v[row : row + 1] for k, v in learner.items() if k.startswith(("params/", "normaliser/"))}
+
+    def _used(self) -> dict[str, float]:
+        """Compute of this attempt, shared evenly by the runs of the pack."""
+        n = len(self.runs)
+        wall, cpu = time.monotonic() - self.wall, time.process_time() - self.cpu
+        return {"wall_s": round(wall / n, 3), "cpu_s": round(cpu / n, 3)}
+
+    def _tell(self) -> None:
+        trainer = self.trainer
+        rate = (trainer.step - self.start_step) / max(time.monotonic() - self.wall, 1e-9)
+        for row in self.active:
+            self.runs[row].progress(trainer.step, rate, self.score[row])
+
+    def _save(self) -> None:
+        used = self._used()
+        usage = {name: round(self.usage[name] + used[name], 3) for name in used}
+        checkpoints = self.trainer.checkpoints({"usage": usage})
+        for row in self.active:
+            self.runs[row].save(checkpoints[row])
+
+
+def train(
+    cell: Cell,
+    seeds: Sequence[int],
+    out: Path,
+    device: str = "cpu",
+    checkpoint_seconds: float = 60.0,
+    stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Train the seeds of a cell that are not finished, from where they stand. True when all are finished.
+
+    Raises:
+        InputError: a run is held by another process (RunHeld), its checkpoints are all damaged (DamagedFile), or they
+            were written by other versions.
+        OSError: nothing can be written; what was recorded before stays, and the same call goes on from there.
+    """
+    if device != "cpu" and not torch.cuda.is_available():
+        raise InputError(f"device {device!r}: there is no GPU that torch can use here")
+    torch.set_num_threads(1)
+    trainer = Trainer(cell, seeds, device)
+    runs = [Run(cell, seed, out, device, trainer.capacity) for seed in seeds]
+    opened = []
+    try:
+        for run in runs:
+            run.open()
+            opened.append(run)
+        for step, group in groups([run for run in runs if not run.is_finished()]):
+            pack = [run.seed for run in group]
+            if trainer is None or pack != trainer.seeds:
+                trainer = Trainer(cell, pack, device)
+            if not PackTraining(trainer, group, checkpoint_seconds).run(step, stop):
+                return False
+            trainer = None  # it has been used
+        return True
+    finally:
+        for run in opened:
+            run.close()
+
+
+def groups(runs: list[Run]) -> list[tuple[int | None, list[Run]]]:
+    """Runs that can go on together, each group with the newest step at which all of its runs have a whole checkpoint.
+
+    Runs without a checkpoint (step None) start from the beginning. Runs that were last in different packs may have no
+    step in common: they make groups of their own, so that nothing that was saved is trained again.
+    """
+    usable = {run.seed: run.usable_steps() for run in runs}
+    result, left = [], list(runs)
+    while left:
+        fresh = [run for run in left if not usable[run.seed]]
+        if fresh:
+            result.append((None, fresh))
+            left = [run for run in left if usable[run.seed]]
+            continue
+        step = min(usable[run.seed][0] for run in left)
+        group = [run for run in left if step in usable[run.seed]]
+        result.append((step, group))
+        left = [run for run in left if run not in group]
+    return result
