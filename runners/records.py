@@ -20,6 +20,7 @@ import os
 import re
 import sys
 import time
+import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -306,13 +307,18 @@ class Run:
         self.record["attempts"][-1] |= {"ended": _now(), "to_step": step} | usage
         files.write_json(self.folder / "run.json", self.record)
 
-    def finish(self, status: str, step: int, policy: dict[str, np.ndarray], usage: dict[str, float]) -> None:
-        """Record that the run is over: `status` is "done" or "diverged". What was only for resuming goes."""
+    def finish(
+        self, status: str, step: int, score: float | None, policy: dict[str, np.ndarray], usage: dict[str, float]
+    ) -> None:
+        """Record that the run is over: `status` is "done" or "diverged". What was only for resuming goes.
+
+        `score` is the mean return of the last greedy evaluation, for those who only look.
+        """
         self.flush(durable=True)
         files.write(self.folder / "policy.npz", pack_arrays(policy))
         self.end_attempt(step, usage)
         digests = {name: sha256((self.folder / name).read_bytes()).hexdigest() for name in [*TABLES, "policy.npz"]}
-        result = {"format": FORMAT, "status": status, "steps": step, "digests": digests}
+        result = {"format": FORMAT, "status": status, "steps": step, "score": score, "digests": digests}
         result["digest"] = sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
         files.write_json(self.folder / "result.json", result)
         self._clean_up()
@@ -321,6 +327,33 @@ class Run:
         for pattern in ("checkpoint-*.bin", "replay-*.bin", "progress.json"):
             for path in self.folder.glob(pattern):
                 path.unlink()
+
+
+SEAL = "sealed.zip"
+SEALED = ("run.json", "result.json", "eval.csv")
+
+
+def seal(cell_folder: Path) -> None:
+    """Copy what reports read of a cell's finished runs into one file, if there are new ones."""
+    finished = sorted(path.parent for path in cell_folder.glob("seed-*/result.json"))
+    path = cell_folder / SEAL
+    names = {f"{run.name}/{name}" for run in finished for name in SEALED}
+    if names == _sealed_names(path):
+        return
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(names):
+            info = zipfile.ZipInfo(name)  # dated 1980: the same runs give the same bytes
+            archive.writestr(info, (cell_folder / name).read_bytes(), zipfile.ZIP_DEFLATED)
+    files.write(path, buffer.getvalue())
+
+
+def _sealed_names(path: Path) -> set[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return set(archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return set()
 
 
 def _now() -> str:

@@ -270,7 +270,7 @@ class PackTraining:
                     runs[row].end_attempt(trainer.step, self._used())
                 return False
         for row in self.active:
-            runs[row].finish("done", trainer.step, self._policy(row), self._used())
+            runs[row].finish("done", trainer.step, self.score[row], self._policy(row), self._used())
         return True
 
     def _evaluate(self) -> None:
@@ -285,7 +285,7 @@ class PackTraining:
         self._ladder("evaluation")
         finite = trainer.finite()
         for row in [row for row in self.active if not finite[row]]:
-            self.runs[row].finish("diverged", step, self._policy(row), self._used())
+            self.runs[row].finish("diverged", step, None, self._policy(row), self._used())
             self.active.remove(row)
         if not self.active:
             return

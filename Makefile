@@ -1,0 +1,44 @@
+# Every target does its own set-up: `make test` works on a fresh clone.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: install demo test slow lint format bench golden lock
+
+install: $(INSTALLED)
+
+$(INSTALLED): requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: install  ## train four algorithms on two tasks, ten seeds each, and make the report
+	$(BIN)/ascent sweep demo
+	$(BIN)/ascent report demo
+
+test: install  ## the default tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+slow: install  ## learning checks with full budgets, a hundred kills
+	$(BIN)/python -m pytest -m slow -v
+
+lint: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: install
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: install  ## speed against Stable-Baselines3, in one run
+	$(BIN)/python -m tests.benchmarks.speed
+
+golden: install  ## record the golden digests of this platform, after a deliberate change of results
+	$(BIN)/python -m tests.algorithms.golden
+
+lock:  ## write requirements.lock anew from pyproject.toml's ranges
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet torch==2.13.0 && .venv-lock/bin/pip install --quiet -e .[dev]
+	.venv-lock/bin/pip freeze --all --exclude-editable --exclude pip | sed 's/+cpu//' > requirements.lock
+	rm -rf .venv-lock

@@ -1,0 +1,201 @@
+"""The front door: the command line, and nothing else."""
+
+import os
+import sys
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__
+)
+
+Out = Annotated[Path, typer.Option("--out", help="folder of run records")]
+Pack = Annotated[int, typer.Option("--pack", help="seeds trained in one process; results do not depend on it")]
+Jobs = Annotated[int, typer.Option("--jobs", help="processes at a time; 0: one per core")]
+Device = Annotated[str, typer.Option("--device", help="cpu or cuda")]
+Save = Annotated[float, typer.Option("--checkpoint-seconds", help="time between checkpoints")]
+
+
+@app.command("list")
+def list_command(
+    what: Annotated[str, typer.Argument(help="algorithms, tasks or sweeps; everything if left out")] = "",
+) -> None:
+    """What there is: algorithms with their presets, tasks, sweeps."""
+    from rich.console import Console
+    from rich.table import Table
+
+    import suites
+    from algorithms import SYSTEMS
+    from runners import sweep
+    from runners.errors import unknown
+
+    if what not in ("", "algorithms", "tasks", "sweeps"):
+        raise unknown("list", what, ("algorithms", "tasks", "sweeps"))
+    console = Console(soft_wrap=True)
+    if what in ("", "algorithms"):
+        table = Table("algorithm", "presets", "about", box=None, pad_edge=False)
+        for name, system in SYSTEMS.items():
+            module = system.module()
+            table.add_row(name, ", ".join(module.PRESETS), module.__doc__.splitlines()[0])
+        console.print(table, "")
+    if what in ("", "tasks"):
+        columns = ("task", "suite", "observations", "actions", "horizon", "steps", "random", "reference")
+        table = Table(*columns, box=None, pad_edge=False)
+        for name, spec in suites.TASKS.items():
+            space = spec.action_space
+            actions = f"{space.n} choices" if hasattr(space, "n") else f"{space.shape[0]} numbers"
+            numbers = (spec.horizon, f"{spec.budget:,}", spec.random_score, spec.reference_score)
+            table.add_row(name, spec.suite, str(spec.observation_space.shape[0]), actions, *map(str, numbers))
+        console.print(table, "")
+    if what in ("", "sweeps"):
+        table = Table("sweep", "runs", "about", box=None, pad_edge=False)
+        for name in sweep.names():
+            loaded = sweep.load(name)
+            table.add_row(name, str(sum(len(plan.seeds) for plan in loaded.planned)), loaded.title)
+        console.print(table)
+
+
+@app.command()
+def train(
+    algorithm: Annotated[str, typer.Argument(help="a name from `ascent list algorithms`")],
+    task: Annotated[str, typer.Argument(help="a name from `ascent list tasks`")],
+    seeds: Annotated[str, typer.Option(help="such as 0-9 or 0,2,5-7; from 1000 up they are for tuning")] = "0-9",
+    steps: Annotated[int | None, typer.Option(help="environment steps per seed; the task's budget if left out")] = None,
+    preset: Annotated[str | None, typer.Option(help="settings; those for the task's suite if left out")] = None,
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a hyper-parameter")] = None,
+    evaluations: Annotated[int, typer.Option(help="evaluations over the budget")] = 50,
+    episodes: Annotated[int, typer.Option(help="episodes at each evaluation")] = 10,
+    pack: Pack = 10,
+    jobs: Jobs = 0,
+    device: Device = "cpu",
+    out: Out = Path("runs"),
+    checkpoint_seconds: Save = 60.0,
+) -> None:
+    """Train one algorithm on one task. Finished runs stay, interrupted ones go on exactly where they were."""
+    from runners.cell import Evaluation, resolve
+    from runners.pool import Planned, parse_seeds
+
+    overrides = dict(_assignment(text) for text in changes or [])
+    wanted = parse_seeds(seeds)
+    evaluation = Evaluation(evaluations, episodes)
+    cell = resolve(algorithm, task, preset=preset, overrides=overrides, steps=steps, evaluation=evaluation)
+    _run([Planned(cell, wanted)], out, pack, jobs, device, checkpoint_seconds)
+    print(cell.folder(out))
+
+
+@app.command()
+def sweep(
+    name_or_file: Annotated[str, typer.Argument(help="a name from `ascent list sweeps`, or a TOML file")],
+    pack: Pack = 10,
+    jobs: Jobs = 0,
+    device: Device = "cpu",
+    out: Out = Path("runs"),
+    checkpoint_seconds: Save = 60.0,
+) -> None:
+    """Train what is missing of a sweep. The same command again goes on where it was stopped."""
+    from runners import sweep as sweeps
+
+    loaded = sweeps.load(name_or_file)
+    _run(loaded.planned, out, pack, jobs, device, checkpoint_seconds)
+
+
+@app.command()
+def status(
+    name_or_file: Annotated[str, typer.Argument(help="a sweep")],
+    out: Out = Path("runs"),
+) -> None:
+    """How far a sweep is. The exit code is 0 when all of it is done, else 1."""
+    from rich.console import Console
+
+    from runners import progress
+    from runners import sweep as sweeps
+
+    cells = progress.snapshot(sweeps.load(name_or_file).planned, out)
+    Console(soft_wrap=True).print(progress.table(cells))
+    raise typer.Exit(0 if all(cell.finished for cell in cells) else 1)
+
+
+@app.command()
+def report(
+    source: Annotated[str, typer.Argument(help="a sweep, or a folder of run records")],
+    runs: Annotated[Path, typer.Option(help="folder of run records, for a sweep")] = Path("runs"),
+    out: Annotated[Path | None, typer.Option(help="where the report goes; out/NAME if left out")] = None,
+) -> None:
+    """Make the report of a sweep, or of all the runs in a folder: an HTML page, figures, tables."""
+    import reports
+    from runners.errors import InputError
+
+    try:
+        if Path(source).is_dir():
+            folder = out or Path("out") / Path(source).resolve().name
+            page = reports.build(Path(source), folder, title=f"Runs in {Path(source).name}")
+        else:
+            from runners import sweep as sweeps
+
+            loaded = sweeps.load(source)
+            expected = [
+                reports.Expected(c.suite, c.task, c.system, c.preset, c.digest, plan.seeds)
+                for plan in loaded.planned
+                for c in [plan.cell]
+            ]
+            page = reports.build(runs, out or Path("out") / loaded.name, expected, loaded.title)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    print(page)
+
+
+def _assignment(text: str) -> tuple[str, object]:
+    """A hyper-parameter and its value, written as in TOML; what is no TOML is a string."""
+    from runners.errors import InputError
+
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"--set {text!r}: write KEY=VALUE")
+    try:
+        return name.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name.strip(), value.strip()
+
+
+def _run(planned: list, out: Path, pack: int, jobs: int, device: str, checkpoint_seconds: float) -> None:
+    """Train what is missing, with a display. Raises InputError with what failed."""
+    from runners.errors import InputError
+    from runners.pool import jobs_of, run_pool
+    from runners.progress import Display
+
+    if jobs < 0:
+        raise InputError(f"jobs: {jobs} must be at least 0")
+    missing = jobs_of(planned, out, pack, device, checkpoint_seconds)
+    if not missing:
+        print("nothing to do: every run is finished", file=sys.stderr)
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    with Display(planned, out) as display:
+        failures = run_pool(missing, jobs or len(os.sched_getaffinity(0)), display.tick)
+    if failures:
+        raise InputError("\nerror: ".join(failures))
+
+
+def main() -> None:
+    """Run the command line: one line and exit code 2 for whatever is wrong with the input or the disk."""
+    from typer.exceptions import Abort, TyperException
+
+    from runners.errors import InputError
+
+    try:
+        code = app(standalone_mode=False)
+    except (TyperException, InputError, OSError) as error:
+        message = error.format_message() if isinstance(error, TyperException) else str(error)
+        print(f"error: {message}", file=sys.stderr)
+        code = 2
+    except (KeyboardInterrupt, Abort):
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        code = 130
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,271 @@
+"""Load: the records of a folder of runs, checked, as `Cell`s and `Run`s.
+
+A run ends in one of five states, and every expected run is in the result with one of them:
+
+| state      | meaning                                                     | counts in a score    |
+|------------|-------------------------------------------------------------|----------------------|
+| done       | result.json says done, and its CSV files have their digests | yes                  |
+| diverged   | the same, but training broke down                           | yes, as a failure    |
+| unfinished | a folder without result.json: running or interrupted        | no, cell incomplete  |
+| missing    | expected, and there is no folder                            | no, cell incomplete  |
+| damaged    | a file is unreadable, contradicts another or lost its digest| no, cell incomplete  |
+
+No evaluation of a damaged run is used, not even the part that can still be read.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+DONE, DIVERGED, UNFINISHED, MISSING, DAMAGED = "done", "diverged", "unfinished", "missing", "damaged"
+STATES = (DONE, DIVERGED, UNFINISHED, MISSING, DAMAGED)
+FIRST_TUNING_SEED = 1000  # seeds from here up choose hyper-parameters; they never enter a reported number
+
+_SEED_FOLDER = re.compile(r"seed-(0|[1-9]\d*)")
+_CELL_KEYS = {
+    "system", "preset", "task", "suite", "config", "steps", "evaluation", "versions", "digest", "spec",
+}  # fmt: skip
+_EVALUATION_TYPES = {"step": np.int64, "policy": "category", "episode": np.int64, "length": np.int64}
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A cell that a report must contain, and the seeds it must have. `digest`: as in the folder's name."""
+
+    suite: str
+    task: str
+    system: str
+    preset: str
+    digest: str
+    seeds: tuple[int, ...]
+
+    @property
+    def folder(self) -> str:
+        """Path of the cell below the runs folder, with forward slashes."""
+        return f"{self.suite}/{self.task}/{self.system}-{self.preset}-{self.digest}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One seed of a cell.
+
+    `about` is run.json ({} where there is none), `result` is result.json ({} unless the run is finished),
+    `evaluations` has the columns step, policy, episode, return, length, one row per episode (None unless
+    the run is finished), `note` says in one line what is wrong or how far the run is.
+    """
+
+    seed: int
+    folder: str
+    state: str
+    note: str = ""
+    about: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
+    evaluations: pd.DataFrame | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.state in (DONE, DIVERGED)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell and its expected runs, by seed. `facts` is cell.json, {} where that is missing or damaged."""
+
+    name: Expected
+    facts: dict[str, Any]
+    runs: tuple[Run, ...]
+
+    @property
+    def finished(self) -> int:
+        return sum(run.finished for run in self.runs)
+
+    @property
+    def complete(self) -> bool:
+        """Every expected seed has a verified result: the condition for showing a score at all."""
+        return 0 < len(self.runs) == self.finished
+
+
+class _DamagedError(Exception):
+    """A record that cannot be trusted; the message names the file, relative to the run or cell folder."""
+
+
+def load(runs: Path, expected: Sequence[Expected] | None = None) -> list[Cell]:
+    """Cells below `runs`, sorted by suite, task, system, preset, digest.
+
+    With `expected`, exactly those cells and seeds; without, everything that is found. Raises ValueError
+    if there is not one run, or if tuning seeds and reporting seeds come together.
+    """
+    wanted = _found(runs) if expected is None else _merged(expected)
+    cells = [_load_cell(runs, name) for name in wanted]
+    if all(run.state == MISSING for cell in cells for run in cell.runs):
+        raise ValueError(f"no runs found in {runs}")
+    _refuse_mixed_seeds(cells)
+    return cells
+
+
+def read_evaluations(run: Path) -> pd.DataFrame:
+    """Evaluation episodes of one run: step, policy, episode, return, length. The only reader of eval.csv.
+
+    Raises ValueError or OSError where the file is not such a table.
+    """
+    # Python's float is exact; the parser of pandas before 3.1 may be off by one unit in the last place.
+    columns = [*_EVALUATION_TYPES, "return"]
+    return pd.read_csv(
+        run / "eval.csv", usecols=columns, dtype=_EVALUATION_TYPES, converters={"return": float}
+    )
+
+
+def _found(runs: Path) -> list[Expected]:
+    """Every cell folder below `runs` with the seeds that have a folder in it."""
+    folders = {path.parent for pattern in ("cell.json", "seed-*") for path in runs.glob(f"*/*/*/{pattern}")}
+    names = []
+    for folder in folders:
+        suite, task, name = folder.relative_to(runs).parts
+        seeds = [int(match[1]) for path in folder.iterdir() if (match := _SEED_FOLDER.fullmatch(path.name))]
+        names.append(Expected(suite, task, *_split_name(folder, name), tuple(sorted(seeds))))
+    return _merged(names)
+
+
+def _split_name(folder: Path, name: str) -> tuple[str, str, str]:
+    """System, preset and digest of a cell folder; cell.json says where a name with dashes is to be split."""
+    try:
+        facts = _cell_facts(folder)
+        system, preset = facts["system"], facts["preset"]
+    except _DamagedError:
+        system, _, preset = name.rpartition("-")[0].rpartition("-")  # a guess: the cell is refused anyway
+    digest = name.removeprefix(f"{system}-{preset}-")
+    if not system or digest == name:
+        raise ValueError(f"{folder} holds runs but is not named system-preset-digest")
+    return system, preset, digest
+
+
+def _merged(names: Iterable[Expected]) -> list[Expected]:
+    """Sorted; a cell that is named twice is one cell with the seeds of both."""
+    seeds: dict[tuple[str, ...], set[int]] = {}
+    for name in names:
+        key = (name.suite, name.task, name.system, name.preset, name.digest)
+        seeds.setdefault(key, set()).update(name.seeds)
+    return [Expected(*key, tuple(sorted(seeds[key]))) for key in sorted(seeds)]
+
+
+def _refuse_mixed_seeds(cells: list[Cell]) -> None:
+    tuning = [cell for cell in cells if any(run.seed >= FIRST_TUNING_SEED for run in cell.runs)]
+    if tuning and any(run.seed < FIRST_TUNING_SEED for cell in cells for run in cell.runs):
+        raise ValueError(
+            f"tuning seeds ({FIRST_TUNING_SEED} and up) and reporting seeds cannot share a report: "
+            f"{', '.join(cell.name.folder for cell in tuning)} has tuning seeds"
+        )
+
+
+def _load_cell(runs: Path, name: Expected) -> Cell:
+    folder = runs / name.folder
+    facts: dict[str, Any] = {}
+    fault = ""
+    if folder.is_dir():
+        try:
+            facts = _cell_facts(folder)
+            _check_identity(facts, name)
+        except _DamagedError as error:
+            facts, fault = {}, f"../{error}"
+    return Cell(name, facts, tuple(_load_run(folder, name.folder, seed, fault) for seed in name.seeds))
+
+
+def _cell_facts(folder: Path) -> dict[str, Any]:
+    facts = _read_json(folder / "cell.json")
+    if absent := sorted(_CELL_KEYS - facts.keys()):
+        raise _DamagedError(f"cell.json: has no {', '.join(absent)}")
+    for key in ("config", "evaluation", "versions", "spec"):
+        if not isinstance(facts[key], dict):
+            raise _DamagedError(f"cell.json: {key} is not an object")
+    return facts
+
+
+def _check_identity(facts: dict[str, Any], name: Expected) -> None:
+    """A folder that was copied under another name would put its numbers into the wrong row."""
+    for key in ("suite", "task", "system", "preset"):
+        if facts[key] != getattr(name, key):
+            raise _DamagedError(f"cell.json: {key} is {facts[key]}, but the folder says {getattr(name, key)}")
+    if not str(facts["digest"]).startswith(name.digest):  # the folder's name may hold a short form
+        raise _DamagedError(f"cell.json: digest is {facts['digest']}, but the folder says {name.digest}")
+
+
+def _load_run(cell: Path, cell_name: str, seed: int, cell_fault: str) -> Run:
+    folder = cell / f"seed-{seed}"
+    name = f"{cell_name}/seed-{seed}"
+    if not folder.is_dir():
+        return Run(seed, name, MISSING, "no folder")
+    about: dict[str, Any] = {}
+    try:
+        if cell_fault:
+            raise _DamagedError(cell_fault)
+        if not (folder / "result.json").exists():
+            about = _read_json(folder / "run.json") if (folder / "run.json").exists() else {}
+            return Run(seed, name, UNFINISHED, _progress(folder), about)
+        about = _read_json(folder / "run.json")
+        if about.get("seed") != seed:
+            raise _DamagedError(f"run.json: seed is {about.get('seed')}, but the folder says {seed}")
+        result = _read_json(folder / "result.json")
+        if result.get("status") not in (DONE, DIVERGED):
+            raise _DamagedError(f"result.json: status is {result.get('status')}")
+        _check_digests(folder, result)
+        evaluations = _checked_evaluations(folder, result["status"])
+    except _DamagedError as error:
+        return Run(seed, name, DAMAGED, str(error), about)
+    return Run(seed, name, result["status"], "", about, result, evaluations)
+
+
+def _check_digests(folder: Path, result: dict[str, Any]) -> None:
+    """Compare the CSV files with result.json. Other result bytes (the policy) are not read by a report."""
+    digests = result.get("digests")
+    if not isinstance(digests, dict) or "eval.csv" not in digests:
+        raise _DamagedError("result.json: has no digest of eval.csv")
+    for file in sorted(name for name in digests if name.endswith(".csv")):
+        try:
+            with (folder / file).open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise _DamagedError(f"{file}: unreadable ({error.strerror})") from error
+        if digest != digests[file]:
+            raise _DamagedError(f"{file}: sha256 differs from result.json")
+
+
+def _checked_evaluations(folder: Path, status: str) -> pd.DataFrame:
+    try:
+        evaluations = read_evaluations(folder)
+    except (OSError, ValueError) as error:
+        raise _DamagedError("eval.csv: not a table of evaluations") from error
+    if evaluations.duplicated(["policy", "step", "episode"]).any():
+        raise _DamagedError("eval.csv: an episode is there twice")
+    finite = np.isfinite(evaluations["return"])
+    # A diverged run may have recorded what it diverged to; in one that is done it is a silent failure.
+    if status == DONE and not finite.all():
+        raise _DamagedError("eval.csv: a return is not finite, yet the run is called done")
+    greedy = evaluations[(evaluations["policy"] == "greedy") & finite]
+    if greedy.empty or (status == DONE and greedy["step"].max() == 0):
+        raise _DamagedError("eval.csv: no evaluation of the greedy policy to take a score from")
+    return evaluations
+
+
+def _progress(folder: Path) -> str:
+    try:
+        return f"at step {int(_read_json(folder / 'progress.json')['step']):,}"
+    except (_DamagedError, KeyError, TypeError, ValueError):
+        return "no progress recorded"  # it is rewritten while running and covered by no digest: a hint only
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not JSON"
+        raise _DamagedError(f"{path.name}: unreadable ({reason})") from error
+    if not isinstance(content, dict):
+        raise _DamagedError(f"{path.name}: not a JSON object")
+    return content

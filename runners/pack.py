@@ -1,0 +1,59 @@
+"""One process that trains one pack: some seeds of one cell.
+
+    python -m runners.pack < job.json
+
+A job is {"cell": {...}, "seeds": [...], "out": "runs", "device": "cpu", "checkpoint_seconds": 60}. The local pool
+starts these processes; a cluster's array task does the same. On SIGTERM, SIGINT or SIGUSR1 it writes a checkpoint
+at the next step boundary and exits with 128 + the signal's number; the same job goes on from there.
+"""
+
+import json
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from runners.cell import Cell
+from runners.errors import InputError
+from runners.train import train
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one process is to train."""
+
+    cell: Cell
+    seeds: tuple[int, ...]
+    out: Path
+    device: str = "cpu"
+    checkpoint_seconds: float = 60.0
+
+    def to_json(self) -> str:
+        values = {"cell": self.cell.to_json(), "seeds": self.seeds, "out": str(self.out), "device": self.device}
+        return json.dumps({**values, "checkpoint_seconds": self.checkpoint_seconds})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Job":
+        values = json.loads(text)
+        cell, out = Cell.from_json(values.pop("cell")), Path(values.pop("out"))
+        return cls(cell, tuple(values.pop("seeds")), out, **values)
+
+
+def main() -> int:
+    """Train the job on standard input; the exit code says how it went."""
+    job = Job.from_json(sys.stdin.read())
+    received: list[int] = []
+    for number in SIGNALS:
+        signal.signal(number, lambda number, frame: received.append(number))
+    try:
+        done = train(job.cell, job.seeds, job.out, job.device, job.checkpoint_seconds, lambda: bool(received))
+    except (InputError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return 2
+    return 0 if done else 128 + received[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""How far the runs of some cells are, read from their records, and the display of it."""
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from runners import files
+from runners.errors import DamagedFile
+from runners.pool import Planned
+
+SILENCE = 120.0  # seconds after which a run that told nothing counts as interrupted
+
+
+@dataclass(frozen=True)
+class CellProgress:
+    """One cell: how many of its runs are where, and how fast they go."""
+
+    label: str
+    folder: Path
+    states: dict[str, int]  # state -> runs; states: done, diverged, running, interrupted, waiting
+    step: int  # done, summed over seeds
+    steps: int  # wanted, summed over seeds
+    steps_per_second: float  # of all running seeds together
+    seconds_left: float | None  # of the slowest running seed
+    score: float | None  # mean of each seed's latest evaluation
+
+    @property
+    def finished(self) -> bool:
+        return self.states["done"] + self.states["diverged"] == sum(self.states.values())
+
+
+def snapshot(planned: Sequence[Planned], out: Path) -> list[CellProgress]:
+    """The progress of each cell, now."""
+    return [_cell_progress(plan, out) for plan in planned]
+
+
+def _cell_progress(plan: Planned, out: Path) -> CellProgress:
+    folder, budget = plan.cell.folder(out), plan.cell.steps
+    states = dict.fromkeys(("done", "diverged", "running", "interrupted", "waiting"), 0)
+    step, rate, left, scores = 0, 0.0, [], []
+    for seed in plan.seeds:
+        state, record = _run_progress(folder / f"seed-{seed}")
+        states[state] += 1
+        step += budget if state in ("done", "diverged") else min(budget, record.get("step", 0))
+        if record.get("score") is not None:
+            scores.append(record["score"])
+        if state == "running" and record.get("steps_per_second"):
+            rate += record["steps_per_second"]
+            left.append((budget - record["step"]) / record["steps_per_second"])
+    score = sum(scores) / len(scores) if scores else None
+    wanted = budget * len(plan.seeds)
+    return CellProgress(plan.cell.label(), folder, states, step, wanted, rate, max(left, default=None), score)
+
+
+def _run_progress(folder: Path) -> tuple[str, dict]:
+    try:
+        result = files.read_json(folder / "result.json")
+        return result["status"], result
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    try:
+        record = files.read_json(folder / "progress.json")
+    except (OSError, DamagedFile):
+        return ("interrupted" if (folder / "run.json").exists() else "waiting"), {}
+    return ("running" if _alive(folder, record) else "interrupted"), record
+
+
+def _alive(folder: Path, record: dict) -> bool:
+    """Whether the run's last attempt seems to be at work: it told something lately, and its process is there."""
+    if time.time() - record.get("time", 0) > SILENCE:
+        return False
+    try:
+        attempt = files.read_json(folder / "run.json")["attempts"][-1]
+    except (OSError, DamagedFile, LookupError):
+        return False
+    if "ended" in attempt:
+        return False
+    return attempt["host"] != socket.gethostname() or os.path.exists(f"/proc/{attempt['pid']}")
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    minutes, seconds = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def table(cells: Sequence[CellProgress]) -> Table:
+    """A row per cell."""
+    columns = ("cell", "runs done", "steps", "steps/s", "left", "latest score", "")
+    result = Table(box=None, pad_edge=False)
+    for i, name in enumerate(columns):
+        result.add_column(name, justify="left" if i in (0, 6) else "right", no_wrap=True)
+    for cell in cells:
+        result.add_row(*_row(cell))
+    return result
+
+
+def _row(cell: CellProgress) -> tuple[str, ...]:
+    runs = sum(cell.states.values())
+    others = [f"{n} {state}" for state, n in cell.states.items() if n and state != "done"]
+    return (
+        cell.label,
+        f"{cell.states['done']}/{runs}",
+        f"{100 * cell.step / cell.steps:.0f}%",
+        f"{cell.steps_per_second:,.0f}" if cell.steps_per_second else "",
+        _duration(cell.seconds_left),
+        "" if cell.score is None else f"{cell.score:.1f}",
+        ", ".join(others),
+    )
+
+
+class Display:
+    """Shows the progress of all cells: a live table on a terminal, a line per cell now and then in a log file."""
+
+    EVERY = {True: 0.5, False: 15.0}  # seconds, by whether it is a terminal
+
+    def __init__(self, planned: Sequence[Planned], out: Path):
+        self.planned, self.out = planned, out
+        self.console = Console(stderr=True)
+        self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
+        self.last, self.told = 0.0, {}
+
+    def __enter__(self) -> "Display":
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.show(final=True)
+        if self.live:
+            self.live.stop()
+
+    def tick(self) -> None:
+        """Show the progress if it is time to."""
+        if time.monotonic() - self.last >= self.EVERY[self.live is not None]:
+            self.show()
+
+    def show(self, final: bool = False) -> None:
+        """Show the progress now."""
+        self.last = time.monotonic()
+        cells = snapshot(self.planned, self.out)
+        if self.live:
+            self.live.update(table(cells), refresh=True)
+            return
+        for cell in cells:
+            state = (cell.step, cell.states["done"], cell.states["diverged"])
+            if self.told.get(cell.label) != state and (cell.step or final):
+                self.told[cell.label] = state
+                names = ("", "runs", "steps", "steps/s", "left", "score", "")
+                parts = [f"{n} {v}".strip() for n, v in zip(names, _row(cell), strict=True) if v]
+                print(time.strftime("%H:%M:%S"), ", ".join(parts), file=sys.stderr, flush=True)

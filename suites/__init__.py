@@ -1,0 +1,41 @@
+"""The benchmark's tasks, as batches that step S seeds x E environments at once. See README.md in this folder."""
+
+import numpy as np
+
+from suites import classic
+from suites.batch import Batch
+from suites.spec import Spec, Step
+
+__all__ = ["SUITES", "TASKS", "Batch", "Spec", "Step", "make", "version"]
+
+# Suite name -> module. A suite module has an integer VERSION and BATCHES, the batch classes of its tasks.
+SUITES = {"classic": classic}
+
+_BATCHES: dict[str, type[Batch]] = {
+    batch.spec.id: batch for suite in SUITES.values() for batch in suite.BATCHES
+}
+
+TASKS: dict[str, Spec] = {task: batch.spec for task, batch in _BATCHES.items()}
+
+
+def make(task: str, env_seeds: np.ndarray) -> Batch:
+    """A batch of a task's environments; `reset()` comes first.
+
+    Args:
+        task: a name in `TASKS`.
+        env_seeds: (S, E) integers >= 0; each environment is seeded like `gymnasium.Env.reset(seed=...)`.
+
+    Raises:
+        KeyError: unknown task.
+        ValueError: env_seeds is not a matrix of integers >= 0.
+    """
+    return _BATCHES[task](env_seeds)
+
+
+def version(suite: str) -> int:
+    """The number that says which results a suite gives: it rises when a trajectory changes.
+
+    Raises:
+        KeyError: unknown suite.
+    """
+    return SUITES[suite].VERSION

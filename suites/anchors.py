@@ -1,0 +1,47 @@
+"""Measures `Spec.random_score`: `python -m suites.anchors` prints it for every task, reproducibly.
+
+The mean is over one episode of each of 10,000 environments: counting the first 10,000 episodes to end would
+favour short ones.
+"""
+
+import numpy as np
+from gymnasium import Space
+from gymnasium.spaces import Discrete
+
+import suites
+
+EPISODES = 10_000
+
+
+def random_actions(space: Space, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Uniform actions: (S, E) int64 for a Discrete space, (S, E, A) float32 for a bounded Box."""
+    if isinstance(space, Discrete):
+        return rng.integers(space.n, size=shape)
+    return rng.uniform(space.low, space.high, size=shape + space.shape).astype(np.float32)
+
+
+def random_returns(task: str, episodes: int, first_seed: int = 0) -> np.ndarray:
+    """Returns (episodes,) of the uniform random policy, in environments seeded first_seed, first_seed + 1, ..."""
+    batch = suites.make(task, first_seed + np.arange(episodes)[:, None])
+    rng = np.random.default_rng(first_seed)
+    batch.reset()
+    returns = np.zeros((episodes, 1))
+    running = np.ones((episodes, 1), dtype=bool)
+    while running.any():
+        step = batch.step(random_actions(batch.spec.action_space, batch.shape, rng))
+        returns[running] += step.reward[running]
+        running &= ~(step.terminated | step.truncated)
+    return returns[:, 0]
+
+
+def main() -> None:
+    for task in suites.TASKS:
+        returns = random_returns(task, EPISODES)
+        error = returns.std(ddof=1) / np.sqrt(EPISODES)
+        print(
+            f"{task:26} {returns.mean():10.2f}  standard error {error:.2f}  in TASKS {suites.TASKS[task].random_score}"
+        )
+
+
+if __name__ == "__main__":
+    main()

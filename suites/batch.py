@@ -1,0 +1,184 @@
+"""What all batches of numpy twins share: time limit, autoreset, generators, saving and restoring."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import numpy as np
+from gymnasium import spaces
+
+from suites.spec import Spec, Step
+
+_LOW_64 = (1 << 64) - 1
+
+
+class Batch(ABC):
+    """S seeds x E environments of one task, stepped together.
+
+    A task is a subclass with a `spec` and three methods: `_start`, `_observe` and `_advance`. They see the
+    n = S * E environments as columns of one float64 matrix, (K, n): K numbers describe the physics of one
+    environment, and each number of all environments lies in one contiguous row.
+
+    Environments never meet: the arithmetic is elementwise, and every environment owns its generator. It is
+    Generator(PCG64(seed)), as in `gymnasium.Env.reset(seed=seed)`, and later episodes go on in the same stream.
+
+    Args:
+        env_seeds: (S, E) integers >= 0, one per environment.
+
+    Raises:
+        ValueError: env_seeds is not a matrix of integers, or holds a negative number.
+    """
+
+    spec: ClassVar[Spec]
+
+    def __init__(self, env_seeds: np.ndarray) -> None:
+        env_seeds = np.asarray(env_seeds)
+        if env_seeds.ndim != 2 or env_seeds.dtype.kind not in "iu":
+            raise ValueError(
+                f"env_seeds must be (S, E) integers, not {env_seeds.dtype} of shape {env_seeds.shape}"
+            )
+        self.shape: tuple[int, int] = env_seeds.shape
+        self._generators = [np.random.Generator(np.random.PCG64(int(seed))) for seed in env_seeds.flat]
+        self._physics: np.ndarray | None = None  # (K, n) float64; None until reset() or load_state()
+        self._elapsed = np.zeros(env_seeds.size, dtype=np.int64)  # (n,) steps of the running episode
+
+    # What a task defines.
+
+    @abstractmethod
+    def _start(self, generator: np.random.Generator) -> np.ndarray:
+        """Draws the physics (K,) float64 in which an episode of one environment begins."""
+
+    @abstractmethod
+    def _observe(self, physics: np.ndarray) -> np.ndarray:
+        """Returns fresh observations (n, O) float32 of physics (K, n)."""
+
+    @abstractmethod
+    def _advance(self, physics: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Moves physics (K, n) one step under actions (n,) integer or (n, A) float32.
+
+        Returns fresh arrays: the next physics (K, n) float64, reward (n,) float64, terminated (n,) bool.
+        """
+
+    def _observe_start(self, physics: np.ndarray) -> np.ndarray:
+        """Observation (1, O) of one environment that has just begun, physics (K, 1)."""
+        return self._observe(physics)
+
+    # What all tasks share.
+
+    def reset(self) -> np.ndarray:
+        """Begins a new episode everywhere and returns its first observations (S, E, O) float32.
+
+        A second call goes on in the generators' streams, like `gymnasium.Env.reset()` without a seed.
+        """
+        starts = [self._start(generator) for generator in self._generators]
+        self._physics = np.stack(starts, axis=1)
+        self._elapsed = np.zeros_like(self._elapsed)
+        obs = np.concatenate([self._observe_start(start[:, None]) for start in starts])
+        return obs.reshape(*self.shape, -1)
+
+    def step(self, actions: np.ndarray) -> Step:
+        """Steps every environment, and begins the next episode at once where one ended.
+
+        Args:
+            actions: (S, E) integers for a Discrete action space, (S, E, A) float32 for a Box. Box actions may
+                be out of range (each task clips as its original does) or NaN (spoils that environment's
+                episode and nothing else).
+
+        Raises:
+            RuntimeError: neither reset() nor load_state() was called before.
+            ValueError: actions have the wrong shape or type, or a discrete action does not exist.
+        """
+        physics, reward, terminated = self._advance(self._current(), self._flat(actions))
+        next_obs = self._observe(physics)
+        obs = next_obs.copy()
+        self._physics = physics
+        self._elapsed += 1
+        truncated = self._elapsed >= self.spec.horizon
+        ended = terminated | truncated
+        for i in ended.nonzero()[0]:
+            start = self._start(self._generators[i])
+            physics[:, i] = start
+            obs[i] = self._observe_start(start[:, None])
+            self._elapsed[i] = 0
+        return Step(
+            obs.reshape(*self.shape, -1),
+            reward.reshape(self.shape),
+            terminated.reshape(self.shape),
+            truncated.reshape(self.shape),
+            next_obs.reshape(*self.shape, -1),
+        )
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything the future depends on, as copies whose first axis is the seed.
+
+        `{k: v[i : i + 1] for k, v in state.items()}` is the state of seed i, and seeds from several batches may
+        be joined by `np.concatenate` and loaded into a batch of that many seeds.
+
+        Returns:
+            physics (S, E, K) float64; elapsed (S, E) int64, steps of the running episode; generators (S, E, 6)
+            uint64, PCG64 as state high and low word, increment high and low word, has_uint32, uinteger.
+
+        Raises:
+            RuntimeError: neither reset() nor load_state() was called before.
+        """
+        words = np.array([_to_words(generator) for generator in self._generators], dtype=np.uint64)
+        return {
+            "physics": self._current().T.reshape(*self.shape, -1).copy(),
+            "elapsed": self._elapsed.reshape(self.shape).copy(),
+            "generators": words.reshape(*self.shape, 6),
+        }
+
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        """Continues from what `state()` returned, to the bit. The seeds given to the constructor are forgotten.
+
+        Raises:
+            ValueError: the state is of another number of seeds or environments.
+        """
+        for name, value in state.items():
+            if value.shape[:2] != self.shape:
+                raise ValueError(
+                    f"state {name!r} is of {value.shape[:2]} environments, this batch of {self.shape}"
+                )
+        self._physics = state["physics"].reshape(self._elapsed.size, -1).T.copy()
+        self._elapsed = state["elapsed"].reshape(-1).copy()
+        for generator, words in zip(self._generators, state["generators"].reshape(-1, 6), strict=True):
+            _from_words(generator, words.tolist())
+
+    def _current(self) -> np.ndarray:
+        if self._physics is None:
+            raise RuntimeError("call reset() or load_state() first")
+        return self._physics
+
+    def _flat(self, actions: np.ndarray) -> np.ndarray:
+        """Checks actions and returns them without the seed axis: (n,) integers or (n, A) float32."""
+        space = self.spec.action_space
+        if actions.shape != self.shape + space.shape:
+            raise ValueError(f"actions have shape {actions.shape}, not {self.shape + space.shape}")
+        if isinstance(space, spaces.Discrete):
+            # Read as unsigned, a negative number is a huge one: a single comparison covers both ends.
+            if actions.dtype.kind not in "iu" or actions.astype(np.uint64).max() >= space.n:
+                raise ValueError(f"actions must be integers from 0 to {space.n - 1}")
+        elif actions.dtype != np.float32:
+            raise ValueError(f"actions must be float32, not {actions.dtype}")
+        return actions.reshape(-1, *space.shape)
+
+
+def _to_words(generator: np.random.Generator) -> list[int]:
+    state = generator.bit_generator.state
+    position, increment = state["state"]["state"], state["state"]["inc"]
+    return [
+        position >> 64,
+        position & _LOW_64,
+        increment >> 64,
+        increment & _LOW_64,
+        state["has_uint32"],
+        state["uinteger"],
+    ]
+
+
+def _from_words(generator: np.random.Generator, words: list[int]) -> None:
+    generator.bit_generator.state = {
+        "bit_generator": "PCG64",
+        "state": {"state": words[0] << 64 | words[1], "inc": words[2] << 64 | words[3]},
+        "has_uint32": words[4],
+        "uinteger": words[5],
+    }

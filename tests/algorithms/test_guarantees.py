@@ -1,0 +1,114 @@
+"""What every system promises, checked over the registry. A new algorithm joins by being registered."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import runners.train
+import torch
+from algorithms.seedwise import Parameters
+from runners.train import Trainer, train
+from suites import Step
+
+from tests.small import results, small_cell, statuses, systems_and_tasks
+
+SEEDS = list(range(10))
+PAIRS = systems_and_tasks()
+
+
+@pytest.fixture(scope="module", params=PAIRS, ids="-".join)
+def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple:
+    """Ten seeds of a cell, trained in one process: (cell, folder, result bytes)."""
+    cell, out = small_cell(*request.param), tmp_path_factory.mktemp("reference")
+    assert train(cell, SEEDS, out)
+    assert statuses(cell, out, SEEDS) == ["done"] * 10
+    return cell, out, results(cell, out, SEEDS)
+
+
+def ladder(record: dict[str, bytes]) -> list[list[str]]:
+    return [line.split(",") for line in record["ladder.csv"].decode().splitlines()[1:]]
+
+
+def test_learns_at_all(reference: tuple) -> None:
+    """Several updates happen in these small runs, or the tests below would show nothing."""
+    record = reference[2][0]
+    assert [event for _, event, _ in ladder(record)].count("first update") == 1
+    assert len(record["metrics.csv"].splitlines()) >= 3
+    assert len(record["train.csv"].splitlines()) >= 2 or "Pendulum" in reference[0].task
+
+
+def test_same_command_twice(reference: tuple, tmp_path: Path) -> None:
+    cell, _, expected = reference
+    train(cell, SEEDS, tmp_path)
+    assert results(cell, tmp_path, SEEDS) == expected
+
+
+@pytest.mark.parametrize("packs", [[[0], [4], [9]], [[0, 1, 2], [7, 5, 3]], [[5, 6, 7, 8, 9]]], ids=["1", "3", "5"])
+def test_packing(reference: tuple, packs: list[list[int]], tmp_path: Path) -> None:
+    """A seed alone, in packs of 3 and 5, has the bytes it has in the pack of 10."""
+    cell, _, expected = reference
+    for pack in packs:
+        train(cell, pack, tmp_path)
+        assert results(cell, tmp_path, pack) == {seed: expected[seed] for seed in pack}
+
+
+def test_evaluating_twice_as_often(reference: tuple, tmp_path: Path) -> None:
+    """Evaluation consumes nothing of training's: the same learner, and the same evaluations at common steps."""
+    cell, _, expected = reference
+    often = small_cell(cell.system, cell.task, points=6)
+    train(often, SEEDS, tmp_path)
+    for seed, record in results(often, tmp_path, SEEDS).items():
+        digests = {(step, event): digest for step, event, digest in ladder(record)}
+        assert all(digests[step, event] == digest for step, event, digest in ladder(expected[seed]))
+        rows = set(record["eval.csv"].splitlines())
+        assert rows > set(expected[seed]["eval.csv"].splitlines())
+        assert record["train.csv"] == expected[seed]["train.csv"]
+
+
+def test_corrupt_seed_harms_no_other(reference: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One seed's rewards become NaN: its run diverges, and is recorded as that; the others do not notice."""
+    cell, _, expected = reference
+    bad, pack, make = 1, [0, 1, 2], runners.train.suites.make
+
+    def corrupted(task: str, seeds: np.ndarray) -> object:
+        env = make(task, seeds)
+        step = env.step
+
+        def nan_step(actions: np.ndarray) -> Step:
+            now = step(actions)
+            now.reward[bad] = np.nan
+            return now
+
+        env.step = nan_step
+        return env
+
+    monkeypatch.setattr(runners.train.suites, "make", corrupted)
+    train(cell, pack, tmp_path)
+    assert statuses(cell, tmp_path, pack) == ["done", "diverged", "done"]
+    others = [0, 2]
+    assert results(cell, tmp_path, others) == {seed: expected[seed] for seed in others}
+    assert (cell.folder(tmp_path) / "seed-1" / "result.json").exists()
+    assert train(cell, pack, tmp_path), "a diverged run is a result and is not retried"
+
+
+def test_every_parameter_moves(reference: tuple) -> None:
+    """Each layer of each seed changes, and so do nearly all of its numbers."""
+    trainer = Trainer(reference[0], [0, 1])
+    groups = [group for group in vars(trainer.agent).values() if isinstance(group, Parameters)]
+    assert groups
+    before = [[leaf.detach().clone() for leaf in group.leaves] for group in groups]
+    while trainer.step < reference[0].steps:
+        trainer.advance()
+    for group, leaves in zip(groups, before, strict=True):
+        moved = [(new.detach() != old).flatten(1) for new, old in zip(group.leaves, leaves, strict=True)]
+        for flags in moved:
+            assert (flags.float().mean(1) > 0.5).all(), f"a layer of {flags.shape[1]} numbers hardly moved"
+        assert (torch.cat(moved, 1).float().mean(1) > 0.8).all()
+
+
+def test_distinct_seeds_differ(reference: tuple) -> None:
+    """Parameters at the start, and everything recorded after."""
+    records = reference[2].values()
+    for name in ("ladder.csv", "eval.csv", "policy.npz"):
+        assert len({record[name] for record in records}) == len(SEEDS)
+    assert len({ladder(record)[0][2] for record in records}) == len(SEEDS)

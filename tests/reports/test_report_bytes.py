@@ -1,0 +1,101 @@
+"""The same records give the same bytes, and a report is either the old one or the new one."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib
+import pytest
+
+import reports
+from reports import report
+from reports.records import load
+
+if TYPE_CHECKING:
+    from conftest import Records
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_same_bytes_elsewhere(sweep: "Records", store: "Records") -> None:
+    """Other folder, relative paths, opposite order of creation, other zone, locale, home, hash seed."""
+    store.sweep(order=-1)
+    code = (
+        "import sys; from pathlib import Path; import reports\n"
+        "reports.build(Path(sys.argv[1]), Path(sys.argv[2]), title='Four systems')\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    settings = {"TZ": "Pacific/Auckland", "LC_ALL": "C", "LANG": "de_DE.UTF-8", "PYTHONHASHSEED": "7"}
+    # a matplotlibrc of the user's: other fonts and sizes
+    (store.runs.parent / "matplotlibrc").write_text(
+        "font.size: 20\nlegend.fontsize: 20\nfont.family: serif\n"
+    )
+    settings |= {"MATPLOTLIBRC": str(store.runs.parent), "USER": "someone", "HOME": str(store.runs.parent)}
+    subprocess.run(
+        [sys.executable, "-c", code, "runs", "out"],
+        check=True,
+        cwd=store.runs.parent,
+        env=os.environ | settings | {"PYTHONPATH": str(ROOT)},
+    )
+    assert store.bytes() == sweep.bytes()
+
+
+def test_the_order_of_expected_changes_nothing(sweep: "Records") -> None:
+    found = [cell.name for cell in load(sweep.runs)]
+    shuffled = [replace(name, seeds=name.seeds[::-1]) for name in found[::-1]]
+    assert [cell.name for cell in load(sweep.runs, shuffled)] == found
+
+
+def test_files_of_a_report(sweep: "Records") -> None:
+    assert set(sweep.bytes()) == {
+        "index.html", "scores.csv", "scores.md", "completeness.csv", "provenance.json", "data.parquet",
+        "figures/CartPole-v1.png", "figures/Pendulum-v1.png",
+    }  # fmt: skip
+    for name, content in sweep.bytes().items():
+        assert str(sweep.runs).encode() not in content, name
+
+
+def test_figures_carry_no_metadata(sweep: "Records") -> None:
+    image = sweep.bytes()["figures/CartPole-v1.png"]
+    assert b"tEXt" not in image
+    assert b"tIME" not in image
+    assert matplotlib.__version__.encode() not in image
+
+
+def test_an_older_report_is_replaced(store: "Records") -> None:
+    cell = store.cell()
+    store.flat_runs(cell, [1.0, 2.0])
+    store.build()
+    store.run(cell, 2, [0.0] + [9.0] * 50)
+    store.build()
+    assert store.scores().loc["ppo", "n"] == 3
+    assert [path.name for path in store.out.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_failing_build_leaves_the_old_report(store: "Records", monkeypatch: pytest.MonkeyPatch) -> None:
+    store.flat_runs(store.cell(), [1.0, 2.0])
+    store.build()
+    before = store.bytes()
+
+    def fail(*_: object) -> str:
+        raise RuntimeError("disk full")
+
+    monkeypatch.setattr(report.page, "render", fail)  # the last stage: all other files are written by then
+    with pytest.raises(RuntimeError, match="disk full"):
+        store.build()
+    assert store.bytes() == before
+    assert sorted(path.name for path in store.out.parent.iterdir()) == ["out", "runs"]
+
+
+def test_a_folder_that_is_no_report_is_never_replaced(store: "Records") -> None:
+    store.flat_runs(store.cell(), [1.0, 2.0])
+    store.out.mkdir()
+    (store.out / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match="holds more than an older report"):
+        store.build()
+    assert (store.out / "thesis.tex").read_text() == "years of work"
+    with pytest.raises(ValueError, match="holds the runs themselves"):
+        reports.build(store.runs, store.runs.parent)

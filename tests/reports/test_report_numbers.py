@@ -1,0 +1,209 @@
+"""The numbers of a report against scipy, closed forms and arithmetic on the records."""
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats as scipy_stats
+
+from reports import estimators, figures, stats, tables
+from reports.aggregate import aggregate
+from reports.records import load
+
+if TYPE_CHECKING:
+    from conftest import Records
+
+
+def text_of(page: str) -> str:
+    """The page without its images, whose base64 may spell anything."""
+    return re.sub(r"data:image/png;base64,[^\"]*", "", page)
+
+
+def test_student_t_interval_is_scipys() -> None:
+    sample = np.random.default_rng(0).normal(size=(7, 3))
+    low, high = stats.student_t_interval(sample)
+    for k in range(3):
+        expected = scipy_stats.ttest_1samp(sample[:, k], 0).confidence_interval(0.95)
+        assert (low[k], high[k]) == pytest.approx((expected.low, expected.high), rel=1e-12)
+
+
+def test_student_t_interval_of_two_values_in_closed_form() -> None:
+    # With one degree of freedom t is Cauchy: the 97.5% quantile is tan(0.475 pi); s / sqrt(2) = |a - b| / 2.
+    low, high = stats.student_t_interval(np.array([3.0, 7.0]))
+    half = np.tan(np.pi * 0.475) * 2.0
+    assert (low, high) == pytest.approx((5.0 - half, 5.0 + half), rel=1e-12)
+
+
+def test_student_t_interval_covers_95_percent() -> None:
+    sample = np.random.default_rng(1).normal(size=(3, 20_000))
+    low, high = stats.student_t_interval(sample)
+    assert ((low < 0) & (high > 0)).mean() == pytest.approx(0.95, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("n", "kept"), [(1, (0, 1)), (3, (0, 3)), (4, (1, 3)), (7, (1, 6)), (8, (2, 6)), (10, (2, 8))]
+)
+def test_interquartile_mean_drops_a_whole_number_at_each_end(n: int, kept: tuple[int, int]) -> None:
+    sample = np.random.default_rng(n).permutation(np.arange(n) ** 2).astype(float)
+    assert stats.interquartile_mean(sample) == pytest.approx(np.sort(sample)[slice(*kept)].mean())
+
+
+def test_estimators() -> None:
+    curve = pd.Series(np.arange(21.0) ** 2, index=np.arange(21) * 100)
+    assert estimators.mean_of_last_ten(curve) == pytest.approx(np.mean(np.arange(11.0, 21.0) ** 2))
+    assert estimators.final(curve) == 400.0
+    # a short curve: the points it has, but never the untrained policy at step 0
+    assert estimators.mean_of_last_ten(curve.iloc[:4]) == pytest.approx((1 + 4 + 9) / 3)
+
+
+def test_diverged_score_is_the_worst_of_chance_and_the_run_itself() -> None:
+    curve = pd.Series([-50.0, -10.0, -80.0, 5.0])
+    assert estimators.diverged_score(curve, random_score=-20.0) == -80.0
+    assert estimators.diverged_score(curve, random_score=-200.0) == -200.0
+    assert estimators.diverged_score(curve, random_score=None) == -80.0
+
+
+def test_scores_table_from_the_csv_files_by_hand(sweep: "Records") -> None:
+    table = pd.read_csv(sweep.out / "scores.csv", dtype={"digest": str})
+    assert len(table) == 8
+    for row in table.itertuples():
+        cell = sweep.runs / row.suite / row.task / f"{row.system}-{row.preset}-{row.digest}"
+        scores = []
+        for seed in range(10):
+            frame = pd.read_csv(cell / f"seed-{seed}" / "eval.csv")
+            greedy = frame[(frame["policy"] == "greedy") & (frame["step"] > 80_000)]
+            assert greedy["step"].nunique() == 10
+            scores.append(greedy.groupby("step")["return"].mean().mean())
+        interval = scipy_stats.t.interval(0.95, 9, np.mean(scores), scipy_stats.sem(scores))
+        assert row.mean == pytest.approx(np.mean(scores), rel=1e-12)
+        assert (row.low, row.high) == pytest.approx(interval, rel=1e-12)
+        assert row.iqm == pytest.approx(np.sort(scores)[2:8].mean(), rel=1e-12)
+        assert row.median == pytest.approx(np.median(scores), rel=1e-12)
+        assert (row.n, row.failures, row.complete) == (10, 0, True)
+        assert (row.min_seed, row.max_seed) == (np.argmin(scores), np.argmax(scores))
+        assert (row.min, row.max) == pytest.approx((min(scores), max(scores)), rel=1e-12)
+
+
+def test_mean_curve_and_band(store: "Records") -> None:
+    store.flat_runs(store.cell(), [1.0, 2.0, 6.0])
+    (task,) = aggregate(load(store.runs))
+    curve = task.cells[0].curve
+    assert curve.index.tolist() == [2_000 * k for k in range(51)]
+    assert curve.loc[0].tolist() == [0.0, 0.0, 0.0]  # all seeds equal: no width
+    low, high = scipy_stats.t.interval(0.95, 2, 3.0, scipy_stats.sem([1.0, 2.0, 6.0]))
+    assert curve.iloc[-1].tolist() == pytest.approx([3.0, low, high])
+
+
+def test_a_diverged_run_counts_with_the_worst_value(store: "Records") -> None:
+    cell = store.cell()  # the random score of its task is 22.2
+    store.flat_runs(cell, [400.0, 500.0])
+    store.run(cell, 2, [30.0, 450.0, 480.0], status="diverged")
+    store.run(cell, 3, [30.0, 450.0, 12.0, float("nan"), -float("inf")], status="diverged")
+    page = store.build()
+    row = store.scores().loc["ppo"]
+    assert (row["n"], row["failures"], row["complete"]) == (4, 2, True)
+    assert row["mean"] == pytest.approx((400 + 500 + 22.2 + 12.0) / 4)
+    assert (row["min"], row["min_seed"]) == (12.0, 3)
+    assert "n=4, 2 diverged" in page
+    assert "Diverged runs" in page
+    # the mean curve ends where the score is; what is not finite counts as what was not reached
+    (task,) = aggregate(load(store.runs))
+    assert task.cells[0].curve["mean"].iloc[-1] == pytest.approx(row["mean"])
+    assert task.cells[0].curve["mean"].loc[2_000] == pytest.approx((400 + 500 + 450 + 450) / 4)
+
+
+def test_one_seed_has_no_interval(store: "Records") -> None:
+    store.flat_runs(store.cell(), [321.0])
+    page = store.build()
+    row = store.scores().loc["ppo"]
+    assert (row["mean"], row["iqm"], row["n"]) == (321.0, 321.0, 1)
+    assert np.isnan(row["low"])  # an empty field in the CSV file
+    assert "no interval (n=1)" in page
+    assert "few seeds" in page
+    assert not re.search(r"\bnan\b", text_of(page), re.IGNORECASE)
+    assert "nan" not in (store.out / "scores.csv").read_text()
+    assert "nan" not in (store.out / "scores.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [
+        ({"ppo": [10, 11, 12], "sac": [100, 101, 102]}, "sac"),
+        ({"ppo": [10, 60, 110], "sac": [100, 101, 102]}, None),  # the intervals overlap
+        ({"ppo": [500, 500, 500], "sac": [500, 500, 500]}, None),
+        ({"ppo": [10], "sac": [100, 101, 102]}, None),  # no interval to compare with
+        ({"sac": [100, 101, 102]}, None),  # nothing to compare with
+    ],
+)
+def test_best_only_where_intervals_separate(store: "Records", scores: dict, best: str | None) -> None:
+    for system, values in scores.items():
+        store.flat_runs(store.cell(system=system), values)
+    (task,) = aggregate(load(store.runs))
+    assert [cell.label for cell in task.cells if cell.cell.name.digest == task.best] == (
+        [best] if best else []
+    )
+
+
+def test_no_best_among_cells_of_unlike_budgets(store: "Records") -> None:
+    store.flat_runs(store.cell(system="ppo"), [10, 11, 12])
+    store.flat_runs(store.cell(system="sac", steps=200_000), [100, 101, 102])
+    (task,) = aggregate(load(store.runs))
+    assert task.best is None
+    assert task.warnings == ("The cells of this task differ in the step budget: none is called best.",)
+
+
+def test_a_short_curve_is_scored_with_a_warning(store: "Records") -> None:
+    store.flat_runs(store.cell(points=4), [10, 20], points=4)
+    page = store.build()
+    assert store.scores().loc["ppo", "mean"] == 15.0
+    assert "ppo has only 4 evaluation points" in page
+
+
+def test_labels_are_as_short_as_they_can_be(store: "Records") -> None:
+    for system, preset, digest in (
+        ("ppo", "classic", "aa"), ("sac", "classic", "bb"), ("sac", "paper", "cc"),
+        ("td3", "classic", "dd"), ("td3", "classic", "ee"),
+    ):  # fmt: skip
+        store.flat_runs(store.cell(system=system, preset=preset, digest=digest), [1.0])
+    (task,) = aggregate(load(store.runs))
+    assert [cell.label for cell in task.cells] == [
+        "ppo", "sac (classic)", "sac (paper)", "td3 (classic, dd)", "td3 (classic, ee)",
+    ]  # fmt: skip
+
+
+def test_data_file_holds_every_evaluation_mean(sweep: "Records") -> None:
+    data = pd.read_parquet(sweep.out / "data.parquet")
+    assert data.columns.tolist() == [
+        "suite", "task", "system", "preset", "digest", "seed", "state", "policy", "step",
+        "episodes", "return", "length",
+    ]  # fmt: skip
+    assert len(data) == 80 * (51 + 1)
+    assert set(data["episodes"]) == {10}
+    row = data[(data["system"] == "td3") & (data["seed"] == 4) & (data["step"] == 40_000)].iloc[1]
+    frame = pd.read_csv(
+        sweep.runs / row["suite"] / row["task"] / f"td3-classic-{row['digest']}/seed-4/eval.csv"
+    )
+    assert row["return"] == pytest.approx(frame[frame["step"] == 40_000]["return"].mean(), rel=1e-12)
+
+
+def test_returns_are_read_back_exactly(store: "Records") -> None:
+    values = (np.random.default_rng(0).normal(size=51) * 10.0 ** np.arange(-25, 26)).tolist()
+    store.run(store.cell(), 0, values)
+    (cell,) = load(store.runs)
+    greedy = cell.runs[0].evaluations.query("policy == 'greedy' and episode == 3")
+    assert greedy["return"].tolist() == values
+
+
+def test_how_numbers_are_written() -> None:
+    assert tables.number(-1234.56, 1) == "-1,234.6"
+    assert tables.number(-0.04, 1) == "0.0"
+    assert tables.interval(None, None, 1) == "no interval (n=1)"
+    assert tables.seed_ranges((5, 0, 1, 2, 9)) == "0-2,5,9"
+    assert [figures.short_steps(steps) for steps in (0, 500, 200_000, 1_500_000)] == [
+        "0",
+        "500",
+        "200k",
+        "1.5M",
+    ]

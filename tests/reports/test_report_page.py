@@ -1,0 +1,124 @@
+"""The page: it stands alone, escapes what it shows, and every number on it can be traced."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reports import figures
+
+if TYPE_CHECKING:
+    from conftest import Records
+
+
+class Elements(HTMLParser):
+    """Collects every element with its attributes, and checks that they are closed in order."""
+
+    VOID = ("meta", "img", "br", "link")
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(page)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def attributes(self, name: str) -> list[str]:
+        return [attrs[name] or "" for _, attrs in self.found if name in attrs]
+
+
+@pytest.fixture(scope="module")
+def page(spoilt: "Records") -> str:
+    return (spoilt.out / "index.html").read_text(encoding="utf-8")
+
+
+def test_the_page_stands_alone(page: str) -> None:
+    elements = Elements(page)
+    assert not {tag for tag, _ in elements.found} & {"script", "link", "iframe", "object", "base"}
+    assert all(source.startswith("data:image/png;base64,") for source in elements.attributes("src"))
+    ids = elements.attributes("id")
+    assert len(ids) == len(set(ids))
+    assert {target.removeprefix("#") for target in elements.attributes("href")} <= set(ids)
+    assert not re.search(r"https?:|url\(|@import", page)
+
+
+def test_the_figures_on_the_page_are_the_files(spoilt: "Records", page: str) -> None:
+    images = re.findall(r"data:image/png;base64,([^\"]+)", page)
+    files = [spoilt.bytes()[f"figures/{task}.png"] for task in ("CartPole-v1", "Pendulum-v1")]
+    assert [base64.b64decode(image) for image in images] == files
+
+
+def test_every_score_has_its_digest_beside_it(spoilt: "Records", page: str) -> None:
+    body = page.partition("<tbody>")[2].partition("</tbody>")[0]  # the summary
+    cells = re.findall(r"<td>(.*?)</td>", body, re.DOTALL)
+    digests = [re.search(r"title=\"([^\"]+)\">(\w+)</a>", cell).groups() for cell in cells]
+    assert len(digests) == 8
+    for folder, digest in digests:
+        assert (spoilt.runs / folder / "cell.json").exists()
+        assert folder.endswith(digest)
+
+
+def test_how_to_reproduce(page: str) -> None:
+    command = "ascent train td3 Pendulum-v1 --seeds 0-9 --preset classic --steps 100000"
+    assert f"<code>{command}</code>" in page
+
+
+def test_provenance_is_complete_and_a_dirty_tree_is_marked(spoilt: "Records", page: str) -> None:
+    assert "Dirty tree." in page
+    assert page.count(">dirty</span>") == 2  # the environment and the run
+    content = json.loads((spoilt.out / "provenance.json").read_text())
+    assert len(content["cells"]) == 8
+    assert len(content["runs"]) == 80
+    for run in content["runs"]:
+        result = spoilt.runs / run["folder"] / "result.json"
+        if run["state"] in ("done", "diverged"):
+            assert run["result_digest"] == json.loads(result.read_text())["digest"]
+            assert run["platform"] == "torch-2.13.0+cpu/x86_64/AuthenticAMD-25-17/AVX512"
+            assert (run["attempts"], run["packs"]) == (1, [list(range(10))])
+            assert set(run["scores"]) == {"mean_of_last_ten", "final"}
+        else:
+            assert run["scores"] == {"mean_of_last_ten": None, "final": None}
+
+
+def test_a_clean_complete_sweep_has_no_warnings(sweep: "Records") -> None:
+    page = (sweep.out / "index.html").read_text(encoding="utf-8")
+    body = page.partition("<body>")[2]
+    assert 'class="banner' not in body
+    assert 'class="mark' not in body
+    assert "80 runs in 8 cells" in page
+
+
+def test_text_from_records_is_escaped(store: "Records") -> None:
+    spec = {"random_score": 1.0, "reference_score": 2.0, "reference_source": "<script>alert(1)</script>"}
+    cell = store.cell(spec=spec)
+    store.run(cell, 0, [0.0] + [9.0] * 50, commit="<b>no commit</b>", packages={"torch": "<i>"})
+    page = store.build()
+    Elements(page)
+    assert "&lt;script&gt;alert(1)" in page
+    assert not re.search(r"<script|<b>no commit|<i>", page)
+
+
+def test_a_task_without_anchors_and_an_old_record_without_provenance(store: "Records") -> None:
+    cell = store.cell(spec={})
+    store.run(cell, 0, [0.0] + [9.0] * 50, commit=None, dirty=None, platform=None, packages=None)
+    page = store.build()
+    assert page.count("not recorded") >= 3
+    assert "None" not in re.sub(r"base64,[^\"]*", "", page)
+
+
+def test_a_system_keeps_its_colour() -> None:
+    names = [f"system-{k}" for k in range(20)]
+    style = figures.styles(reversed(names))
+    assert style == figures.styles(names)
+    assert len(set(map(str, style.values()))) == 20

@@ -1,0 +1,61 @@
+"""Small cells for tests over the registry. A new system joins by being registered: nothing here names one.
+
+Budgets shrink by the standard names of hyper-parameters, so that a run of a few hundred steps covers several updates.
+"""
+
+from pathlib import Path
+
+import suites
+from algorithms import SYSTEMS
+from gymnasium import spaces
+from runners import files
+from runners.cell import Cell, Evaluation, resolve
+from runners.errors import InputError
+
+SHRUNK = {
+    "steps": 16,
+    "envs": 2,
+    "epochs": 2,
+    "minibatch": 8,
+    "value_epochs": 2,
+    "capacity": 70,
+    "batch": 8,
+    "learning_starts": 20,
+    "target_every": 5,
+}
+TASKS = ("CartPole-v1", "Pendulum-v1")  # discrete and continuous actions
+RESULT_FILES = ("eval.csv", "train.csv", "metrics.csv", "ladder.csv", "policy.npz", "result.json")
+
+
+def small_cell(system: str, task: str, steps: int = 120, points: int = 3, episodes: int = 2, **overrides: object) -> Cell:
+    """A cell whose run takes about a second for ten seeds."""
+    known = SYSTEMS[system].module().Config.__dataclass_fields__
+    shrunk = {name: value for name, value in SHRUNK.items() if name in known}
+    evaluation = Evaluation(points, episodes)
+    return resolve(system, task, overrides=shrunk | overrides, steps=steps, evaluation=evaluation)
+
+
+def systems_and_tasks(tasks: tuple[str, ...] = TASKS) -> list[tuple[str, str]]:
+    """Every system with each of the tasks that it can do."""
+    pairs = []
+    for system in SYSTEMS:
+        for task in tasks:
+            try:
+                small_cell(system, task)
+            except InputError:
+                assert isinstance(suites.TASKS[task].action_space, (spaces.Box, spaces.Discrete))
+            else:
+                pairs.append((system, task))
+        assert any(name == system for name, _ in pairs), f"{system} can do none of {tasks}"
+    return pairs
+
+
+def results(cell: Cell, out: Path, seeds: list[int]) -> dict[int, dict[str, bytes]]:
+    """The result bytes of some runs: what all guarantees speak of."""
+    folders = {seed: cell.folder(out) / f"seed-{seed}" for seed in seeds}
+    return {seed: {name: (folder / name).read_bytes() for name in RESULT_FILES} for seed, folder in folders.items()}
+
+
+def statuses(cell: Cell, out: Path, seeds: list[int]) -> list[str]:
+    """How each run ended."""
+    return [files.read_json(cell.folder(out) / f"seed-{seed}" / "result.json")["status"] for seed in seeds]

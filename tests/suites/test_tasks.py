@@ -1,0 +1,249 @@
+"""What every task of every suite keeps to. A task joins by being registered in suites.TASKS."""
+
+import subprocess
+import sys
+
+import gymnasium
+import numpy as np
+import pytest
+
+import suites
+from suites.anchors import random_actions, random_returns
+
+EVERY_TASK = pytest.mark.parametrize("task", suites.TASKS)
+SHAPE = (4, 2)
+SEEDS = 100 + np.arange(8).reshape(SHAPE)
+
+
+def plan(task: str, length: int, shape: tuple[int, int] = SHAPE) -> np.ndarray:
+    """Random actions (length, S, E, ...)."""
+    rng = np.random.default_rng(0)
+    return np.stack([random_actions(suites.TASKS[task].action_space, shape, rng) for _ in range(length)])
+
+
+def run(batch: suites.Batch, actions: np.ndarray) -> list[np.ndarray]:
+    """Steps through actions and returns each of Step's fields stacked over time, (T, S, E, ...)."""
+    return [np.stack(field) for field in zip(*(batch.step(a) for a in actions), strict=True)]
+
+
+def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
+    return all(x.shape == y.shape and x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True))
+
+
+# The spec.
+
+
+@EVERY_TASK
+def test_spec_is_sane(task: str) -> None:
+    spec = suites.TASKS[task]
+    assert spec.id == task
+    assert spec.suite in suites.SUITES
+    assert spec.budget > spec.horizon > 0
+    assert spec.reference_score > spec.random_score
+    assert spec.reference_source and spec.return_convention and spec.package
+
+
+@pytest.mark.parametrize("task", [s.id for s in suites.TASKS.values() if s.package == "gymnasium"])
+def test_spec_is_gymnasiums(task: str) -> None:
+    spec = suites.TASKS[task]
+    env = gymnasium.make(task)
+    assert spec.observation_space == env.observation_space
+    assert spec.action_space == env.action_space
+    assert spec.horizon == env.spec.max_episode_steps
+    if env.spec.reward_threshold is not None:
+        assert spec.reference_score == env.spec.reward_threshold
+
+
+@EVERY_TASK
+def test_random_score_is_the_uniform_random_policys(task: str) -> None:
+    returns = random_returns(task, 300, first_seed=50_000)
+    error = returns.std(ddof=1) / np.sqrt(len(returns))
+    # The score itself is rounded to 0.01; four standard errors are missed by chance once in 16,000 times.
+    assert abs(returns.mean() - suites.TASKS[task].random_score) <= 4 * error + 0.005
+
+
+@pytest.mark.parametrize("suite", suites.SUITES)
+def test_version_is_a_positive_integer(suite: str) -> None:
+    assert isinstance(suites.version(suite), int)
+    assert suites.version(suite) >= 1
+
+
+def test_unknown_names_are_key_errors() -> None:
+    with pytest.raises(KeyError):
+        suites.make("CartPole", SEEDS)
+    with pytest.raises(KeyError):
+        suites.version("nothing")
+
+
+def test_suites_do_not_import_torch() -> None:
+    code = "import sys, suites, suites.anchors; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# Shapes, types, errors.
+
+
+@EVERY_TASK
+def test_shapes_and_types(task: str) -> None:
+    batch = suites.make(task, SEEDS)
+    observed = SHAPE + batch.spec.observation_space.shape
+    obs = batch.reset()
+    assert (obs.shape, obs.dtype) == (observed, np.float32)
+    step = batch.step(plan(task, 1)[0])
+    for name, shape, dtype in (
+        ("obs", observed, np.float32),
+        ("reward", SHAPE, np.float64),
+        ("terminated", SHAPE, np.bool_),
+        ("truncated", SHAPE, np.bool_),
+        ("next_obs", observed, np.float32),
+    ):
+        value = getattr(step, name)
+        assert (value.shape, value.dtype) == (shape, dtype), name
+        assert value.flags.c_contiguous, name
+    for name, value in batch.state().items():
+        assert value.shape[0] == SHAPE[0], name
+
+
+@EVERY_TASK
+def test_returned_arrays_are_not_written_again(task: str) -> None:
+    batch = suites.make(task, SEEDS)
+    actions = plan(task, 60)
+    kept = [batch.reset()]
+    for action in actions:
+        kept += [*batch.step(action), *batch.state().values()]
+    copies = [value.copy() for value in kept[: len(kept) // 2]]
+    for action in actions:
+        batch.step(action)
+    assert same(kept[: len(copies)], copies)
+    assert not any(np.shares_memory(a, b) for i, a in enumerate(kept[:12]) for b in kept[:i])
+
+
+@EVERY_TASK
+def test_writing_into_returned_arrays_changes_nothing(task: str) -> None:
+    actions = plan(task, 60)
+    clean, scribbled = suites.make(task, SEEDS), suites.make(task, SEEDS)
+    clean.reset()
+    scribbled.reset()[:] = 9
+    wanted = run(clean, actions)
+    got = []
+    for action in actions:
+        step = scribbled.step(action)
+        got.append([value.copy() for value in step])
+        for value in (*step, *scribbled.state().values()):
+            value[:] = 1
+    assert same([np.stack(field) for field in zip(*got, strict=True)], wanted)
+
+
+@EVERY_TASK
+def test_wrong_calls_are_refused(task: str) -> None:
+    batch = suites.make(task, SEEDS)
+    actions = plan(task, 1)[0]
+    with pytest.raises(RuntimeError, match="reset"):
+        batch.step(actions)
+    with pytest.raises(RuntimeError, match="reset"):
+        batch.state()
+    batch.reset()
+    with pytest.raises(ValueError, match="shape"):
+        batch.step(actions[:1])
+    with pytest.raises(ValueError, match="actions must be"):
+        batch.step(actions.astype(np.float64))
+    if isinstance(batch.spec.action_space, gymnasium.spaces.Discrete):
+        for absent in (-1, batch.spec.action_space.n):
+            wrong = actions.copy()
+            wrong[1, 1] = absent
+            with pytest.raises(ValueError, match="integers from 0"):
+                batch.step(wrong)
+    for seeds in (np.arange(3), np.ones((2, 2)), np.array([[-1]])):
+        with pytest.raises(ValueError, match=r"."):
+            suites.make(task, seeds)
+    with pytest.raises(ValueError, match="environments"):
+        suites.make(task, SEEDS[:2]).load_state(batch.state())
+
+
+# Time.
+
+
+@EVERY_TASK
+def test_seeds_are_gymnasiums(task: str) -> None:
+    if suites.TASKS[task].package != "gymnasium":
+        pytest.skip("not a gymnasium task")
+    obs = suites.make(task, SEEDS).reset()
+    again = suites.make(task, SEEDS)
+    again.reset()
+    second = again.reset()
+    env = gymnasium.make(task)
+    for place in np.ndindex(SHAPE):
+        np.testing.assert_array_equal(obs[place], env.reset(seed=int(SEEDS[place]))[0])
+        np.testing.assert_array_equal(second[place], env.reset()[0])
+
+
+@EVERY_TASK
+def test_the_time_limit_truncates_and_the_next_episode_begins(task: str) -> None:
+    batch = suites.make(task, SEEDS)
+    batch.reset()
+    since = np.zeros(SHAPE, dtype=int)
+    limits = 0
+    for action in plan(task, 2 * batch.spec.horizon + 5):
+        step = batch.step(action)
+        since += 1
+        np.testing.assert_array_equal(step.truncated, since >= batch.spec.horizon)
+        ended = step.terminated | step.truncated
+        np.testing.assert_array_equal((step.obs != step.next_obs).any(axis=-1), ended)
+        since[ended] = 0
+        limits += int(step.truncated.sum())
+    np.testing.assert_array_equal(batch.state()["elapsed"], since)
+    if task != "CartPole-v1":  # random play never balances the pole that long; test_classic_twins.py does
+        assert limits > 0
+
+
+# Saving, packing, neighbours.
+
+
+@EVERY_TASK
+def test_state_continues_to_the_bit(task: str) -> None:
+    actions = plan(task, 120)
+    batch = suites.make(task, SEEDS)
+    batch.reset()
+    run(batch, actions[:37])
+    saved = batch.state()
+    kept = {name: value.copy() for name, value in saved.items()}
+    wanted = [*run(batch, actions[37:]), *batch.state().values()]
+
+    other = suites.make(task, SEEDS + 1000)
+    other.load_state(saved)
+    assert same(list(other.state().values()), list(kept.values()))
+    assert same([*run(other, actions[37:]), *other.state().values()], wanted)
+    assert same(list(saved.values()), list(kept.values()))  # load_state copied
+    batch.load_state(saved)  # back in time, in place
+    assert same(run(batch, actions[37:]), wanted[:5])
+
+
+@EVERY_TASK
+def test_state_continues_in_another_packing(task: str) -> None:
+    actions = plan(task, 120)
+    batch = suites.make(task, SEEDS)
+    batch.reset()
+    run(batch, actions[:37])
+    saved = batch.state()
+    wanted = run(batch, actions[37:])
+
+    cut = [{name: value[i : i + 1] for name, value in saved.items()} for i in range(SHAPE[0])]
+    for members in ([2], [3, 0, 2, 1], [1, 3]):
+        packed = suites.make(task, np.zeros((len(members), SHAPE[1]), dtype=int))
+        packed.load_state({name: np.concatenate([cut[i][name] for i in members]) for name in saved})
+        got = run(packed, actions[37:, members])
+        assert same(got, [field[:, members] for field in wanted])
+
+
+@EVERY_TASK
+@pytest.mark.parametrize("size", [3, 8, 10, 100])
+def test_an_environment_does_not_depend_on_the_others(task: str, size: int) -> None:
+    actions = plan(task, 60, (size, 1))
+    seeds = np.arange(size)[:, None]
+    together = suites.make(task, seeds)
+    first = together.reset()
+    fields = run(together, actions)
+    for i in range(size):
+        alone = suites.make(task, seeds[i : i + 1])
+        assert same([first[i : i + 1]], [alone.reset()])
+        assert same([field[:, i : i + 1] for field in fields], run(alone, actions[:, i : i + 1]))
