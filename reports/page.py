@@ -71,8 +71,12 @@ def command(summary: CellSummary) -> str:
     if not facts:
         return ""
     seeds = tables.seed_ranges(name.seeds)
-    words = ["ascent", "train", name.system, name.task, "--seeds", seeds, "--preset", name.preset]
-    return shlex.join([*words, "--steps", str(facts["steps"])])
+    protocol = facts["evaluation"]
+    return shlex.join([
+        "ascent", "train", name.system, name.task, "--seeds", seeds, "--preset", name.preset,
+        "--steps", str(facts["steps"]),
+        "--evaluations", str(protocol["points"]), "--episodes", str(protocol["episodes"]),
+    ])  # fmt: skip
 
 
 def environments(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -30,7 +30,8 @@ FIRST_TUNING_SEED = 1000  # seeds from here up choose hyper-parameters; they nev
 
 _SEED_FOLDER = re.compile(r"seed-(0|[1-9]\d*)")
 _CELL_KEYS = {
-    "system", "preset", "task", "suite", "config", "steps", "evaluation", "versions", "digest", "spec",
+    "system", "algorithm", "preset", "task", "suite", "config", "steps", "evaluation", "versions", "digest",
+    "spec",
 }  # fmt: skip
 _EVALUATION_TYPES = {"step": np.int64, "policy": "category", "episode": np.int64, "length": np.int64}
 
@@ -184,6 +185,8 @@ def _cell_facts(folder: Path) -> dict[str, Any]:
     for key in ("config", "evaluation", "versions", "spec"):
         if not isinstance(facts[key], dict):
             raise _DamagedError(f"cell.json: {key} is not an object")
+    if not {"points", "episodes"} <= facts["evaluation"].keys():
+        raise _DamagedError("cell.json: evaluation has no points or no episodes")
     return facts
 
 

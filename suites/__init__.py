@@ -1,4 +1,4 @@
-"""The benchmark's tasks, as batches that step S seeds x E environments at once. See README.md in this folder."""
+"""The benchmark's tasks, as batches that step S seeds x E environments at once. See README.md beside."""
 
 import numpy as np
 

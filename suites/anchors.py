@@ -21,7 +21,7 @@ def random_actions(space: Space, shape: tuple[int, int], rng: np.random.Generato
 
 
 def random_returns(task: str, episodes: int, first_seed: int = 0) -> np.ndarray:
-    """Returns (episodes,) of the uniform random policy, in environments seeded first_seed, first_seed + 1, ..."""
+    """Returns (episodes,) of the uniform random policy, in environments seeded from first_seed up."""
     batch = suites.make(task, first_seed + np.arange(episodes)[:, None])
     rng = np.random.default_rng(first_seed)
     batch.reset()
@@ -38,9 +38,8 @@ def main() -> None:
     for task in suites.TASKS:
         returns = random_returns(task, EPISODES)
         error = returns.std(ddof=1) / np.sqrt(EPISODES)
-        print(
-            f"{task:26} {returns.mean():10.2f}  standard error {error:.2f}  in TASKS {suites.TASKS[task].random_score}"
-        )
+        declared = suites.TASKS[task].random_score
+        print(f"{task:26} {returns.mean():10.2f}  standard error {error:.2f}  declared {declared:.2f}")
 
 
 if __name__ == "__main__":

@@ -14,12 +14,12 @@ _LOW_64 = (1 << 64) - 1
 class Batch(ABC):
     """S seeds x E environments of one task, stepped together.
 
-    A task is a subclass with a `spec` and three methods: `_start`, `_observe` and `_advance`. They see the
-    n = S * E environments as columns of one float64 matrix, (K, n): K numbers describe the physics of one
-    environment, and each number of all environments lies in one contiguous row.
+    A task is a subclass with a `spec` and the methods `_start`, `_advance` and perhaps `_observe`. They see
+    the n = S * E environments as columns of one float64 matrix, (K, n): K numbers describe the physics of
+    one environment, and each number of all environments lies in one contiguous row.
 
     Environments never meet: the arithmetic is elementwise, and every environment owns its generator. It is
-    Generator(PCG64(seed)), as in `gymnasium.Env.reset(seed=seed)`, and later episodes go on in the same stream.
+    Generator(PCG64(seed)), as in `gymnasium.Env.reset(seed=seed)`, and later episodes go on in its stream.
 
     Args:
         env_seeds: (S, E) integers >= 0, one per environment.
@@ -48,15 +48,15 @@ class Batch(ABC):
         """Draws the physics (K,) float64 in which an episode of one environment begins."""
 
     @abstractmethod
-    def _observe(self, physics: np.ndarray) -> np.ndarray:
-        """Returns fresh observations (n, O) float32 of physics (K, n)."""
-
-    @abstractmethod
     def _advance(self, physics: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Moves physics (K, n) one step under actions (n,) integer or (n, A) float32.
 
         Returns fresh arrays: the next physics (K, n) float64, reward (n,) float64, terminated (n,) bool.
         """
+
+    def _observe(self, physics: np.ndarray) -> np.ndarray:
+        """Fresh observations (n, O) float32 of physics (K, n). Here: the physics itself."""
+        return physics.T.astype(np.float32, order="C")
 
     def _observe_start(self, physics: np.ndarray) -> np.ndarray:
         """Observation (1, O) of one environment that has just begun, physics (K, 1)."""
@@ -110,12 +110,13 @@ class Batch(ABC):
     def state(self) -> dict[str, np.ndarray]:
         """Everything the future depends on, as copies whose first axis is the seed.
 
-        `{k: v[i : i + 1] for k, v in state.items()}` is the state of seed i, and seeds from several batches may
+        `{k: v[i : i + 1] for k, v in state.items()}` is the state of seed i; seeds from several batches may
         be joined by `np.concatenate` and loaded into a batch of that many seeds.
 
         Returns:
-            physics (S, E, K) float64; elapsed (S, E) int64, steps of the running episode; generators (S, E, 6)
-            uint64, PCG64 as state high and low word, increment high and low word, has_uint32, uinteger.
+            physics (S, E, K) float64, as the task's class describes it; elapsed (S, E) int64, steps of the
+            running episode; generators (S, E, 6) uint64, PCG64 as state high and low word, increment high and
+            low word, has_uint32, uinteger.
 
         Raises:
             RuntimeError: neither reset() nor load_state() was called before.
@@ -128,7 +129,7 @@ class Batch(ABC):
         }
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
-        """Continues from what `state()` returned, to the bit. The seeds given to the constructor are forgotten.
+        """Continues from what `state()` returned, to the bit; the constructor's seeds are forgotten.
 
         Raises:
             ValueError: the state is of another number of seeds or environments.

@@ -1,12 +1,12 @@
 """Classic control as batched numpy twins of gymnasium 1.4's environments, equal to them bit for bit.
 
-gymnasium (`gymnasium.envs.classic_control`, Towers et al. 2024) defines these tasks; its equations are repeated
-here on arrays. A sum or product in another order, a reciprocal, or `x * x` for a power rounds differently in the
-last bit, which a few hundred steps of driven play blow up to another trajectory. So the order of operations
-below is gymnasium's, and these rules hold:
+gymnasium (`gymnasium.envs.classic_control`, Towers et al. 2024) defines these tasks; its equations are
+repeated here on arrays. A sum or product in another order, a reciprocal, or `x * x` for a power rounds
+differently in the last bit, and a few hundred steps turn that into another trajectory. So the order of
+operations below is gymnasium's, and these rules hold:
 
-- `x ** 2` of one numpy scalar is libm's `pow`, which is not always the correctly rounded `x * x` that arrays give.
-  `np.float_power(x, 2.0)` calls the same `pow` for every element; `np.power` uses a vector kernel, and does not.
+- `x ** 2` of one numpy scalar is libm's `pow`, which is not always the correctly rounded `x * x` that arrays
+  give. `np.float_power(x, 2.0)` calls the same `pow` for every element; `np.power` has a kernel of its own.
 - a Python number next to a float32 is rounded to float32 (NEP 50), for an array as for a scalar.
 - clipping is minimum of maximum: the same values as `np.clip` in half the time.
 """
@@ -67,9 +67,6 @@ class CartPole(Batch):
     def _start(self, generator: np.random.Generator) -> np.ndarray:
         return generator.uniform(-0.05, 0.05, 4)
 
-    def _observe(self, physics: np.ndarray) -> np.ndarray:
-        return physics.T.astype(np.float32, order="C")
-
     def _advance(self, physics: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         _, velocity, angle, spin = physics
         cos, sin = np.cos(angle), np.sin(angle)
@@ -82,20 +79,19 @@ class CartPole(Batch):
         rate[1] = push - self.POLE_MOMENT * spin_change * cos / self.TOTAL_MASS
         rate[2] = spin
         rate[3] = spin_change
-        rate *= self.SECONDS_PER_STEP
-        rate += physics
-        terminated = (np.abs(rate[0]) > self.X_LIMIT) | (np.abs(rate[2]) > self.ANGLE_LIMIT)
-        return rate, np.ones(len(actions)), terminated
+        moved = physics + self.SECONDS_PER_STEP * rate
+        terminated = (np.abs(moved[0]) > self.X_LIMIT) | (np.abs(moved[2]) > self.ANGLE_LIMIT)
+        return moved, np.ones(len(actions)), terminated
 
 
 class Acrobot(Batch):
     """Swing the tip of two hanging links above the bar by a torque at the joint between them.
 
-    Physics: angle of the first link (0 hangs down), angle of the second relative to the first, their velocities.
+    Physics: angle of the first link (0 hangs down), of the second relative to the first, their velocities.
     Sutton 1996, with the equations of Sutton and Barto's book; Runge-Kutta 4 over 0.2 s.
 
-    Masses, lengths and inertias are 1 and the links' centres lie at 0.5. Those factors are left out below where
-    they multiply by 1 or by a power of 2, which rounds nothing.
+    Masses, lengths and inertias are 1 and the links' centres lie at 0.5. These factors are folded into the
+    numbers below; multiplying by 1 or by a power of 2 rounds nothing.
     """
 
     spec = _spec(
@@ -171,9 +167,9 @@ class Acrobot(Batch):
 
 
 class MountainCar(Batch):
-    """Rock an underpowered car out of a valley by pushing left, not at all, or right. Physics: position, velocity.
+    """Rock an underpowered car out of a valley by pushing left, not at all, or right.
 
-    Moore 1990. All arithmetic is float64.
+    Physics: position, velocity. Moore 1990. All arithmetic is float64.
     """
 
     spec = _spec(
@@ -195,9 +191,6 @@ class MountainCar(Batch):
     def _start(self, generator: np.random.Generator) -> np.ndarray:
         return np.array([generator.uniform(-0.6, -0.4), 0.0])
 
-    def _observe(self, physics: np.ndarray) -> np.ndarray:
-        return physics.T.astype(np.float32, order="C")
-
     def _advance(self, physics: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         position, velocity = physics
         velocity = velocity + (self.PUSHES[actions] + np.cos(3 * position) * -self.GRAVITY)
@@ -209,9 +202,9 @@ class MountainCar(Batch):
 
 
 class MountainCarContinuous(Batch):
-    """The mountain car with a force in [-1, 1] and a cost on the action as given. Physics: position, velocity.
+    """The mountain car with a force in [-1, 1] and a cost on it. Physics: position, velocity.
 
-    The original steps in float64 from the start of an episode and in float32 from then on.
+    The original takes the first step of an episode in float64 and all others in float32.
     """
 
     spec = _spec(
@@ -233,9 +226,6 @@ class MountainCarContinuous(Batch):
     def _start(self, generator: np.random.Generator) -> np.ndarray:
         return np.array([generator.uniform(-0.6, -0.4), 0.0])
 
-    def _observe(self, physics: np.ndarray) -> np.ndarray:
-        return physics.T.astype(np.float32, order="C")
-
     def _advance(self, physics: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         action = actions[:, 0]
         moved = self._move(physics.astype(np.float32), action)
@@ -249,7 +239,7 @@ class MountainCarContinuous(Batch):
         return moved.astype(np.float64), reward, terminated
 
     def _move(self, physics: np.ndarray, action: np.ndarray) -> np.ndarray:
-        """Physics (2, n) one step on under action (n,) float32, in the type of physics: float32 or float64."""
+        """Physics (2, n) one step on under action (n,) float32; float32 or float64, as physics is given."""
         position, velocity = physics
         pull = self.GRAVITY * np.cos((3 * position).astype(np.float64))
         # A force in range stays a float32; one out of range becomes the Python number 1.0 or -1.0.
@@ -264,7 +254,7 @@ class MountainCarContinuous(Batch):
 
 
 class Pendulum(Batch):
-    """Swing a pendulum up and hold it there with a torque in [-2, 2]. Physics: angle (0 is up), angular velocity."""
+    """Swing a pendulum up and hold it by a torque in [-2, 2]. Physics: angle (0 is up), angular velocity."""
 
     spec = _spec(
         id="Pendulum-v1",
@@ -274,7 +264,7 @@ class Pendulum(Batch):
         budget=300_000,
         random_score=-1225.75,
         reference_score=-150.0,
-        reference_source="this suite's choice, gymnasium registers none: the best agent of RL Baselines3 Zoo's "
+        reference_source="this suite's choice, as gymnasium registers none: the best of RL Baselines3 Zoo's "
         "benchmark.md (TD3, -151.9 over 750 episodes), rounded",
     )
 
@@ -283,10 +273,10 @@ class Pendulum(Batch):
     TOP_TORQUE = 2.0
     TOP_SPIN = 8.0
     SECONDS_PER_STEP = 0.05
-    HIGH = np.array([math.pi, 1.0])
+    START_LIMITS = np.array([math.pi, 1.0])
 
     def _start(self, generator: np.random.Generator) -> np.ndarray:
-        return generator.uniform(-self.HIGH, self.HIGH)
+        return generator.uniform(-self.START_LIMITS, self.START_LIMITS)
 
     def _observe(self, physics: np.ndarray) -> np.ndarray:
         angle, spin = physics

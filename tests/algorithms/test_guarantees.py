@@ -91,19 +91,21 @@ def test_corrupt_seed_harms_no_other(reference: tuple, tmp_path: Path, monkeypat
     assert train(cell, pack, tmp_path), "a diverged run is a result and is not retried"
 
 
-def test_every_parameter_moves(reference: tuple) -> None:
-    """Each layer of each seed changes, and so do nearly all of its numbers."""
-    trainer = Trainer(reference[0], [0, 1])
+@pytest.mark.parametrize("pair", PAIRS, ids="-".join)
+def test_every_parameter_moves(pair: tuple[str, str]) -> None:
+    """Each layer of each seed changes, and most numbers do (not those of units that are off, say)."""
+    cell = small_cell(*pair, steps=1000)
+    trainer = Trainer(cell, [0, 1])
     groups = [group for group in vars(trainer.agent).values() if isinstance(group, Parameters)]
     assert groups
     before = [[leaf.detach().clone() for leaf in group.leaves] for group in groups]
-    while trainer.step < reference[0].steps:
+    while trainer.step < cell.steps:
         trainer.advance()
     for group, leaves in zip(groups, before, strict=True):
         moved = [(new.detach() != old).flatten(1) for new, old in zip(group.leaves, leaves, strict=True)]
         for flags in moved:
-            assert (flags.float().mean(1) > 0.5).all(), f"a layer of {flags.shape[1]} numbers hardly moved"
-        assert (torch.cat(moved, 1).float().mean(1) > 0.8).all()
+            assert (flags.float().mean(1) > 0.2).all(), f"a layer of {flags.shape[1]} numbers hardly moved"
+        assert (torch.cat(moved, 1).float().mean(1) > 0.5).all()
 
 
 def test_distinct_seeds_differ(reference: tuple) -> None:

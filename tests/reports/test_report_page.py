@@ -70,7 +70,8 @@ def test_every_score_has_its_digest_beside_it(spoilt: "Records", page: str) -> N
 
 
 def test_how_to_reproduce(page: str) -> None:
-    command = "ascent train td3 Pendulum-v1 --seeds 0-9 --preset classic --steps 100000"
+    command = "ascent train td3 Pendulum-v1 --seeds 0-9 --preset classic --steps 100000 "
+    command += "--evaluations 50 --episodes 10"
     assert f"<code>{command}</code>" in page
 
 

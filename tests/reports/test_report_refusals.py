@@ -118,6 +118,11 @@ def break_json(path: "Path", **changes: object) -> None:
         ),
         ("../cell.json", lambda path: break_json(path, digest="0000"), "../cell.json: digest is 0000"),
         ("../cell.json", lambda path: break_json(path, spec=None), "../cell.json: spec is not an object"),
+        (
+            "../cell.json",
+            lambda path: break_json(path, evaluation={}),
+            "../cell.json: evaluation has no points",
+        ),
     ],
 )
 def test_a_damaged_record_is_refused_and_named(store: "Records", file: str, change, note: str) -> None:

@@ -181,9 +181,12 @@ def test_seeds_are_gymnasiums(task: str) -> None:
 def test_the_time_limit_truncates_and_the_next_episode_begins(task: str) -> None:
     batch = suites.make(task, SEEDS)
     batch.reset()
-    since = np.zeros(SHAPE, dtype=int)
+    state = batch.state()
+    # Close to the limit, which random play does not reach in every task.
+    state["elapsed"][:] = since = np.full(SHAPE, batch.spec.horizon - 5)
+    batch.load_state(state)
     limits = 0
-    for action in plan(task, 2 * batch.spec.horizon + 5):
+    for action in plan(task, batch.spec.horizon + 10):
         step = batch.step(action)
         since += 1
         np.testing.assert_array_equal(step.truncated, since >= batch.spec.horizon)
@@ -192,8 +195,7 @@ def test_the_time_limit_truncates_and_the_next_episode_begins(task: str) -> None
         since[ended] = 0
         limits += int(step.truncated.sum())
     np.testing.assert_array_equal(batch.state()["elapsed"], since)
-    if task != "CartPole-v1":  # random play never balances the pole that long; test_classic_twins.py does
-        assert limits > 0
+    assert limits >= SEEDS.size
 
 
 # Saving, packing, neighbours.

@@ -1,0 +1,95 @@
+"""Probe environments with known values: each system learns them, on every kind of action it can take."""
+
+import numpy as np
+import pytest
+import torch
+from algorithms import SYSTEMS
+from algorithms.seedwise import Streams
+from gymnasium import spaces
+from runners.cell import Evaluation, resolve
+from runners.errors import InputError
+from runners.train import Trainer
+
+from tests import probes
+
+SEEDS = [0, 1, 2]
+# Bolder than any real task allows; only names that a system's Config has are used.
+BOLD = {
+    "gamma": probes.GAMMA,
+    "envs": 4,
+    "steps": 8,
+    "minibatch": 32,
+    "epochs": 4,
+    "learning_rate": 1e-2,
+    "value_learning_rate": 1e-2,
+    "anneal": False,
+    "entropy_coef": 0.0,
+    "max_grad_norm": 10.0,
+    "hidden": [16],
+    "capacity": 1000,
+    "learning_starts": 100,
+    "target_every": 25,
+}
+BUDGET = 8_000
+
+
+def trained(system: str, probe: str, kind: str) -> Trainer:
+    known = SYSTEMS[system].module().Config.__dataclass_fields__
+    overrides = {name: value for name, value in BOLD.items() if name in known}
+    preset = next(iter(SYSTEMS[system].module().PRESETS))
+    try:
+        cell = resolve(
+            system, f"probe-{probe}-{kind}", preset=preset, overrides=overrides, steps=BUDGET, evaluation=Evaluation(1, 1)
+        )
+    except InputError as error:
+        assert "needs a" in str(error)  # an algorithm for one kind of action says so
+        pytest.skip(str(error))
+    trainer = Trainer(cell, SEEDS)
+    while trainer.step < cell.steps:
+        trainer.advance()
+    return trainer
+
+
+def values(trainer: Trainer, *observations: float) -> np.ndarray:
+    """(S, n): the system's estimate of the value of each observation.
+
+    An agent calls its value network `value`, `baseline` or `q`; from q the best action's value is taken.
+    """
+    obs = torch.tensor(observations).repeat(len(SEEDS), 1)[..., None]  # (S, n, 1)
+    networks = [getattr(trainer.agent, name) for name in ("value", "baseline", "q") if hasattr(trainer.agent, name)]
+    with torch.no_grad():
+        return networks[0](obs).amax(-1).numpy()
+
+
+@pytest.fixture(params=("discrete", "continuous"))
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    probes.register(monkeypatch)
+    return request.param
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_known_reward(system: str, kind: str) -> None:
+    assert values(trained(system, "known-reward", kind), -1.0, 1.0) == pytest.approx(np.array([[-1.0, 1.0]] * 3), abs=0.15)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_delayed_reward(system: str, kind: str) -> None:
+    expected = np.array([[probes.GAMMA, 1.0]] * 3)
+    assert values(trained(system, "delayed-reward", kind), 0.0, 1.0) == pytest.approx(expected, abs=0.12)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_time_limit_is_no_end(system: str, kind: str) -> None:
+    expected = np.full((3, 1), 1 / (1 - probes.GAMMA))
+    assert values(trained(system, "time-limit", kind), 1.0) == pytest.approx(expected, rel=0.2)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_follows_the_observation(system: str, kind: str) -> None:
+    trainer = trained(system, "follow", kind)
+    obs = torch.tensor([[[-1.0], [1.0]]] * 3)
+    action, _ = trainer.agent.act(obs, Streams(SEEDS, "test"), False, 1.0)
+    if isinstance(trainer.spec.action_space, spaces.Discrete):
+        assert action.tolist() == [[0, 1]] * 3
+    else:
+        assert action[..., 0].numpy() == pytest.approx(np.array([[-0.5, 0.5]] * 3), abs=0.25)
