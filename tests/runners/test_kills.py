@@ -1,0 +1,159 @@
+"""kill -9 at every phase of a run, resumed in the same or another packing: the bytes of a run never interrupted."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import runners.train
+from algorithms.seedwise import Parameters
+from runners import files
+from runners.pack import Job
+from runners.records import Run
+from runners.train import Trainer, train
+
+from tests.small import results, small_cell, systems_and_tasks
+
+SEEDS = [0, 1, 2, 3]
+PACKINGS = ([[0, 1, 2, 3]], [[0], [1, 2, 3]], [[3, 1], [0, 2]], [[0], [1], [2], [3]])
+# Phase -> (owner, name) of a function in the midst of it, and how many calls of it a short run makes at least.
+PHASES = {
+    "start": (Run, "begin", 4),
+    "rollout": (Trainer, "advance", 30),
+    "update": (Parameters, "grad", 4),
+    "evaluation": (runners.train, "to_env", 60),
+    "checkpoint": (os, "replace", 20),
+    "clearing": (Path, "unlink", 4),
+    "finish": (files, "write_json", 10),
+}
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Run `work` in a forked process and return its wait status; whatever it does to this module stays there."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    return os.waitpid(pid, 0)[1]
+
+
+def die_at(owner: object, name: str, nth: int, before: bool) -> None:
+    """Kill this process at the nth call of a function, before or after its work."""
+    work, calls = getattr(owner, name), [0]
+
+    def dying(*args: object, **kwargs: object) -> object:
+        calls[0] += 1
+        if calls[0] == nth and before:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = work(*args, **kwargs)
+        if calls[0] == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, dying)
+
+
+@pytest.mark.parametrize("pair", systems_and_tasks(), ids="-".join)
+def test_killed_in_every_phase(pair: tuple[str, str], tmp_path: Path) -> None:
+    """One kill in each phase, at a random call, each attempt in another packing."""
+    cell, draw = small_cell(*pair), random.Random(f"{pair}")
+    train(cell, SEEDS, tmp_path / "whole")
+    expected = results(cell, tmp_path / "whole", SEEDS)
+    kills = 0
+    for phase, (owner, name, calls) in sorted(PHASES.items(), key=lambda item: draw.random()):
+        nth, before, packing = draw.randint(1, calls), draw.random() < 0.5, draw.choice(PACKINGS)
+
+        def attempt(owner=owner, name=name, nth=nth, before=before, packing=packing) -> None:
+            die_at(owner, name, nth, before)
+            for pack in packing:
+                train(cell, pack, tmp_path / "killed", checkpoint_seconds=0.02)
+
+        status = in_child(attempt)
+        assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, f"{phase}: failed instead of being killed"
+        kills += os.WIFSIGNALED(status)
+    for pack in draw.choice(PACKINGS):
+        assert train(cell, pack, tmp_path / "killed")
+    assert results(cell, tmp_path / "killed", SEEDS) == expected
+    assert kills >= 3, "too few of the attempts were killed before they were done"
+    leftovers = [path.name for path in cell.folder(tmp_path / "killed").glob("seed-*/*") if path.name.startswith(".")]
+    assert not leftovers
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_kill_in_each_phase_alone(phase: str, tmp_path: Path) -> None:
+    """The first call, a later one: the run is really killed there, and goes on exactly."""
+    cell = small_cell("ppo", "CartPole-v1")
+    train(cell, SEEDS, tmp_path / "whole")
+    expected = results(cell, tmp_path / "whole", SEEDS)
+    owner, name, calls = PHASES[phase]
+    for nth in (1, calls // 2):
+        out = tmp_path / f"{phase}-{nth}"
+
+        def attempt(nth=nth, out=out) -> None:
+            die_at(owner, name, nth, before=True)
+            train(cell, SEEDS, out, checkpoint_seconds=0.0)
+
+        assert os.WIFSIGNALED(in_child(attempt)), f"{phase} has fewer than {nth} calls"
+        train(cell, SEEDS, out)
+        assert results(cell, out, SEEDS) == expected
+
+
+def test_asked_to_stop(tmp_path: Path) -> None:
+    """SIGTERM: a checkpoint at the next step, exit code 128 + 15, and the same bytes after going on."""
+    cell = small_cell("dqn", "CartPole-v1", steps=6000)
+    job = Job(cell, tuple(SEEDS), tmp_path / "stopped")
+    process = subprocess.Popen([sys.executable, "-m", "runners.pack"], stdin=subprocess.PIPE)
+    process.stdin.write(job.to_json().encode())
+    process.stdin.close()
+    progress = cell.folder(job.out) / "seed-3" / "progress.json"
+    while not progress.exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 128 + signal.SIGTERM
+    run = Run(cell, 0, job.out, capacity=70)
+    (step,) = run.checkpoint_steps()
+    attempt = json.loads((run.folder / "run.json").read_text())["attempts"][-1]
+    assert attempt["to_step"] == step > 0
+    train(cell, SEEDS, job.out)
+    train(cell, SEEDS, tmp_path / "whole")
+    assert results(cell, job.out, SEEDS) == results(cell, tmp_path / "whole", SEEDS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", systems_and_tasks(), ids="-".join)
+def test_killed_at_random_moments(pair: tuple[str, str], tmp_path: Path) -> None:
+    """Processes of the real command killed by the clock, 16 for each system and task: over 100 in all."""
+    cell, draw, kills = small_cell(*pair, steps=4000), random.Random(f"random {pair}"), 0
+    train(cell, SEEDS, tmp_path / "whole")
+    out, start = tmp_path / "killed", time.monotonic()
+    while kills < 16:
+        assert time.monotonic() - start < 600
+        if all(Run(cell, seed, out).is_finished() for seed in SEEDS):
+            assert results(cell, out, SEEDS) == results(cell, tmp_path / "whole", SEEDS)
+            out = tmp_path / f"killed-{kills}"
+        pack = tuple(draw.choice(draw.choice(PACKINGS)))
+        process = subprocess.Popen([sys.executable, "-m", "runners.pack"], stdin=subprocess.PIPE)
+        process.stdin.write(Job(cell, pack, out, checkpoint_seconds=0.05).to_json().encode())
+        process.stdin.close()
+        try:
+            process.wait(draw.uniform(1.0, 6.0))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+    train(cell, SEEDS, out)
+    assert results(cell, out, SEEDS) == results(cell, tmp_path / "whole", SEEDS)
