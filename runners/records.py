@@ -1,6 +1,7 @@
 """One run's folder: what is recorded, checkpoints, and how a run ends.
 
-    cell.json                 the cell, once for all its seeds; sources/<digest>/ as they ran
+    cell.json                 the cell, once for all its seeds; sources-<digest>.zip, the sources as they ran
+    sealed.zip                what reports read of its finished runs, in one file
     seed-<k>/run.json         provenance: attempts, versions, platform
     seed-<k>/eval.csv         step,policy,episode,return,length      the five *result files*: what the guarantees
     seed-<k>/train.csv        step,env,return,length                 speak of, with no times in them
@@ -54,6 +55,15 @@ def unpack_arrays(data: bytes) -> dict[str, np.ndarray]:
     """What `pack_arrays` packed."""
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
+
+
+def zip_files(contents: dict[str, bytes]) -> bytes:
+    """A zip archive: the same names and contents give the same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in sorted(contents.items()):
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)  # ZipInfo is dated 1980
+    return buffer.getvalue()
 
 
 class Table:
@@ -184,11 +194,9 @@ class Run:
                 raise InputError(f"{path} describes another cell than this version of the project: move it away")
         else:
             files.write_json(path, cell)
-        folder = self.folder.parent / "sources" / self.record["source_digest"]
-        for name, content in source_files.items():
-            if not (folder / name).exists():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                files.write(folder / name, content, durable=False)
+        path = self.folder.parent / f"sources-{self.record['source_digest']}.zip"
+        if not path.exists():
+            files.write(path, zip_files(source_files))
 
     # ---- while it trains
 
@@ -340,12 +348,7 @@ def seal(cell_folder: Path) -> None:
     names = {f"{run.name}/{name}" for run in finished for name in SEALED}
     if names == _sealed_names(path):
         return
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in sorted(names):
-            info = zipfile.ZipInfo(name)  # dated 1980: the same runs give the same bytes
-            archive.writestr(info, (cell_folder / name).read_bytes(), zipfile.ZIP_DEFLATED)
-    files.write(path, buffer.getvalue())
+    files.write(path, zip_files({name: (cell_folder / name).read_bytes() for name in names}))
 
 
 def _sealed_names(path: Path) -> set[str]:

@@ -31,6 +31,7 @@ def small_cell(system: str, task: str, steps: int = 120, points: int = 3, episod
     """A cell whose run takes about a second for ten seeds."""
     known = SYSTEMS[system].module().Config.__dataclass_fields__
     shrunk = {name: value for name, value in SHRUNK.items() if name in known}
+    overrides = {name: value for name, value in overrides.items() if name in known}
     evaluation = Evaluation(points, episodes)
     return resolve(system, task, overrides=shrunk | overrides, steps=steps, evaluation=evaluation)
 
