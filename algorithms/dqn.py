@@ -14,6 +14,7 @@ Departures from the paper
 |---|---|---|---|
 | error | clipped to +-1 | Huber loss with threshold 1 | the same gradient, written as a loss |
 | optimiser | centred RMSProp | Adam | small networks on low-dimensional tasks (Dopamine, CleanRL) |
+| learning rate | constant | linear to zero where `anneal` | without it the greedy policy keeps changing to the end |
 | gradient | not limited | global norm clipped per seed | openai/baselines limits it too |
 | network | convolutions | a multi-layer perceptron, torch's default initial weights | low-dimensional observations |
 | constants | Atari's | see PRESETS | |
@@ -57,6 +58,7 @@ class Config:
     updates: Count = 1  # updates each time
     target_every: Count = 500  # updates between copies into the target network
     learning_rate: Positive = 5e-4
+    anneal: bool = True  # learning rate linear to zero over the budget
     adam_eps: Positive = 1e-8
     gamma: Fraction = 0.99  # discount
     epsilon_end: Fraction = 0.05  # share of random actions, falling from 1 ...
@@ -98,11 +100,12 @@ class Agent:
         return action, None
 
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
+        c = self.config
         loss, metrics = self.loss(batch)
-        grad, metrics["grad_norm"] = clip_grad_norm(self.params.grad(loss), self.config.max_grad_norm)
-        self.optimiser.step(grad, self.config.learning_rate)
+        grad, metrics["grad_norm"] = clip_grad_norm(self.params.grad(loss), c.max_grad_norm)
+        self.optimiser.step(grad, c.learning_rate * (1 - progress if c.anneal else 1))
         self.updates += 1
-        if self.updates % self.config.target_every == 0:
+        if self.updates % c.target_every == 0:
             move_target(self.target, self.params, tau=1.0)
         return metrics
 

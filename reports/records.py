@@ -14,8 +14,11 @@ No evaluation of a damaged run is used, not even the part that can still be read
 """
 
 import hashlib
+import io
 import json
 import re
+import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,15 +114,15 @@ def load(runs: Path, expected: Sequence[Expected] | None = None) -> list[Cell]:
     return cells
 
 
-def read_evaluations(run: Path) -> pd.DataFrame:
+def read_evaluations(content: bytes) -> pd.DataFrame:
     """Evaluation episodes of one run: step, policy, episode, return, length. The only reader of eval.csv.
 
-    Raises ValueError or OSError where the file is not such a table.
+    Raises ValueError where the content is not such a table.
     """
     # Python's float is exact; the parser of pandas before 3.1 may be off by one unit in the last place.
     columns = [*_EVALUATION_TYPES, "return"]
     return pd.read_csv(
-        run / "eval.csv", usecols=columns, dtype=_EVALUATION_TYPES, converters={"return": float}
+        io.BytesIO(content), usecols=columns, dtype=_EVALUATION_TYPES, converters={"return": float}
     )
 
 
@@ -175,7 +178,43 @@ def _load_cell(runs: Path, name: Expected) -> Cell:
             _check_identity(facts, name)
         except _DamagedError as error:
             facts, fault = {}, f"../{error}"
-    return Cell(name, facts, tuple(_load_run(folder, name.folder, seed, fault) for seed in name.seeds))
+    reader = _Reader(folder)
+    runs_of_cell = tuple(_load_run(reader, name.folder, seed, fault) for seed in name.seeds)
+    return Cell(name, facts, runs_of_cell)
+
+
+class _Reader:
+    """The files of a cell's runs: from its seal for the runs that are in it, from their folders for the others.
+
+    The seal is one file with run.json, result.json and eval.csv of the finished runs, so that ten thousand runs load
+    in seconds. A seal that cannot be read is as good as none: the folders have everything.
+    """
+
+    def __init__(self, cell: Path) -> None:
+        self.cell, self.sealed = cell, {}
+        try:
+            with zipfile.ZipFile(cell / "sealed.zip") as archive:
+                self.sealed = {name: archive.read(name) for name in archive.namelist()}
+        except (OSError, zipfile.BadZipFile, zlib.error):
+            pass
+
+    def has(self, seed: int, file: str = "") -> bool:
+        name = f"seed-{seed}/{file}"
+        return name in self.sealed or (self.cell / name).exists()
+
+    def is_sealed(self, seed: int) -> bool:
+        return f"seed-{seed}/result.json" in self.sealed
+
+    def read(self, seed: int, file: str) -> bytes:
+        name = f"seed-{seed}/{file}"
+        try:
+            return self.sealed[name] if self.is_sealed(seed) else (self.cell / name).read_bytes()
+        except (OSError, KeyError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not in sealed.zip"
+            raise _DamagedError(f"{file}: unreadable ({reason})") from error
+
+    def json(self, seed: int, file: str) -> dict[str, Any]:
+        return _parse_json(self.read(seed, file), file)
 
 
 def _cell_facts(folder: Path) -> dict[str, Any]:
@@ -199,50 +238,45 @@ def _check_identity(facts: dict[str, Any], name: Expected) -> None:
         raise _DamagedError(f"cell.json: digest is {facts['digest']}, but the folder says {name.digest}")
 
 
-def _load_run(cell: Path, cell_name: str, seed: int, cell_fault: str) -> Run:
-    folder = cell / f"seed-{seed}"
+def _load_run(reader: _Reader, cell_name: str, seed: int, cell_fault: str) -> Run:
     name = f"{cell_name}/seed-{seed}"
-    if not folder.is_dir():
+    if not reader.has(seed):
         return Run(seed, name, MISSING, "no folder")
     about: dict[str, Any] = {}
     try:
         if cell_fault:
             raise _DamagedError(cell_fault)
-        if not (folder / "result.json").exists():
-            about = _read_json(folder / "run.json") if (folder / "run.json").exists() else {}
-            return Run(seed, name, UNFINISHED, _progress(folder), about)
-        about = _read_json(folder / "run.json")
+        if not reader.has(seed, "result.json"):
+            about = reader.json(seed, "run.json") if reader.has(seed, "run.json") else {}
+            return Run(seed, name, UNFINISHED, _progress(reader, seed), about)
+        about = reader.json(seed, "run.json")
         if about.get("seed") != seed:
             raise _DamagedError(f"run.json: seed is {about.get('seed')}, but the folder says {seed}")
-        result = _read_json(folder / "result.json")
+        result = reader.json(seed, "result.json")
         if result.get("status") not in (DONE, DIVERGED):
             raise _DamagedError(f"result.json: status is {result.get('status')}")
-        _check_digests(folder, result)
-        evaluations = _checked_evaluations(folder, result["status"])
+        _check_digests(reader, seed, result)
+        evaluations = _checked_evaluations(reader.read(seed, "eval.csv"), result["status"])
     except _DamagedError as error:
         return Run(seed, name, DAMAGED, str(error), about)
     return Run(seed, name, result["status"], "", about, result, evaluations)
 
 
-def _check_digests(folder: Path, result: dict[str, Any]) -> None:
-    """Compare the CSV files with result.json. Other result bytes (the policy) are not read by a report."""
+def _check_digests(reader: _Reader, seed: int, result: dict[str, Any]) -> None:
+    """Compare the CSV files with result.json; of a sealed run, the one that the seal holds and a report uses."""
     digests = result.get("digests")
     if not isinstance(digests, dict) or "eval.csv" not in digests:
         raise _DamagedError("result.json: has no digest of eval.csv")
-    for file in sorted(name for name in digests if name.endswith(".csv")):
-        try:
-            with (folder / file).open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        except OSError as error:
-            raise _DamagedError(f"{file}: unreadable ({error.strerror})") from error
-        if digest != digests[file]:
+    files = ["eval.csv"] if reader.is_sealed(seed) else sorted(name for name in digests if name.endswith(".csv"))
+    for file in files:
+        if hashlib.sha256(reader.read(seed, file)).hexdigest() != digests[file]:
             raise _DamagedError(f"{file}: sha256 differs from result.json")
 
 
-def _checked_evaluations(folder: Path, status: str) -> pd.DataFrame:
+def _checked_evaluations(content: bytes, status: str) -> pd.DataFrame:
     try:
-        evaluations = read_evaluations(folder)
-    except (OSError, ValueError) as error:
+        evaluations = read_evaluations(content)
+    except ValueError as error:
         raise _DamagedError("eval.csv: not a table of evaluations") from error
     if evaluations.duplicated(["policy", "step", "episode"]).any():
         raise _DamagedError("eval.csv: an episode is there twice")
@@ -256,19 +290,25 @@ def _checked_evaluations(folder: Path, status: str) -> pd.DataFrame:
     return evaluations
 
 
-def _progress(folder: Path) -> str:
+def _progress(reader: _Reader, seed: int) -> str:
     try:
-        return f"at step {int(_read_json(folder / 'progress.json')['step']):,}"
+        return f"at step {int(reader.json(seed, 'progress.json')['step']):,}"
     except (_DamagedError, KeyError, TypeError, ValueError):
         return "no progress recorded"  # it is rewritten while running and covered by no digest: a hint only
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not JSON"
-        raise _DamagedError(f"{path.name}: unreadable ({reason})") from error
+        return _parse_json(path.read_bytes(), path.name)
+    except OSError as error:
+        raise _DamagedError(f"{path.name}: unreadable ({error.strerror})") from error
+
+
+def _parse_json(data: bytes, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads(data)
+    except ValueError as error:
+        raise _DamagedError(f"{name}: unreadable (not JSON)") from error
     if not isinstance(content, dict):
-        raise _DamagedError(f"{path.name}: not a JSON object")
+        raise _DamagedError(f"{name}: not a JSON object")
     return content

@@ -10,6 +10,9 @@ import pytest
 
 import reports
 from reports.records import load
+from runners.records import seal
+
+from tests.reports.conftest import damage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -160,3 +163,30 @@ def test_a_folder_with_runs_must_have_the_name_of_a_cell(store: "Records") -> No
     (store.runs / "classic" / "CartPole-v1" / "backup" / "seed-0").mkdir(parents=True)
     with pytest.raises(ValueError, match="backup holds runs but is not named system-preset-digest"):
         store.build()
+
+
+def test_a_seal_serves_as_the_folders_do(store: "Records") -> None:
+    """With the finished runs' files in sealed.zip all is as before; a broken seal is as good as none."""
+    store.sweep()
+    plain = load(store.runs)
+    for cell in plain:
+        seal(store.runs / cell.name.folder)
+    sealed = load(store.runs)
+    for was, now in zip(plain, sealed, strict=True):
+        assert [(r.state, r.about, r.result) for r in was.runs] == [(r.state, r.about, r.result) for r in now.runs]
+        assert all(a.evaluations.equals(b.evaluations) for a, b in zip(was.runs, now.runs, strict=True))
+    folder = store.runs / plain[0].name.folder
+    (folder / "seed-0" / "eval.csv").unlink()
+    assert load(store.runs)[0].runs[0].state == "done", "the seal has it"
+    (folder / "sealed.zip").write_bytes((folder / "sealed.zip").read_bytes()[:-100])
+    assert load(store.runs)[0].runs[0].state == "damaged"
+
+
+def test_a_seal_is_checked_as_the_folders_are(store: "Records") -> None:
+    """Evaluations in the seal that are not those result.json vouches for are refused."""
+    store.sweep()
+    cell = store.runs / load(store.runs)[0].name.folder
+    damage(cell / "seed-0" / "eval.csv")
+    seal(cell)
+    run = load(store.runs)[0].runs[0]
+    assert (run.state, run.note) == ("damaged", "eval.csv: sha256 differs from result.json")

@@ -1,0 +1,161 @@
+"""Training speed against Stable-Baselines3, in one run: the same hyper-parameters, one thread each.
+
+    make bench            or: .venv/bin/python -m tests.benchmarks.speed [ppo a2c dqn ...]
+
+Ours trains ten seeds in one process, theirs one; both figures are environment steps per second of one core. Rounds of
+ours and theirs alternate, because machines are shared and their speed drifts: the ratio is the median over rounds.
+"""
+
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+import algorithms  # noqa: F401  (first of all: it sets what torch must find in the environment)
+import torch
+from rich.console import Console
+from rich.table import Table
+from runners.cell import resolve
+from runners.train import Trainer
+from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.env_util import make_vec_env
+
+SEEDS = list(range(10))
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One line of the table: settings that mean the same on both sides, and the ratio that we promise."""
+
+    system: str
+    task: str
+    ours: dict[str, object]
+    theirs: Callable[[object], BaseAlgorithm]
+    steps: int  # per round and seed for ours
+    their_steps: int  # per round
+    promise: float
+
+
+NET = {"net_arch": [64, 64]}
+COMPARISONS = {
+    "ppo": Comparison(
+        "ppo",
+        "CartPole-v1",
+        {"envs": 1, "steps": 2048, "epochs": 10, "minibatch": 64, "hidden": [64, 64], "anneal": False},
+        lambda env: PPO("MlpPolicy", env, n_steps=2048, batch_size=64, n_epochs=10, device="cpu"),
+        3 * 2048,
+        3 * 2048,
+        10.0,
+    ),
+    "a2c": Comparison(
+        "a2c",
+        "CartPole-v1",
+        {"envs": 1, "steps": 5, "hidden": [64, 64], "anneal": False},
+        lambda env: A2C("MlpPolicy", env, n_steps=5, device="cpu"),
+        3000,
+        4000,
+        15.0,
+    ),
+    "dqn": Comparison(
+        "dqn",
+        "CartPole-v1",
+        {
+            "envs": 1,
+            "batch": 64,
+            "train_every": 1,
+            "updates": 1,
+            "learning_starts": 100,
+            "capacity": 50_000,
+            "hidden": [64, 64],
+            "anneal": False,
+        },
+        lambda env: DQN(
+            "MlpPolicy",
+            env,
+            batch_size=64,
+            train_freq=1,
+            gradient_steps=1,
+            learning_starts=100,
+            buffer_size=50_000,
+            policy_kwargs=NET,
+            device="cpu",
+        ),
+        2000,
+        3000,
+        10.0,
+    ),
+}
+
+
+class Clock:
+    """Adds up the time spent in some methods."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def watch(self, name: str, owner: object, method: str) -> None:
+        work = getattr(owner, method)
+        self.seconds[name] = 0.0
+
+        def timed(*args: object, **kwargs: object) -> object:
+            start = time.perf_counter()
+            result = work(*args, **kwargs)
+            self.seconds[name] += time.perf_counter() - start
+            return result
+
+        setattr(owner, method, timed)
+
+
+def measure(comparison: Comparison) -> tuple[list[float], list[float], dict[str, float]]:
+    """Steps per second of ours and of theirs for each round, and the shares of our time."""
+    cell = resolve(comparison.system, comparison.task, overrides=comparison.ours, steps=10_000_000)
+    trainer, clock = Trainer(cell, SEEDS), Clock()
+    clock.watch("environment", trainer.env, "step")
+    clock.watch("acting", trainer.agent, "act")
+    clock.watch("update", trainer.agent, "update")
+    clock.watch("sampling", trainer.storage, "batches")
+    model = comparison.theirs(make_vec_env(comparison.task, 1))
+    model.learn(300)  # both sides warm up
+    for _ in range(300):
+        trainer.advance()
+    clock.seconds = dict.fromkeys(clock.seconds, 0.0)
+    ours, theirs, wall = [], [], 0.0
+    for _ in range(ROUNDS):
+        start, first = time.perf_counter(), trainer.step
+        while trainer.step - first < comparison.steps:
+            trainer.advance()
+        seconds = time.perf_counter() - start
+        wall += seconds
+        ours.append((trainer.step - first) * len(SEEDS) / seconds)
+        start, first = time.perf_counter(), model.num_timesteps
+        model.learn(comparison.their_steps, reset_num_timesteps=False)
+        theirs.append((model.num_timesteps - first) / (time.perf_counter() - start))
+    shares = {name: seconds / wall for name, seconds in clock.seconds.items()}
+    return ours, theirs, {**shares, "the rest": 1 - sum(shares.values())}
+
+
+def main(names: list[str]) -> int:
+    """Print the table; the exit code is 1 if a promise is not kept."""
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    table = Table("", "ours, steps/s", "SB3, steps/s", "ratio", "rounds", "promise", "where our time goes", box=None)
+    kept = True
+    for name in names:
+        comparison = COMPARISONS[name]
+        ours, theirs, shares = measure(comparison)
+        ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+        kept &= median(ratios) >= comparison.promise
+        where = ", ".join(f"{part} {share:.0%}" for part, share in shares.items())
+        rounds = " ".join(f"{ratio:.1f}" for ratio in ratios)
+        figures = (f"{median(ours):,.0f}", f"{median(theirs):,.0f}", f"{median(ratios):.1f}x", rounds)
+        table.add_row(f"{name} {comparison.task}", *figures, f"{comparison.promise:g}x", where)
+    Console(width=160).print(table)
+    return 0 if kept else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:] or list(COMPARISONS)))
