@@ -9,11 +9,17 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help=__doc__,
 )
 
 Out = Annotated[Path, typer.Option("--out", help="folder of run records")]
-Pack = Annotated[int, typer.Option("--pack", help="seeds trained in one process; results do not depend on it")]
+Pack = Annotated[
+    int, typer.Option("--pack", help="seeds trained in one process; results do not depend on it")
+]
 Jobs = Annotated[int, typer.Option("--jobs", help="processes at a time; 0: one per core")]
 Device = Annotated[str, typer.Option("--device", help="cpu or cuda")]
 Save = Annotated[float, typer.Option("--checkpoint-seconds", help="time between checkpoints")]
@@ -62,10 +68,18 @@ def list_command(
 def train(
     algorithm: Annotated[str, typer.Argument(help="a name from `ascent list algorithms`")],
     task: Annotated[str, typer.Argument(help="a name from `ascent list tasks`")],
-    seeds: Annotated[str, typer.Option(help="such as 0-9 or 0,2,5-7; from 1000 up they are for tuning")] = "0-9",
-    steps: Annotated[int | None, typer.Option(help="environment steps per seed; the task's budget if left out")] = None,
-    preset: Annotated[str | None, typer.Option(help="settings; those for the task's suite if left out")] = None,
-    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a hyper-parameter")] = None,
+    seeds: Annotated[
+        str, typer.Option(help="such as 0-9 or 0,2,5-7; from 1000 up they are for tuning")
+    ] = "0-9",
+    steps: Annotated[
+        int | None, typer.Option(help="environment steps per seed; the task's budget if left out")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="settings; those for the task's suite if left out")
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a hyper-parameter")
+    ] = None,
     evaluations: Annotated[int, typer.Option(help="evaluations over the budget")] = 50,
     episodes: Annotated[int, typer.Option(help="episodes at each evaluation")] = 10,
     pack: Pack = 10,

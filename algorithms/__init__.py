@@ -1,12 +1,13 @@
 """The algorithms: one file each. This page is their list.
 
-A *system* is a name on the list: an algorithm file plus settings of its own. A *preset* is a system's settings for a
-suite or after a source, declared in the file's `PRESETS`.
+A *system* is a name on the list: an algorithm file plus settings of its own. A *preset* is a system's
+settings for a suite or after a source, declared in the file's `PRESETS`.
 """
 
 import os
 
-# Both must be set before torch and numpy load their matrix libraries; see the packing guarantee in seedwise.py.
+# Both must be set before torch and numpy load their matrix libraries; see the packing guarantee in
+# seedwise.py.
 os.environ.setdefault("MKL_CBWR", "AUTO")
 for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")

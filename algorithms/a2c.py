@@ -11,12 +11,12 @@ where the advantage R_t - V(s_t) is a constant in the first term.
 Departures from the paper
 | what | paper | here | why |
 |---|---|---|---|
-| workers | asynchronous, each with stale parameters | E environments stepped together, one gradient | that is A2C |
+| workers | asynchronous, with stale parameters | E environments stepped together | that is A2C |
 | gradient | summed over the window | averaged | openai/baselines |
-| optimiser | RMSProp with statistics shared over workers | RMSProp of one learner, eps inside the root | openai/baselines |
-| networks | policy and value share layers (discrete) | separate networks of tanh units | classic control: works better |
+| optimiser | RMSProp, statistics shared | RMSProp of one learner, eps in the root | openai/baselines |
+| networks | policy and value share layers | two networks of tanh units | low-dimensional observations |
 | initial weights | not stated | orthogonal, gains sqrt 2, 0.01 (policy), 1 (value) | openai/baselines |
-| time limit | a true end | the value of the true successor stands for the rest | the limit is not the task's (arXiv 1712.00378) |
+| time limit | a true end | the value of the successor stands for the rest | arXiv 1712.00378 |
 | continuous actions | softplus variance from the network | state-independent deviation | openai/baselines |
 """
 
@@ -72,7 +72,9 @@ PRESETS = {
 
 
 class Policy:
-    """Categorical over logits, or a Gaussian with state-independent deviation. Held equal between files by a test."""
+    """Categorical over logits, or a Gaussian with state-independent deviation. Held equal between files by a
+    test.
+    """
 
     def __init__(self, streams: Streams, n_obs: int, hidden: Widths, action_space: spaces.Space):
         self.discrete = isinstance(action_space, spaces.Discrete)
@@ -111,8 +113,8 @@ class Policy:
 def returns_to_go(batch: Batch, next_value: Tensor, gamma: float) -> Tensor:
     """The rewards to the end of the episode, discounted, over the time axis of (S, T, E).
 
-    Where a time limit or the window's end cuts the episode, the value of the true successor stands for what would
-    have followed; where it terminated, nothing follows. Held equal between files by a test.
+    Where a time limit or the window's end cuts the episode, the value of the true successor stands for what
+    would have followed; where it terminated, nothing follows. Held equal between files by a test.
     """
     ret = torch.empty_like(batch.reward)
     successor = next_value[:, -1]
@@ -125,7 +127,12 @@ def returns_to_go(batch: Batch, next_value: Tensor, gamma: float) -> Tensor:
 
 class Agent:
     def __init__(
-        self, config: Config, observation_space: spaces.Box, action_space: spaces.Space, streams: Streams, device: str
+        self,
+        config: Config,
+        observation_space: spaces.Box,
+        action_space: spaces.Space,
+        streams: Streams,
+        device: str,
     ):
         self.config, self.experience = config, Rollout(config.steps, config.envs)
         n_obs = observation_space.shape[0]
@@ -136,7 +143,9 @@ class Agent:
         self.optimiser = RMSProp(self.params, config.rms_eps, config.rms_decay)
 
     @torch.no_grad()
-    def act(self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: None = None) -> tuple[Tensor, None]:
+    def act(
+        self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: None = None
+    ) -> tuple[Tensor, None]:
         return self.policy.act(obs, rng, explore), None
 
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
 """DQN: deep Q-learning, the contrast to the policy gradients.
 
-Mnih et al. 2015, "Human-level control through deep reinforcement learning", Nature 518; the double variant is van
-Hasselt, Guez, Silver 2016, arXiv 1509.06461. With Q' the target network, a copy of Q from some updates ago:
+Mnih et al. 2015, "Human-level control through deep reinforcement learning", Nature 518; the double variant is
+van Hasselt, Guez, Silver 2016, arXiv 1509.06461. With Q' the target network, a copy of Q from some updates
+ago:
 
     y = reward + gamma max_a Q'(s', a)                        (Nature, algorithm 1), or
     y = reward + gamma Q'(s', argmax_a Q(s', a))              (double, eq. 4)
@@ -14,9 +15,9 @@ Departures from the paper
 |---|---|---|---|
 | error | clipped to +-1 | Huber loss with threshold 1 | the same gradient, written as a loss |
 | optimiser | centred RMSProp | Adam | small networks on low-dimensional tasks (Dopamine, CleanRL) |
-| learning rate | constant | linear to zero where `anneal` | without it the greedy policy keeps changing to the end |
+| learning rate | constant | linear to zero where `anneal` | else the greedy policy changes to the end |
 | gradient | not limited | global norm clipped per seed | openai/baselines limits it too |
-| network | convolutions | a multi-layer perceptron, torch's default initial weights | low-dimensional observations |
+| network | convolutions | a perceptron, torch's default initial weights | low-dimensional observations |
 | constants | Atari's | see PRESETS | |
 """
 
@@ -74,7 +75,12 @@ PRESETS["double"] = replace(PRESETS["classic"], double=True)
 
 class Agent:
     def __init__(
-        self, config: Config, observation_space: spaces.Box, action_space: spaces.Space, streams: Streams, device: str
+        self,
+        config: Config,
+        observation_space: spaces.Box,
+        action_space: spaces.Space,
+        streams: Streams,
+        device: str,
     ):
         if not isinstance(action_space, spaces.Discrete):
             raise ValueError("dqn needs a discrete action space")
@@ -90,7 +96,9 @@ class Agent:
         self.updates = 0
 
     @torch.no_grad()
-    def act(self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: None = None) -> tuple[Tensor, None]:
+    def act(
+        self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: None = None
+    ) -> tuple[Tensor, None]:
         action = self.q(obs).argmax(-1)  # (S, E)
         if explore:
             c = self.config

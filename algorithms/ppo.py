@@ -14,10 +14,10 @@ Departures from the paper
 | advantages | as estimated | standardised in each minibatch | the authors' code (openai/baselines ppo2) |
 | learning rate | constant on MuJoCo | linear to zero where `anneal` | the authors' code |
 | gradient | not limited | global norm clipped per seed | the authors' code |
-| value loss | squared error | half of it, not clipped | the authors' code halves; clipping showed no benefit (Andrychowicz 2021) |
+| value loss | squared error | half of it, not clipped | clipping: no benefit (arXiv 2006.05990) |
 | initial weights | not stated | orthogonal, gains sqrt 2, 0.01 (policy), 1 (value) | the authors' code |
-| time limit | not stated | the value of the true successor stands for the rest | the limit is not the task's (arXiv 1712.00378) |
-| actions | not stated | the runner clips what it executes; the sample itself is stored and scored | the authors' code |
+| time limit | not stated | the value of the successor stands for the rest | arXiv 1712.00378 |
+| actions | not stated | clipped to be executed; the sample itself is scored | the authors' code |
 """
 
 from dataclasses import dataclass
@@ -80,7 +80,9 @@ PRESETS = {
 
 
 class Policy:
-    """Categorical over logits, or a Gaussian with state-independent deviation. Held equal between files by a test."""
+    """Categorical over logits, or a Gaussian with state-independent deviation. Held equal between files by a
+    test.
+    """
 
     def __init__(self, streams: Streams, n_obs: int, hidden: Widths, action_space: spaces.Space):
         self.discrete = isinstance(action_space, spaces.Discrete)
@@ -119,7 +121,8 @@ class Policy:
 def advantages(batch: Batch, value: Tensor, next_value: Tensor, gamma: float, lam: float) -> Tensor:
     """Generalised advantage estimation (arXiv 1506.02438, eq. 16) over the time axis of (S, T, E).
 
-    A true end drops the successor's value; either flag ends the recursion. Held equal between files by a test.
+    A true end drops the successor's value; either flag ends the recursion. Held equal between files by a
+    test.
     """
     delta = batch.reward + gamma * (1 - batch.terminated) * next_value - value
     carry = gamma * lam * (1 - batch.terminated) * (1 - batch.truncated)
@@ -133,7 +136,12 @@ def advantages(batch: Batch, value: Tensor, next_value: Tensor, gamma: float, la
 
 class Agent:
     def __init__(
-        self, config: Config, observation_space: spaces.Box, action_space: spaces.Space, streams: Streams, device: str
+        self,
+        config: Config,
+        observation_space: spaces.Box,
+        action_space: spaces.Space,
+        streams: Streams,
+        device: str,
     ):
         self.config, self.experience = config, Rollout(config.steps, config.envs)
         n_obs = observation_space.shape[0]
@@ -144,7 +152,9 @@ class Agent:
         self.optimiser = Adam(self.params, config.adam_eps)
 
     @torch.no_grad()
-    def act(self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: None = None) -> tuple[Tensor, None]:
+    def act(
+        self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: None = None
+    ) -> tuple[Tensor, None]:
         return self.policy.act(obs, rng, explore), None
 
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
@@ -155,7 +165,9 @@ class Agent:
             old_logp, _ = self.policy.evaluate(batch.obs, batch.action)
             advantage = advantages(batch, value, next_value, c.gamma, c.lam)
         ret = advantage + value
-        columns = [x.flatten(1, 2) for x in (batch.obs, batch.action, old_logp, advantage, ret)]  # (S, T * E, ...)
+        columns = [
+            x.flatten(1, 2) for x in (batch.obs, batch.action, old_logp, advantage, ret)
+        ]  # (S, T * E, ...)
         learning_rate = c.learning_rate * (1 - progress if c.anneal else 1)
         row = torch.arange(len(ret), device=ret.device)[:, None]
         sums = None

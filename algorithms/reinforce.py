@@ -1,7 +1,8 @@
 """REINFORCE with a learned baseline.
 
-Williams 1992, "Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning", Machine
-Learning 8; with the return to go and a state-dependent baseline as in Sutton & Barto 2018, section 13.4:
+Williams 1992, "Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning",
+Machine Learning 8; with the return to go and a state-dependent baseline as in Sutton & Barto 2018, section
+13.4:
 
     G_t    = sum_{k>=t} gamma^(k-t) reward_k
     grad J = E[ sum_t (G_t - V(s_t)) grad log pi(a_t|s_t) ]
@@ -11,10 +12,10 @@ One gradient step per window of fresh experience; then the baseline V is fitted 
 Departures from the paper
 | what | paper | here | why |
 |---|---|---|---|
-| window | one episode | a fixed number of steps, of many episodes or a part of one | shapes must not depend on other seeds |
-| unfinished tail | none | the baseline's value of the successor stands for the rest, at a time limit too | a dropped tail would prefer short episodes |
-| discount | gamma^t before each term | dropped | as nearly all code does (OpenAI Spinning Up): the undiscounted state distribution |
-| scale | raw | G_t - V(s_t) divided by its deviation over the window, mean 0 | one learning rate for all tasks |
+| window | one episode | a fixed number of steps | shapes must not depend on other seeds |
+| unfinished tail, time limit | none | the baseline stands for the rest | dropping it prefers short episodes |
+| discount | gamma^t before each term | dropped | as nearly all code does (OpenAI Spinning Up) |
+| scale | raw | G_t - V(s_t) standardised over the window | one learning rate for all tasks |
 | optimiser | plain gradient | Adam, for policy and baseline apart | common practice |
 """
 
@@ -72,7 +73,9 @@ PRESETS = {
 
 
 class Policy:
-    """Categorical over logits, or a Gaussian with state-independent deviation. Held equal between files by a test."""
+    """Categorical over logits, or a Gaussian with state-independent deviation. Held equal between files by a
+    test.
+    """
 
     def __init__(self, streams: Streams, n_obs: int, hidden: Widths, action_space: spaces.Space):
         self.discrete = isinstance(action_space, spaces.Discrete)
@@ -111,8 +114,8 @@ class Policy:
 def returns_to_go(batch: Batch, next_value: Tensor, gamma: float) -> Tensor:
     """The rewards to the end of the episode, discounted, over the time axis of (S, T, E).
 
-    Where a time limit or the window's end cuts the episode, the value of the true successor stands for what would
-    have followed; where it terminated, nothing follows. Held equal between files by a test.
+    Where a time limit or the window's end cuts the episode, the value of the true successor stands for what
+    would have followed; where it terminated, nothing follows. Held equal between files by a test.
     """
     ret = torch.empty_like(batch.reward)
     successor = next_value[:, -1]
@@ -125,19 +128,29 @@ def returns_to_go(batch: Batch, next_value: Tensor, gamma: float) -> Tensor:
 
 class Agent:
     def __init__(
-        self, config: Config, observation_space: spaces.Box, action_space: spaces.Space, streams: Streams, device: str
+        self,
+        config: Config,
+        observation_space: spaces.Box,
+        action_space: spaces.Space,
+        streams: Streams,
+        device: str,
     ):
         self.config, self.experience = config, Rollout(config.steps, config.envs)
         n_obs = observation_space.shape[0]
         self.policy = Policy(streams, n_obs, config.hidden, action_space)
         inits = [orthogonal(sqrt(2))] * len(config.hidden) + [orthogonal(1.0)]
         self.baseline = MLP(streams, (n_obs, *config.hidden, 1), tanh, inits)
-        self.policy_params, self.baseline_params = Parameters(*self.policy.modules()), Parameters(self.baseline)
+        self.policy_params, self.baseline_params = (
+            Parameters(*self.policy.modules()),
+            Parameters(self.baseline),
+        )
         self.policy_optimiser = Adam(self.policy_params, config.adam_eps)
         self.baseline_optimiser = Adam(self.baseline_params, config.adam_eps)
 
     @torch.no_grad()
-    def act(self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: None = None) -> tuple[Tensor, None]:
+    def act(
+        self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: None = None
+    ) -> tuple[Tensor, None]:
         return self.policy.act(obs, rng, explore), None
 
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
@@ -146,8 +159,12 @@ class Agent:
             ret = returns_to_go(batch, self.baseline(batch.next_obs)[..., 0], c.gamma)  # (S, T, E)
             advantage = standardise(ret - self.baseline(batch.obs)[..., 0])
         policy_loss, entropy = self.policy_loss(batch.obs, batch.action, advantage)
-        self.policy_optimiser.step(self.policy_params.grad(policy_loss - c.entropy_coef * entropy), c.learning_rate)
-        for _ in range(c.value_epochs):  # after the policy's step: the baseline must not know these returns before
+        self.policy_optimiser.step(
+            self.policy_params.grad(policy_loss - c.entropy_coef * entropy), c.learning_rate
+        )
+        for _ in range(
+            c.value_epochs
+        ):  # after the policy's step: the baseline must not know these returns before
             value_loss = (self.baseline(batch.obs)[..., 0] - ret).square().flatten(1).mean(1)
             self.baseline_optimiser.step(self.baseline_params.grad(value_loss), c.value_learning_rate)
         parts = {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}

@@ -1,15 +1,16 @@
 """What the algorithms share that is not reinforcement learning: tensors whose first axis is the seed.
 
-Every tensor has a leading seed axis S and seeds share no parameters, so the gradient of the summed loss is each
-seed's own gradient. All parameters of one optimiser group live in one matrix (S, P), and the layers are views
-into it; the optimisers, clipping, target networks, digests and checkpoints act on that matrix.
+Every tensor has a leading seed axis S and seeds share no parameters, so the gradient of the summed loss is
+each seed's own gradient. All parameters of one optimiser group live in one matrix (S, P), and the layers are
+views into it; the optimisers, clipping, target networks, digests and checkpoints act on that matrix.
 
 **Packing guarantee (CPU).** What is written here gives seed k the same bits whichever other seeds share the
 process. The rules, each checked by `tests/algorithms/test_seedwise.py`:
 
-- one compute thread, and `MKL_CBWR=AUTO` in the environment before torch is imported (`algorithms/__init__.py`);
-- `torch.nn.functional.softplus`, `sigmoid`, `silu`, `elu`, `logaddexp`, `pow` with a fractional exponent, `einsum`
-  and fused optimisers differ with packing: use the functions below;
+- one compute thread, and `MKL_CBWR=AUTO` in the environment before torch is imported
+  (`algorithms/__init__.py`);
+- `torch.nn.functional.softplus`, `sigmoid`, `silu`, `elu`, `logaddexp`, `pow` with a fractional exponent,
+  `einsum` and fused optimisers differ with packing: use the functions below;
 - a matrix product of output width 1 takes another path when S is 1: `Linear` pads it to two columns;
 - reduce over trailing axes only, never over the seed axis, and let no shape depend on other seeds.
 """
@@ -17,7 +18,7 @@ process. The rules, each checked by `tests/algorithms/test_seedwise.py`:
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Annotated
+from typing import Annotated, ClassVar
 from zlib import crc32
 
 import numpy as np
@@ -35,7 +36,8 @@ Count = Annotated[int, Ge(1)]
 Widths = tuple[Count, ...]
 
 
-# ---- experience: what an algorithm learns from. The runner owns the storage -----------------------------------
+# ---- experience: what an algorithm learns from. The runner owns the storage
+# -----------------------------------
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Rollout:
 class Replay:
     """Learn from uniform samples, drawn with replacement, of the last `capacity` transitions of each seed.
 
-    After `starts` environment steps, every `every` environment steps do `updates` updates on `batch` transitions.
+    After `starts` environment steps, every `every` environment steps do `updates` updates on `batch`
+    transitions.
     """
 
     envs: int
@@ -65,8 +68,8 @@ class Replay:
 class Batch:
     """Transitions. For `Rollout` the axes `...` are (S, T, E), for `Replay` (S, B).
 
-    `next_obs` is always the true successor. `terminated` ends bootstrapping; `truncated` (the time limit) does
-    not, though the next transition then belongs to another episode. Flags are 0.0 or 1.0.
+    `next_obs` is always the true successor. `terminated` ends bootstrapping; `truncated` (the time limit)
+    does not, though the next transition then belongs to another episode. Flags are 0.0 or 1.0.
     """
 
     obs: Tensor  # (..., O) float32
@@ -77,7 +80,8 @@ class Batch:
     truncated: Tensor | None  # (...,) float32; None in replay, where it has no use
 
 
-# ---- random numbers -------------------------------------------------------------------------------------------
+# ---- random numbers
+# -------------------------------------------------------------------------------------------
 
 
 def derive_seed(seed: int, purpose: str, *index: int) -> int:
@@ -110,11 +114,13 @@ def set_generator_words(generator: np.random.Generator, words: np.ndarray) -> No
 
 
 class _Blocks:
-    """One kind of number for all seeds, drawn a block at a time: the block size does not change the numbers."""
+    """One kind of number for all seeds, drawn a block at a time; its size does not change the numbers."""
 
     BLOCK = 4096
 
-    def __init__(self, generators: list[np.random.Generator], draw: Callable[[np.random.Generator, int], np.ndarray]):
+    def __init__(
+        self, generators: list[np.random.Generator], draw: Callable[[np.random.Generator, int], np.ndarray]
+    ):
         self.generators, self.draw = generators, draw
         self.refill()
 
@@ -141,7 +147,7 @@ class Streams:
     Each seed has a generator per kind of number, so that drawing normals never shifts the uniforms.
     """
 
-    KINDS = {
+    KINDS: ClassVar[dict[str, Callable[[np.random.Generator, int], np.ndarray]]] = {
         "uniform": lambda g, n: g.random(n),
         "normal": lambda g, n: g.standard_normal(n, np.float32),
     }
@@ -168,7 +174,7 @@ class Streams:
         return self._take("normal", shape)
 
     def integers(self, high: int, *shape: int) -> Tensor:
-        """(S, *shape) int64, uniform in [0, high): scaled uniforms, so that a changing `high` costs one draw."""
+        """(S, *shape) int64, uniform in [0, high): scaled uniforms, so `high` may change freely."""
         return (self.uniform(*shape) * high).long()
 
     def permutation(self, n: int) -> Tensor:
@@ -195,7 +201,8 @@ class Streams:
                 blocks.used = int(state[f"{kind}/used"][0])
 
 
-# ---- networks -------------------------------------------------------------------------------------------------
+# ---- networks
+# -------------------------------------------------------------------------------------------------
 
 Initialiser = Callable[[Streams, int, int], tuple[Tensor, Tensor]]  # (streams, in, out) -> weight, bias
 
@@ -228,7 +235,10 @@ class Linear:
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.weight.shape[2] == 1:  # width 1 is a matrix-vector product when S is 1: other bits
-            weight, bias = torch.nn.functional.pad(self.weight, (0, 1)), torch.nn.functional.pad(self.bias, (0, 1))
+            weight, bias = (
+                torch.nn.functional.pad(self.weight, (0, 1)),
+                torch.nn.functional.pad(self.bias, (0, 1)),
+            )
             return torch.baddbmm(bias, x, weight)[..., :1]
         return torch.baddbmm(self.bias, x, self.weight)
 
@@ -293,7 +303,8 @@ class Parameters:
         return torch.cat([g.flatten(1) for g in grads], 1)
 
 
-# ---- optimisers: plain arithmetic on the (S, P) matrix ---------------------------------------------------------
+# ---- optimisers: plain arithmetic on the (S, P) matrix
+# ---------------------------------------------------------
 
 
 def clip_grad_norm(grad: Tensor, max_norm: float) -> tuple[Tensor, Tensor]:
@@ -329,7 +340,9 @@ class Adam:
 
 
 class RMSProp:
-    """RMSProp with eps inside the square root, as in TensorFlow and the authors' A2C and A3C, each seed by itself."""
+    """RMSProp with eps inside the square root, as in TensorFlow and the authors' A2C and A3C, each seed by
+    itself.
+    """
 
     def __init__(self, parameters: Parameters, eps: float, decay: float):
         self.x, self.eps, self.decay = parameters.matrix, eps, decay
@@ -354,7 +367,8 @@ def move_target(target: Parameters, online: Parameters, tau: float) -> None:
     target.matrix.lerp_(online.matrix, tau)
 
 
-# ---- primitives whose bits do not depend on packing -------------------------------------------------------------
+# ---- primitives whose bits do not depend on packing
+# -------------------------------------------------------------
 
 
 class _Tanh(torch.autograd.Function):
@@ -390,6 +404,8 @@ def sigmoid(x: Tensor) -> Tensor:
 
 
 def standardise(x: Tensor, eps: float = 1e-8) -> Tensor:
-    """Each seed's numbers (S, ...) shifted to mean 0 and scaled to standard deviation 1 (n - 1 in the divisor)."""
+    """Each seed's numbers (S, ...) shifted to mean 0 and scaled to standard deviation 1 (n - 1 in the
+    divisor).
+    """
     flat = x.flatten(1)
     return ((flat - flat.mean(1, keepdim=True)) / (flat.std(1, keepdim=True) + eps)).view(x.shape)

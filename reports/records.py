@@ -184,10 +184,11 @@ def _load_cell(runs: Path, name: Expected) -> Cell:
 
 
 class _Reader:
-    """The files of a cell's runs: from its seal for the runs that are in it, from their folders for the others.
+    """The files of a cell's runs: from its seal for the runs that are in it, from their folders for the
+    others.
 
-    The seal is one file with run.json, result.json and eval.csv of the finished runs, so that ten thousand runs load
-    in seconds. A seal that cannot be read is as good as none: the folders have everything.
+    The seal is one file with run.json, result.json and eval.csv of the finished runs, so that ten thousand
+    runs load in seconds. A seal that cannot be read is as good as none: the folders have everything.
     """
 
     def __init__(self, cell: Path) -> None:
@@ -263,11 +264,13 @@ def _load_run(reader: _Reader, cell_name: str, seed: int, cell_fault: str) -> Ru
 
 
 def _check_digests(reader: _Reader, seed: int, result: dict[str, Any]) -> None:
-    """Compare the CSV files with result.json; of a sealed run, the one that the seal holds and a report uses."""
+    """Compare the CSV files with result.json; of a sealed run, the one that the seal holds."""
     digests = result.get("digests")
     if not isinstance(digests, dict) or "eval.csv" not in digests:
         raise _DamagedError("result.json: has no digest of eval.csv")
-    files = ["eval.csv"] if reader.is_sealed(seed) else sorted(name for name in digests if name.endswith(".csv"))
+    files = (
+        ["eval.csv"] if reader.is_sealed(seed) else sorted(name for name in digests if name.endswith(".csv"))
+    )
     for file in files:
         if hashlib.sha256(reader.read(seed, file)).hexdigest() != digests[file]:
             raise _DamagedError(f"{file}: sha256 differs from result.json")

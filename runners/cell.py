@@ -1,6 +1,7 @@
 """What is run: a cell of the benchmark is (system, resolved config, task, step budget, evaluation protocol).
 
-A run is a cell and a seed. A cell's digest names its folder: everything that may change a result goes into it.
+A run is a cell and a seed. A cell's digest names its folder: everything that may change a result goes into
+it.
 """
 
 import json
@@ -11,7 +12,6 @@ from pathlib import Path
 from gymnasium.spaces import Discrete
 from pydantic import TypeAdapter, ValidationError
 
-import algorithms
 import runners
 import suites
 from algorithms import SYSTEMS, seedwise
@@ -22,7 +22,7 @@ TUNING_SEEDS = 1000  # seeds from here up are for tuning; reports refuse to mix 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The protocol: `points` evaluations after step 0, evenly over the budget, of `episodes` episodes each."""
+    """The protocol: `points` evaluations after step 0, evenly over the budget, `episodes` in each."""
 
     points: int = 50
     episodes: int = 10
@@ -61,7 +61,14 @@ class Cell:
     def to_json(self) -> dict:
         """The cell as JSON, with what a reader of its record wants to know about the task."""
         spec = suites.TASKS[self.task]
-        facts = ("horizon", "random_score", "reference_score", "reference_source", "return_convention", "package")
+        facts = (
+            "horizon",
+            "random_score",
+            "reference_score",
+            "reference_source",
+            "return_convention",
+            "package",
+        )
         return {**asdict(self), "digest": self.digest, "spec": {name: getattr(spec, name) for name in facts}}
 
     @classmethod
@@ -98,7 +105,11 @@ def resolve(
     config = resolve_config(system, preset, overrides or {})
     steps = spec.budget if steps is None else steps
     evaluation = evaluation or Evaluation()
-    for name, number in (("steps", steps), ("evaluations", evaluation.points), ("episodes", evaluation.episodes)):
+    for name, number in (
+        ("steps", steps),
+        ("evaluations", evaluation.points),
+        ("episodes", evaluation.episodes),
+    ):
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             raise InputError(f"{name}: {number!r} must be a whole number of at least 1")
     versions = {
@@ -108,7 +119,9 @@ def resolve(
         "runner": runners.VERSION,
     }
     plain = json.loads(json.dumps(asdict(config)))  # tuples become lists, as they will be when read back
-    cell = Cell(system, SYSTEMS[system].algorithm, preset, plain, spec.suite, task, steps, evaluation, versions)
+    cell = Cell(
+        system, SYSTEMS[system].algorithm, preset, plain, spec.suite, task, steps, evaluation, versions
+    )
     try:
         cell.make_agent(seedwise.Streams([0], "init"), "cpu")
     except ValueError as error:  # the algorithm cannot do this kind of task

@@ -1,7 +1,8 @@
 """Writes that a kill or a full disk cannot damage, and the checks that notice what else can.
 
-A file is replaced whole: written under a temporary name in the same folder, fsynced, renamed, the folder fsynced.
-A file is appended to only up to lengths that a later, whole write vouches for (the checkpoint, the result).
+A file is replaced whole: written under a temporary name in the same folder, fsynced, renamed, the folder
+fsynced. A file is appended to only up to lengths that a later, whole write vouches for (the checkpoint, the
+result).
 """
 
 import json
@@ -32,7 +33,9 @@ def write(path: Path, data: bytes, durable: bool = True) -> None:
 
 
 def append(path: Path, data: bytes, durable: bool) -> None:
-    """Add `data` to the end of `path`. A failure may leave a part of it: the caller knows the length that counts."""
+    """Add `data` to the end of `path`. A failure may leave a part of it: the caller knows the length that
+    counts.
+    """
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     try:
         _write_all(handle, data)

@@ -2,9 +2,10 @@
 
     python -m runners.pack < job.json
 
-A job is {"cell": {...}, "seeds": [...], "out": "runs", "device": "cpu", "checkpoint_seconds": 60}. The local pool
-starts these processes; a cluster's array task does the same. On SIGTERM, SIGINT or SIGUSR1 it writes a checkpoint
-at the next step boundary and exits with 128 + the signal's number; the same job goes on from there.
+A job is {"cell": {...}, "seeds": [...], "out": "runs", "device": "cpu", "checkpoint_seconds": 60}. The local
+pool starts these processes; a cluster's array task does the same. On SIGTERM, SIGINT or SIGUSR1 it writes a
+checkpoint at the next step boundary and exits with 128 + the signal's number; the same job goes on from
+there.
 """
 
 import json
@@ -31,7 +32,12 @@ class Job:
     checkpoint_seconds: float = 60.0
 
     def to_json(self) -> str:
-        values = {"cell": self.cell.to_json(), "seeds": self.seeds, "out": str(self.out), "device": self.device}
+        values = {
+            "cell": self.cell.to_json(),
+            "seeds": self.seeds,
+            "out": str(self.out),
+            "device": self.device,
+        }
         return json.dumps({**values, "checkpoint_seconds": self.checkpoint_seconds})
 
     @classmethod

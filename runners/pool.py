@@ -30,7 +30,9 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     for piece in text.split(","):
         first, dash, last = piece.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise InputError(f"seeds: {piece.strip()!r} is no seed (a whole number from 0 up) and no range like 0-9")
+            raise InputError(
+                f"seeds: {piece.strip()!r} is no seed (a whole number from 0 up) and no range like 0-9"
+            )
         low, high = int(first), int(last or first)
         if high < low:
             raise InputError(f"seeds: the range {piece.strip()!r} is empty")
@@ -88,7 +90,9 @@ def start(job: Job) -> _Worker:
     log.parent.mkdir(parents=True, exist_ok=True)
     file = log.open("ab")
     root = Path(__file__).resolve().parent.parent
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    }
     command = [sys.executable, "-m", "runners.pack"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=file, env=environment)
     process.stdin.write(job.to_json().encode())
@@ -99,8 +103,9 @@ def start(job: Job) -> _Worker:
 def run_pool(jobs: Sequence[Job], workers: int, tell: Callable[[], None]) -> list[str]:
     """Run the jobs, at most `workers` at a time. `tell` is called twice a second.
 
-    A job that fails takes no other down. Returns a line for each that failed. KeyboardInterrupt reaches the processes
-    too (they are in the terminal's group, or are told): they write checkpoints, and it is raised again here.
+    A job that fails takes no other down. Returns a line for each that failed. KeyboardInterrupt reaches the
+    processes too (they are in the terminal's group, or are told): they write checkpoints, and it is raised
+    again here.
     """
     waiting, running, failures = deque(jobs), [], []
     try:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from rich.console import Console
 from rich.live import Live
@@ -74,7 +75,7 @@ def _run_progress(folder: Path) -> tuple[str, dict]:
 
 
 def _alive(folder: Path, record: dict) -> bool:
-    """Whether the run's last attempt seems to be at work: it told something lately, and its process is there."""
+    """Whether the last attempt seems to be at work: it told something lately, its process is there."""
     if time.time() - record.get("time", 0) > SILENCE:
         return False
     try:
@@ -120,9 +121,11 @@ def _row(cell: CellProgress) -> tuple[str, ...]:
 
 
 class Display:
-    """Shows the progress of all cells: a live table on a terminal, a line per cell now and then in a log file."""
+    """Shows the progress of all cells: a live table on a terminal, a line per cell now and then in a log
+    file.
+    """
 
-    EVERY = {True: 0.5, False: 15.0}  # seconds, by whether it is a terminal
+    EVERY: ClassVar[dict[bool, float]] = {True: 0.5, False: 15.0}  # seconds, by whether it is a terminal
 
     def __init__(self, planned: Sequence[Planned], out: Path):
         self.planned, self.out = planned, out

@@ -25,7 +25,7 @@ def packages(task: str) -> dict[str, str]:
 
 @cache
 def cpu() -> dict[str, str]:
-    """Vendor, family, model and name of the processor; matrix libraries choose their code by the first three."""
+    """The processor's class, by which matrix libraries choose their code, and its name."""
     fields = {"vendor_id": "", "cpu family": "", "model": "", "model name": platform.processor()}
     try:
         for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines():
@@ -34,7 +34,10 @@ def cpu() -> dict[str, str]:
                 fields[name.strip()] = value.strip()
     except OSError:
         pass  # not Linux: the name is all there is
-    return {"class": "-".join([fields["vendor_id"], fields["cpu family"], fields["model"]]), "name": fields["model name"]}
+    return {
+        "class": "-".join([fields["vendor_id"], fields["cpu family"], fields["model"]]),
+        "name": fields["model name"],
+    }
 
 
 def platform_key() -> str:
@@ -61,7 +64,12 @@ def sources(system: str, suite: str) -> dict[str, bytes]:
     """The files that make a result: the algorithm, what algorithms share, the suites, the runners."""
     folders = [f"suites/{path.name}" for path in sorted((ROOT / "suites").glob("*.py"))]
     folders += [f"runners/{path.name}" for path in sorted((ROOT / "runners").glob("*.py"))]
-    names = [f"algorithms/{SYSTEMS[system].algorithm}.py", "algorithms/seedwise.py", "algorithms/__init__.py", *folders]
+    names = [
+        f"algorithms/{SYSTEMS[system].algorithm}.py",
+        "algorithms/seedwise.py",
+        "algorithms/__init__.py",
+        *folders,
+    ]
     return {name: (ROOT / name).read_bytes() for name in names}
 
 

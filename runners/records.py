@@ -3,16 +3,16 @@
     cell.json                 the cell, once for all its seeds; sources-<digest>.zip, the sources as they ran
     sealed.zip                what reports read of its finished runs, in one file
     seed-<k>/run.json         provenance: attempts, versions, platform
-    seed-<k>/eval.csv         step,policy,episode,return,length      the five *result files*: what the guarantees
-    seed-<k>/train.csv        step,env,return,length                 speak of, with no times in them
-    seed-<k>/metrics.csv      step,<means of the update's metrics since the evaluation before>
+    seed-<k>/eval.csv         step,policy,episode,return,length      the five *result files*: what the
+    guarantees seed-<k>/train.csv        step,env,return,length                 speak of, with no times in
+    them seed-<k>/metrics.csv      step,<means of the update's metrics since the evaluation before>
     seed-<k>/ladder.csv       step,event,digest                      digests of the learner's whole state
-    seed-<k>/policy.npz       the final policy
-    seed-<k>/result.json      status and digests of the result files, written last
-    seed-<k>/progress.json, checkpoint-*.bin, replay-*.bin, lock     only until the run is done
+    seed-<k>/policy.npz       the final policy seed-<k>/result.json      status and digests of the result
+    files, written last seed-<k>/progress.json, checkpoint-*.bin, replay-*.bin, lock     only until the run is
+    done
 
-CSV files grow by appending. Only what a checkpoint (or, at the end, result.json) vouches for counts: it names each
-file's length and sha256, and a resumed run cuts off the rest.
+CSV files grow by appending. Only what a checkpoint (or, at the end, result.json) vouches for counts: it names
+each file's length and sha256, and a resumed run cuts off the rest.
 """
 
 import io
@@ -191,7 +191,9 @@ class Run:
         cell = self.cell.to_json()
         if path.exists():
             if files.read_json(path) != json.loads(json.dumps(cell)):
-                raise InputError(f"{path} describes another cell than this version of the project: move it away")
+                raise InputError(
+                    f"{path} describes another cell than this version of the project: move it away"
+                )
         else:
             files.write_json(path, cell)
         path = self.folder.parent / f"sources-{self.record['source_digest']}.zip"
@@ -220,12 +222,15 @@ class Run:
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint and drop all but the last two.
 
-        `checkpoint.replay` holds only the transitions since the checkpoint before (or fewer, if the ring is smaller).
+        `checkpoint.replay` holds only the transitions since the checkpoint before (or fewer, if the ring is
+        smaller).
         """
         self.flush(durable=True)
         step, replay = checkpoint.step, checkpoint.replay
         if replay is not None and len(replay):
-            files.write_sealed(self.folder / f"replay-{step - len(replay)}-{step}.bin", pack_arrays({"rows": replay}))
+            files.write_sealed(
+                self.folder / f"replay-{step - len(replay)}-{step}.bin", pack_arrays({"rows": replay})
+            )
         manifest = {
             "format": FORMAT,
             "cell": self.cell.digest,
@@ -269,7 +274,9 @@ class Run:
         self.vouched = manifest["tables"]
         replay = None
         if self.capacity:
-            wanted = [(first, last) for first, last in self._segments() if step - self.capacity < last <= step]
+            wanted = [
+                (first, last) for first, last in self._segments() if step - self.capacity < last <= step
+            ]
             ends = [max(0, step - self.capacity), *(last for _, last in wanted)]
             if ends[-1] != step or any(first > end for (first, _), end in zip(wanted, ends, strict=False)):
                 raise DamagedFile(f"{path} is damaged: transitions before step {step} are missing")
@@ -278,7 +285,9 @@ class Run:
         return Checkpoint(step, arrays, replay, manifest["notes"])
 
     def usable_steps(self) -> list[int]:
-        """Steps of the whole checkpoints, newest first. Raises DamagedFile if there are some and none is whole."""
+        """Steps of the whole checkpoints, newest first. Raises DamagedFile if there are some and none is
+        whole.
+        """
         usable, damage = [], None
         for step in self.checkpoint_steps():
             try:
@@ -293,7 +302,7 @@ class Run:
         return usable
 
     def rewind(self, step: int | None) -> Checkpoint | None:
-        """Make the folder what it was at the checkpoint of `step`, and return that; None empties the folder."""
+        """Make the folder what it was at the checkpoint of `step`, and return that; None empties it."""
         checkpoint = None if step is None else self.load(step)
         for later in self.checkpoint_steps():
             if step is None or later > step:
@@ -316,7 +325,12 @@ class Run:
         files.write_json(self.folder / "run.json", self.record)
 
     def finish(
-        self, status: str, step: int, score: float | None, policy: dict[str, np.ndarray], usage: dict[str, float]
+        self,
+        status: str,
+        step: int,
+        score: float | None,
+        policy: dict[str, np.ndarray],
+        usage: dict[str, float],
     ) -> None:
         """Record that the run is over: `status` is "done" or "diverged". What was only for resuming goes.
 
@@ -325,7 +339,9 @@ class Run:
         self.flush(durable=True)
         files.write(self.folder / "policy.npz", pack_arrays(policy))
         self.end_attempt(step, usage)
-        digests = {name: sha256((self.folder / name).read_bytes()).hexdigest() for name in [*TABLES, "policy.npz"]}
+        digests = {
+            name: sha256((self.folder / name).read_bytes()).hexdigest() for name in [*TABLES, "policy.npz"]
+        }
         result = {"format": FORMAT, "status": status, "steps": step, "score": score, "digests": digests}
         result["digest"] = sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
         files.write_json(self.folder / "result.json", result)

@@ -1,16 +1,16 @@
 """Sweeps: TOML files that name cells of the benchmark and their seeds.
 
-    title = "PPO and DQN on CartPole"
-    seeds = "0-9"
-    evaluations = 50          # optional: points over the budget, and episodes at each
-    episodes = 10
+title = "PPO and DQN on CartPole"
+seeds = "0-9"
+evaluations = 50          # optional: points over the budget, and episodes at each
+episodes = 10
 
-    [[cells]]                 # every algorithm on every task
-    algorithms = ["ppo", "dqn"]
-    tasks = ["CartPole-v1"]
-    steps = 100_000           # optional: the task's own budget
-    preset = "classic"        # optional: the one for the task's suite
-    set = { gamma = 0.98 }    # optional: changes to the preset
+[[cells]]                 # every algorithm on every task
+algorithms = ["ppo", "dqn"]
+tasks = ["CartPole-v1"]
+steps = 100_000           # optional: the task's own budget
+preset = "classic"        # optional: the one for the task's suite
+set = { gamma = 0.98 }    # optional: changes to the preset
 """
 
 import tomllib
@@ -41,7 +41,7 @@ def names() -> list[str]:
 
 
 def load(name_or_file: str) -> Sweep:
-    """A sweep by its name, or from a TOML file. Raises InputError, one line that names the file and the key."""
+    """A sweep by its name, or from a TOML file. Raises InputError that names the file and the key."""
     path = FOLDER / f"{name_or_file}.toml"
     if name_or_file.endswith(".toml"):
         path = Path(name_or_file)
@@ -64,7 +64,9 @@ def _parse(name: str, content: dict) -> Sweep:
         seeds = parse_seeds(seeds)
     check_seeds(seeds)
     default = Evaluation()
-    evaluation = Evaluation(content.get("evaluations", default.points), content.get("episodes", default.episodes))
+    evaluation = Evaluation(
+        content.get("evaluations", default.points), content.get("episodes", default.episodes)
+    )
     cells: dict[str, Cell] = {}
     for block in content["cells"]:
         _check(block, CELL_KEYS, required=("algorithms", "tasks"))
@@ -83,7 +85,9 @@ def _parse(name: str, content: dict) -> Sweep:
                 cells[cell.digest] = cell
     if not cells:
         raise InputError("cells: there are none")
-    return Sweep(name, content.get("title", name), tuple(Planned(cell, tuple(seeds)) for cell in cells.values()))
+    return Sweep(
+        name, content.get("title", name), tuple(Planned(cell, tuple(seeds)) for cell in cells.values())
+    )
 
 
 def _check(values: object, keys: dict[str, object], required: tuple[str, ...]) -> None:

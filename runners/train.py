@@ -1,8 +1,8 @@
 """The training loop: all seeds of a pack at once, recorded so that it can stop and go on at any step.
 
-One loop serves both kinds of experience: step every environment, store, learn when there is something to learn from,
-evaluate on a fixed grid. Everything that the next step depends on is in `Trainer.state_dict`, seed axis first, so a
-checkpoint of one seed is a slice, and a pack is a concatenation of slices.
+One loop serves both kinds of experience: step every environment, store, learn when there is something to
+learn from, evaluate on a fixed grid. Everything that the next step depends on is in `Trainer.state_dict`,
+seed axis first, so a checkpoint of one seed is a slice, and a pack is a concatenation of slices.
 """
 
 import time
@@ -52,8 +52,8 @@ def evaluate(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns and lengths (S, episodes) of one episode in each of `episodes` fresh environments per seed.
 
-    Environments and action noise depend on (seed, step) alone: when and how often one evaluates changes no other
-    evaluation and no training.
+    Environments and action noise depend on (seed, step) alone: when and how often one evaluates changes no
+    other evaluation and no training.
     """
     episodes = cell.evaluation.episodes
     env = suites.make(cell.task, env_seeds(seeds, episodes, "eval", step))
@@ -81,7 +81,9 @@ class Trainer:
         experience = self.agent.experience
         self.envs = experience.envs
         kind = {Rollout: RolloutStorage, Replay: ReplayStorage}[type(experience)]
-        self.storage = kind(experience, len(seeds), self.spec.observation_space, self.spec.action_space, device)
+        self.storage = kind(
+            experience, len(seeds), self.spec.observation_space, self.spec.action_space, device
+        )
         self.capacity = experience.capacity if isinstance(experience, Replay) else 0
         self.env = suites.make(cell.task, env_seeds(seeds, self.envs, "env"))
         self.act_rng = Streams(seeds, "act", device=device)
@@ -181,7 +183,9 @@ class Trainer:
 
     def load_state_dict(self, step: int, state: State) -> None:
         """Go on from `step`."""
-        tensors = {name: torch.from_numpy(array).to(self.device) for name, array in part("agent", state).items()}
+        tensors = {
+            name: torch.from_numpy(array).to(self.device) for name, array in part("agent", state).items()
+        }
         self.agent.load_state_dict(tensors)
         self.env.load_state(part("env", state))
         for name in STREAMS:
@@ -232,7 +236,9 @@ class PackTraining:
         self.usage = {"wall_s": 0.0, "cpu_s": 0.0}  # of earlier attempts, up to the step this one starts from
 
     def run(self, step: int | None, stop: Callable[[], bool]) -> bool:
-        """Train from the checkpoints of `step` (None: from the start). False if `stop` asked to stop before the end."""
+        """Train from the checkpoints of `step` (None: from the start). False if `stop` asked to stop before
+        the end.
+        """
         trainer, runs = self.trainer, self.runs
         checkpoints = [run.rewind(step) for run in runs]
         if step is not None:
@@ -291,7 +297,9 @@ class PackTraining:
             return
         policies = {"greedy": False} | ({"sampled": True} if step >= self.grid[-1] else {})
         for name, explore in policies.items():
-            returns, lengths = evaluate(trainer.agent, trainer.cell, trainer.seeds, step, explore, trainer.device)
+            returns, lengths = evaluate(
+                trainer.agent, trainer.cell, trainer.seeds, step, explore, trainer.device
+            )
             for row in self.active:
                 table = self.runs[row].tables["eval.csv"]
                 for episode, (ret, length) in enumerate(zip(returns[row], lengths[row], strict=True)):
@@ -342,7 +350,8 @@ def train(
     """Train the seeds of a cell that are not finished, from where they stand. True when all are finished.
 
     Raises:
-        InputError: a run is held by another process (RunHeld), its checkpoints are all damaged (DamagedFile), or they
+        InputError: a run is held by another process (RunHeld), its checkpoints are all damaged (DamagedFile),
+        or they
             were written by other versions.
         OSError: nothing can be written; what was recorded before stays, and the same call goes on from there.
     """
@@ -370,10 +379,11 @@ def train(
 
 
 def groups(runs: list[Run]) -> list[tuple[int | None, list[Run]]]:
-    """Runs that can go on together, each group with the newest step at which all of its runs have a whole checkpoint.
+    """Runs that can go on together, each group with the newest step at which all of its runs have a whole
+    checkpoint.
 
-    Runs without a checkpoint (step None) start from the beginning. Runs that were last in different packs may have no
-    step in common: they make groups of their own, so that nothing that was saved is trained again.
+    Runs without a checkpoint (step None) start from the beginning. Runs that were last in different packs may
+    have no step in common: they make groups of their own, so that nothing that was saved is trained again.
     """
     usable = {run.seed: run.usable_steps() for run in runs}
     result, left = [], list(runs)

@@ -1,6 +1,7 @@
 """Shared by all tests."""
 
-import algorithms  # noqa: F401  (first of all: it sets what torch must find in the environment)
 import torch
+
+import algorithms  # noqa: F401  (first of all: it sets what torch must find in the environment)
 
 torch.set_num_threads(1)

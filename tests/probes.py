@@ -1,13 +1,15 @@
 """Probe environments: tasks so small that the right values and actions are known.
 
-Each isolates one thing an algorithm must get right. They are ordinary batches, registered only while a test runs.
+Each isolates one thing an algorithm must get right. They are ordinary batches, registered only while a test
+runs.
 """
 
 from dataclasses import replace
 
 import numpy as np
-import suites
 from gymnasium import spaces
+
+import suites
 from suites.batch import Batch
 from suites.spec import Spec
 
@@ -16,7 +18,7 @@ GAMMA = 0.8  # of all probe runs
 
 
 class Probe(Batch):
-    """One number describes an environment: what is seen of it. Subclasses say how it begins, moves and pays."""
+    """One number describes an environment: what is seen. Subclasses say how it begins, moves and pays."""
 
     def _start(self, generator: np.random.Generator) -> np.ndarray:
         return np.array([generator.choice([-1.0, 1.0])])
@@ -26,7 +28,11 @@ class Probe(Batch):
 
     def choice(self, actions: np.ndarray) -> np.ndarray:
         """(n,) the action as a number from -1 to 1."""
-        return 2.0 * actions - 1.0 if isinstance(self.spec.action_space, spaces.Discrete) else actions[:, 0].astype(float)
+        return (
+            2.0 * actions - 1.0
+            if isinstance(self.spec.action_space, spaces.Discrete)
+            else actions[:, 0].astype(float)
+        )
 
 
 class KnownReward(Probe):
@@ -37,7 +43,9 @@ class KnownReward(Probe):
 
 
 class DelayedReward(Probe):
-    """Two steps, seen as 0 and 1; only the second pays 1. Values: gamma and 1. Shows: discounting, and a true end."""
+    """Two steps, seen as 0 and 1; only the second pays 1. Values: gamma and 1. Shows: discounting, and a true
+    end.
+    """
 
     def _start(self, generator: np.random.Generator) -> np.ndarray:
         return np.zeros(1)
@@ -61,14 +69,19 @@ class TimeLimit(Probe):
 
 
 class FollowTheSign(Probe):
-    """One step; the reward is -(action - observation)^2. Shows: the policy learns, and from the observation."""
+    """One step; the reward is -(action - observation / 2)^2. Shows: the policy learns to follow."""
 
     def _advance(self, physics: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         reward = -((self.choice(actions) - 0.5 * physics[0]) ** 2)
         return physics.copy(), reward, np.ones(physics.shape[1], bool)
 
 
-PROBES = {"known-reward": KnownReward, "delayed-reward": DelayedReward, "time-limit": TimeLimit, "follow": FollowTheSign}
+PROBES = {
+    "known-reward": KnownReward,
+    "delayed-reward": DelayedReward,
+    "time-limit": TimeLimit,
+    "follow": FollowTheSign,
+}
 
 
 def register(monkeypatch: object) -> None:

@@ -1,13 +1,15 @@
 """Small cells for tests over the registry. A new system joins by being registered: nothing here names one.
 
-Budgets shrink by the standard names of hyper-parameters, so that a run of a few hundred steps covers several updates.
+Budgets shrink by the standard names of hyper-parameters, so that a run of a few hundred steps covers several
+updates.
 """
 
 from pathlib import Path
 
+from gymnasium import spaces
+
 import suites
 from algorithms import SYSTEMS
-from gymnasium import spaces
 from runners import files
 from runners.cell import Cell, Evaluation, resolve
 from runners.errors import InputError
@@ -27,7 +29,9 @@ TASKS = ("CartPole-v1", "Pendulum-v1")  # discrete and continuous actions
 RESULT_FILES = ("eval.csv", "train.csv", "metrics.csv", "ladder.csv", "policy.npz", "result.json")
 
 
-def small_cell(system: str, task: str, steps: int = 120, points: int = 3, episodes: int = 2, **overrides: object) -> Cell:
+def small_cell(
+    system: str, task: str, steps: int = 120, points: int = 3, episodes: int = 2, **overrides: object
+) -> Cell:
     """A cell whose run takes about a second for ten seeds."""
     known = SYSTEMS[system].module().Config.__dataclass_fields__
     shrunk = {name: value for name, value in SHRUNK.items() if name in known}
@@ -54,7 +58,10 @@ def systems_and_tasks(tasks: tuple[str, ...] = TASKS) -> list[tuple[str, str]]:
 def results(cell: Cell, out: Path, seeds: list[int]) -> dict[int, dict[str, bytes]]:
     """The result bytes of some runs: what all guarantees speak of."""
     folders = {seed: cell.folder(out) / f"seed-{seed}" for seed in seeds}
-    return {seed: {name: (folder / name).read_bytes() for name in RESULT_FILES} for seed, folder in folders.items()}
+    return {
+        seed: {name: (folder / name).read_bytes() for name in RESULT_FILES}
+        for seed, folder in folders.items()
+    }
 
 
 def statuses(cell: Cell, out: Path, seeds: list[int]) -> list[str]:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import runners.train
 import torch
+
+import runners.train
 from algorithms.seedwise import Parameters
 from runners.train import Trainer, train
 from suites import Step
-
 from tests.small import results, small_cell, statuses, systems_and_tasks
 
 SEEDS = list(range(10))
@@ -43,7 +43,9 @@ def test_same_command_twice(reference: tuple, tmp_path: Path) -> None:
     assert results(cell, tmp_path, SEEDS) == expected
 
 
-@pytest.mark.parametrize("packs", [[[0], [4], [9]], [[0, 1, 2], [7, 5, 3]], [[5, 6, 7, 8, 9]]], ids=["1", "3", "5"])
+@pytest.mark.parametrize(
+    "packs", [[[0], [4], [9]], [[0, 1, 2], [7, 5, 3]], [[5, 6, 7, 8, 9]]], ids=["1", "3", "5"]
+)
 def test_packing(reference: tuple, packs: list[list[int]], tmp_path: Path) -> None:
     """A seed alone, in packs of 3 and 5, has the bytes it has in the pack of 10."""
     cell, _, expected = reference
@@ -53,7 +55,7 @@ def test_packing(reference: tuple, packs: list[list[int]], tmp_path: Path) -> No
 
 
 def test_evaluating_twice_as_often(reference: tuple, tmp_path: Path) -> None:
-    """Evaluation consumes nothing of training's: the same learner, and the same evaluations at common steps."""
+    """Evaluation consumes nothing of training's: the same learner, the same scores at common steps."""
     cell, _, expected = reference
     often = small_cell(cell.system, cell.task, points=6)
     train(often, SEEDS, tmp_path)
@@ -65,7 +67,9 @@ def test_evaluating_twice_as_often(reference: tuple, tmp_path: Path) -> None:
         assert record["train.csv"] == expected[seed]["train.csv"]
 
 
-def test_corrupt_seed_harms_no_other(reference: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_corrupt_seed_harms_no_other(
+    reference: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One seed's rewards become NaN: its run diverges, and is recorded as that; the others do not notice."""
     cell, _, expected = reference
     bad, pack, make = 1, [0, 1, 2], runners.train.suites.make

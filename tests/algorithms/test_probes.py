@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
+
 from algorithms import SYSTEMS
 from algorithms.seedwise import Streams
-from gymnasium import spaces
 from runners.cell import Evaluation, resolve
 from runners.errors import InputError
 from runners.train import Trainer
-
 from tests import probes
 
 SEEDS = [0, 1, 2]
@@ -39,7 +39,12 @@ def trained(system: str, probe: str, kind: str) -> Trainer:
     preset = next(iter(SYSTEMS[system].module().PRESETS))
     try:
         cell = resolve(
-            system, f"probe-{probe}-{kind}", preset=preset, overrides=overrides, steps=BUDGET, evaluation=Evaluation(1, 1)
+            system,
+            f"probe-{probe}-{kind}",
+            preset=preset,
+            overrides=overrides,
+            steps=BUDGET,
+            evaluation=Evaluation(1, 1),
         )
     except InputError as error:
         assert "needs a" in str(error)  # an algorithm for one kind of action says so
@@ -56,7 +61,9 @@ def values(trainer: Trainer, *observations: float) -> np.ndarray:
     An agent calls its value network `value`, `baseline` or `q`; from q the best action's value is taken.
     """
     obs = torch.tensor(observations).repeat(len(SEEDS), 1)[..., None]  # (S, n, 1)
-    networks = [getattr(trainer.agent, name) for name in ("value", "baseline", "q") if hasattr(trainer.agent, name)]
+    networks = [
+        getattr(trainer.agent, name) for name in ("value", "baseline", "q") if hasattr(trainer.agent, name)
+    ]
     with torch.no_grad():
         return networks[0](obs).amax(-1).numpy()
 
@@ -69,7 +76,9 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_known_reward(system: str, kind: str) -> None:
-    assert values(trained(system, "known-reward", kind), -1.0, 1.0) == pytest.approx(np.array([[-1.0, 1.0]] * 3), abs=0.15)
+    assert values(trained(system, "known-reward", kind), -1.0, 1.0) == pytest.approx(
+        np.array([[-1.0, 1.0]] * 3), abs=0.15
+    )
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

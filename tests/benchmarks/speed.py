@@ -2,8 +2,9 @@
 
     make bench            or: .venv/bin/python -m tests.benchmarks.speed [ppo a2c dqn ...]
 
-Ours trains ten seeds in one process, theirs one; both figures are environment steps per second of one core. Rounds of
-ours and theirs alternate, because machines are shared and their speed drifts: the ratio is the median over rounds.
+Ours trains ten seeds in one process, theirs one; both figures are environment steps per second of one core.
+Rounds of ours and theirs alternate, because machines are shared and their speed drifts: the ratio is the
+median over rounds.
 """
 
 import sys
@@ -13,15 +14,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
-import algorithms  # noqa: F401  (first of all: it sets what torch must find in the environment)
 import torch
 from rich.console import Console
 from rich.table import Table
-from runners.cell import resolve
-from runners.train import Trainer
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
+
+import algorithms  # noqa: F401  (first of all: it sets what torch must find in the environment)
+from runners.cell import resolve
+from runners.train import Trainer
 
 SEEDS = list(range(10))
 ROUNDS = 3
@@ -142,7 +144,9 @@ def main(names: list[str]) -> int:
     """Print the table; the exit code is 1 if a promise is not kept."""
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    table = Table("", "ours, steps/s", "SB3, steps/s", "ratio", "rounds", "promise", "where our time goes", box=None)
+    table = Table(
+        "", "ours, steps/s", "SB3, steps/s", "ratio", "rounds", "promise", "where our time goes", box=None
+    )
     kept = True
     for name in names:
         comparison = COMPARISONS[name]

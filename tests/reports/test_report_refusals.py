@@ -11,7 +11,6 @@ import pytest
 import reports
 from reports.records import load
 from runners.records import seal
-
 from tests.reports.conftest import damage
 
 if TYPE_CHECKING:
@@ -173,7 +172,9 @@ def test_a_seal_serves_as_the_folders_do(store: "Records") -> None:
         seal(store.runs / cell.name.folder)
     sealed = load(store.runs)
     for was, now in zip(plain, sealed, strict=True):
-        assert [(r.state, r.about, r.result) for r in was.runs] == [(r.state, r.about, r.result) for r in now.runs]
+        assert [(r.state, r.about, r.result) for r in was.runs] == [
+            (r.state, r.about, r.result) for r in now.runs
+        ]
         assert all(a.evaluations.equals(b.evaluations) for a, b in zip(was.runs, now.runs, strict=True))
     folder = store.runs / plain[0].name.folder
     (folder / "seed-0" / "eval.csv").unlink()

@@ -1,4 +1,6 @@
-"""Full disks, damaged files, other writers: nothing that was recorded is lost, and nothing damaged is believed."""
+"""Full disks, damaged files, other writers: nothing that was recorded is lost, and nothing damaged is
+believed.
+"""
 
 import errno
 import json
@@ -7,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from runners import files
 from runners.errors import DamagedFile, InputError, RunHeld
 from runners.records import FORMAT, Run, Table
 from runners.train import Trainer, groups, train
-
 from tests.small import results, small_cell
 
 SEEDS = [0, 1]
@@ -19,7 +21,7 @@ OPERATIONS = ("open", "write", "fsync", "replace", "truncate")
 
 
 class FullDisk:
-    """Stands for `os` in the modules that write, and fails the nth operation: a write leaves half its bytes."""
+    """Stands for `os` where files are written, and fails the nth operation; a write leaves half its bytes."""
 
     def __init__(self, nth: int):
         self.left = nth
@@ -46,7 +48,9 @@ def test_nth_write_fails(system: str, tmp_path: Path, monkeypatch: pytest.Monkey
 
     Every third time the disk is still full at the next attempt, a few operations later.
     """
-    cell = small_cell(system, "CartPole-v1", steps=32, points=2, episodes=1, envs=8, hidden=[4], learning_starts=8)
+    cell = small_cell(
+        system, "CartPole-v1", steps=32, points=2, episodes=1, envs=8, hidden=[4], learning_starts=8
+    )
     seeds = [0]
     train(cell, seeds, tmp_path / "whole")
     expected, nth, failed = results(cell, tmp_path / "whole", seeds), 0, True
@@ -120,7 +124,9 @@ def test_every_bit_of_a_checkpoint_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["checkpoint", "replay", "eval.csv", "ladder.csv"])
 def test_damage_falls_back_or_is_refused(name: str, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
-    """A damaged newest checkpoint: the older one is used, and the damage is told. None whole: one line, no training."""
+    """A damaged newest checkpoint: the older one is used, and the damage is told. None whole: one line, no
+    training.
+    """
     cell = small_cell("dqn", "CartPole-v1", steps=80)
     train(cell, SEEDS, tmp_path / "whole")
     stopped(cell, tmp_path / "run", 30)
@@ -150,7 +156,7 @@ def test_all_checkpoints_damaged(tmp_path: Path) -> None:
 
 
 def test_other_versions_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another torch, another record format, another meaning of the folder: one line that says what differs."""
+    """Another torch, another record format, another cell in the folder: one line says what differs."""
     cell = small_cell("ppo", "CartPole-v1", steps=80)
     stopped(cell, tmp_path, 5)
     packages = {"python": "3.11.0", "torch": "1.0.0", "numpy": "2.0.0", "gymnasium": "1.0.0"}
@@ -174,7 +180,9 @@ def test_other_versions_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_second_writer_is_refused(tmp_path: Path) -> None:
-    """While one process holds a run, another is told who; and a pack that holds some of its runs lets them go."""
+    """While one process holds a run, another is told who; and a pack that holds some of its runs lets them
+    go.
+    """
     cell = small_cell("ppo", "CartPole-v1")
     stopped(cell, tmp_path, 5)
     holder = Run(cell, 1, tmp_path)
@@ -187,7 +195,9 @@ def test_second_writer_is_refused(tmp_path: Path) -> None:
 
 
 def test_groups(tmp_path: Path) -> None:
-    """Seeds from different packs go on from their own checkpoints; a pack cut off in its saving from the common one."""
+    """Seeds from different packs go on from their own checkpoints; a pack cut off in its saving from the
+    common one.
+    """
     cell = small_cell("ppo", "CartPole-v1", steps=80)
     stopped(cell, tmp_path, 5, [0, 1])
     stopped(cell, tmp_path, 9, [2, 3])

@@ -1,4 +1,6 @@
-"""kill -9 at every phase of a run, resumed in the same or another packing: the bytes of a run never interrupted."""
+"""kill -9 at every phase of a run, resumed in the same or another packing: the bytes of a run never
+interrupted.
+"""
 
 import json
 import os
@@ -11,18 +13,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 import runners.train
 from algorithms.seedwise import Parameters
 from runners import files
 from runners.pack import Job
 from runners.records import Run
 from runners.train import Trainer, train
-
 from tests.small import results, small_cell, systems_and_tasks
 
 SEEDS = [0, 1, 2, 3]
 PACKINGS = ([[0, 1, 2, 3]], [[0], [1, 2, 3]], [[3, 1], [0, 2]], [[0], [1], [2], [3]])
-# Phase -> (owner, name) of a function in the midst of it, and how many calls of it a short run makes at least.
+# Phase -> (owner, name) of a function in the midst of it, and how many calls of it a short run makes at
+# least.
 PHASES = {
     "start": (Run, "begin", 4),
     "rollout": (Trainer, "advance", 30),
@@ -35,7 +38,7 @@ PHASES = {
 
 
 def in_child(work: Callable[[], object]) -> int:
-    """Run `work` in a forked process and return its wait status; whatever it does to this module stays there."""
+    """Run `work` in a forked process and return its wait status; what it patches stays there."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -82,13 +85,17 @@ def test_killed_in_every_phase(pair: tuple[str, str], tmp_path: Path) -> None:
                 train(cell, pack, tmp_path / "killed", checkpoint_seconds=0.02)
 
         status = in_child(attempt)
-        assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, f"{phase}: failed instead of being killed"
+        assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, (
+            f"{phase}: failed instead of being killed"
+        )
         kills += os.WIFSIGNALED(status)
     for pack in draw.choice(PACKINGS):
         assert train(cell, pack, tmp_path / "killed")
     assert results(cell, tmp_path / "killed", SEEDS) == expected
     assert kills >= 3, "too few of the attempts were killed before they were done"
-    leftovers = [path.name for path in cell.folder(tmp_path / "killed").glob("seed-*/*") if path.name.startswith(".")]
+    leftovers = [
+        path.name for path in cell.folder(tmp_path / "killed").glob("seed-*/*") if path.name.startswith(".")
+    ]
     assert not leftovers
 
 
