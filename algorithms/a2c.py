@@ -72,9 +72,7 @@ PRESETS = {
 
 
 class Policy:
-    """Categorical over logits, or a Gaussian with state-independent deviation. Held equal between files by a
-    test.
-    """
+    """Categorical over logits, or Gaussian with free deviation. A test holds the copies of it equal."""
 
     def __init__(self, streams: Streams, n_obs: int, hidden: Widths, action_space: spaces.Space):
         self.discrete = isinstance(action_space, spaces.Discrete)
@@ -114,7 +112,7 @@ def returns_to_go(batch: Batch, next_value: Tensor, gamma: float) -> Tensor:
     """The rewards to the end of the episode, discounted, over the time axis of (S, T, E).
 
     Where a time limit or the window's end cuts the episode, the value of the true successor stands for what
-    would have followed; where it terminated, nothing follows. Held equal between files by a test.
+    would have followed; where it terminated, nothing follows. A test holds the copies of it equal.
     """
     ret = torch.empty_like(batch.reward)
     successor = next_value[:, -1]

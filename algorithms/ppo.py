@@ -80,9 +80,7 @@ PRESETS = {
 
 
 class Policy:
-    """Categorical over logits, or a Gaussian with state-independent deviation. Held equal between files by a
-    test.
-    """
+    """Categorical over logits, or Gaussian with free deviation. A test holds the copies of it equal."""
 
     def __init__(self, streams: Streams, n_obs: int, hidden: Widths, action_space: spaces.Space):
         self.discrete = isinstance(action_space, spaces.Discrete)
@@ -121,8 +119,7 @@ class Policy:
 def advantages(batch: Batch, value: Tensor, next_value: Tensor, gamma: float, lam: float) -> Tensor:
     """Generalised advantage estimation (arXiv 1506.02438, eq. 16) over the time axis of (S, T, E).
 
-    A true end drops the successor's value; either flag ends the recursion. Held equal between files by a
-    test.
+    A true end drops the successor's value; either flag ends the recursion.
     """
     delta = batch.reward + gamma * (1 - batch.terminated) * next_value - value
     carry = gamma * lam * (1 - batch.terminated) * (1 - batch.truncated)
@@ -165,9 +162,8 @@ class Agent:
             old_logp, _ = self.policy.evaluate(batch.obs, batch.action)
             advantage = advantages(batch, value, next_value, c.gamma, c.lam)
         ret = advantage + value
-        columns = [
-            x.flatten(1, 2) for x in (batch.obs, batch.action, old_logp, advantage, ret)
-        ]  # (S, T * E, ...)
+        columns = (batch.obs, batch.action, old_logp, advantage, ret)
+        columns = [x.flatten(1, 2) for x in columns]  # (S, T * E, ...)
         learning_rate = c.learning_rate * (1 - progress if c.anneal else 1)
         row = torch.arange(len(ret), device=ret.device)[:, None]
         sums = None

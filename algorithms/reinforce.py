@@ -73,9 +73,7 @@ PRESETS = {
 
 
 class Policy:
-    """Categorical over logits, or a Gaussian with state-independent deviation. Held equal between files by a
-    test.
-    """
+    """Categorical over logits, or Gaussian with free deviation. A test holds the copies of it equal."""
 
     def __init__(self, streams: Streams, n_obs: int, hidden: Widths, action_space: spaces.Space):
         self.discrete = isinstance(action_space, spaces.Discrete)
@@ -115,7 +113,7 @@ def returns_to_go(batch: Batch, next_value: Tensor, gamma: float) -> Tensor:
     """The rewards to the end of the episode, discounted, over the time axis of (S, T, E).
 
     Where a time limit or the window's end cuts the episode, the value of the true successor stands for what
-    would have followed; where it terminated, nothing follows. Held equal between files by a test.
+    would have followed; where it terminated, nothing follows. A test holds the copies of it equal.
     """
     ret = torch.empty_like(batch.reward)
     successor = next_value[:, -1]
@@ -140,10 +138,8 @@ class Agent:
         self.policy = Policy(streams, n_obs, config.hidden, action_space)
         inits = [orthogonal(sqrt(2))] * len(config.hidden) + [orthogonal(1.0)]
         self.baseline = MLP(streams, (n_obs, *config.hidden, 1), tanh, inits)
-        self.policy_params, self.baseline_params = (
-            Parameters(*self.policy.modules()),
-            Parameters(self.baseline),
-        )
+        self.policy_params = Parameters(*self.policy.modules())
+        self.baseline_params = Parameters(self.baseline)
         self.policy_optimiser = Adam(self.policy_params, config.adam_eps)
         self.baseline_optimiser = Adam(self.baseline_params, config.adam_eps)
 
@@ -159,12 +155,9 @@ class Agent:
             ret = returns_to_go(batch, self.baseline(batch.next_obs)[..., 0], c.gamma)  # (S, T, E)
             advantage = standardise(ret - self.baseline(batch.obs)[..., 0])
         policy_loss, entropy = self.policy_loss(batch.obs, batch.action, advantage)
-        self.policy_optimiser.step(
-            self.policy_params.grad(policy_loss - c.entropy_coef * entropy), c.learning_rate
-        )
-        for _ in range(
-            c.value_epochs
-        ):  # after the policy's step: the baseline must not know these returns before
+        grad = self.policy_params.grad(policy_loss - c.entropy_coef * entropy)
+        self.policy_optimiser.step(grad, c.learning_rate)
+        for _ in range(c.value_epochs):  # only now: the baseline must not know these returns before
             value_loss = (self.baseline(batch.obs)[..., 0] - ret).square().flatten(1).mean(1)
             self.baseline_optimiser.step(self.baseline_params.grad(value_loss), c.value_learning_rate)
         parts = {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
+from torch.nn.functional import pad
 
 VERSION = 1  # raise it when a change here changes results
 
@@ -36,8 +37,7 @@ Count = Annotated[int, Ge(1)]
 Widths = tuple[Count, ...]
 
 
-# ---- experience: what an algorithm learns from. The runner owns the storage
-# -----------------------------------
+# ---- experience: what an algorithm learns from; the runner owns the storage
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,7 @@ class Rollout:
 class Replay:
     """Learn from uniform samples, drawn with replacement, of the last `capacity` transitions of each seed.
 
-    After `starts` environment steps, every `every` environment steps do `updates` updates on `batch`
-    transitions.
+    After `starts` environment steps, each `every` of them: `updates` updates on `batch` transitions.
     """
 
     envs: int
@@ -81,7 +80,6 @@ class Batch:
 
 
 # ---- random numbers
-# -------------------------------------------------------------------------------------------
 
 
 def derive_seed(seed: int, purpose: str, *index: int) -> int:
@@ -202,7 +200,6 @@ class Streams:
 
 
 # ---- networks
-# -------------------------------------------------------------------------------------------------
 
 Initialiser = Callable[[Streams, int, int], tuple[Tensor, Tensor]]  # (streams, in, out) -> weight, bias
 
@@ -235,11 +232,7 @@ class Linear:
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.weight.shape[2] == 1:  # width 1 is a matrix-vector product when S is 1: other bits
-            weight, bias = (
-                torch.nn.functional.pad(self.weight, (0, 1)),
-                torch.nn.functional.pad(self.bias, (0, 1)),
-            )
-            return torch.baddbmm(bias, x, weight)[..., :1]
+            return torch.baddbmm(pad(self.bias, (0, 1)), x, pad(self.weight, (0, 1)))[..., :1]
         return torch.baddbmm(self.bias, x, self.weight)
 
     def slots(self) -> list[tuple[object, str]]:
@@ -304,7 +297,6 @@ class Parameters:
 
 
 # ---- optimisers: plain arithmetic on the (S, P) matrix
-# ---------------------------------------------------------
 
 
 def clip_grad_norm(grad: Tensor, max_norm: float) -> tuple[Tensor, Tensor]:
@@ -340,9 +332,7 @@ class Adam:
 
 
 class RMSProp:
-    """RMSProp with eps inside the square root, as in TensorFlow and the authors' A2C and A3C, each seed by
-    itself.
-    """
+    """RMSProp with eps inside the root, as in TensorFlow and the authors' A2C, each seed by itself."""
 
     def __init__(self, parameters: Parameters, eps: float, decay: float):
         self.x, self.eps, self.decay = parameters.matrix, eps, decay
@@ -368,7 +358,6 @@ def move_target(target: Parameters, online: Parameters, tau: float) -> None:
 
 
 # ---- primitives whose bits do not depend on packing
-# -------------------------------------------------------------
 
 
 class _Tanh(torch.autograd.Function):
@@ -404,8 +393,6 @@ def sigmoid(x: Tensor) -> Tensor:
 
 
 def standardise(x: Tensor, eps: float = 1e-8) -> Tensor:
-    """Each seed's numbers (S, ...) shifted to mean 0 and scaled to standard deviation 1 (n - 1 in the
-    divisor).
-    """
+    """Each seed's numbers (S, ...) shifted to mean 0 and scaled to deviation 1 (n - 1 in the divisor)."""
     flat = x.flatten(1)
     return ((flat - flat.mean(1, keepdim=True)) / (flat.std(1, keepdim=True) + eps)).view(x.shape)

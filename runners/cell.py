@@ -1,7 +1,6 @@
 """What is run: a cell of the benchmark is (system, resolved config, task, step budget, evaluation protocol).
 
-A run is a cell and a seed. A cell's digest names its folder: everything that may change a result goes into
-it.
+A run is a cell and a seed. A cell's digest names its folder: everything that may change a result goes in.
 """
 
 import json

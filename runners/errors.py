@@ -1,6 +1,4 @@
-"""What can be wrong with what a user asks for, or with what lies on disk. The front door prints one line,
-exits 2.
-"""
+"""What can be wrong with a user's words or the files on disk: the front door prints one line, exits 2."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

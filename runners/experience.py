@@ -18,9 +18,7 @@ class RolloutStorage:
         discrete = isinstance(action_space, spaces.Discrete)
         self.arrays = {
             "obs": np.zeros((*shape, *obs_space.shape), np.float32),
-            "action": np.zeros(shape, np.int64)
-            if discrete
-            else np.zeros((*shape, *action_space.shape), np.float32),
+            "action": np.zeros((*shape, *action_space.shape), np.int64 if discrete else np.float32),
             "reward": np.zeros(shape, np.float32),
             "next_obs": np.zeros((*shape, *obs_space.shape), np.float32),
             "terminated": np.zeros(shape, np.float32),
@@ -44,9 +42,8 @@ class RolloutStorage:
         if self.t < self.length:
             return []
         self.t = 0
-        return [
-            Batch(**{name: torch.from_numpy(array).to(self.device) for name, array in self.arrays.items()})
-        ]
+        tensors = {name: torch.from_numpy(array).to(self.device) for name, array in self.arrays.items()}
+        return [Batch(**tensors)]
 
     def state_dict(self) -> dict[str, np.ndarray]:
         return {name: array[:, : self.t] for name, array in self.arrays.items()}
@@ -58,8 +55,7 @@ class RolloutStorage:
 
 
 class ReplayStorage:
-    """The last `capacity` transitions of each seed as one float32 array (S, capacity, W), so that one gather
-    samples.
+    """The last transitions of each seed as one float32 array (S, capacity, W), so that one gather samples.
 
     A row is obs (O), action (A, or 1 if discrete), reward, terminated, next_obs (O).
     """
@@ -72,9 +68,7 @@ class ReplayStorage:
         n_obs, n_action = obs_space.shape[0], 1 if self.discrete else action_space.shape[0]
         self.columns = np.cumsum([0, n_obs, n_action, 1, 1, n_obs]).tolist()
         self.rows = np.zeros((seeds, experience.capacity, self.columns[-1]), np.float32)
-        self.offsets = (
-            torch.arange(seeds)[:, None] * experience.capacity
-        )  # of each seed in the flattened rows
+        self.offsets = torch.arange(seeds)[:, None] * experience.capacity  # of seeds in the flattened rows
         self.seen = self.saved = 0  # transitions per seed: added so far, and at the last checkpoint
 
     def add(self, obs: np.ndarray, action: np.ndarray, step: Step) -> None:

@@ -33,9 +33,7 @@ def write(path: Path, data: bytes, durable: bool = True) -> None:
 
 
 def append(path: Path, data: bytes, durable: bool) -> None:
-    """Add `data` to the end of `path`. A failure may leave a part of it: the caller knows the length that
-    counts.
-    """
+    """Add `data` to the end of `path`. A failure may leave a part: the caller knows what counts."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     try:
         _write_all(handle, data)

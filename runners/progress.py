@@ -121,9 +121,7 @@ def _row(cell: CellProgress) -> tuple[str, ...]:
 
 
 class Display:
-    """Shows the progress of all cells: a live table on a terminal, a line per cell now and then in a log
-    file.
-    """
+    """Shows the progress of all cells: a live table on a terminal, now and then a line each in a log file."""
 
     EVERY: ClassVar[dict[bool, float]] = {True: 0.5, False: 15.0}  # seconds, by whether it is a terminal
 

@@ -1,17 +1,19 @@
 """One run's folder: what is recorded, checkpoints, and how a run ends.
 
-    cell.json                 the cell, once for all its seeds; sources-<digest>.zip, the sources as they ran
-    sealed.zip                what reports read of its finished runs, in one file
+    cell.json                 the cell, once for all its seeds
+    sources-<digest>.zip      the sources as they ran
+    sealed.zip                what reports read of the cell's finished runs, in one file
     seed-<k>/run.json         provenance: attempts, versions, platform
-    seed-<k>/eval.csv         step,policy,episode,return,length      the five *result files*: what the
-    guarantees seed-<k>/train.csv        step,env,return,length                 speak of, with no times in
-    them seed-<k>/metrics.csv      step,<means of the update's metrics since the evaluation before>
-    seed-<k>/ladder.csv       step,event,digest                      digests of the learner's whole state
-    seed-<k>/policy.npz       the final policy seed-<k>/result.json      status and digests of the result
-    files, written last seed-<k>/progress.json, checkpoint-*.bin, replay-*.bin, lock     only until the run is
-    done
+    seed-<k>/eval.csv         step,policy,episode,return,length
+    seed-<k>/train.csv        step,env,return,length
+    seed-<k>/metrics.csv      step,<means of the update's metrics since the evaluation before>
+    seed-<k>/ladder.csv       step,event,digest of the learner's whole state
+    seed-<k>/policy.npz       the final policy
+    seed-<k>/result.json      status and digests of the result files, written last
+    seed-<k>/progress.json, checkpoint-*.bin, replay-*.bin, lock: only until the run is done
 
-CSV files grow by appending. Only what a checkpoint (or, at the end, result.json) vouches for counts: it names
+The result files, of which the guarantees speak, are the four tables and the policy: no times are in them.
+Tables grow by appending. Only what a checkpoint (or, at the end, result.json) vouches for counts: it names
 each file's length and sha256, and a resumed run cuts off the rest.
 """
 

@@ -637,10 +637,11 @@ def test_streams_are_all_different() -> None:
     purposes = ("init", "act", "learn", "replay", "env", "eval")
     streams = [Streams([0, 1, 2], p) for p in purposes]
     streams += [Streams([0, 1, 2], "eval", *i) for i in ((1,), (2,), (1, 2), (2, 1), (1, 1))]
-    uniforms = torch.cat([s.uniform(1000) for s in streams])
+    uniforms, normals = (torch.cat([getattr(s, k)(1000) for s in streams]) for k in ("uniform", "normal"))
+    starts = np.concatenate([s.state_dict()[f"{k}/words"] for s in streams for k in ("uniform", "normal")])
+    assert len(np.unique(starts, axis=0)) == len(starts) == 2 * len(uniforms)
     assert len(uniforms.unique()) == uniforms.numel()
-    normals = scipy.stats.norm.ppf(uniforms.numpy())
-    rows = np.concatenate([normals, torch.cat([s.normal(1000) for s in streams]).numpy()])
+    rows = np.concatenate([scipy.stats.norm.ppf(uniforms.numpy()), normals.numpy()])
     correlation = np.corrcoef(rows) - np.eye(len(rows))
     assert np.abs(correlation).max() < 5 / 1000**0.5
 
