@@ -40,7 +40,7 @@ def list_command(
 
     if what not in ("", "algorithms", "tasks", "sweeps"):
         raise unknown("list", what, ("algorithms", "tasks", "sweeps"))
-    console = Console(soft_wrap=True)
+    console = Console() if sys.stdout.isatty() else Console(width=200)
     if what in ("", "algorithms"):
         table = Table("algorithm", "presets", "about", box=None, pad_edge=False)
         for name, system in SYSTEMS.items():
@@ -128,7 +128,8 @@ def status(
     from runners import sweep as sweeps
 
     cells = progress.snapshot(sweeps.load(name_or_file).planned, out)
-    Console(soft_wrap=True).print(progress.table(cells))
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    console.print(progress.table(cells))
     raise typer.Exit(0 if all(cell.finished for cell in cells) else 1)
 
 
@@ -176,12 +177,14 @@ def _assignment(text: str) -> tuple[str, object]:
 
 def _run(planned: list, out: Path, pack: int, jobs: int, device: str, checkpoint_seconds: float) -> None:
     """Train what is missing, with a display. Raises InputError with what failed."""
-    from runners.errors import InputError
+    from runners.errors import InputError, unknown
     from runners.pool import jobs_of, run_pool
     from runners.progress import Display
 
     if jobs < 0:
         raise InputError(f"jobs: {jobs} must be at least 0")
+    if device not in ("cpu", "cuda"):
+        raise unknown("device", device, ("cpu", "cuda"))
     missing = jobs_of(planned, out, pack, device, checkpoint_seconds)
     if not missing:
         print("nothing to do: every run is finished", file=sys.stderr)

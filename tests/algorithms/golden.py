@@ -1,0 +1,41 @@
+"""Golden digests: the learner after its first five updates, for each system and kind of action, on each platform.
+
+    make golden           records them for this platform, after a deliberate change of results (raise VERSION too)
+
+Bits depend on the processor and on torch, so the digests are kept by platform (`runners.provenance.platform_key`).
+"""
+
+import json
+from pathlib import Path
+
+from runners.provenance import platform_key
+from runners.train import Trainer
+from tests.small import small_cell, systems_and_tasks
+
+FILE = Path(__file__).with_name("golden.json")
+
+
+def digests() -> dict[str, list[str]]:
+    """ "system task" -> version of the file, and the digest after each of the first five updates, for seed 0."""
+    found = {}
+    for system, task in systems_and_tasks():
+        cell = small_cell(system, task, steps=1000)
+        trainer = Trainer(cell, [0])
+        ladder = [f"version {cell.versions['algorithm']}"]
+        while trainer.updates < 5:
+            before = trainer.updates
+            trainer.advance()
+            if trainer.updates > before:
+                ladder += trainer.digests()
+        found[f"{system} {task}"] = ladder
+    return found
+
+
+def recorded() -> dict[str, dict[str, list[str]]]:
+    """What is on file, by platform."""
+    return json.loads(FILE.read_text()) if FILE.exists() else {}
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps(recorded() | {platform_key(): digests()}, indent=1, sort_keys=True) + "\n")
+    print(f"recorded for {platform_key()}")

@@ -1,0 +1,190 @@
+"""The command line as its user meets it: one line and exit code 2 for bad input, and the way from sweep to report."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import ascent
+from runners.cell import resolve
+from runners.records import Run
+from tests.small import small_cell
+
+SWEEP = """
+title = "Two tiny cells"
+seeds = "0-2"
+evaluations = 2
+episodes = 1
+
+[[cells]]
+algorithms = ["a2c", "reinforce"]
+tasks = ["CartPole-v1"]
+steps = 64
+set = { steps = 16, envs = 2 }
+"""
+
+
+def call(capsys: pytest.CaptureFixture, *words: str) -> tuple[int, str, str]:
+    """Exit code, standard output, standard error."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["ascent", *words])
+        with pytest.raises(SystemExit) as stop:
+            ascent.main()
+    out, err = capsys.readouterr()
+    return stop.value.code or 0, out, err
+
+
+TRAIN = ["train", "ppo", "CartPole-v1"]
+BAD = {
+    "algorithm": (["train", "pppo", "CartPole-v1"], "unknown algorithm 'pppo'; did you mean 'ppo'?"),
+    "task": (["train", "ppo", "cartpole"], "unknown task 'cartpole'; did you mean 'CartPole-v1'?"),
+    "far task": (["train", "ppo", "xyzzy"], "unknown task 'xyzzy'; there are: "),
+    "preset": ([*TRAIN, "--preset", "clasic"], "unknown preset of ppo 'clasic'; did you mean 'classic'?"),
+    "hyper-parameter": (
+        [*TRAIN, "--set", "gama=0.9"],
+        "unknown hyper-parameter of ppo 'gama'; did you mean 'gamma'?",
+    ),
+    "no value": ([*TRAIN, "--set", "gamma"], "--set 'gamma': write KEY=VALUE"),
+    "ill-typed": ([*TRAIN, "--set", "gamma=high"], "ppo: gamma = 'high': "),
+    "quoted number": ([*TRAIN, "--set", "gamma='0.9'"], "ppo: gamma = '0.9': "),
+    "Python's False": ([*TRAIN, "--set", "anneal=False"], "ppo: anneal = 'False': "),
+    "fraction": ([*TRAIN, "--set", "epochs=2.5"], "ppo: epochs = 2.5: "),
+    "nan": ([*TRAIN, "--set", "clip=nan"], "ppo: clip = nan: "),
+    "infinite": ([*TRAIN, "--set", "learning_rate=inf"], "ppo: learning_rate = inf: "),
+    "out of range": ([*TRAIN, "--set", "gamma=1.01"], "ppo: gamma = 1.01: "),
+    "negative": ([*TRAIN, "--set", "learning_rate=-1"], "ppo: learning_rate = -1: "),
+    "nested": ([*TRAIN, "--set", "hidden=[64, 0]"], "ppo: hidden.1 = 0: "),
+    "together": ([*TRAIN, "--set", "minibatch=60"], "ppo: minibatch: 60 must be at least 2 and divide"),
+    "steps": ([*TRAIN, "--steps", "0"], "steps: 0 must be a whole number of at least 1"),
+    "steps word": ([*TRAIN, "--steps", "many"], "Invalid value for '--steps'"),
+    "evaluations": ([*TRAIN, "--evaluations", "0"], "evaluations: 0 must be"),
+    "duplicate seeds": ([*TRAIN, "--seeds", "0-3,2"], "seeds: 2 is there twice"),
+    "negative seed": ([*TRAIN, "--seeds=-1"], "seeds: '-1' is no seed"),
+    "empty range": ([*TRAIN, "--seeds", "5-2"], "seeds: the range '5-2' is empty"),
+    "no seed": ([*TRAIN, "--seeds", ""], "seeds: '' is no seed"),
+    "pack": ([*TRAIN, "--pack", "0"], "pack: 0 must be at least 1"),
+    "jobs": ([*TRAIN, "--jobs", "-2"], "jobs: -2 must be at least 0"),
+    "device": ([*TRAIN, "--device", "tpu"], "unknown device 'tpu'"),
+    "option": ([*TRAIN, "--sed", "3"], "No such option: --sed"),
+    "command": (["trian"], "No such command 'trian'"),
+    "kind of action": (["train", "dqn", "Pendulum-v1"], "Pendulum-v1: dqn needs a discrete action space"),
+    "sweep": (["sweep", "dem"], "unknown sweep 'dem'; did you mean 'demo'?"),
+    "sweep file": (["sweep", "nowhere.toml"], "No such file or directory"),
+    "list": (["list", "task"], "unknown list 'task'; did you mean 'tasks'?"),
+    "report": (["report", "dem"], "unknown sweep 'dem'; did you mean 'demo'?"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line that names the culprit and the nearest valid choice, exit code 2, nothing written."""
+    monkeypatch.chdir(tmp_path)
+    words, message = BAD[name]
+    code, out, err = call(capsys, *words)
+    assert code == 2
+    assert err.startswith("error: ") and message in err
+    assert err.count("\n") == 1 and out == ""
+    assert not list(tmp_path.iterdir())
+
+
+BAD_SWEEPS = {
+    'sedes = "0-9"': "unknown key 'sedes'; did you mean 'seeds'?",
+    "seeds = [0, 0]": "seeds: 0 is there twice",
+    "seeds = [-1]": "seeds: -1 must be a whole number",
+    "seeds = 3": "seeds: 3 is of the wrong type",
+    "episodes = 0": "episodes: 0 must be",
+    "title =": "Invalid value",
+    '[[cells]]\nalgorithms = ["ppo"]': "tasks is missing",
+    '[[cells]]\nalgorithms = ["ppo"]\ntasks = ["CartPole-v1"]\nstep = 3': "unknown key 'step'; did you mean 'steps'?",
+    '[[cells]]\nalgorithms = ["ppo"]\ntasks = ["CartPole-v1", "CartPole-v1"]': "CartPole-v1 ppo-classic is there twice",
+    '[[cells]]\nalgorithms = ["ppo"]\ntasks = ["CartPole-v1"]\nset = { clip = "x" }': "ppo: clip = 'x'",
+}
+
+
+@pytest.mark.parametrize("change", BAD_SWEEPS)
+def test_bad_sweep(change: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = tmp_path / "mine.toml"
+    key = change.split(" ")[0]
+    kept = [line for line in SWEEP.splitlines() if not line.startswith(f"{key} =")]
+    path.write_text("\n".join([*kept, change] if "[[" in change else [change, *kept]))
+    code, _, err = call(capsys, "sweep", str(path), "--out", str(tmp_path / "runs"))
+    assert code == 2
+    assert err.startswith(f"error: {path}: ") and BAD_SWEEPS[change] in err and err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_from_sweep_to_report(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Sweep, status, report; then the same again, which trains nothing and gives the same page."""
+    path, runs, out = tmp_path / "tiny.toml", str(tmp_path / "runs"), tmp_path / "page"
+    path.write_text(SWEEP)
+    code, said, _ = call(capsys, "status", str(path), "--out", runs)
+    assert code == 1 and "0/3" in said and "3 waiting" in said
+    code, _, err = call(capsys, "sweep", str(path), "--out", runs, "--pack", "2", "--jobs", "2")
+    assert code == 0 and "CartPole-v1 reinforce-classic, runs 3/3, steps 100%" in err
+    code, said, _ = call(capsys, "status", str(path), "--out", runs)
+    assert code == 0 and said.count("3/3") == 2
+    code, said, _ = call(capsys, "report", str(path), "--runs", runs, "--out", str(out))
+    assert code == 0 and said.strip() == str(out / "index.html")
+    page = (out / "index.html").read_bytes()
+    assert b"Two tiny cells" in page
+    code, _, err = call(capsys, "sweep", str(path), "--out", runs)
+    assert code == 0 and err == "nothing to do: every run is finished\n"
+    call(capsys, "report", str(path), "--runs", runs, "--out", str(out))
+    assert (out / "index.html").read_bytes() == page
+    code, said, _ = call(capsys, "report", runs, "--out", str(tmp_path / "folder"))
+    assert code == 0 and (tmp_path / "folder" / "index.html").exists()
+
+
+def test_a_failing_cell_takes_no_other_down(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """One run is held by another process: its pack fails with one line, the other cell is trained."""
+    path, runs = tmp_path / "tiny.toml", tmp_path / "runs"
+    path.write_text(SWEEP)
+    held = Run(small_sweep_cell("reinforce"), 1, runs)
+    held.open()
+    code, _, err = call(capsys, "sweep", str(path), "--out", str(runs), "--jobs", "1")
+    assert code == 2
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert "seed-1 is held by another process" in line
+    assert all(Run(small_sweep_cell("a2c"), seed, runs).is_finished() for seed in range(3))
+    held.close()
+    assert call(capsys, "sweep", str(path), "--out", str(runs))[0] == 0
+
+
+def small_sweep_cell(system: str) -> object:
+    protocol = small_cell(system, "CartPole-v1", points=2, episodes=1).evaluation
+    return resolve(system, "CartPole-v1", overrides={"steps": 16, "envs": 2}, steps=64, evaluation=protocol)
+
+
+def test_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Neither under a file nor in a read-only file system: one line with the path."""
+    (tmp_path / "file").write_text("")
+    for folder, reason in ((tmp_path / "file" / "runs", "Not a directory"), (Path("/proc/runs"), "")):
+        code, _, err = call(capsys, *TRAIN, "--steps", "64", "--out", str(folder))
+        assert code == 2 and err.startswith("error: ") and err.count("\n") == 1
+        assert str(folder) in err and reason in err
+
+
+def test_nothing_to_report(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    code, _, err = call(capsys, "report", str(tmp_path), "--out", str(tmp_path / "out"))
+    assert code == 2 and str(tmp_path) in err and err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_list(capsys: pytest.CaptureFixture) -> None:
+    code, out, _ = call(capsys, "list")
+    assert code == 0
+    for name in ("ppo", "dqn", "double", "Acrobot-v1", "demo", "classic"):
+        assert name in out
+
+
+def test_help_without_torch() -> None:
+    """`ascent --help` and bad options answer at once: nothing heavy is imported for them."""
+    import subprocess
+
+    code = "import sys, ascent; sys.argv = ['ascent', '--help']\ntry: ascent.main()\nfinally: assert 'torch' not in sys.modules"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(ascent.__file__).parent
+    )
+    assert done.returncode == 0 and "report" in done.stdout, done.stderr
