@@ -1,5 +1,6 @@
-"""The command line as its user meets it: one line and exit code 2 for bad input, and the way from sweep to report."""
+"""The command line as its user meets it: one line and exit code 2 for bad input; from sweep to report."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -89,6 +90,7 @@ def test_bad_input(
     assert not list(tmp_path.iterdir())
 
 
+ONE = '[[cells]]\nalgorithms = ["ppo"]\n'
 BAD_SWEEPS = {
     'sedes = "0-9"': "unknown key 'sedes'; did you mean 'seeds'?",
     "seeds = [0, 0]": "seeds: 0 is there twice",
@@ -96,10 +98,10 @@ BAD_SWEEPS = {
     "seeds = 3": "seeds: 3 is of the wrong type",
     "episodes = 0": "episodes: 0 must be",
     "title =": "Invalid value",
-    '[[cells]]\nalgorithms = ["ppo"]': "tasks is missing",
-    '[[cells]]\nalgorithms = ["ppo"]\ntasks = ["CartPole-v1"]\nstep = 3': "unknown key 'step'; did you mean 'steps'?",
-    '[[cells]]\nalgorithms = ["ppo"]\ntasks = ["CartPole-v1", "CartPole-v1"]': "CartPole-v1 ppo-classic is there twice",
-    '[[cells]]\nalgorithms = ["ppo"]\ntasks = ["CartPole-v1"]\nset = { clip = "x" }': "ppo: clip = 'x'",
+    ONE: "tasks is missing",
+    f'{ONE}tasks = ["CartPole-v1"]\nstep = 3': "unknown key 'step'; did you mean 'steps'?",
+    f'{ONE}tasks = ["CartPole-v1", "CartPole-v1"]': "CartPole-v1 ppo-classic is there twice",
+    f'{ONE}tasks = ["CartPole-v1"]\nset = {{ clip = "x" }}': "ppo: clip = 'x'",
 }
 
 
@@ -181,10 +183,8 @@ def test_list(capsys: pytest.CaptureFixture) -> None:
 
 def test_help_without_torch() -> None:
     """`ascent --help` and bad options answer at once: nothing heavy is imported for them."""
-    import subprocess
-
-    code = "import sys, ascent; sys.argv = ['ascent', '--help']\ntry: ascent.main()\nfinally: assert 'torch' not in sys.modules"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(ascent.__file__).parent
-    )
+    code = "import sys, ascent; sys.argv = ['ascent', '--help']\ntry: ascent.main()\n"
+    code += "finally: assert 'torch' not in sys.modules"
+    root = Path(ascent.__file__).parent
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
     assert done.returncode == 0 and "report" in done.stdout, done.stderr

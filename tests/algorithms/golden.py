@@ -1,8 +1,8 @@
-"""Golden digests: the learner after its first five updates, for each system and kind of action, on each platform.
+"""Golden digests: each system after its first five updates, for each kind of action, on each platform.
 
-    make golden           records them for this platform, after a deliberate change of results (raise VERSION too)
+    make golden           records them for this platform, after a deliberate change of results
 
-Bits depend on the processor and on torch, so the digests are kept by platform (`runners.provenance.platform_key`).
+Bits depend on the processor and on torch, so they are kept by platform (`runners.provenance.platform_key`).
 """
 
 import json
@@ -16,7 +16,7 @@ FILE = Path(__file__).with_name("golden.json")
 
 
 def digests() -> dict[str, list[str]]:
-    """ "system task" -> version of the file, and the digest after each of the first five updates, for seed 0."""
+    """Of seed 0, by system and task: the file's version, then a digest after each of five updates."""
     found = {}
     for system, task in systems_and_tasks():
         cell = small_cell(system, task, steps=1000)
