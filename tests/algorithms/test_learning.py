@@ -1,0 +1,56 @@
+"""Learning: ten seeds at once reach a stated score, the mean greedy return over the last ten evaluations.
+
+The default tests are cut short; `make slow` runs full budgets. `-s` prints the scores.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from runners.cell import Evaluation, resolve
+from runners.train import train
+
+SEEDS = list(range(10))
+# (system, task, steps per seed, evaluations over the budget, evaluations that count, least score)
+SHORT = [
+    ("ppo", "CartPole-v1", 25_000, 10, 3, 400.0),
+    ("a2c", "CartPole-v1", 100_000, 10, 3, 150.0),
+    ("reinforce", "CartPole-v1", 40_000, 10, 3, 250.0),
+    ("dqn", "CartPole-v1", 40_000, 10, 3, 100.0),
+    ("ppo", "Pendulum-v1", 100_000, 10, 3, -500.0),
+]
+FULL = [
+    ("ppo", "CartPole-v1", 100_000, 50, 10, 475.0),
+    ("a2c", "CartPole-v1", 300_000, 50, 10, 450.0),
+    ("dqn", "CartPole-v1", 300_000, 50, 10, 400.0),
+    ("reinforce", "CartPole-v1", 100_000, 50, 10, 350.0),
+    ("ppo", "Acrobot-v1", 200_000, 50, 10, -95.0),
+    ("ppo", "Pendulum-v1", 300_000, 50, 10, -250.0),
+]
+
+
+def scores(system: str, task: str, steps: int, points: int, last: int, out: Path) -> np.ndarray:
+    """Each seed's mean greedy return over its last evaluations."""
+    cell = resolve(system, task, steps=steps, evaluation=Evaluation(points, 10))
+    assert train(cell, SEEDS, out)
+    found = []
+    for seed in SEEDS:
+        table = pd.read_csv(cell.folder(out) / f"seed-{seed}" / "eval.csv")
+        means = table[table.policy == "greedy"].groupby("step")["return"].mean()
+        assert len(means) == points + 1
+        found.append(means.iloc[-last:].mean())
+    print(f"{system} {task} {steps:,} steps: mean {np.mean(found):.1f}, seeds {np.round(found, 1).tolist()}")
+    return np.array(found)
+
+
+@pytest.mark.parametrize(("system", "task", "steps", "points", "last", "least"), SHORT)
+def test_learns(system: str, task: str, steps: int, points: int, last: int, least: float, tmp_path: Path) -> None:
+    assert scores(system, task, steps, points, last, tmp_path).mean() >= least
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("system", "task", "steps", "points", "last", "least"), FULL)
+def test_reaches(system: str, task: str, steps: int, points: int, last: int, least: float, tmp_path: Path) -> None:
+    assert scores(system, task, steps, points, last, tmp_path).mean() >= least
