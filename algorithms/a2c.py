@@ -20,7 +20,7 @@ Departures from the paper
 | continuous actions | softplus variance from the network | state-independent deviation | openai/baselines |
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import e, log, pi, sqrt
 
 import torch
@@ -50,7 +50,7 @@ VERSION = 1  # raise it when a change here changes results
 
 @dataclass(frozen=True)
 class Config:
-    """Defaults: openai/baselines a2c, with one environment."""
+    """Defaults: openai/baselines a2c, with one environment and a learning rate that ends at zero."""
 
     envs: Count = 1  # environments per seed
     steps: Count = 5  # time steps in a window ("t_max")
@@ -65,10 +65,10 @@ class Config:
     hidden: Widths = (64, 64)  # tanh units, policy and value apart
 
 
-PRESETS = {
-    "classic": Config(),
-    "classic-continuous": Config(),
-}
+# Sixteen environments, as RL Baselines3 Zoo has eight, steady the short windows. Tuned on CartPole-v1 with seeds
+# 1000-1009: learning rates 7e-4 to 3e-3, windows of 5 to 32 steps, 4 to 16 environments.
+PRESETS = {"classic": Config(envs=16, learning_rate=2e-3, entropy_coef=0.0)}
+PRESETS["classic-continuous"] = replace(PRESETS["classic"], gamma=0.9)
 
 
 class Policy:

@@ -11,13 +11,13 @@ process. The rules, each checked by `tests/algorithms/test_seedwise.py`:
   (`algorithms/__init__.py`);
 - `torch.nn.functional.softplus`, `sigmoid`, `silu`, `elu`, `logaddexp`, `pow` with a fractional exponent,
   `einsum` and fused optimisers differ with packing: use the functions below;
-- a matrix product of output width 1 takes another path when S is 1: `Linear` pads it to two columns;
+- a matrix product of output width 1 takes another path when S is 1: `Linear` pads widths of 1 to 2;
 - reduce over trailing axes only, never over the seed axis, and let no shape depend on other seeds.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, prod
 from typing import Annotated, ClassVar
 from zlib import crc32
 
@@ -88,7 +88,7 @@ def derive_seed(seed: int, purpose: str, *index: int) -> int:
 
 
 def _sequence(seed: int, purpose: str, *index: int) -> np.random.SeedSequence:
-    return np.random.SeedSequence([seed, crc32(purpose.encode()), *index])
+    return np.random.SeedSequence([seed, crc32(purpose.encode())], spawn_key=index)
 
 
 def generator_words(generator: np.random.Generator) -> np.ndarray:
@@ -159,9 +159,8 @@ class Streams:
             sequences = [_sequence(s, f"{self.purpose}/{kind}", *self.index) for s in self.seeds]
             generators = [np.random.Generator(np.random.PCG64(q)) for q in sequences]
             self._blocks[kind] = _Blocks(generators, self.KINDS[kind])
-        n = int(np.prod(shape, dtype=np.int64))
-        numbers = self._blocks[kind].take(n).reshape(len(self.seeds), *shape)
-        return torch.from_numpy(numbers).to(self.device)
+        numbers = torch.from_numpy(self._blocks[kind].take(prod(shape)))
+        return numbers.reshape(len(self.seeds), *shape).to(self.device)
 
     def uniform(self, *shape: int) -> Tensor:
         """(S, *shape) float64 in [0, 1). Do not write into it."""
@@ -224,16 +223,47 @@ def uniform_fan_in(streams: Streams, n_in: int, n_out: int) -> tuple[Tensor, Ten
     return numbers[:, :n_in].contiguous(), numbers[:, n_in:].contiguous()
 
 
+def _narrow(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x W + b for few outputs, turned round: the products take less than half the time (measured on Zen 4)."""
+    return torch.baddbmm(bias.mT, weight.mT, x.mT).mT.contiguous()
+
+
+class _Narrow(torch.autograd.Function):
+    """`_narrow` with its gradient, which is turned round as well where that is faster."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _narrow(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        x_grad = torch.bmm(grad, weight.mT) if ctx.needs_input_grad[0] else None
+        return x_grad, torch.bmm(grad.mT, x).mT, grad.sum(1, keepdim=True)
+
+
 class Linear:
     """y = x W + b for every seed at once: one `torch.baddbmm`. (S, B, in) -> (S, B, out)."""
 
     def __init__(self, streams: Streams, n_in: int, n_out: int, init: Initialiser):
         self.weight, self.bias = init(streams, n_in, n_out)  # (S, in, out), (S, 1, out)
+        self.n_in, self.n_out = n_in, n_out
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self.weight.shape[2] == 1:  # width 1 is a matrix-vector product when S is 1: other bits
-            return torch.baddbmm(pad(self.bias, (0, 1)), x, pad(self.weight, (0, 1)))[..., :1]
-        return torch.baddbmm(self.bias, x, self.weight)
+        weight, bias = self.weight, self.bias
+        # A width of 1 makes matrix-vector products when S is 1, here or in the gradient, with other bits.
+        if self.n_in == 1:
+            x, weight = pad(x, (0, 1)), pad(weight, (0, 0, 0, 1))
+        if self.n_out == 1:
+            bias, weight = pad(bias, (0, 1)), pad(weight, (0, 1))
+        if self.n_out >= 16 or x.shape[1] < 16:
+            y = torch.baddbmm(bias, x, weight)
+        elif torch.is_grad_enabled():
+            y = _Narrow.apply(x, weight, bias)
+        else:
+            y = _narrow(x, weight, bias)
+        return y[..., :1] if self.n_out == 1 else y
 
     def slots(self) -> list[tuple[object, str]]:
         """Where this module's parameters are: (object, attribute) pairs."""
@@ -255,10 +285,11 @@ class MLP:
         self.activation = activation
 
     def __call__(self, x: Tensor) -> Tensor:
-        y = x.flatten(1, -2)  # (S, B, in)
+        y = x if x.dim() == 3 else x.flatten(1, -2)  # (S, B, in)
         for layer in self.layers[:-1]:
             y = self.activation(layer(y))
-        return self.layers[-1](y).view(*x.shape[:-1], -1)
+        y = self.layers[-1](y)
+        return y if x.dim() == 3 else y.view(*x.shape[:-1], -1)
 
     def slots(self) -> list[tuple[object, str]]:
         return [slot for layer in self.layers for slot in layer.slots()]
@@ -319,8 +350,9 @@ class Adam:
         b1, b2 = self.betas
         self.m.lerp_(grad, 1 - b1)
         self.v.mul_(b2).addcmul_(grad, grad, value=1 - b2)
-        root = self.v.sqrt().div_((1 - b2**self.t) ** 0.5).add_(self.eps)
-        self.x.addcdiv_(self.m, root, value=-learning_rate / (1 - b1**self.t))
+        scale = (1 - b2**self.t) ** 0.5  # the paper's remark before section 2.1: one pass less
+        root = sqrt(self.v).add_(self.eps * scale)
+        self.x.addcdiv_(self.m, root, value=-learning_rate * scale / (1 - b1**self.t))
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"m": self.m, "v": self.v, "t": torch.full((len(self.x),), self.t)}
@@ -342,7 +374,7 @@ class RMSProp:
     def step(self, grad: Tensor, learning_rate: float) -> None:
         """Move the parameters by one step down `grad` (S, P)."""
         self.g.mul_(self.decay).addcmul_(grad, grad, value=1 - self.decay)
-        self.x.addcdiv_(grad, (self.g + self.eps).sqrt_(), value=-learning_rate)
+        self.x.addcdiv_(grad, sqrt(self.g + self.eps), value=-learning_rate)
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"g": self.g}
@@ -358,6 +390,11 @@ def move_target(target: Parameters, online: Parameters, tau: float) -> None:
 
 
 # ---- primitives whose bits do not depend on packing
+
+
+def sqrt(x: Tensor) -> Tensor:
+    """Square root, without gradient. On the CPU numpy's: torch's takes ten times as long on denormal numbers."""
+    return torch.sqrt(x) if x.is_cuda else torch.from_numpy(np.sqrt(x.numpy()))
 
 
 class _Tanh(torch.autograd.Function):
@@ -384,12 +421,12 @@ def tanh(x: Tensor) -> Tensor:
 
 def softplus(x: Tensor) -> Tensor:
     """log(1 + exp(x)), without overflow."""
-    return torch.log1p(torch.exp(-x.abs())) + x.clamp(min=0)
+    return torch.log1p(torch.exp(-x.abs())) + torch.maximum(x, torch.zeros_like(x))  # slope 1/2 at 0
 
 
 def sigmoid(x: Tensor) -> Tensor:
     """1 / (1 + exp(-x))."""
-    return 0.5 * (1 + tanh(0.5 * x))
+    return torch.exp(-softplus(-x))
 
 
 def standardise(x: Tensor, eps: float = 1e-8) -> Tensor:

@@ -813,15 +813,18 @@ def test_dqn_targets_by_hand(double: bool) -> None:
     np.testing.assert_allclose(grad.numpy(), np.tile(expected, (3, 1, 1)), atol=1e-7)
 
 
-def test_dqn_huber_clips_each_samples_gradient() -> None:
-    """The gradient of a Q-value is its own error, cut to +-1, over the batch."""
+@pytest.mark.parametrize("huber", [1.0, 20.0])
+def test_dqn_huber_clips_each_samples_gradient(huber: float) -> None:
+    """The gradient of a Q-value is its own error, cut to the threshold, over the batch."""
     errors = [-50.0, -1.5, -0.3, 0.0, 0.2, 0.9, 1.1, 100.0]
-    agent = make_agent(dqn, spaces.Discrete(2), n_obs=8, hidden=())
+    agent = make_agent(dqn, spaces.Discrete(2), n_obs=8, hidden=(), huber=huber)
     table(agent, torch.zeros(8, 2), torch.zeros(8, 2))
     batch = transitions([(i, 1, -error, 0, 0) for i, error in enumerate(errors)], 8)
     grad = agent.params.grad(agent.loss(batch)[0])[:, :16].view(3, 8, 2)
     assert (grad[..., 0] == 0).all()
-    np.testing.assert_allclose(grad[..., 1].numpy(), np.tile(np.clip(errors, -1, 1) / 8, (3, 1)), rtol=1e-5)
+    np.testing.assert_allclose(
+        grad[..., 1].numpy(), np.tile(np.clip(errors, -huber, huber) / 8, (3, 1)), rtol=1e-5
+    )
 
 
 def test_dqn_target_is_frozen_between_copies() -> None:

@@ -46,11 +46,15 @@ def scores(system: str, task: str, steps: int, points: int, last: int, out: Path
 
 
 @pytest.mark.parametrize(("system", "task", "steps", "points", "last", "least"), SHORT)
-def test_learns(system: str, task: str, steps: int, points: int, last: int, least: float, tmp_path: Path) -> None:
+def test_learns(
+    system: str, task: str, steps: int, points: int, last: int, least: float, tmp_path: Path
+) -> None:
     assert scores(system, task, steps, points, last, tmp_path).mean() >= least
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("system", "task", "steps", "points", "last", "least"), FULL)
-def test_reaches(system: str, task: str, steps: int, points: int, last: int, least: float, tmp_path: Path) -> None:
+def test_reaches(
+    system: str, task: str, steps: int, points: int, last: int, least: float, tmp_path: Path
+) -> None:
     assert scores(system, task, steps, points, last, tmp_path).mean() >= least

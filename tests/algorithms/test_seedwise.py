@@ -123,7 +123,6 @@ def test_packing_mlp(sizes: tuple[int, ...], activation: Callable[[Tensor], Tens
     check_packing(compute)
 
 
-@pytest.mark.xfail(strict=False, reason="backward of a hidden layer of width 1: a matrix-vector product")
 def test_packing_hidden_width_one() -> None:
     def compute(seeds: list[int]) -> dict[str, Tensor]:
         out = {}
@@ -509,7 +508,7 @@ def test_function_gradients(function: Callable[[Tensor], Tensor]) -> None:
     [
         tanh,
         sigmoid,
-        pytest.param(softplus, marks=pytest.mark.xfail(strict=True, reason="the slope at 0 comes out as 1")),
+        softplus,
     ],
     ids=lambda f: f.__name__,
 )
@@ -646,7 +645,6 @@ def test_streams_are_all_different() -> None:
     assert np.abs(correlation).max() < 5 / 1000**0.5
 
 
-@pytest.mark.xfail(strict=True, reason="numpy's SeedSequence fills up with zeros: an index 0 is none")
 def test_index_zero_is_an_index() -> None:
     drawn = [Streams([1], "eval", *index).uniform(4) for index in ((), (0,), (0, 0))]
     assert not any(torch.equal(a, b) for a, b in combinations(drawn, 2))
