@@ -65,7 +65,7 @@ class Config:
     hidden: Widths = (64, 64)  # tanh units, policy and value apart
 
 
-# Sixteen environments, as RL Baselines3 Zoo has eight, steady the short windows. Tuned on CartPole-v1 with seeds
+# Sixteen environments (RL Baselines3 Zoo has eight) steady the short windows. Tuned on CartPole-v1 with seeds
 # 1000-1009: learning rates 7e-4 to 3e-3, windows of 5 to 32 steps, 4 to 16 environments.
 PRESETS = {"classic": Config(envs=16, learning_rate=2e-3, entropy_coef=0.0)}
 PRESETS["classic-continuous"] = replace(PRESETS["classic"], gamma=0.9)

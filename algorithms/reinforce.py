@@ -66,7 +66,7 @@ class Config:
             raise ValueError("steps: a window needs at least 2 transitions")
 
 
-# Spinning Up's windows of 4,000 steps are long for classic control. Tried on CartPole-v1 with seeds 1000-1009.
+# Spinning Up's windows of 4,000 steps are long for classic control. Tried on CartPole with seeds 1000-1009.
 PRESETS = {"classic": Config(entropy_coef=0.01)}
 PRESETS["classic-continuous"] = Config(gamma=0.9)
 

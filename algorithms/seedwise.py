@@ -224,7 +224,7 @@ def uniform_fan_in(streams: Streams, n_in: int, n_out: int) -> tuple[Tensor, Ten
 
 
 def _narrow(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x W + b for few outputs, turned round: the products take less than half the time (measured on Zen 4)."""
+    """x W + b for few outputs, turned round: the products take less than half the time."""
     return torch.baddbmm(bias.mT, weight.mT, x.mT).mT.contiguous()
 
 
@@ -333,7 +333,7 @@ class Parameters:
 def clip_grad_norm(grad: Tensor, max_norm: float) -> tuple[Tensor, Tensor]:
     """Scale each seed's gradient (S, P) to at most `max_norm`. Returns it and the norms (S,) from before."""
     norm = grad.norm(dim=1)
-    return grad * (max_norm / (norm + 1e-6)).clamp(max=1.0)[:, None], norm
+    return grad * (max_norm / norm).clamp(max=1.0)[:, None], norm
 
 
 class Adam:
@@ -393,7 +393,7 @@ def move_target(target: Parameters, online: Parameters, tau: float) -> None:
 
 
 def sqrt(x: Tensor) -> Tensor:
-    """Square root, without gradient. On the CPU numpy's: torch's takes ten times as long on denormal numbers."""
+    """Square root, without gradient. On the CPU numpy's: torch's is slow on denormal numbers."""
     return torch.sqrt(x) if x.is_cuda else torch.from_numpy(np.sqrt(x.numpy()))
 
 

@@ -7,6 +7,7 @@ result).
 
 import json
 import os
+import socket
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from runners.errors import DamagedFile
 
 def write(path: Path, data: bytes, durable: bool = True) -> None:
     """Replace `path` by `data`, all or nothing. Not `durable`: a power cut may lose it, a kill does not."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         try:

@@ -132,9 +132,9 @@ class Trainer:
     def _learn(self, batch: object) -> None:
         metrics = self.agent.update(batch, self.learn_rng, self.step / self.cell.steps)
         self.updates += 1
-        row = torch.stack(list(metrics.values()), 1).cpu().double()
+        row = torch.stack(list(metrics.values()), 1).cpu()
         self.metric_names = list(metrics)
-        self.metric_sums = row if self.metric_sums is None else self.metric_sums + row
+        self.metric_sums = row.double() if self.metric_sums is None else self.metric_sums.add_(row)
         self.metric_count += 1
 
     def take_metrics(self) -> np.ndarray | None:
