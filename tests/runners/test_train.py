@@ -1,0 +1,158 @@
+"""What the loop hands to algorithms and writes down is what gymnasium's own environments would have done."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from algorithms.seedwise import Batch, Replay, Streams
+from runners.cell import Evaluation
+from runners.experience import ReplayStorage
+from runners.train import Trainer, env_seeds, evaluate, train
+from suites import Step
+from tests.small import small_cell
+
+SEEDS = [0, 1, 2]
+
+
+@pytest.mark.parametrize("task", ["CartPole-v1", "Pendulum-v1"])
+def test_evaluation_is_gymnasiums(task: str) -> None:
+    """Each episode's return and length, replayed in gymnasium with the same seed and greedy actions."""
+    cell = small_cell("ppo", task, episodes=3)
+    trainer = Trainer(cell, SEEDS)
+    returns, lengths = evaluate(trainer.agent, cell, SEEDS, 40, explore=False)
+    seeds = env_seeds(SEEDS, 3, "eval", 40)
+    for row in range(3):
+        for episode in range(3):
+            env = gymnasium.make(task)
+            obs, _ = env.reset(seed=int(seeds[row, episode]))
+            total, steps, over = 0.0, 0, False
+            while not over:
+                batch = torch.from_numpy(np.tile(obs, (3, 1, 1)))
+                action = trainer.agent.act(batch, Streams(SEEDS, "test"), False, 0.0)[0][row, 0].numpy()
+                action = action.clip(env.action_space.low, env.action_space.high) if action.ndim else action
+                obs, reward, terminated, truncated, _ = env.step(action)
+                total, steps, over = total + reward, steps + 1, terminated or truncated
+            assert (returns[row, episode], lengths[row, episode]) == (total, steps)
+
+
+def seen_batches(trainer: Trainer, steps: int) -> list[Batch]:
+    """What the agent is given to learn from in the first steps, copied."""
+    batches, update = [], trainer.agent.update
+
+    def spy(batch: Batch, *args: object) -> object:
+        batches.append(Batch(**{k: None if v is None else v.clone() for k, v in vars(batch).items()}))
+        return update(batch, *args)
+
+    trainer.agent.update = spy
+    while trainer.step < steps:
+        trainer.advance()
+    return batches
+
+
+def true_transitions(
+    seed: int, env_index: int, action_of: Callable[[int], object], steps: int, task: str
+) -> list[tuple]:
+    """(obs, action, reward, next_obs, terminated, truncated) of gymnasium's environment under given actions."""
+    env, found = gymnasium.make(task), []
+    obs, _ = env.reset(seed=int(env_seeds([seed], env_index + 1, "env")[0, env_index]))
+    for t in range(steps):
+        action = action_of(t)
+        executed = (
+            action if np.ndim(action) == 0 else action.clip(env.action_space.low, env.action_space.high)
+        )
+        next_obs, reward, terminated, truncated, _ = env.step(executed)
+        found.append((obs, action, reward, next_obs, terminated, truncated))
+        obs = env.reset()[0] if terminated or truncated else next_obs
+    return found
+
+
+@pytest.mark.parametrize("task", ["CartPole-v1", "Pendulum-v1"])
+def test_windows_hold_true_transitions(task: str) -> None:
+    """Resets, time limits, clipped actions: every number an on-policy update sees, over several episodes."""
+    cell = small_cell("a2c", task, steps=1200, envs=2)
+    batches = seen_batches(Trainer(cell, SEEDS), 1200)
+    joined = {k: torch.cat([vars(b)[k] for b in batches], 1).numpy() for k in vars(batches[0])}  # (S, T, E)
+    steps, ends = joined["reward"].shape[1], 0
+    for row, seed in enumerate(SEEDS):
+        for e in range(2):
+            actions = joined["action"][row, :, e]
+            for t, transition in enumerate(true_transitions(seed, e, actions.__getitem__, steps, task)):
+                names = ("obs", "action", "reward", "next_obs", "terminated", "truncated")
+                for name, value in zip(names, transition, strict=True):
+                    assert np.array_equal(joined[name][row, t, e], np.asarray(value, joined[name].dtype)), (
+                        name,
+                        t,
+                    )
+                ends += transition[4] or transition[5]
+    assert ends > 10
+
+
+def test_replay_holds_true_transitions() -> None:
+    """Every sampled transition happened, to its own seed, at one place of the last `capacity` ones."""
+    cell = small_cell("dqn", "CartPole-v1", steps=400, envs=1, capacity=100)
+    trainer = Trainer(cell, SEEDS)
+    actions, act = [], trainer.agent.act
+
+    def spy(*args: object) -> object:
+        action, carry = act(*args)
+        actions.append(action[:, 0].numpy().copy())
+        return action, carry
+
+    trainer.agent.act = spy
+    while trainer.step < 400:
+        trainer.advance()
+    batch = trainer.storage.sample(trainer.replay_rng)
+    for row, seed in enumerate(SEEDS):
+        happened = {
+            (o.tobytes(), a, r, n.tobytes(), float(d))
+            for o, a, r, n, d, _ in true_transitions(
+                seed, 0, lambda t, r=row: int(actions[t][r]), 400, "CartPole-v1"
+            )[-100:]
+        }
+        for b in range(8):
+            obs, next_obs = (x[row, b].numpy().tobytes() for x in (batch.obs, batch.next_obs))
+            flags = (int(batch.action[row, b]), float(batch.reward[row, b]), float(batch.terminated[row, b]))
+            assert (obs, flags[0], flags[1], next_obs, flags[2]) in happened
+
+
+def test_replay_samples_uniformly_each_seed_by_itself() -> None:
+    """Frequencies of a ring that has wrapped, and different indices for different seeds."""
+    space = gymnasium.spaces.Box(-1, 1, (1,))
+    storage = ReplayStorage(Replay(1, 40, 64, 1, 1, 1), 3, space, gymnasium.spaces.Discrete(2), "cpu")
+    for t in range(60):
+        obs, flags = np.full((3, 1, 1), t, np.float32), np.zeros((3, 1), bool)
+        storage.add(obs, np.zeros((3, 1), int), Step(obs, np.full((3, 1), float(t)), flags, flags, obs))
+    rng = Streams(SEEDS, "replay")
+    drawn = torch.cat([storage.sample(rng).reward for _ in range(200)], 1).numpy()
+    assert drawn.min() == 20 and drawn.max() == 59
+    for row in drawn:
+        assert chisquare(np.bincount(row.astype(int))[20:]).pvalue > 1e-4
+    assert not any((drawn[a] == drawn[b]).mean() > 0.1 for a, b in ((0, 1), (0, 2), (1, 2)))
+
+
+def test_records_add_up(tmp_path: Path) -> None:
+    """Grid, episodes and training returns in the tables are those of the protocol."""
+    cell = small_cell("a2c", "CartPole-v1", steps=400, points=4, episodes=3)
+    assert train(cell, [5], tmp_path)
+    folder = cell.folder(tmp_path) / "seed-5"
+    rows = list(csv.DictReader((folder / "eval.csv").open()))
+    greedy = [(int(r["step"]), int(r["episode"])) for r in rows if r["policy"] == "greedy"]
+    assert greedy == [(step, e) for step in (0, 100, 200, 300, 400) for e in range(3)]
+    assert [int(r["step"]) for r in rows if r["policy"] == "sampled"] == [400] * 3
+    assert all(float(r["return"]) == int(r["length"]) for r in rows), "CartPole pays 1 a step"
+    training = list(csv.DictReader((folder / "train.csv").open()))
+    steps = np.array([int(r["step"]) for r in training])
+    assert (np.diff(steps) >= 0).all() and steps.max() <= 400
+    by_env = [sum(int(r["length"]) for r in training if r["env"] == str(e)) for e in range(2)]
+    assert all(150 < total <= 200 for total in by_env)
+
+
+def test_grid() -> None:
+    assert Evaluation(4, 1).grid(10) == [0, 2, 5, 7, 10]
+    assert Evaluation(50, 1).grid(3) == [0, 1, 2, 3], "never twice at one step"
