@@ -63,9 +63,8 @@ def true_transitions(
     obs, _ = env.reset(seed=int(env_seeds([seed], env_index + 1, "env")[0, env_index]))
     for t in range(steps):
         action = action_of(t)
-        executed = (
-            action if np.ndim(action) == 0 else action.clip(env.action_space.low, env.action_space.high)
-        )
+        space = env.action_space
+        executed = action.clip(space.low, space.high) if np.ndim(action) else action
         next_obs, reward, terminated, truncated, _ = env.step(executed)
         found.append((obs, action, reward, next_obs, terminated, truncated))
         obs = env.reset()[0] if terminated or truncated else next_obs
