@@ -58,7 +58,7 @@ def seen_batches(trainer: Trainer, steps: int) -> list[Batch]:
 def true_transitions(
     seed: int, env_index: int, action_of: Callable[[int], object], steps: int, task: str
 ) -> list[tuple]:
-    """(obs, action, reward, next_obs, terminated, truncated) of gymnasium's environment under given actions."""
+    """(obs, action, reward, next_obs, terminated, truncated) of gymnasium's environment for the actions."""
     env, found = gymnasium.make(task), []
     obs, _ = env.reset(seed=int(env_seeds([seed], env_index + 1, "env")[0, env_index]))
     for t in range(steps):
