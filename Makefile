@@ -21,7 +21,7 @@ test: install  ## the default tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 slow: install  ## learning checks with full budgets, a hundred kills
-	$(BIN)/python -m pytest -m slow -v
+	$(BIN)/python -m pytest -m slow -n 2 -rP
 
 lint: install
 	$(BIN)/ruff check

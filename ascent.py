@@ -1,6 +1,7 @@
 """The front door: the command line, and nothing else."""
 
 import os
+import signal
 import sys
 import tomllib
 from pathlib import Path
@@ -202,6 +203,8 @@ def main() -> None:
 
     from runners.errors import InputError
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the shell started us with it ignored
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = app(standalone_mode=False)
     except (TyperException, InputError, OSError) as error:

@@ -101,7 +101,7 @@ class Policy:
         out = self.net(obs)
         if self.discrete:
             logp = out.log_softmax(-1)
-            return logp.gather(-1, action[..., None])[..., 0], -(logp.exp() * logp).sum(-1)
+            return logp.gather(-1, action[..., None]).squeeze(-1), -(logp.exp() * logp).sum(-1)
         log_std = self.log_std.value.view(-1, *[1] * (out.dim() - 2), out.shape[-1])
         z = (action - out) * (-log_std).exp()
         logp = (-0.5 * z * z - log_std - 0.5 * log(2 * pi)).sum(-1)
@@ -140,7 +140,7 @@ class Agent:
         self.params = Parameters(*self.policy.modules(), self.value)
         self.optimiser = RMSProp(self.params, config.rms_eps, config.rms_decay)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def act(
         self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: None = None
     ) -> tuple[Tensor, None]:
@@ -149,7 +149,7 @@ class Agent:
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
         c = self.config
         with torch.no_grad():
-            ret = returns_to_go(batch, self.value(batch.next_obs)[..., 0], c.gamma)  # (S, T, E)
+            ret = returns_to_go(batch, self.value(batch.next_obs).squeeze(-1), c.gamma)  # (S, T, E)
         loss, metrics = self.loss(batch.obs, batch.action, ret)
         grad, metrics["grad_norm"] = clip_grad_norm(self.params.grad(loss), c.max_grad_norm)
         self.optimiser.step(grad, c.learning_rate * (1 - progress if c.anneal else 1))
@@ -159,7 +159,7 @@ class Agent:
         """The loss L (S,) of a window (S, T, E), and what to report."""
         c = self.config
         logp, entropy = self.policy.evaluate(obs, action)
-        error = ret - self.value(obs)[..., 0]
+        error = ret - self.value(obs).squeeze(-1)
         policy_loss = -(error.detach() * logp).flatten(1).mean(1)
         value_loss = error.square().flatten(1).mean(1)
         entropy = entropy.flatten(1).mean(1)

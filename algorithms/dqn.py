@@ -106,14 +106,14 @@ class Agent:
         self.experience = Replay(c.envs, c.capacity, c.batch, c.learning_starts, c.train_every, c.updates)
         self.n_actions = int(action_space.n)
         sizes = (observation_space.shape[0], *c.hidden, self.n_actions)
-        self.q = MLP(streams, sizes, torch.relu, [uniform_fan_in] * (len(sizes) - 1))
+        self.q = MLP(streams, sizes, torch.relu_, [uniform_fan_in] * (len(sizes) - 1))
         self.params = Parameters(self.q)
         self.target_q = copy.deepcopy(self.q)
         self.target = Parameters(self.target_q)
         self.optimiser = Adam(self.params, c.adam_eps)
         self.updates = 0
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def act(
         self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: None = None
     ) -> tuple[Tensor, None]:
@@ -141,11 +141,11 @@ class Agent:
             next_q = self.target_q(batch.next_obs)  # (S, B, actions)
             if self.config.double:
                 best = self.q(batch.next_obs).argmax(-1, keepdim=True)
-                next_value = next_q.gather(-1, best)[..., 0]
+                next_value = next_q.gather(-1, best).squeeze(-1)
             else:
                 next_value = next_q.amax(-1)
             y = torch.addcmul(batch.reward, 1 - batch.terminated, next_value, value=self.config.gamma)
-        q = self.q(batch.obs).gather(-1, batch.action[..., None])[..., 0]
+        q = self.q(batch.obs).gather(-1, batch.action[..., None]).squeeze(-1)
         loss = huber_loss(q, y, reduction="none", delta=self.config.huber).mean(1)
         return loss, {"loss": loss.detach(), "q": q.detach().mean(1)}
 

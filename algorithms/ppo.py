@@ -110,7 +110,7 @@ class Policy:
         out = self.net(obs)
         if self.discrete:
             logp = out.log_softmax(-1)
-            return logp.gather(-1, action[..., None])[..., 0], -(logp.exp() * logp).sum(-1)
+            return logp.gather(-1, action[..., None]).squeeze(-1), -(logp.exp() * logp).sum(-1)
         log_std = self.log_std.value.view(-1, *[1] * (out.dim() - 2), out.shape[-1])
         z = (action - out) * (-log_std).exp()
         logp = (-0.5 * z * z - log_std - 0.5 * log(2 * pi)).sum(-1)
@@ -149,7 +149,7 @@ class Agent:
         self.params = Parameters(*self.policy.modules(), self.value)
         self.optimiser = Adam(self.params, config.adam_eps)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def act(
         self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: None = None
     ) -> tuple[Tensor, None]:
@@ -158,8 +158,8 @@ class Agent:
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
         c = self.config
         with torch.no_grad():
-            value = self.value(batch.obs)[..., 0]  # (S, T, E)
-            next_value = self.value(batch.next_obs)[..., 0]
+            value = self.value(batch.obs).squeeze(-1)  # (S, T, E)
+            next_value = self.value(batch.next_obs).squeeze(-1)
             old_logp, _ = self.policy.evaluate(batch.obs, batch.action)
             advantage = advantages(batch, value, next_value, c.gamma, c.lam)
         ret = advantage + value
@@ -192,7 +192,7 @@ class Agent:
         advantage = standardise(advantage)
         clipped = ratio.clamp(1 - c.clip, 1 + c.clip)
         policy_loss = -torch.min(ratio * advantage, clipped * advantage).mean(1)  # eq. 7
-        value_loss = 0.5 * (self.value(obs)[..., 0] - ret).square().mean(1)
+        value_loss = 0.5 * (self.value(obs).squeeze(-1) - ret).square().mean(1)
         entropy = entropy.mean(1)
         loss = policy_loss + c.value_coef * value_loss - c.entropy_coef * entropy
         with torch.no_grad():

@@ -101,7 +101,7 @@ class Policy:
         out = self.net(obs)
         if self.discrete:
             logp = out.log_softmax(-1)
-            return logp.gather(-1, action[..., None])[..., 0], -(logp.exp() * logp).sum(-1)
+            return logp.gather(-1, action[..., None]).squeeze(-1), -(logp.exp() * logp).sum(-1)
         log_std = self.log_std.value.view(-1, *[1] * (out.dim() - 2), out.shape[-1])
         z = (action - out) * (-log_std).exp()
         logp = (-0.5 * z * z - log_std - 0.5 * log(2 * pi)).sum(-1)
@@ -142,7 +142,7 @@ class Agent:
         self.policy_optimiser = Adam(self.policy_params, config.adam_eps)
         self.baseline_optimiser = Adam(self.baseline_params, config.adam_eps)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def act(
         self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: None = None
     ) -> tuple[Tensor, None]:
@@ -151,13 +151,13 @@ class Agent:
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
         c = self.config
         with torch.no_grad():
-            ret = returns_to_go(batch, self.baseline(batch.next_obs)[..., 0], c.gamma)  # (S, T, E)
-            advantage = standardise(ret - self.baseline(batch.obs)[..., 0])
+            ret = returns_to_go(batch, self.baseline(batch.next_obs).squeeze(-1), c.gamma)  # (S, T, E)
+            advantage = standardise(ret - self.baseline(batch.obs).squeeze(-1))
         policy_loss, entropy = self.policy_loss(batch.obs, batch.action, advantage)
         grad = self.policy_params.grad(policy_loss - c.entropy_coef * entropy)
         self.policy_optimiser.step(grad, c.learning_rate)
         for _ in range(c.value_epochs):  # only now: the baseline must not know these returns before
-            value_loss = (self.baseline(batch.obs)[..., 0] - ret).square().flatten(1).mean(1)
+            value_loss = (self.baseline(batch.obs).squeeze(-1) - ret).square().flatten(1).mean(1)
             self.baseline_optimiser.step(self.baseline_params.grad(value_loss), c.value_learning_rate)
         parts = {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
         return {name: part.detach() for name, part in parts.items()}

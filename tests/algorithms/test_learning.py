@@ -1,6 +1,6 @@
 """Learning: ten seeds at once reach a stated score, the mean greedy return over the last ten evaluations.
 
-The default tests are cut short; `make slow` runs full budgets. `-s` prints the scores.
+The default tests are cut short; `make slow` runs full budgets and prints the scores.
 """
 
 from pathlib import Path

@@ -26,7 +26,7 @@ from runners.cell import resolve
 from runners.train import Trainer
 
 SEEDS = list(range(10))
-ROUNDS = 3
+ROUNDS = 5
 
 
 @dataclass(frozen=True)
