@@ -178,14 +178,16 @@ def _assignment(text: str) -> tuple[str, object]:
 
 def _run(planned: list, out: Path, pack: int, jobs: int, device: str, checkpoint_seconds: float) -> None:
     """Train what is missing, with a display. Raises InputError with what failed."""
-    from runners.errors import InputError, unknown
+    from runners.errors import InputError
     from runners.pool import jobs_of, run_pool
     from runners.progress import Display
+    from runners.train import check_device
 
     if jobs < 0:
         raise InputError(f"jobs: {jobs} must be at least 0")
-    if device not in ("cpu", "cuda"):
-        raise unknown("device", device, ("cpu", "cuda"))
+    if not 0 <= checkpoint_seconds < float("inf"):
+        raise InputError(f"checkpoint-seconds: {checkpoint_seconds} must be at least 0")
+    check_device(device)
     missing = jobs_of(planned, out, pack, device, checkpoint_seconds)
     if not missing:
         print("nothing to do: every run is finished", file=sys.stderr)
@@ -203,7 +205,9 @@ def main() -> None:
 
     from runners.errors import InputError
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the shell started us with it ignored
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # also where the shell started us with it ignored
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = app(standalone_mode=False)

@@ -17,7 +17,7 @@ from gymnasium import spaces
 import suites
 from algorithms.seedwise import Replay, Rollout, Streams, derive_seed
 from runners.cell import Cell
-from runners.errors import InputError
+from runners.errors import InputError, unknown
 from runners.experience import ReplayStorage, RolloutStorage
 from runners.records import Checkpoint, Run, State
 
@@ -339,6 +339,14 @@ class PackTraining:
             self.runs[row].save(checkpoints[row])
 
 
+def check_device(device: str) -> None:
+    """Raises InputError unless torch can use the device here."""
+    if device not in ("cpu", "cuda"):
+        raise unknown("device", device, ("cpu", "cuda"))
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device 'cuda': there is no GPU here that torch can use")
+
+
 def train(
     cell: Cell,
     seeds: Sequence[int],
@@ -355,8 +363,7 @@ def train(
             were written by other versions.
         OSError: nothing can be written; what was recorded before stays, and the same call goes on from there.
     """
-    if device != "cpu" and not torch.cuda.is_available():
-        raise InputError(f"device {device!r}: there is no GPU that torch can use here")
+    check_device(device)
     torch.set_num_threads(1)
     trainer = Trainer(cell, seeds, device)
     runs = [Run(cell, seed, out, device, trainer.capacity) for seed in seeds]
