@@ -53,7 +53,7 @@ def list_command(
         table = Table(*columns, box=None, pad_edge=False)
         for name, spec in suites.TASKS.items():
             space = spec.action_space
-            actions = f"{space.n} choices" if hasattr(space, "n") else f"{space.shape[0]} numbers"
+            actions = f"{space.n} choices" if hasattr(space, "n") else f"box of {space.shape[0]}"
             numbers = (spec.horizon, f"{spec.budget:,}", spec.random_score, spec.reference_score)
             table.add_row(name, spec.suite, str(spec.observation_space.shape[0]), actions, *map(str, numbers))
         console.print(table, "")
@@ -142,7 +142,7 @@ def report(
 ) -> None:
     """Make the report of a sweep, or of all the runs in a folder: an HTML page, figures, tables."""
     import reports
-    from runners.errors import InputError
+    from runners.errors import InputError, unknown
 
     try:
         if Path(source).is_dir():
@@ -151,6 +151,8 @@ def report(
         else:
             from runners import sweep as sweeps
 
+            if not source.endswith(".toml") and source not in sweeps.names():
+                raise unknown("sweep or folder", source, sweeps.names())
             loaded = sweeps.load(source)
             expected = [
                 reports.Expected(c.suite, c.task, c.system, c.preset, c.digest, plan.seeds)

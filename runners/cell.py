@@ -55,7 +55,8 @@ class Cell:
         return out / self.suite / self.task / f"{self.system}-{self.preset}-{self.digest}"
 
     def label(self) -> str:
-        return f"{self.task} {self.system}-{self.preset}"
+        """The cell in a line of text."""
+        return f"{self.task} {self.system}-{self.preset}-{self.digest}"
 
     def to_json(self) -> dict:
         """The cell as JSON, with what a reader of its record wants to know about the task."""

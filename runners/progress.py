@@ -115,9 +115,14 @@ def _row(cell: CellProgress) -> tuple[str, ...]:
         f"{100 * cell.step / cell.steps:.0f}%",
         f"{cell.steps_per_second:,.0f}" if cell.steps_per_second else "",
         _duration(cell.seconds_left),
-        "" if cell.score is None else f"{cell.score:.1f}",
+        "" if cell.score is None else f"{cell.score:.4g}",
         ", ".join(others),
     )
+
+
+def _state(cell: CellProgress) -> tuple[int, int, int]:
+    """What must change for another line in a log file."""
+    return cell.step, cell.states["done"], cell.states["diverged"]
 
 
 class Display:
@@ -129,7 +134,8 @@ class Display:
         self.planned, self.out = planned, out
         self.console = Console(stderr=True)
         self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
-        self.last, self.told = 0.0, {}
+        self.last = 0.0
+        self.told = {cell.label: _state(cell) for cell in snapshot(planned, out)}
 
     def __enter__(self) -> "Display":
         if self.live:
@@ -137,7 +143,7 @@ class Display:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.show(final=True)
+        self.show()
         if self.live:
             self.live.stop()
 
@@ -146,7 +152,7 @@ class Display:
         if time.monotonic() - self.last >= self.EVERY[self.live is not None]:
             self.show()
 
-    def show(self, final: bool = False) -> None:
+    def show(self) -> None:
         """Show the progress now."""
         self.last = time.monotonic()
         cells = snapshot(self.planned, self.out)
@@ -154,9 +160,8 @@ class Display:
             self.live.update(table(cells), refresh=True)
             return
         for cell in cells:
-            state = (cell.step, cell.states["done"], cell.states["diverged"])
-            if self.told.get(cell.label) != state and (cell.step or final):
-                self.told[cell.label] = state
+            if self.told[cell.label] != _state(cell):
+                self.told[cell.label] = _state(cell)
                 names = ("", "runs", "steps", "steps/s", "left", "score", "")
                 parts = [f"{n} {v}".strip() for n, v in zip(names, _row(cell), strict=True) if v]
                 print(time.strftime("%H:%M:%S"), ", ".join(parts), file=sys.stderr, flush=True)
