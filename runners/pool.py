@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,9 +48,9 @@ def check_seeds(seeds: Sequence[object]) -> None:
     for seed in seeds:
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
             raise InputError(f"seeds: {seed!r} must be a whole number from 0 to {2**32 - 1}")
-    duplicate = next((s for i, s in enumerate(seeds) if s in seeds[:i]), None)
-    if duplicate is not None:
-        raise InputError(f"seeds: {duplicate} is there twice")
+    duplicates = [seed for seed, times in Counter(seeds).items() if times > 1]
+    if duplicates:
+        raise InputError(f"seeds: {duplicates[0]} is there twice")
     if not seeds:
         raise InputError("seeds: there are none")
 
