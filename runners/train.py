@@ -240,12 +240,12 @@ class PackTraining:
         the end.
         """
         trainer, runs = self.trainer, self.runs
+        for run in runs:  # before anything is cut off: it refuses the records of other versions
+            run.begin(step or 0, trainer.seeds)
         checkpoints = [run.rewind(step) for run in runs]
         if step is not None:
             trainer.load(checkpoints)
             self.usage = checkpoints[0].notes["usage"]
-        for run in runs:
-            run.begin(trainer.step, trainer.seeds)
         self.start_step, self.wall, self.cpu = trainer.step, time.monotonic(), time.process_time()
         last_saved = last_told = self.wall
         if step is None:

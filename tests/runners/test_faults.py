@@ -169,6 +169,16 @@ def test_other_versions_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     run_json.write_text(whole.replace(f'"format": {FORMAT}', '"format": 99'))
     with pytest.raises(InputError, match="record format 99"):
         train(cell, SEEDS, tmp_path)
+    for path in run_json.parent.glob("checkpoint-*.bin"):
+        path.rename(path.with_suffix(".aside"))
+    tables = {path: path.read_bytes() for path in run_json.parent.glob("*.csv")}
+    with pytest.raises(InputError, match="record format 99"):
+        train(cell, [0], tmp_path)
+    assert tables == {path: path.read_bytes() for path in run_json.parent.glob("*.csv")}, (
+        "nothing was cut off"
+    )
+    for path in run_json.parent.glob("checkpoint-*.aside"):
+        path.rename(path.with_suffix(".bin"))
     run_json.write_text(whole[:50])
     with pytest.raises(DamagedFile, match=r"run\.json is damaged"):
         train(cell, SEEDS, tmp_path)
