@@ -32,6 +32,8 @@ class System:
 SYSTEMS: dict[str, System] = {
     "reinforce": System("reinforce"),
     "a2c": System("a2c"),
+    "a3c": System("a3c"),
+    "trpo": System("trpo"),
     "ppo": System("ppo"),
     "dqn": System("dqn"),
 }

@@ -18,6 +18,7 @@ Departures from the paper
 | initial weights | not stated | orthogonal, gains sqrt 2, 0.01 (policy), 1 (value) | openai/baselines |
 | time limit | a true end | the value of the successor stands for the rest | arXiv 1712.00378 |
 | continuous actions | softplus variance from the network | state-independent deviation | openai/baselines |
+| normalisers | none | new moments act from the next window on | acting and learning see the same |
 """
 
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from algorithms.seedwise import (
     Batch,
     Count,
     Fraction,
+    Moments,
     NonNegative,
     Parameters,
     Positive,
@@ -63,6 +65,7 @@ class Config:
     entropy_coef: NonNegative = 0.01
     max_grad_norm: Positive = 0.5
     hidden: Widths = (64, 64)  # tanh units, policy and value apart
+    normalise: bool = False  # observations and rewards, by their running moments
 
 
 # Sixteen environments (RL Baselines3 Zoo has eight) steady the short windows. Tuned on CartPole-v1 with seeds
@@ -108,6 +111,57 @@ class Policy:
         return logp, (log_std + 0.5 * log(2 * pi * e)).sum(-1).expand_as(logp)
 
 
+class Normaliser:
+    """Observations with mean 0 and deviation 1, rewards whose discounted sum has deviation 1, by running
+    moments (openai/baselines VecNormalize); or, where it is off, both as they are.
+
+    The moments of observations stay as they were for the actions of a window until it has been taken in. A
+    test holds the copies of this class equal.
+    """
+
+    def __init__(self, streams: Streams, n_obs: int, envs: int, gamma: float, on: bool):
+        self.on, self.gamma = on, gamma
+        self.obs_moments, self.return_moments = Moments(streams, n_obs), Moments(streams, 1)
+        self.ret = torch.zeros(len(streams.seeds), envs, device=streams.device)  # so far, discounted
+
+    def obs(self, obs: Tensor) -> Tensor:
+        """(S, ..., O) as the networks see it."""
+        if not self.on:
+            return obs
+        shape = (len(obs), *[1] * (obs.dim() - 2), obs.shape[-1])
+        mean, var = self.obs_moments.mean.float(), (self.obs_moments.var + 1e-8).float()
+        return ((obs - mean.view(shape)) / var.sqrt().view(shape)).clamp(-10, 10)
+
+    def batch(self, batch: Batch) -> Batch:
+        """The window (S, T, E) as the networks see it; then its observations count too."""
+        if not self.on:
+            return batch
+        goes_on = (1 - batch.terminated) * (1 - batch.truncated)
+        returns = torch.empty_like(batch.reward)
+        for t in range(returns.shape[1]):
+            returns[:, t] = self.ret = self.gamma * self.ret + batch.reward[:, t]
+            self.ret = self.ret * goes_on[:, t]
+        self.return_moments.update(returns[..., None])
+        deviation = (self.return_moments.var + 1e-8).sqrt().float()[..., None]  # (S, 1, 1)
+        reward = (batch.reward / deviation).clamp(-10, 10)
+        seen = replace(batch, obs=self.obs(batch.obs), next_obs=self.obs(batch.next_obs), reward=reward)
+        self.obs_moments.update(batch.obs)
+        return seen
+
+    def state_dict(self) -> dict[str, Tensor]:
+        if not self.on:
+            return {}
+        obs = {f"normaliser/{k}": v for k, v in self.obs_moments.state_dict().items()}
+        returns = {f"reward_scale/{k}": v for k, v in self.return_moments.state_dict().items()}
+        return {**obs, **returns, "reward_scale/ret": self.ret}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        if self.on:
+            for prefix, moments in (("normaliser", self.obs_moments), ("reward_scale", self.return_moments)):
+                moments.load_state_dict({k: state[f"{prefix}/{k}"] for k in moments.state_dict()})
+            self.ret = state["reward_scale/ret"]
+
+
 def returns_to_go(batch: Batch, next_value: Tensor, gamma: float) -> Tensor:
     """The rewards to the end of the episode, discounted, over the time axis of (S, T, E).
 
@@ -134,6 +188,7 @@ class Agent:
     ):
         self.config, self.experience = config, Rollout(config.steps, config.envs)
         n_obs = observation_space.shape[0]
+        self.normaliser = Normaliser(streams, n_obs, config.envs, config.gamma, config.normalise)
         self.policy = Policy(streams, n_obs, config.hidden, action_space)
         inits = [orthogonal(sqrt(2))] * len(config.hidden) + [orthogonal(1.0)]
         self.value = MLP(streams, (n_obs, *config.hidden, 1), tanh, inits)
@@ -144,10 +199,10 @@ class Agent:
     def act(
         self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: None = None
     ) -> tuple[Tensor, None]:
-        return self.policy.act(obs, rng, explore), None
+        return self.policy.act(self.normaliser.obs(obs), rng, explore), None
 
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
-        c = self.config
+        c, batch = self.config, self.normaliser.batch(batch)
         with torch.no_grad():
             ret = returns_to_go(batch, self.value(batch.next_obs).squeeze(-1), c.gamma)  # (S, T, E)
         loss, metrics = self.loss(batch.obs, batch.action, ret)
@@ -169,8 +224,9 @@ class Agent:
 
     def state_dict(self) -> dict[str, Tensor]:
         optimiser = {f"optimiser/{k}": v for k, v in self.optimiser.state_dict().items()}
-        return {"params/all": self.params.matrix, **optimiser}
+        return {"params/all": self.params.matrix, **optimiser, **self.normaliser.state_dict()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.params.matrix.copy_(state["params/all"])
         self.optimiser.load_state_dict({k: state[f"optimiser/{k}"] for k in self.optimiser.state_dict()})
+        self.normaliser.load_state_dict(state)

@@ -383,6 +383,37 @@ class RMSProp:
         self.g.copy_(state["g"])
 
 
+class Moments:
+    """Running mean and variance of columns of numbers, each seed by itself, in float64.
+
+    Batches are merged by the formula of Chan, Golub and LeVeque 1979; a first count of 1e-4 with mean 0 and
+    variance 1 is openai/baselines'.
+    """
+
+    def __init__(self, streams: Streams, n: int):
+        shape, options = (len(streams.seeds), n), {"dtype": torch.float64, "device": streams.device}
+        self.mean, self.var = torch.zeros(shape, **options), torch.ones(shape, **options)  # (S, n)
+        self.count = torch.full((shape[0], 1), 1e-4, **options)
+
+    @torch.no_grad()
+    def update(self, x: Tensor) -> None:
+        """Take in more numbers (S, ..., n)."""
+        x = x.flatten(1, -2).mT.contiguous().double()  # (S, n, B): reduced over the last axis
+        mean, n = x.mean(2), x.shape[2]
+        var = (x - mean[..., None]).square().mean(2)
+        total = self.count + n
+        delta, share = mean - self.mean, n / total  # share (S, 1): the weight of the new numbers
+        self.var = self.var * (1 - share) + var * share + delta.square() * share * (1 - share)
+        self.mean = self.mean + delta * share
+        self.count = total
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"mean": self.mean, "var": self.var, "count": self.count}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.mean, self.var, self.count = state["mean"], state["var"], state["count"]
+
+
 @torch.no_grad()
 def move_target(target: Parameters, online: Parameters, tau: float) -> None:
     """target <- (1 - tau) target + tau online; `tau` is always the fraction of the new weights."""

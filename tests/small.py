@@ -17,6 +17,7 @@ from runners.errors import InputError
 SHRUNK = {
     "steps": 16,
     "envs": 2,
+    "workers": 2,
     "epochs": 2,
     "minibatch": 8,
     "value_epochs": 2,

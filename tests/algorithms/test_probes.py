@@ -17,6 +17,8 @@ SEEDS = [0, 1, 2]
 BOLD = {
     "gamma": probes.GAMMA,
     "envs": 4,
+    "workers": 4,
+    "rms_eps": 1e-2,
     "steps": 8,
     "minibatch": 32,
     "epochs": 4,
