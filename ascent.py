@@ -31,6 +31,8 @@ def list_command(
     what: Annotated[str, typer.Argument(help="algorithms, tasks or sweeps; everything if left out")] = "",
 ) -> None:
     """What there is: algorithms with their presets, tasks, sweeps."""
+    from importlib.metadata import version
+
     from rich.console import Console
     from rich.table import Table
 
@@ -49,14 +51,24 @@ def list_command(
             table.add_row(name, ", ".join(module.PRESETS), module.__doc__.splitlines()[0])
         console.print(table, "")
     if what in ("", "tasks"):
-        columns = ("task", "suite", "observations", "actions", "horizon", "steps", "random", "reference")
-        table = Table(*columns, box=None, pad_edge=False)
+        table = Table("task", "suite", box=None, pad_edge=False)
+        for column in ("observations", "actions", "horizon", "steps", "random", "reference"):
+            table.add_column(column, justify="right")
+        table.add_column("versions")
         for name, spec in suites.TASKS.items():
             space = spec.action_space
-            actions = f"{space.n} choices" if hasattr(space, "n") else f"box of {space.shape[0]}"
-            numbers = (spec.horizon, f"{spec.budget:,}", spec.random_score, spec.reference_score)
-            table.add_row(name, spec.suite, str(spec.observation_space.shape[0]), actions, *map(str, numbers))
-        console.print(table, "")
+            bounds = "" if hasattr(space, "n") else f" in [{space.low.min():g}, {space.high.max():g}]"
+            actions = f"{space.n} choices" if hasattr(space, "n") else f"{space.shape[0]}{bounds}"
+            sizes = (str(spec.observation_space.shape[0]), actions, f"{spec.horizon:,}", f"{spec.budget:,}")
+            scores = (f"{spec.random_score:,.2f}", f"{spec.reference_score:,.2f}")
+            versions = [f"{spec.suite} {suites.version(spec.suite)}"]
+            versions += [f"{package} {version(package)}" for package in spec.packages]
+            table.add_row(name, spec.suite, *sizes, *scores, ", ".join(versions))
+        console.print(table)
+        print(
+            "steps: the default budget; random: the score of the uniform random policy; reference: of "
+            "normalised score 1\n"
+        )
     if what in ("", "sweeps"):
         table = Table("sweep", "runs", "about", box=None, pad_edge=False)
         for name in sweep.names():

@@ -75,8 +75,11 @@ class Config:
     normalise: bool = False  # observations and rewards, by their running moments
 
 
-PRESETS = {"classic": Config(), "mujoco": Config(normalise=True)}
+# The learning rate: of 7e-4 to 1e-2, on CartPole-v1 with seeds 1000-1002.
+PRESETS = {"classic": Config(learning_rate=3e-3, entropy_coef=0.0)}
 PRESETS["classic-continuous"] = replace(PRESETS["classic"], gamma=0.9)
+# PFRL's values and no entropy bonus, as for A2C. Of 7e-4 and 2e-3, on Hopper-v5 with seeds 1000-1002.
+PRESETS["mujoco"] = Config(entropy_coef=0.0, normalise=True)
 
 
 class Policy:
@@ -173,13 +176,14 @@ def returns_to_go(batch: Batch, next_value: Tensor, gamma: float) -> Tensor:
     Where a time limit or the window's end cuts the episode, the value of the true successor stands for what
     would have followed; where it terminated, nothing follows. A test holds the copies of it equal.
     """
-    ret = torch.empty_like(batch.reward)
-    successor = next_value[:, -1]
-    for t in range(ret.shape[1] - 1, -1, -1):
-        successor = torch.where(batch.truncated[:, t] > 0, next_value[:, t], successor)
-        successor = batch.reward[:, t] + gamma * (1 - batch.terminated[:, t]) * successor
-        ret[:, t] = successor
-    return ret
+    carry = gamma * (1 - batch.terminated)
+    known = batch.reward + carry * batch.truncated * next_value
+    carry = carry * (1 - batch.truncated)
+    ret, returns = next_value[:, -1], []
+    for known_now, carry_now in zip(known.unbind(1)[::-1], carry.unbind(1)[::-1], strict=True):
+        ret = known_now + carry_now * ret
+        returns.append(ret)
+    return torch.stack(returns[::-1], 1)
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,7 @@ PRESETS = {
     "classic": Config(),
     # After RL Baselines3 Zoo's settings for Pendulum-v1: short-sighted, since its reward is dense.
     "classic-continuous": Config(envs=4, steps=512, learning_rate=1e-3, gamma=0.9),
+    "mujoco": Config(normalise=True),  # openai/baselines ppo2 under VecNormalize, as CleanRL has it
 }
 
 
@@ -178,12 +179,11 @@ def advantages(batch: Batch, value: Tensor, next_value: Tensor, gamma: float, la
     """
     delta = batch.reward + gamma * (1 - batch.terminated) * next_value - value
     carry = gamma * lam * (1 - batch.terminated) * (1 - batch.truncated)
-    advantage = torch.empty_like(delta)
-    running = torch.zeros_like(delta[:, 0])
-    for t in range(delta.shape[1] - 1, -1, -1):
-        running = delta[:, t] + carry[:, t] * running
-        advantage[:, t] = running
-    return advantage
+    advantage, found = torch.zeros_like(delta[:, 0]), []
+    for delta_now, carry_now in zip(delta.unbind(1)[::-1], carry.unbind(1)[::-1], strict=True):
+        advantage = delta_now + carry_now * advantage
+        found.append(advantage)
+    return torch.stack(found[::-1], 1)
 
 
 class Agent:

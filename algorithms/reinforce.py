@@ -46,7 +46,7 @@ from algorithms.seedwise import (
     tanh,
 )
 
-VERSION = 1  # raise it when a change here changes results
+VERSION = 2  # raise it when a change here changes results
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ class Config:
 # Spinning Up's windows of 4,000 steps are long for classic control. Tried on CartPole with seeds 1000-1009.
 PRESETS = {"classic": Config(entropy_coef=0.01)}
 PRESETS["classic-continuous"] = Config(gamma=0.9)
+# Of 4 x 512 and 8 x 128, on Hopper-v5 with seeds 1000-1002; normalised as PPO and A2C are.
+PRESETS["mujoco"] = Config(envs=8, steps=128, normalise=True)
 
 
 class Policy:
@@ -168,13 +170,14 @@ def returns_to_go(batch: Batch, next_value: Tensor, gamma: float) -> Tensor:
     Where a time limit or the window's end cuts the episode, the value of the true successor stands for what
     would have followed; where it terminated, nothing follows. A test holds the copies of it equal.
     """
-    ret = torch.empty_like(batch.reward)
-    successor = next_value[:, -1]
-    for t in range(ret.shape[1] - 1, -1, -1):
-        successor = torch.where(batch.truncated[:, t] > 0, next_value[:, t], successor)
-        successor = batch.reward[:, t] + gamma * (1 - batch.terminated[:, t]) * successor
-        ret[:, t] = successor
-    return ret
+    carry = gamma * (1 - batch.terminated)
+    known = batch.reward + carry * batch.truncated * next_value
+    carry = carry * (1 - batch.truncated)
+    ret, returns = next_value[:, -1], []
+    for known_now, carry_now in zip(known.unbind(1)[::-1], carry.unbind(1)[::-1], strict=True):
+        ret = known_now + carry_now * ret
+        returns.append(ret)
+    return torch.stack(returns[::-1], 1)
 
 
 class Agent:

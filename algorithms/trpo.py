@@ -77,8 +77,10 @@ class Config:
             raise ValueError(f"minibatch: {self.minibatch} must divide envs x steps, which is at least 2")
 
 
-PRESETS = {"classic": Config(steps=1024), "mujoco": Config(normalise=True)}
+PRESETS = {"classic": Config(steps=1024)}
 PRESETS["classic-continuous"] = replace(PRESETS["classic"], gamma=0.9)
+# Normalised as in RL Baselines3 Zoo, whose other settings for MuJoCo differ little from the defaults.
+PRESETS["mujoco"] = Config(normalise=True)
 
 
 class Policy:
@@ -176,12 +178,11 @@ def advantages(batch: Batch, value: Tensor, next_value: Tensor, gamma: float, la
     """
     delta = batch.reward + gamma * (1 - batch.terminated) * next_value - value
     carry = gamma * lam * (1 - batch.terminated) * (1 - batch.truncated)
-    advantage = torch.empty_like(delta)
-    running = torch.zeros_like(delta[:, 0])
-    for t in range(delta.shape[1] - 1, -1, -1):
-        running = delta[:, t] + carry[:, t] * running
-        advantage[:, t] = running
-    return advantage
+    advantage, found = torch.zeros_like(delta[:, 0]), []
+    for delta_now, carry_now in zip(delta.unbind(1)[::-1], carry.unbind(1)[::-1], strict=True):
+        advantage = delta_now + carry_now * advantage
+        found.append(advantage)
+    return torch.stack(found[::-1], 1)
 
 
 def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Tensor, steps: int) -> Tensor:

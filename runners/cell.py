@@ -67,7 +67,7 @@ class Cell:
             "reference_score",
             "reference_source",
             "return_convention",
-            "package",
+            "packages",
         )
         return {**asdict(self), "digest": self.digest, "spec": {name: getattr(spec, name) for name in facts}}
 
@@ -98,6 +98,8 @@ def resolve(
     if task not in suites.TASKS:
         raise unknown("task", task, suites.TASKS)
     spec, module = suites.TASKS[task], SYSTEMS[system].module()
+    if spec.model is not None and not spec.model.is_file():
+        raise InputError(f"{task}: its model file {spec.model} is missing: install {spec.packages[0]} again")
     if preset is None:  # the suite's, or the one for its continuous actions where there is one
         preset = f"{spec.suite}-continuous"
         if isinstance(spec.action_space, Discrete) or preset not in module.PRESETS:

@@ -2,7 +2,8 @@
 
     python -m runners.pack < job.json
 
-A job is {"cell": {...}, "seeds": [...], "out": "runs", "device": "cpu", "checkpoint_seconds": 60}. The local
+A job is {"cell": {...}, "seeds": [...], "out": "runs", "device": "cpu", "checkpoint_seconds": 60,
+"threads": 1}. The local
 pool starts these processes; a cluster's array task does the same. On SIGTERM, SIGINT or SIGUSR1 it writes a
 checkpoint at the next step boundary and exits with 128 + the signal's number; the same job goes on from
 there.
@@ -30,6 +31,7 @@ class Job:
     out: Path
     device: str = "cpu"
     checkpoint_seconds: float = 60.0
+    threads: int = 1  # that step the environments
 
     def to_json(self) -> str:
         values = {
@@ -38,7 +40,7 @@ class Job:
             "out": str(self.out),
             "device": self.device,
         }
-        return json.dumps({**values, "checkpoint_seconds": self.checkpoint_seconds})
+        return json.dumps({**values, "checkpoint_seconds": self.checkpoint_seconds, "threads": self.threads})
 
     @classmethod
     def from_json(cls, text: str) -> "Job":
@@ -54,7 +56,8 @@ def main() -> int:
     for number in SIGNALS:
         signal.signal(number, lambda number, frame: received.append(number))
     try:
-        done = train(job.cell, job.seeds, job.out, job.device, job.checkpoint_seconds, lambda: bool(received))
+        settings = (job.device, job.checkpoint_seconds, lambda: bool(received), job.threads)
+        done = train(job.cell, job.seeds, job.out, *settings)
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 2

@@ -6,7 +6,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
@@ -108,10 +108,11 @@ def run_pool(jobs: Sequence[Job], workers: int, tell: Callable[[], None]) -> lis
     again here.
     """
     waiting, running, failures = deque(jobs), [], []
+    threads = max(1, len(os.sched_getaffinity(0)) // min(workers, len(jobs)))  # cores to spare
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                running.append(start(waiting.popleft()))
+                running.append(start(replace(waiting.popleft(), threads=threads)))
             time.sleep(0.1)
             for worker in [w for w in running if w.process.poll() is not None]:
                 running.remove(worker)

@@ -17,10 +17,16 @@ ROOT = Path(__file__).resolve().parent.parent
 FLAGS = ("MKL_CBWR", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
+@cache
 def packages(task: str) -> dict[str, str]:
-    """Versions that may change a result: resuming a run under others is refused."""
-    names = {"torch", "numpy", suites.TASKS[task].package}
-    return {"python": platform.python_version(), **{name: version(name) for name in sorted(names)}}
+    """Versions that may change a result, the task's model file included: resuming a run under others is
+    refused.
+    """
+    spec = suites.TASKS[task]
+    versions = {name: version(name) for name in sorted({"torch", "numpy", *spec.packages})}
+    if spec.model is not None:
+        versions[spec.model.name] = sha256(spec.model.read_bytes()).hexdigest()[:12]
+    return {"python": platform.python_version(), **versions}
 
 
 @cache

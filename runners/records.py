@@ -4,13 +4,15 @@
     sources-<digest>.zip      the sources as they ran
     sealed.zip                what reports read of the cell's finished runs, in one file
     seed-<k>/run.json         provenance: attempts, versions, platform
-    seed-<k>/eval.csv         step,policy,episode,return,length
-    seed-<k>/train.csv        step,env,return,length
+    seed-<k>/eval.csv         step,policy,episode,return,length,unstable
+    seed-<k>/train.csv        step,env,return,length,unstable
     seed-<k>/metrics.csv      step,<means of the update's metrics since the evaluation before>
     seed-<k>/ladder.csv       step,event,digest of the learner's whole state
     seed-<k>/policy.npz       the final policy
     seed-<k>/result.json      status and digests of the result files, written last
     seed-<k>/progress.json, checkpoint-*.bin, replay-*.bin, lock: only until the run is done
+
+`unstable` counts the steps of an episode in which the simulator met a bad state and reset itself.
 
 The result files, of which the guarantees speak, are the four tables and the policy: no times are in them.
 Tables grow by appending. Only what a checkpoint (or, at the end, result.json) vouches for counts: it names
@@ -38,8 +40,8 @@ from runners.errors import DamagedFile, InputError, RunHeld
 
 FORMAT = 1  # of the files in a run's folder
 TABLES = {
-    "eval.csv": "step,policy,episode,return,length",
-    "train.csv": "step,env,return,length",
+    "eval.csv": "step,policy,episode,return,length,unstable",
+    "train.csv": "step,env,return,length,unstable",
     "metrics.csv": "",  # the header depends on the algorithm: it comes with the first row
     "ladder.csv": "step,event,digest",
 }

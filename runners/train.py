@@ -48,34 +48,43 @@ def part(prefix: str, state: State) -> State:
 
 
 def evaluate(
-    agent: object, cell: Cell, seeds: Sequence[int], step: int, explore: bool, device: str = "cpu"
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns and lengths (S, episodes) of one episode in each of `episodes` fresh environments per seed.
+    agent: object,
+    cell: Cell,
+    seeds: Sequence[int],
+    step: int,
+    explore: bool,
+    device: str = "cpu",
+    threads: int = 1,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns, lengths and unstable steps, each (S, episodes), of one episode in each of `episodes` fresh
+    environments per seed.
 
     Environments and action noise depend on (seed, step) alone: when and how often one evaluates changes no
     other evaluation and no training.
     """
     episodes = cell.evaluation.episodes
-    env = suites.make(cell.task, env_seeds(seeds, episodes, "eval", step))
+    env = suites.make(cell.task, env_seeds(seeds, episodes, "eval", step), threads)
     rng = Streams(seeds, "eval", step, device=device)
     obs, carry = env.reset(), None
     running = np.ones((len(seeds), episodes), bool)
     returns, lengths = np.zeros(running.shape), np.zeros(running.shape, np.int64)
+    unstable = np.zeros_like(lengths)
     while running.any():
         action, carry = agent.act(torch.from_numpy(obs).to(device), rng, explore, step / cell.steps, carry)
         now = env.step(to_env(action, env.spec.action_space)[1])
         returns += np.where(running, now.reward, 0.0)
         lengths += running
+        unstable += running & now.unstable
         running &= ~(now.terminated | now.truncated)
         obs = now.obs
-    return returns, lengths
+    return returns, lengths, unstable
 
 
 class Trainer:
     """The training of some seeds of a cell, from `start` or a loaded state to the end of the budget."""
 
-    def __init__(self, cell: Cell, seeds: Sequence[int], device: str = "cpu"):
-        self.cell, self.seeds, self.device = cell, list(seeds), device
+    def __init__(self, cell: Cell, seeds: Sequence[int], device: str = "cpu", threads: int = 1):
+        self.cell, self.seeds, self.device, self.threads = cell, list(seeds), device, threads
         self.spec = suites.TASKS[cell.task]
         self.agent = cell.make_agent(Streams(seeds, "init", device=device), device)
         experience = self.agent.experience
@@ -85,7 +94,7 @@ class Trainer:
             experience, len(seeds), self.spec.observation_space, self.spec.action_space, device
         )
         self.capacity = experience.capacity if isinstance(experience, Replay) else 0
-        self.env = suites.make(cell.task, env_seeds(seeds, self.envs, "env"))
+        self.env = suites.make(cell.task, env_seeds(seeds, self.envs, "env"), threads)
         self.act_rng = Streams(seeds, "act", device=device)
         self.learn_rng = Streams(seeds, "learn", device=device)
         self.replay_rng = Streams(seeds, "replay")
@@ -95,16 +104,17 @@ class Trainer:
         self.carry: torch.Tensor | None = None
         self.returns = np.zeros((len(seeds), self.envs))  # of the episodes that are running
         self.lengths = np.zeros((len(seeds), self.envs), np.int64)
+        self.unstable = np.zeros_like(self.lengths)  # steps of them
         self.metric_names: list[str] = []
         self.metric_sums: torch.Tensor | None = None  # (S, M) float64 since the last evaluation
         self.metric_count = 0
 
     # ---- one step
 
-    def advance(self) -> list[tuple[int, int, float, int]]:
+    def advance(self) -> list[tuple[int, int, float, int, int]]:
         """One step of every environment and what there is to learn from it.
 
-        Returns the episodes that ended: (row of the seed, environment, return, length).
+        Returns the episodes that ended: (row of the seed, environment, return, length, unstable steps).
         """
         progress = self.step / self.cell.steps
         obs = torch.from_numpy(self.obs).to(self.device)
@@ -116,13 +126,15 @@ class Trainer:
         self.step += self.envs
         self.returns += now.reward
         self.lengths += 1
+        self.unstable += now.unstable
         ended = now.terminated | now.truncated
         episodes = []
         if ended.any():
             for row, e in np.argwhere(ended).tolist():
-                episodes.append((row, e, float(self.returns[row, e]), int(self.lengths[row, e])))
-            self.returns[ended] = 0.0
-            self.lengths[ended] = 0
+                counts = int(self.lengths[row, e]), int(self.unstable[row, e])
+                episodes.append((row, e, float(self.returns[row, e]), *counts))
+            for sums in (self.returns, self.lengths, self.unstable):
+                sums[ended] = 0
             if self.carry is not None:
                 self.carry[torch.from_numpy(ended)] = 0.0
         for batch in self.storage.batches(self.replay_rng):
@@ -172,6 +184,7 @@ class Trainer:
         for name in STREAMS:
             state |= flat(name, getattr(self, f"{name}_rng").state_dict())
         state |= {"obs": self.obs, "returns": self.returns, "lengths": self.lengths}
+        state |= {"unstable": self.unstable}
         state |= {"updates": np.full(n, self.updates), "metric_count": np.full(n, self.metric_count)}
         if self.metric_count:
             state["metric_sums"] = self.metric_sums.numpy()
@@ -192,6 +205,7 @@ class Trainer:
             getattr(self, f"{name}_rng").load_state_dict(part(name, state))
         self.step, self.updates = step, int(state["updates"][0])
         self.obs, self.returns, self.lengths = state["obs"], state["returns"], state["lengths"]
+        self.unstable = state["unstable"]
         self.metric_count = int(state["metric_count"][0])
         self.metric_sums = torch.from_numpy(state["metric_sums"]) if self.metric_count else None
         self.carry = torch.from_numpy(state["carry"]).to(self.device) if "carry" in state else None
@@ -255,9 +269,9 @@ class PackTraining:
         while self.active and grid:
             updates = trainer.updates
             episodes = trainer.advance()
-            for row, e, ret, length in episodes:
+            for row, *episode in episodes:
                 if row in self.active:
-                    runs[row].tables["train.csv"].add(trainer.step, e, ret, length)
+                    runs[row].tables["train.csv"].add(trainer.step, *episode)
             if updates == 0 < trainer.updates:
                 self._ladder("first update")
             if trainer.step >= grid[0]:
@@ -297,13 +311,14 @@ class PackTraining:
             return
         policies = {"greedy": False} | ({"sampled": True} if step >= self.grid[-1] else {})
         for name, explore in policies.items():
-            returns, lengths = evaluate(
-                trainer.agent, trainer.cell, trainer.seeds, step, explore, trainer.device
+            returns, lengths, unstable = evaluate(
+                trainer.agent, trainer.cell, trainer.seeds, step, explore, trainer.device, trainer.threads
             )
             for row in self.active:
                 table = self.runs[row].tables["eval.csv"]
-                for episode, (ret, length) in enumerate(zip(returns[row], lengths[row], strict=True)):
-                    table.add(step, name, episode, float(ret), int(length))
+                columns = (column[row].tolist() for column in (returns, lengths, unstable))
+                for episode, numbers in enumerate(zip(*columns, strict=True)):
+                    table.add(step, name, episode, *numbers)
             if not explore:
                 self.score = returns.mean(1).tolist()
         for row in self.active:
@@ -354,8 +369,11 @@ def train(
     device: str = "cpu",
     checkpoint_seconds: float = 60.0,
     stop: Callable[[], bool] = lambda: False,
+    threads: int = 1,
 ) -> bool:
     """Train the seeds of a cell that are not finished, from where they stand. True when all are finished.
+
+    `threads` may step the environments at once; results do not depend on it.
 
     Raises:
         InputError: a run is held by another process (RunHeld), its checkpoints are all damaged (DamagedFile),
@@ -365,7 +383,7 @@ def train(
     """
     check_device(device)
     torch.set_num_threads(1)
-    trainer = Trainer(cell, seeds, device)
+    trainer = Trainer(cell, seeds, device, threads)
     runs = [Run(cell, seed, out, device, trainer.capacity) for seed in seeds]
     opened = []
     try:
@@ -375,7 +393,7 @@ def train(
         for step, group in groups([run for run in runs if not run.is_finished()]):
             pack = [run.seed for run in group]
             if trainer is None or pack != trainer.seeds:
-                trainer = Trainer(cell, pack, device)
+                trainer = Trainer(cell, pack, device, threads)
             if not PackTraining(trainer, group, checkpoint_seconds).run(step, stop):
                 return False
             trainer = None  # it has been used

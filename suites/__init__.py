@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from suites import classic
+from suites import classic, mujoco
 from suites.batch import Batch
 from suites.spec import Spec, Step
 
 __all__ = ["SUITES", "TASKS", "Batch", "Spec", "Step", "make", "version"]
 
 # Suite name -> module. A suite module has an integer VERSION and BATCHES, the batch classes of its tasks.
-SUITES = {"classic": classic}
+SUITES = {"classic": classic, "mujoco": mujoco}
 
 _BATCHES: dict[str, type[Batch]] = {
     batch.spec.id: batch for suite in SUITES.values() for batch in suite.BATCHES
@@ -18,18 +18,21 @@ _BATCHES: dict[str, type[Batch]] = {
 TASKS: dict[str, Spec] = {task: batch.spec for task, batch in _BATCHES.items()}
 
 
-def make(task: str, env_seeds: np.ndarray) -> Batch:
+def make(task: str, env_seeds: np.ndarray, threads: int = 1) -> Batch:
     """A batch of a task's environments; `reset()` comes first.
 
     Args:
         task: a name in `TASKS`.
         env_seeds: (S, E) integers >= 0; each environment is seeded like `gymnasium.Env.reset(seed=...)`.
+        threads: how many step the environments; changes no result. Only MuJoCo's tasks make use of it.
 
     Raises:
         KeyError: unknown task.
-        ValueError: env_seeds is not a matrix of integers >= 0.
+        ValueError: env_seeds is not a matrix of integers >= 0, threads is below 1, or MuJoCo cannot read the
+            task's model file.
+        FileNotFoundError: the task's model file is missing.
     """
-    return _BATCHES[task](env_seeds)
+    return _BATCHES[task](env_seeds, threads)
 
 
 def version(suite: str) -> int:

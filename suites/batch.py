@@ -1,4 +1,4 @@
-"""What all batches of numpy twins share: time limit, autoreset, generators, saving and restoring."""
+"""What all batches share: time limit, autoreset, generators, saving and restoring."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -23,14 +23,18 @@ class Batch(ABC):
 
     Args:
         env_seeds: (S, E) integers >= 0, one per environment.
+        threads: how many step the environments of a simulator, at least 1; the results do not depend on it. A
+            task whose step is a few numpy calls for the whole batch has no use for them.
 
     Raises:
-        ValueError: env_seeds is not a matrix of integers, or holds a negative number.
+        ValueError: env_seeds is not a matrix of integers, or holds a negative number; threads is below 1.
     """
 
     spec: ClassVar[Spec]
 
-    def __init__(self, env_seeds: np.ndarray) -> None:
+    def __init__(self, env_seeds: np.ndarray, threads: int = 1) -> None:
+        if threads < 1:
+            raise ValueError(f"threads must be at least 1, not {threads}")
         env_seeds = np.asarray(env_seeds)
         if env_seeds.ndim != 2 or env_seeds.dtype.kind not in "iu":
             raise ValueError(
@@ -62,6 +66,16 @@ class Batch(ABC):
         """Observation (1, O) of one environment that has just begun, physics (K, 1)."""
         return self._observe(physics)
 
+    # What a simulator adds: it keeps more of an environment than the physics that the task looks at.
+
+    def _begin(self, i: int) -> np.ndarray:
+        """Begins an episode of environment i and returns its physics (K,)."""
+        return self._start(self._generators[i])
+
+    def _unstable(self) -> np.ndarray:
+        """Fresh (n,) bool: where the simulator met a bad number in the step just made."""
+        return np.zeros(self._elapsed.size, dtype=bool)
+
     # What all tasks share.
 
     def reset(self) -> np.ndarray:
@@ -69,7 +83,7 @@ class Batch(ABC):
 
         A second call goes on in the generators' streams, like `gymnasium.Env.reset()` without a seed.
         """
-        starts = [self._start(generator) for generator in self._generators]
+        starts = [self._begin(i) for i in range(self._elapsed.size)]
         self._physics = np.stack(starts, axis=1)
         self._elapsed = np.zeros_like(self._elapsed)
         obs = np.concatenate([self._observe_start(start[:, None]) for start in starts])
@@ -88,6 +102,7 @@ class Batch(ABC):
             ValueError: actions have the wrong shape or type, or a discrete action does not exist.
         """
         physics, reward, terminated = self._advance(self._current(), self._flat(actions))
+        unstable = self._unstable()
         next_obs = self._observe(physics)
         obs = next_obs.copy()
         self._physics = physics
@@ -95,7 +110,7 @@ class Batch(ABC):
         truncated = self._elapsed >= self.spec.horizon
         ended = terminated | truncated
         for i in ended.nonzero()[0]:
-            start = self._start(self._generators[i])
+            start = self._begin(i)
             physics[:, i] = start
             obs[i] = self._observe_start(start[:, None])
             self._elapsed[i] = 0
@@ -105,6 +120,7 @@ class Batch(ABC):
             terminated.reshape(self.shape),
             truncated.reshape(self.shape),
             next_obs.reshape(*self.shape, -1),
+            unstable.reshape(self.shape),
         )
 
     def state(self) -> dict[str, np.ndarray]:
@@ -116,7 +132,7 @@ class Batch(ABC):
         Returns:
             physics (S, E, K) float64, as the task's class describes it; elapsed (S, E) int64, steps of the
             running episode; generators (S, E, 6) uint64, PCG64 as state high and low word, increment high and
-            low word, has_uint32, uinteger.
+            low word, has_uint32, uinteger; and what a simulator adds.
 
         Raises:
             RuntimeError: neither reset() nor load_state() was called before.

@@ -26,7 +26,7 @@ _spec = partial(
     Spec,
     suite="classic",
     return_convention="sum of rewards over the episode, undiscounted",
-    package="gymnasium",
+    packages=("gymnasium",),
 )
 _THRESHOLD = "reward_threshold registered by gymnasium"
 

@@ -1,6 +1,7 @@
 """What a task is (`Spec`) and what one step of a batch returns (`Step`)."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,12 @@ class Spec:
     reference_score: float  # the fixed score that a normalised score of 1 stands for
     reference_source: str  # where reference_score comes from
     return_convention: str  # how rewards become the score of an episode
-    package: str  # distribution that defines the task; its installed version belongs to a run's record
+    packages: tuple[str, ...]  # distributions that define the task; their versions belong to a run's record
+    model: Path | None = None  # the simulator's model file; its digest belongs to a run's record
+
+    @property
+    def package(self) -> str:  # TEMPORARY, until runners/provenance.py reads `packages`
+        return self.packages[0]
 
 
 class Step(NamedTuple):
@@ -32,3 +38,4 @@ class Step(NamedTuple):
     terminated: np.ndarray  # (S, E) bool, the task itself ended the episode
     truncated: np.ndarray  # (S, E) bool, the time limit was reached; both may be true at once
     next_obs: np.ndarray  # (S, E, O) float32, the true successor, also where an episode ended
+    unstable: np.ndarray  # (S, E) bool, the simulator met a bad number in this step and put itself right

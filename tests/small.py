@@ -26,7 +26,7 @@ SHRUNK = {
     "learning_starts": 20,
     "target_every": 5,
 }
-TASKS = ("CartPole-v1", "Pendulum-v1")  # discrete and continuous actions
+TASKS = ("CartPole-v1", "Pendulum-v1", "Hopper-v5")  # discrete and continuous actions, and a simulator
 RESULT_FILES = ("eval.csv", "train.csv", "metrics.csv", "ladder.csv", "policy.npz", "result.json")
 
 

@@ -74,8 +74,8 @@ def test_corrupt_seed_harms_no_other(
     cell, _, expected = reference
     bad, pack, make = 1, [0, 1, 2], runners.train.suites.make
 
-    def corrupted(task: str, seeds: np.ndarray) -> object:
-        env = make(task, seeds)
+    def corrupted(task: str, seeds: np.ndarray, threads: int = 1) -> object:
+        env = make(task, seeds, threads)
         step = env.step
 
         def nan_step(actions: np.ndarray) -> Step:

@@ -1,6 +1,6 @@
 """Training speed against Stable-Baselines3, in one run: the same hyper-parameters, one thread each.
 
-    make bench            or: .venv/bin/python -m tests.benchmarks.speed [ppo a2c dqn ...]
+    make bench            or: .venv/bin/python -m tests.benchmarks.speed [ppo a2c trpo-mujoco ...]
 
 Ours trains ten seeds in one process, theirs one; both figures are environment steps per second of one core.
 Rounds of ours and theirs alternate, because machines are shared and their speed drifts: the ratio is the
@@ -17,6 +17,7 @@ from statistics import median
 import torch
 from rich.console import Console
 from rich.table import Table
+from sb3_contrib import TRPO
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
@@ -90,6 +91,33 @@ COMPARISONS = {
         3000,
         10.0,
     ),
+    "ppo-mujoco": Comparison(
+        "ppo",
+        "HalfCheetah-v5",
+        {"anneal": False, "normalise": False},
+        lambda env: PPO("MlpPolicy", env, n_steps=2048, batch_size=64, n_epochs=10, device="cpu"),
+        2 * 2048,
+        2 * 2048,
+        6.0,
+    ),
+    "a2c-mujoco": Comparison(
+        "a2c",
+        "HalfCheetah-v5",
+        {"envs": 1, "steps": 5, "anneal": False, "normalise": False},
+        lambda env: A2C("MlpPolicy", env, n_steps=5, device="cpu"),
+        2000,
+        4000,
+        10.0,
+    ),
+    "trpo-mujoco": Comparison(
+        "trpo",
+        "HalfCheetah-v5",
+        {"normalise": False},
+        lambda env: TRPO("MlpPolicy", env, device="cpu"),
+        2 * 2048,
+        4 * 2048,
+        5.0,
+    ),
 }
 
 
@@ -156,7 +184,7 @@ def main(names: list[str]) -> int:
         where = ", ".join(f"{part} {share:.0%}" for part, share in shares.items())
         rounds = " ".join(f"{ratio:.1f}" for ratio in ratios)
         figures = (f"{median(ours):,.0f}", f"{median(theirs):,.0f}", f"{median(ratios):.1f}x", rounds)
-        table.add_row(f"{name} {comparison.task}", *figures, f"{comparison.promise:g}x", where)
+        table.add_row(f"{comparison.system} {comparison.task}", *figures, f"{comparison.promise:g}x", where)
     Console(width=160).print(table)
     return 0 if kept else 1
 

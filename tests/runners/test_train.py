@@ -25,7 +25,7 @@ def test_evaluation_is_gymnasiums(task: str) -> None:
     """Each episode's return and length, replayed in gymnasium with the same seed and greedy actions."""
     cell = small_cell("ppo", task, episodes=3)
     trainer = Trainer(cell, SEEDS)
-    returns, lengths = evaluate(trainer.agent, cell, SEEDS, 40, explore=False)
+    returns, lengths, _ = evaluate(trainer.agent, cell, SEEDS, 40, explore=False)
     seeds = env_seeds(SEEDS, 3, "eval", 40)
     for row in range(3):
         for episode in range(3):
