@@ -75,6 +75,7 @@ def run_provenance(summary: CellSummary, run: Run) -> dict[str, Any]:
         "note": run.note,
         "scores": {name: by_seed.get(run.seed) for name, by_seed in summary.run_scores.items()},
         "steps": run.result.get("steps"),
+        "unstable_steps": run.result.get("unstable_steps") or {},
         "result_digest": run.result.get("digest"),
         "source_digest": run.about.get("source_digest"),
         "lock_digest": run.about.get("lock_digest"),

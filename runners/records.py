@@ -347,6 +347,11 @@ class Run:
             name: sha256((self.folder / name).read_bytes()).hexdigest() for name in [*TABLES, "policy.npz"]
         }
         result = {"format": FORMAT, "status": status, "steps": step, "score": score, "digests": digests}
+        result["unstable_steps"] = {
+            name: sum(int(row.rpartition(",")[2]) for row in table.splitlines()[1:])
+            for name in ("train", "eval")
+            for table in [(self.folder / f"{name}.csv").read_text()]
+        }
         result["digest"] = sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
         files.write_json(self.folder / "result.json", result)
         self._clean_up()

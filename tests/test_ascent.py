@@ -3,12 +3,14 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 import ascent
+import suites
 from runners.cell import resolve
 from runners.records import Run
 from tests.small import small_cell
@@ -120,6 +122,19 @@ def test_bad_sweep(change: str, tmp_path: Path, capsys: pytest.CaptureFixture) -
     code, _, err = call(capsys, "sweep", str(path), "--out", str(tmp_path / "runs"))
     assert code == 2
     assert err.startswith(f"error: {path}: ") and BAD_SWEEPS[change] in err and err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_missing_model_file(
+    capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = replace(suites.TASKS["Hopper-v5"], model=tmp_path / "hopper.xml")
+    monkeypatch.setitem(suites.TASKS, "Hopper-v5", spec)
+    code, _, err = call(capsys, "train", "ppo", "Hopper-v5", "--out", str(tmp_path / "runs"))
+    assert code == 2
+    assert err == (
+        f"error: Hopper-v5: its model file {tmp_path}/hopper.xml is missing: install gymnasium again\n"
+    )
     assert not (tmp_path / "runs").exists()
 
 

@@ -5,12 +5,16 @@ believed.
 import errno
 import json
 import os
+from dataclasses import replace
+from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from runners import files
+import suites
+from runners import files, provenance
 from runners.errors import DamagedFile, InputError, RunHeld
 from runners.records import FORMAT, Run, Table
 from runners.train import Trainer, groups, train
@@ -251,3 +255,21 @@ def test_replay_survives_its_ring(tmp_path: Path) -> None:
     train(cell, [0, 1, 2], tmp_path / "run")
     train(cell, [0, 1, 2], tmp_path / "whole")
     assert results(cell, tmp_path / "run", [0, 1, 2]) == results(cell, tmp_path / "whole", [0, 1, 2])
+
+
+def test_another_model_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The simulator's version and a digest of the model are recorded, and a resumed run must have both."""
+    cell = small_cell("ppo", "Hopper-v5", steps=80)
+    stopped(cell, tmp_path, 5)
+    spec = suites.TASKS["Hopper-v5"]
+    packages = json.loads((cell.folder(tmp_path) / "seed-0" / "run.json").read_text())["packages"]
+    digest = sha256(spec.model.read_bytes()).hexdigest()[:12]
+    assert (packages["mujoco"], packages["hopper.xml"]) == (version("mujoco"), digest)
+    heavier = tmp_path / "hopper.xml"
+    heavier.write_bytes(spec.model.read_bytes().replace(b'friction="0.9"', b'friction="0.8"'))
+    assert heavier.read_bytes() != spec.model.read_bytes()
+    monkeypatch.setitem(suites.TASKS, "Hopper-v5", replace(spec, model=heavier))
+    provenance.packages.cache_clear()
+    with pytest.raises(InputError, match=r"cannot be resumed exactly with .*hopper\.xml"):
+        train(cell, SEEDS, tmp_path)
+    provenance.packages.cache_clear()

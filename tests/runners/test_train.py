@@ -10,17 +10,19 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
+import runners.train
 from algorithms.seedwise import Batch, Replay, Streams
+from runners import files
 from runners.cell import Evaluation
 from runners.experience import ReplayStorage
 from runners.train import Trainer, env_seeds, evaluate, train
 from suites import Step
-from tests.small import small_cell
+from tests.small import results, small_cell
 
 SEEDS = [0, 1, 2]
 
 
-@pytest.mark.parametrize("task", ["CartPole-v1", "Pendulum-v1"])
+@pytest.mark.parametrize("task", ["CartPole-v1", "Pendulum-v1", "Hopper-v5"])
 def test_evaluation_is_gymnasiums(task: str) -> None:
     """Each episode's return and length, replayed in gymnasium with the same seed and greedy actions."""
     cell = small_cell("ppo", task, episodes=3)
@@ -33,7 +35,7 @@ def test_evaluation_is_gymnasiums(task: str) -> None:
             obs, _ = env.reset(seed=int(seeds[row, episode]))
             total, steps, over = 0.0, 0, False
             while not over:
-                batch = torch.from_numpy(np.tile(obs, (3, 1, 1)))
+                batch = torch.from_numpy(np.tile(obs, (3, 1, 1)).astype(np.float32))
                 action = trainer.agent.act(batch, Streams(SEEDS, "test"), False, 0.0)[0][row, 0].numpy()
                 action = action.clip(env.action_space.low, env.action_space.high) if action.ndim else action
                 obs, reward, terminated, truncated, _ = env.step(action)
@@ -71,7 +73,7 @@ def true_transitions(
     return found
 
 
-@pytest.mark.parametrize("task", ["CartPole-v1", "Pendulum-v1"])
+@pytest.mark.parametrize("task", ["CartPole-v1", "Pendulum-v1", "Hopper-v5"])
 def test_windows_hold_true_transitions(task: str) -> None:
     """Resets, time limits, clipped actions: every number an on-policy update sees, over several episodes."""
     cell = small_cell("a2c", task, steps=1200, envs=2)
@@ -155,3 +157,44 @@ def test_records_add_up(tmp_path: Path) -> None:
 def test_grid() -> None:
     assert Evaluation(4, 1).grid(10) == [0, 2, 5, 7, 10]
     assert Evaluation(50, 1).grid(3) == [0, 1, 2, 3], "never twice at one step"
+
+
+def test_unstable_steps_are_recorded_for_their_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are counted by episode and in the result, also in an episode that is interrupted and resumed."""
+    cell, make, bad = small_cell("ppo", "Pendulum-v1", steps=1000, envs=1), runners.train.suites.make, 1
+
+    def shaky(task: str, seeds: np.ndarray, threads: int = 1) -> object:
+        env = make(task, seeds, threads)
+        step = env.step
+
+        def unstable_step(actions: np.ndarray) -> Step:
+            now = step(actions)
+            elapsed = env.state()["elapsed"]
+            now.unstable[bad] |= (elapsed[bad] % 50 == 0) & (elapsed[bad] > 0)  # 3 times in 200 steps
+            return now
+
+        env.step = unstable_step
+        return env
+
+    monkeypatch.setattr(runners.train.suites, "make", shaky)
+    train(cell, SEEDS, tmp_path / "whole")
+    calls = iter(range(2000))
+    assert not train(cell, SEEDS, tmp_path / "cut", stop=lambda: next(calls) == 330)
+    train(cell, SEEDS, tmp_path / "cut")
+    assert results(cell, tmp_path / "cut", SEEDS) == results(cell, tmp_path / "whole", SEEDS)
+    for row, seed in enumerate(SEEDS):
+        folder = cell.folder(tmp_path / "cut") / f"seed-{seed}"
+        rows = {name: list(csv.DictReader((folder / f"{name}.csv").open())) for name in ("train", "eval")}
+        assert len(rows["train"]) == 5
+        for name, episodes in rows.items():
+            assert [int(e["unstable"]) for e in episodes] == [3 * (row == bad)] * len(episodes)
+            total = files.read_json(folder / "result.json")["unstable_steps"][name]
+            assert total == 3 * (row == bad) * len(episodes)
+
+
+def test_threads_change_nothing(tmp_path: Path) -> None:
+    cell = small_cell("ppo", "Hopper-v5")
+    for threads in (1, 2, 3):
+        train(cell, SEEDS, tmp_path / str(threads), threads=threads)
+    first, *others = (results(cell, tmp_path / str(threads), SEEDS) for threads in (1, 2, 3))
+    assert all(other == first for other in others)
