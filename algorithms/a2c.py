@@ -18,7 +18,7 @@ Departures from the paper
 | initial weights | not stated | orthogonal, gains sqrt 2, 0.01 (policy), 1 (value) | openai/baselines |
 | time limit | a true end | the value of the successor stands for the rest | arXiv 1712.00378 |
 | continuous actions | softplus variance from the network | state-independent deviation | openai/baselines |
-| normalisers | none | new moments act from the next window on | acting and learning see the same |
+| normalisers | none | of observations: from the next window on | acting and learning see the same |
 """
 
 from dataclasses import dataclass, replace
@@ -118,8 +118,8 @@ class Normaliser:
     """Observations with mean 0 and deviation 1, rewards whose discounted sum has deviation 1, by running
     moments (openai/baselines VecNormalize); or, where it is off, both as they are.
 
-    The moments of observations stay as they were for the actions of a window until it has been taken in. A
-    test holds the copies of this class equal.
+    The moments of observations stay as they were for the actions of a window until it has been taken in;
+    those of rewards count at once. A test holds the copies of it equal.
     """
 
     def __init__(self, streams: Streams, n_obs: int, envs: int, gamma: float, on: bool):

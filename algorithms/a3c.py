@@ -7,7 +7,8 @@ window of steps, computes there, with R_t the n-step return that bootstraps at t
     d theta = grad' sum_t [ log pi(a_t|s_t) (R_t - V(s_t)) + entropy_coef H(pi(.|s_t))
                             - value_coef (R_t - V(s_t))^2 ],
 
-applies that to theta as it then is, by RMSProp with one g for all workers (section 4), and copies theta:
+where the advantages R_t - V(s_t) in the first term and R_t in the third are constants. It applies that to
+theta as it then is, by RMSProp with one g for all workers (section 4), and copies theta:
 
     g <- decay g + (1 - decay) d theta^2
     theta <- theta + learning_rate d theta / sqrt(g + eps)
@@ -20,12 +21,13 @@ Departures from the paper
 | what | paper | here | why |
 |---|---|---|---|
 | asynchrony | threads, as the machine happens to run them | the schedule above | the same bits again |
+| first g | not stated | 1, as in A2C here | the first steps are short |
 | writes | without locks, may interleave | one gradient at a time | the same bits again |
 | networks | policy and value share layers | two networks of tanh units | low-dimensional observations |
 | initial weights | not stated | orthogonal, gains sqrt 2, 0.01 (policy), 1 (value) | as A2C here |
 | time limit | a true end | the value of the successor stands for the rest | arXiv 1712.00378 |
 | continuous actions | variance from the network, whole episodes | free deviation, windows | as A2C here |
-| normalisers | none | of all workers, from the next window on | acting and learning see the same |
+| normalisers | none | of observations: from the next window on | acting and learning see the same |
 """
 
 from dataclasses import dataclass, fields, replace
@@ -123,8 +125,8 @@ class Normaliser:
     """Observations with mean 0 and deviation 1, rewards whose discounted sum has deviation 1, by running
     moments (openai/baselines VecNormalize); or, where it is off, both as they are.
 
-    The moments of observations stay as they were for the actions of a window until it has been taken in. A
-    test holds the copies of this class equal.
+    The moments of observations stay as they were for the actions of a window until it has been taken in;
+    those of rewards count at once. A test holds the copies of it equal.
     """
 
     def __init__(self, streams: Streams, n_obs: int, envs: int, gamma: float, on: bool):

@@ -18,7 +18,7 @@ Departures from the paper
 | initial weights | not stated | orthogonal, gains sqrt 2, 0.01 (policy), 1 (value) | the authors' code |
 | time limit | not stated | the value of the successor stands for the rest | arXiv 1712.00378 |
 | actions | not stated | clipped to be executed; the sample itself is scored | the authors' code |
-| normalisers | not stated | new moments act from the next rollout on | acting and learning see the same |
+| normalisers | not stated | of observations: from the next rollout on | acting and learning see the same |
 """
 
 from dataclasses import dataclass, replace
@@ -125,8 +125,8 @@ class Normaliser:
     """Observations with mean 0 and deviation 1, rewards whose discounted sum has deviation 1, by running
     moments (openai/baselines VecNormalize); or, where it is off, both as they are.
 
-    The moments of observations stay as they were for the actions of a window until it has been taken in. A
-    test holds the copies of this class equal.
+    The moments of observations stay as they were for the actions of a window until it has been taken in;
+    those of rewards count at once. A test holds the copies of it equal.
     """
 
     def __init__(self, streams: Streams, n_obs: int, envs: int, gamma: float, on: bool):
@@ -175,7 +175,8 @@ class Normaliser:
 def advantages(batch: Batch, value: Tensor, next_value: Tensor, gamma: float, lam: float) -> Tensor:
     """Generalised advantage estimation (arXiv 1506.02438, eq. 16) over the time axis of (S, T, E).
 
-    A true end drops the successor's value; either flag ends the recursion.
+    A true end drops the successor's value; either flag ends the recursion. A test holds the copies of it
+    equal.
     """
     delta = batch.reward + gamma * (1 - batch.terminated) * next_value - value
     carry = gamma * lam * (1 - batch.terminated) * (1 - batch.truncated)

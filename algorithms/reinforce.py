@@ -17,7 +17,7 @@ Departures from the paper
 | discount | gamma^t before each term | dropped | as nearly all code does (OpenAI Spinning Up) |
 | scale | raw | G_t - V(s_t) standardised over the window | one learning rate for all tasks |
 | optimiser | plain gradient | Adam, for policy and baseline apart | common practice |
-| normalisers | none | new moments act from the next window on | acting and learning see the same |
+| normalisers | none | of observations: from the next window on | acting and learning see the same |
 """
 
 from dataclasses import dataclass, replace
@@ -117,8 +117,8 @@ class Normaliser:
     """Observations with mean 0 and deviation 1, rewards whose discounted sum has deviation 1, by running
     moments (openai/baselines VecNormalize); or, where it is off, both as they are.
 
-    The moments of observations stay as they were for the actions of a window until it has been taken in. A
-    test holds the copies of this class equal.
+    The moments of observations stay as they were for the actions of a window until it has been taken in;
+    those of rewards count at once. A test holds the copies of it equal.
     """
 
     def __init__(self, streams: Streams, n_obs: int, envs: int, gamma: float, on: bool):

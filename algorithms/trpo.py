@@ -19,7 +19,7 @@ Departures from the paper
 | initial weights | not stated | orthogonal, gains sqrt 2, 0.01 (policy), 1 (value) | as PPO here |
 | time limit | not stated | the value of the successor stands for the rest | arXiv 1712.00378 |
 | actions | not stated | clipped to be executed; the sample itself is scored | openai/baselines |
-| normalisers | none | new moments act from the next rollout on | acting and learning see the same |
+| normalisers | none | of observations: from the next rollout on | acting and learning see the same |
 """
 
 from collections.abc import Callable
@@ -54,7 +54,9 @@ VERSION = 1  # raise it when a change here changes results
 
 @dataclass(frozen=True)
 class Config:
-    """Defaults: Stable-Baselines3-contrib's TRPO."""
+    """Defaults: Stable-Baselines3-contrib's TRPO. Its `delta` bounds KL(pi || pi_old), averaged over the
+    dimensions of an action; here it is the paper's.
+    """
 
     envs: Count = 1  # environments per seed
     steps: Count = 2048  # time steps in a rollout
@@ -124,8 +126,8 @@ class Normaliser:
     """Observations with mean 0 and deviation 1, rewards whose discounted sum has deviation 1, by running
     moments (openai/baselines VecNormalize); or, where it is off, both as they are.
 
-    The moments of observations stay as they were for the actions of a window until it has been taken in. A
-    test holds the copies of this class equal.
+    The moments of observations stay as they were for the actions of a window until it has been taken in;
+    those of rewards count at once. A test holds the copies of it equal.
     """
 
     def __init__(self, streams: Streams, n_obs: int, envs: int, gamma: float, on: bool):
@@ -174,7 +176,8 @@ class Normaliser:
 def advantages(batch: Batch, value: Tensor, next_value: Tensor, gamma: float, lam: float) -> Tensor:
     """Generalised advantage estimation (arXiv 1506.02438, eq. 16) over the time axis of (S, T, E).
 
-    A true end drops the successor's value; either flag ends the recursion.
+    A true end drops the successor's value; either flag ends the recursion. A test holds the copies of it
+    equal.
     """
     delta = batch.reward + gamma * (1 - batch.terminated) * next_value - value
     carry = gamma * lam * (1 - batch.terminated) * (1 - batch.truncated)
