@@ -73,8 +73,8 @@ class Batch(ABC):
         return self._start(self._generators[i])
 
     def _unstable(self) -> np.ndarray:
-        """Fresh (n,) bool: where the simulator met a bad number in the step just made."""
-        return np.zeros(self._elapsed.size, dtype=bool)
+        """Fresh (S, E) bool: where the simulator met a bad number in the step just made."""
+        return np.zeros(self.shape, dtype=bool)
 
     # What all tasks share.
 
@@ -114,13 +114,14 @@ class Batch(ABC):
             physics[:, i] = start
             obs[i] = self._observe_start(start[:, None])
             self._elapsed[i] = 0
+        shape, rows = self.shape, (*self.shape, -1)
         return Step(
-            obs.reshape(*self.shape, -1),
-            reward.reshape(self.shape),
-            terminated.reshape(self.shape),
-            truncated.reshape(self.shape),
-            next_obs.reshape(*self.shape, -1),
-            unstable.reshape(self.shape),
+            obs.reshape(rows),
+            reward.reshape(shape),
+            terminated.reshape(shape),
+            truncated.reshape(shape),
+            next_obs.reshape(rows),
+            unstable,
         )
 
     def state(self) -> dict[str, np.ndarray]:

@@ -109,9 +109,8 @@ class Simulation(Batch):
         self._all_looked_at = [memoryview(field) for fields in self._looked_at for field in fields]
         self._counters = [_counters(data) for data in self._data]
         self._counted = np.zeros((n, self._counters[0].size), dtype=np.int32)  # the counters as last seen
-        self._layout = [
-            ("state", slice(0, self._model.nq + self._model.nv), ())
-        ]  # name, columns, shape if any
+        # Name, columns of the physics, and the shape of a field that is not flat.
+        self._layout = [("state", slice(0, self._model.nq + self._model.nv), ())]
         stop = 0
         for name in names:
             shape = getattr(self._data[0], name).shape
@@ -169,7 +168,7 @@ class Simulation(Batch):
             self._ctrl[i][:] = ctrl[i * size : (i + 1) * size]
             mujoco.mj_step(model, data, frame_skip)
             if contact_forces:
-                mujoco.mj_rnePostConstraint(model, data)
+                mujoco.mj_rnePostConstraint(model, data)  # computes cfrc_ext, which mj_step leaves out
 
     def _observe(self, physics: np.ndarray) -> np.ndarray:
         return self._see(self._fields(physics)).astype(np.float32)
@@ -195,7 +194,7 @@ class Simulation(Batch):
                 # With a state, MuJoCo resets the counters too, and counts 1: after that, the next reset would
                 # not show. But at 0 it would print its warning again. So the counters are set to 2.
                 self._counters[i][:] = self._counted[i] = 2
-        return flags
+        return flags.reshape(self.shape)
 
     def state(self) -> dict[str, np.ndarray]:
         """As in `Batch`, and simulation (S, E, N) float64: MuJoCo's own state, as mj_getState gives it."""
@@ -265,7 +264,7 @@ class HalfCheetah(Simulation):
         actions=6,
         limit=1.0,
         horizon=1000,
-        random_score=0.0,
+        random_score=-288.11,
         reference_score=4800.0,
         reference_source=_THRESHOLD,
     )
@@ -292,7 +291,7 @@ class Hopper(Simulation):
         actions=3,
         limit=1.0,
         horizon=1000,
-        random_score=0.0,
+        random_score=17.98,
         reference_score=3800.0,
         reference_source=_THRESHOLD,
     )
@@ -324,7 +323,7 @@ class Walker2d(Hopper):
         actions=6,
         limit=1.0,
         horizon=1000,
-        random_score=0.0,
+        random_score=1.87,
         reference_score=4700.0,
         reference_source="this suite's choice, as gymnasium registers none: TD3 within a million steps in "
         "Fujimoto et al. 2018 (4682.8 over 10 seeds of Walker2d-v1), rounded",
@@ -345,7 +344,7 @@ class Ant(Simulation):
         actions=8,
         limit=1.0,
         horizon=1000,
-        random_score=0.0,
+        random_score=-58.70,
         reference_score=6000.0,
         reference_source=_THRESHOLD,
     )
@@ -379,7 +378,7 @@ class Humanoid(Simulation):
         actions=17,
         limit=0.4,
         horizon=1000,
-        random_score=0.0,
+        random_score=113.98,
         reference_score=5500.0,
         reference_source="this suite's choice, as gymnasium registers none: SAC within a million steps in "
         "Tianshou's examples/mujoco/README.md (5488.5 over 10 seeds of Humanoid-v3), rounded",
@@ -428,7 +427,7 @@ class HumanoidStandup(Humanoid):
         actions=17,
         limit=0.4,
         horizon=1000,
-        random_score=0.0,
+        random_score=33_506.74,
         reference_score=150_000.0,
         reference_source="this suite's choice, as gymnasium registers none: PPO after four million steps in "
         "SLM Lab's docs/BENCHMARKS.md (150,105 in training over 4 seeds of HumanoidStandup-v5), rounded",
@@ -450,7 +449,7 @@ class Swimmer(Simulation):
         actions=2,
         limit=1.0,
         horizon=1000,
-        random_score=0.0,
+        random_score=0.77,
         reference_score=360.0,
         reference_source=_THRESHOLD,
     )
@@ -477,7 +476,7 @@ class Reacher(Simulation):
         actions=2,
         limit=1.0,
         horizon=50,
-        random_score=0.0,
+        random_score=-42.89,
         reference_score=-3.75,
         reference_source=_THRESHOLD,
     )
@@ -519,7 +518,7 @@ class Pusher(Simulation):
         actions=7,
         limit=2.0,
         horizon=100,
-        random_score=0.0,
+        random_score=-149.65,
         reference_score=0.0,
         reference_source=_THRESHOLD,
     )
@@ -562,7 +561,7 @@ class InvertedPendulum(Simulation):
         actions=1,
         limit=3.0,
         horizon=1000,
-        random_score=0.0,
+        random_score=4.98,
         reference_score=950.0,
         reference_source=_THRESHOLD,
     )
@@ -590,7 +589,7 @@ class InvertedDoublePendulum(Simulation):
         actions=1,
         limit=1.0,
         horizon=1000,
-        random_score=0.0,
+        random_score=47.22,
         reference_score=9100.0,
         reference_source=_THRESHOLD,
     )

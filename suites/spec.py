@@ -25,10 +25,6 @@ class Spec:
     packages: tuple[str, ...]  # distributions that define the task; their versions belong to a run's record
     model: Path | None = None  # the simulator's model file; its digest belongs to a run's record
 
-    @property
-    def package(self) -> str:  # TEMPORARY, until runners/provenance.py reads `packages`
-        return self.packages[0]
-
 
 class Step(NamedTuple):
     """One step of S x E environments. The arrays belong to the caller: later steps do not write into them."""

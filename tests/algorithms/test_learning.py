@@ -18,6 +18,8 @@ SHORT = [
     ("ppo", "CartPole-v1", 25_000, 10, 3, 400.0),
     ("a2c", "CartPole-v1", 100_000, 10, 3, 80.0),
     ("reinforce", "CartPole-v1", 40_000, 10, 3, 250.0),
+    ("a3c", "CartPole-v1", 60_000, 10, 3, 250.0),
+    ("trpo", "CartPole-v1", 25_000, 10, 3, 400.0),
     ("dqn", "CartPole-v1", 40_000, 10, 3, 100.0),
     ("ppo", "Pendulum-v1", 100_000, 10, 3, -500.0),
 ]
@@ -26,8 +28,17 @@ FULL = [
     ("a2c", "CartPole-v1", 300_000, 50, 10, 450.0),
     ("dqn", "CartPole-v1", 100_000, 50, 10, 400.0),
     ("reinforce", "CartPole-v1", 100_000, 50, 10, 350.0),
+    ("a3c", "CartPole-v1", 200_000, 50, 10, 450.0),
+    ("trpo", "CartPole-v1", 100_000, 50, 10, 475.0),
+    ("trpo", "Pendulum-v1", 100_000, 10, 3, -300.0),
     ("ppo", "Acrobot-v1", 200_000, 50, 10, -95.0),
     ("ppo", "Pendulum-v1", 300_000, 50, 10, -250.0),
+    # A tenth of the budget of the MuJoCo tasks.
+    ("ppo", "Hopper-v5", 100_000, 10, 3, 350.0),
+    ("trpo", "Hopper-v5", 100_000, 10, 3, 450.0),
+    ("a2c", "InvertedPendulum-v5", 100_000, 10, 3, 900.0),
+    ("a3c", "InvertedPendulum-v5", 100_000, 10, 3, 900.0),
+    ("reinforce", "InvertedPendulum-v5", 100_000, 10, 3, 900.0),
 ]
 
 
