@@ -75,7 +75,10 @@ def evaluate(
         returns += np.where(running, now.reward, 0.0)
         lengths += running
         unstable += running & now.unstable
-        running &= ~(now.terminated | now.truncated)
+        ended = now.terminated | now.truncated
+        if (running & ended).any():
+            running &= ~ended
+            env.retire(~running)
         obs = now.obs
     return returns, lengths, unstable
 

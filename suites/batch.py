@@ -124,6 +124,12 @@ class Batch(ABC):
             unstable,
         )
 
+    def retire(self, flags: np.ndarray) -> None:  # noqa: B027  (nothing to do is right here)
+        """Environments, (S, E) bool, that are wanted no more: what `step` returns of them means nothing.
+
+        Others do not notice. Numpy twins step them all the same; a simulator spares itself the work.
+        """
+
     def state(self) -> dict[str, np.ndarray]:
         """Everything the future depends on, as copies whose first axis is the seed.
 

@@ -16,6 +16,7 @@ rounds differently in the last bit. And these rules hold:
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from pathlib import Path
@@ -117,9 +118,9 @@ class Simulation(Batch):
             start, stop = stop, stop + math.prod(shape)
             self._layout.append((name, slice(start, stop), shape if len(shape) > 1 else ()))
         self._split = (np.empty(0), {})  # the last argument of `_fields` and its answer
-        threads = min(threads, n)
-        self._chunks = [range(n * k // threads, n * (k + 1) // threads) for k in range(threads)]
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._threads = min(threads, n)
+        self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
+        self._deal(range(n))
 
     # What a task defines.
 
@@ -147,6 +148,14 @@ class Simulation(Batch):
         self._counted[i] = 0
         return np.concatenate(self._looked_at[i])
 
+    def _deal(self, environments: Sequence[int]) -> None:
+        """Deals the environments that are to be simulated to the threads."""
+        n, k = len(environments), self._threads
+        self._chunks = [environments[n * i // k : n * (i + 1) // k] for i in range(k)]
+
+    def retire(self, flags: np.ndarray) -> None:
+        self._deal(np.flatnonzero(~flags).tolist())
+
     def _advance(self, physics: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         ctrl = memoryview(actions.astype(np.float64).reshape(-1))
         if self._pool is None:
@@ -159,7 +168,7 @@ class Simulation(Batch):
         reward, terminated = self._judge(self._fields(physics), self._fields(after), actions)
         return after, reward, terminated
 
-    def _simulate(self, ctrl: memoryview, chunk: range) -> None:
+    def _simulate(self, ctrl: memoryview, chunk: Sequence[int]) -> None:
         """Moves some environments one step. Threads work on different ones at the same time."""
         model, frame_skip, contact_forces = self._model, self.FRAME_SKIP, "cfrc_ext" in self.LOOKED_AT
         size = model.nu

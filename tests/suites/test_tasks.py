@@ -275,3 +275,20 @@ def test_threads_change_nothing(task: str) -> None:
     batches = [suites.make(task, SEEDS, threads=threads) for threads in (1, 2, 3, 100)]
     results = [[batch.reset(), *run(batch, actions), *batch.state().values()] for batch in batches]
     assert all(same(result, results[0]) for result in results)
+
+
+@EVERY_TASK
+def test_retired_environments_harm_no_other(task: str) -> None:
+    actions = plan(task, 40)
+    batch, whole = suites.make(task, SEEDS), suites.make(task, SEEDS)
+    for one in (batch, whole):
+        one.reset()
+        run(one, actions[:10])
+    flags = np.zeros(SHAPE, bool)
+    flags[0, 1] = flags[2] = True
+    batch.retire(flags)
+    before = batch.state()
+    got, wanted = run(batch, actions[10:]), run(whole, actions[10:])
+    assert same([field[:, ~flags] for field in got], [field[:, ~flags] for field in wanted])
+    if "simulation" in before:  # the work was spared
+        assert same([before["simulation"][flags]], [batch.state()["simulation"][flags]])
