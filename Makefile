@@ -31,8 +31,8 @@ format: install
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: install  ## speed against Stable-Baselines3, in one run
-	$(BIN)/python -m tests.benchmarks.speed
+bench: install  ## speed against Stable-Baselines3, and of the MuJoCo twins against the bare simulator
+	$(BIN)/python -m tests.benchmarks
 
 golden: install  ## record the golden digests of this platform, after a deliberate change of results
 	$(BIN)/python -m tests.algorithms.golden

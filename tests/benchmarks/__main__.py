@@ -1,0 +1,7 @@
+"""All speed comparisons, one after the other: `make bench`. The exit code is 1 if a promise is not kept."""
+
+import sys
+
+from tests.benchmarks import speed, stepping
+
+sys.exit(max(speed.main(list(speed.COMPARISONS)), stepping.main(list(stepping.TASKS))))
