@@ -128,7 +128,9 @@ def test_replay_samples_uniformly_each_seed_by_itself() -> None:
     storage = ReplayStorage(Replay(1, 40, 64, 1, 1, 1), 3, space, gymnasium.spaces.Discrete(2), "cpu")
     for t in range(60):
         obs, flags = np.full((3, 1, 1), t, np.float32), np.zeros((3, 1), bool)
-        storage.add(obs, np.zeros((3, 1), int), Step(obs, np.full((3, 1), float(t)), flags, flags, obs))
+        storage.add(
+            obs, np.zeros((3, 1), int), Step(obs, np.full((3, 1), float(t)), flags, flags, obs, flags)
+        )
     rng = Streams(SEEDS, "replay")
     drawn = torch.cat([storage.sample(rng).reward for _ in range(200)], 1).numpy()
     assert drawn.min() == 20 and drawn.max() == 59
