@@ -72,17 +72,17 @@ class Records:
         facts = json.loads((cell / "cell.json").read_text())
         grid = [facts["steps"] * k // facts["evaluation"]["points"] for k in range(len(means))]
         rng = np.random.default_rng([seed, len(means)])
-        rows = ["step,policy,episode,return,length"]
+        rows = ["step,policy,episode,return,length,unstable"]
         policies = ["greedy"] * len(means) + ["sampled"]
         for policy, step, mean in zip(policies, [*grid, grid[-1]], [*means, means[-1] - 1.0], strict=True):
             noise = rng.normal(size=10) * spread
             values = mean + noise - noise.mean()
             rows += [
-                f"{step},{policy},{episode},{float(value)!r},200" for episode, value in enumerate(values)
+                f"{step},{policy},{episode},{float(value)!r},200,0" for episode, value in enumerate(values)
             ]
         tables = {
             "eval.csv": "\n".join(rows) + "\n",
-            "train.csv": "step,env,return,length\n200,0,21.0,21\n",
+            "train.csv": "step,env,return,length,unstable\n200,0,21.0,21,0\n",
             "metrics.csv": "step,loss\n2000,0.5\n",
             "ladder.csv": "step,event,digest\n0,start,00ff\n",
         }
@@ -111,6 +111,7 @@ class Records:
             digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in tables.items()}
             digest = hashlib.sha256(json.dumps(digests).encode()).hexdigest()
             result = {"status": status, "steps": grid[-1], "digests": digests, "digest": digest}
+            result["unstable_steps"] = {"train": 0, "eval": 0}
             write_json(run / "result.json", result)
         return run
 
@@ -170,7 +171,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def damage(path: Path) -> None:
     """Change one digit, as a bad disk would: the file still parses."""
     text = path.read_text()
-    path.write_text(text.replace(",200\n", ",201\n", 1))
+    path.write_text(text.replace(",200,0\n", ",201,0\n", 1))
 
 
 def learning(rng: np.random.Generator, start: float, end: float, speed: float, noise: float) -> list[float]:

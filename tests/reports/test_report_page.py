@@ -118,6 +118,19 @@ def test_a_task_without_anchors_and_an_old_record_without_provenance(store: "Rec
     assert "None" not in re.sub(r"base64,[^\"]*", "", page)
 
 
+def test_unstable_steps_are_marked(store: "Records") -> None:
+    cell = store.cell()
+    for seed in (0, 1):
+        store.run(cell, seed, [0.0] + [9.0] * 50)
+    path = cell / "seed-1" / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"unstable_steps": {"train": 17, "eval": 0}}))
+    page = store.build()
+    assert page.count("unstable</span>") == 1
+    assert "train: 17 unstable" in page
+    runs = json.loads((store.out / "provenance.json").read_text())["runs"]
+    assert [run["unstable_steps"]["train"] for run in runs] == [0, 17]
+
+
 def test_a_system_keeps_its_colour() -> None:
     names = [f"system-{k}" for k in range(20)]
     style = figures.styles(reversed(names))
