@@ -51,24 +51,28 @@ def list_command(
             table.add_row(name, ", ".join(module.PRESETS), module.__doc__.splitlines()[0])
         console.print(table, "")
     if what in ("", "tasks"):
-        table = Table("task", "suite", box=None, pad_edge=False)
+        table = Table(box=None, pad_edge=False)
+        table.add_column("task", no_wrap=True)
         for column in ("observations", "actions", "horizon", "steps", "random", "reference"):
             table.add_column(column, justify="right")
-        table.add_column("versions")
         for name, spec in suites.TASKS.items():
             space = spec.action_space
             bounds = "" if hasattr(space, "n") else f" in [{space.low.min():g}, {space.high.max():g}]"
             actions = f"{space.n} choices" if hasattr(space, "n") else f"{space.shape[0]}{bounds}"
             sizes = (str(spec.observation_space.shape[0]), actions, f"{spec.horizon:,}", f"{spec.budget:,}")
             scores = (f"{spec.random_score:,.2f}", f"{spec.reference_score:,.2f}")
-            versions = [f"{spec.suite} {suites.version(spec.suite)}"]
-            versions += [f"{package} {version(package)}" for package in spec.packages]
-            table.add_row(name, spec.suite, *sizes, *scores, ", ".join(versions))
+            table.add_row(name, *sizes, *scores)
         console.print(table)
         print(
-            "steps: the default budget; random: the score of the uniform random policy; reference: of "
-            "normalised score 1\n"
+            "steps: default budget; random: score of the uniform random policy; reference: normalised score 1"
         )
+        for suite in suites.SUITES:
+            packages = {
+                name for spec in suites.TASKS.values() if spec.suite == suite for name in spec.packages
+            }
+            versions = [f"{package} {version(package)}" for package in sorted(packages)]
+            print(f"suite {suite}: version {suites.version(suite)}, {', '.join(versions)}")
+        print()
     if what in ("", "sweeps"):
         table = Table("sweep", "runs", "about", box=None, pad_edge=False)
         for name in sweep.names():

@@ -18,7 +18,7 @@ Departures from the paper
 | initial weights | not stated | orthogonal, gains sqrt 2, 0.01 (policy), 1 (value) | openai/baselines |
 | time limit | a true end | the value of the successor stands for the rest | arXiv 1712.00378 |
 | continuous actions | softplus variance from the network | state-independent deviation | openai/baselines |
-| normalisers | none | of observations: from the next window on | acting and learning see the same |
+| normalisers | none | observations' change after the update, rewards' before | acting is scored alike |
 """
 
 from dataclasses import dataclass, replace
@@ -72,8 +72,8 @@ class Config:
 # 1000-1009: learning rates 7e-4 to 3e-3, windows of 5 to 32 steps, 4 to 16 environments.
 PRESETS = {"classic": Config(envs=16, learning_rate=2e-3, entropy_coef=0.0)}
 PRESETS["classic-continuous"] = replace(PRESETS["classic"], gamma=0.9)
-# Eight environments, VecNormalize and no entropy bonus, as in RL Baselines3 Zoo's continuous tasks; the rest
-# is openai/baselines'. Looked at on Hopper-v5 and InvertedPendulum-v5 with seeds 1000-1002.
+# VecNormalize and no entropy bonus as in RL Baselines3 Zoo's continuous tasks, eight environments as for its
+# Pendulum; the rest is openai/baselines'. Tried on Hopper-v5 and InvertedPendulum-v5 with seeds 1000-1002.
 PRESETS["mujoco"] = Config(envs=8, entropy_coef=0.0, normalise=True)
 
 

@@ -27,9 +27,10 @@ Departures from the paper
 | initial weights | not stated | orthogonal, gains sqrt 2, 0.01 (policy), 1 (value) | as A2C here |
 | time limit | a true end | the value of the successor stands for the rest | arXiv 1712.00378 |
 | continuous actions | variance from the network, whole episodes | free deviation, windows | as A2C here |
-| normalisers | none | of observations: from the next window on | acting and learning see the same |
+| normalisers | none | observations' change after the update, rewards' before | acting is scored alike |
 """
 
+from copy import deepcopy
 from dataclasses import dataclass, fields, replace
 from math import e, log, pi, sqrt
 
@@ -215,16 +216,14 @@ class Agent:
         n_obs = observation_space.shape[0]
         self.normaliser = Normaliser(streams, n_obs, config.workers, config.gamma, config.normalise)
         inits = [orthogonal(sqrt(2))] * len(config.hidden) + [orthogonal(1.0)]
-        sizes = (n_obs, *config.hidden, 1)
         self.policy = Policy(streams, n_obs, config.hidden, action_space)
-        self.value = MLP(streams, sizes, tanh, inits)
+        self.value = MLP(streams, (n_obs, *config.hidden, 1), tanh, inits)
         self.params = Parameters(*self.policy.modules(), self.value)  # shared
         self.optimiser = RMSProp(self.params, config.rms_eps, config.rms_decay)
-        # The same seeds, each W times, draw the same weights: every worker begins with a copy of the shared.
-        seeds = [seed for seed in streams.seeds for _ in range(config.workers)]
-        copies = Streams(seeds, streams.purpose, *streams.index, device=device)
-        self.worker_policy = Policy(copies, n_obs, config.hidden, action_space)
-        self.worker_value = MLP(copies, sizes, tanh, inits)
+        self.worker_policy, self.worker_value = deepcopy((self.policy, self.value))
+        for module in (*self.worker_policy.modules(), self.worker_value):
+            for owner, name in module.slots():
+                setattr(owner, name, getattr(owner, name).detach().repeat_interleave(config.workers, 0))
         self.worker_params = Parameters(*self.worker_policy.modules(), self.worker_value)  # (S * W, P)
 
     @torch.inference_mode()

@@ -18,7 +18,7 @@ Departures from the paper
 | initial weights | not stated | orthogonal, gains sqrt 2, 0.01 (policy), 1 (value) | the authors' code |
 | time limit | not stated | the value of the successor stands for the rest | arXiv 1712.00378 |
 | actions | not stated | clipped to be executed; the sample itself is scored | the authors' code |
-| normalisers | not stated | of observations: from the next rollout on | acting and learning see the same |
+| normalisers | not stated | observations' change after the update, rewards' before | acting is scored alike |
 """
 
 from dataclasses import dataclass, replace

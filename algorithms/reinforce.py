@@ -17,7 +17,7 @@ Departures from the paper
 | discount | gamma^t before each term | dropped | as nearly all code does (OpenAI Spinning Up) |
 | scale | raw | G_t - V(s_t) standardised over the window | one learning rate for all tasks |
 | optimiser | plain gradient | Adam, for policy and baseline apart | common practice |
-| normalisers | none | of observations: from the next window on | acting and learning see the same |
+| normalisers | none | observations' change after the update, rewards' before | acting is scored alike |
 """
 
 from dataclasses import dataclass, replace

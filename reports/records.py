@@ -115,7 +115,7 @@ def load(runs: Path, expected: Sequence[Expected] | None = None) -> list[Cell]:
 
 
 def read_evaluations(content: bytes) -> pd.DataFrame:
-    """Evaluation episodes of one run: step, policy, episode, return, length. The only reader of eval.csv.
+    """What reports need of eval.csv: step, policy, episode, return, length. Its only reader.
 
     Raises ValueError where the content is not such a table.
     """

@@ -98,8 +98,15 @@ def resolve(
     if task not in suites.TASKS:
         raise unknown("task", task, suites.TASKS)
     spec, module = suites.TASKS[task], SYSTEMS[system].module()
-    if spec.model is not None and not spec.model.is_file():
-        raise InputError(f"{task}: its model file {spec.model} is missing: install {spec.packages[0]} again")
+    try:
+        suites.check(task)
+    except (OSError, ValueError) as error:  # a model file
+        raise InputError(str(error)) from error
+    try:
+        spaces = spec.observation_space, spec.action_space
+        module.Agent(module.Config(), *spaces, seedwise.Streams([0], "init"), "cpu")
+    except ValueError as error:  # the algorithm cannot do this kind of task
+        raise InputError(f"{task}: {error}") from error
     if preset is None:  # the suite's, or the one for its continuous actions where there is one
         preset = f"{spec.suite}-continuous"
         if isinstance(spec.action_space, Discrete) or preset not in module.PRESETS:
@@ -121,14 +128,8 @@ def resolve(
         "runner": runners.VERSION,
     }
     plain = json.loads(json.dumps(asdict(config)))  # tuples become lists, as they will be when read back
-    cell = Cell(
-        system, SYSTEMS[system].algorithm, preset, plain, spec.suite, task, steps, evaluation, versions
-    )
-    try:
-        cell.make_agent(seedwise.Streams([0], "init"), "cpu")
-    except ValueError as error:  # the algorithm cannot do this kind of task
-        raise InputError(f"{task}: {error}") from error
-    return cell
+    names = (system, SYSTEMS[system].algorithm, preset)
+    return Cell(*names, plain, spec.suite, task, steps, evaluation, versions)
 
 
 def resolve_config(system: str, preset: str, overrides: dict[str, object]) -> object:

@@ -3,10 +3,9 @@
     python -m runners.pack < job.json
 
 A job is {"cell": {...}, "seeds": [...], "out": "runs", "device": "cpu", "checkpoint_seconds": 60,
-"threads": 1}. The local
-pool starts these processes; a cluster's array task does the same. On SIGTERM, SIGINT or SIGUSR1 it writes a
-checkpoint at the next step boundary and exits with 128 + the signal's number; the same job goes on from
-there.
+"threads": 1}. The local pool starts these processes; a cluster's array task does the same. On SIGTERM, SIGINT
+or SIGUSR1 it writes a checkpoint at the next step boundary and exits with 128 + the signal's number; the same
+job goes on from there.
 """
 
 import json

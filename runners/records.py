@@ -38,7 +38,7 @@ from runners import files, provenance
 from runners.cell import Cell
 from runners.errors import DamagedFile, InputError, RunHeld
 
-FORMAT = 1  # of the files in a run's folder
+FORMAT = 2  # of the files in a run's folder
 TABLES = {
     "eval.csv": "step,policy,episode,return,length,unstable",
     "train.csv": "step,env,return,length,unstable",
@@ -167,8 +167,8 @@ class Run:
         except (OSError, DamagedFile, LookupError):
             return "another process that is just starting"
 
-    def begin(self, step: int, pack: list[int]) -> None:
-        """Record a new attempt that starts from `step`."""
+    def begin(self, step: int, pack: list[int], threads: int = 1) -> None:
+        """Record a new attempt that starts from `step`; `threads` step its environments."""
         path = self.folder / "run.json"
         record = {"format": FORMAT, "seed": self.seed, "cell": self.cell.digest, "attempts": []}
         if path.exists():
@@ -179,7 +179,7 @@ class Run:
         if attempts and "ended" not in attempts[-1]:
             attempts[-1]["lost_steps"] = max(0, self.last_progress().get("step", 0) - step)
         attempt = {"started": _now(), "from_step": step, "pack": pack, "device": self.device}
-        attempts.append(provenance.attempt_identity() | attempt)
+        attempts.append(provenance.attempt_identity() | attempt | {"env_threads": threads})
         source_files = provenance.sources(self.cell.system, self.cell.suite)
         record |= provenance.commit()
         record["source_digest"] = provenance.source_digest(source_files)
@@ -335,10 +335,12 @@ class Run:
         score: float | None,
         policy: dict[str, np.ndarray],
         usage: dict[str, float],
+        unstable: int,
     ) -> None:
         """Record that the run is over: `status` is "done" or "diverged". What was only for resuming goes.
 
-        `score` is the mean return of the last greedy evaluation, for those who only look.
+        `score` is the mean return of the last greedy evaluation, for those who only look; `unstable` counts
+        such steps of the episodes that are not over.
         """
         self.flush(durable=True)
         files.write(self.folder / "policy.npz", pack_arrays(policy))
@@ -352,6 +354,7 @@ class Run:
             for name in ("train", "eval")
             for table in [(self.folder / f"{name}.csv").read_text()]
         }
+        result["unstable_steps"]["train"] += unstable
         result["digest"] = sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
         files.write_json(self.folder / "result.json", result)
         self._clean_up()

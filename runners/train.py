@@ -258,7 +258,7 @@ class PackTraining:
         """
         trainer, runs = self.trainer, self.runs
         for run in runs:  # before anything is cut off: it refuses the records of other versions
-            run.begin(step or 0, trainer.seeds)
+            run.begin(step or 0, trainer.seeds, trainer.threads)
         checkpoints = [run.rewind(step) for run in runs]
         if step is not None:
             trainer.load(checkpoints)
@@ -293,7 +293,7 @@ class PackTraining:
                     runs[row].end_attempt(trainer.step, self._used())
                 return False
         for row in self.active:
-            runs[row].finish("done", trainer.step, self.score[row], self._policy(row), self._used())
+            self._finish(row, "done")
         return True
 
     def _evaluate(self) -> None:
@@ -308,7 +308,7 @@ class PackTraining:
         self._ladder("evaluation")
         finite = trainer.finite()
         for row in [row for row in self.active if not finite[row]]:
-            self.runs[row].finish("diverged", step, None, self._policy(row), self._used())
+            self._finish(row, "diverged")
             self.active.remove(row)
         if not self.active:
             return
@@ -331,6 +331,11 @@ class PackTraining:
         digests = self.trainer.digests()
         for row in self.active:
             self.runs[row].tables["ladder.csv"].add(self.trainer.step, event, digests[row])
+
+    def _finish(self, row: int, status: str) -> None:
+        trainer, score = self.trainer, self.score[row] if status == "done" else None
+        unstable = int(trainer.unstable[row].sum())
+        self.runs[row].finish(status, trainer.step, score, self._policy(row), self._used(), unstable)
 
     def _policy(self, row: int) -> State:
         """What acting needs: the parameters, and the normaliser where there is one."""

@@ -6,7 +6,7 @@ from suites import classic, mujoco
 from suites.batch import Batch
 from suites.spec import Spec, Step
 
-__all__ = ["SUITES", "TASKS", "Batch", "Spec", "Step", "make", "version"]
+__all__ = ["SUITES", "TASKS", "Batch", "Spec", "Step", "check", "make", "version"]
 
 # Suite name -> module. A suite module has an integer VERSION and BATCHES, the batch classes of its tasks.
 SUITES = {"classic": classic, "mujoco": mujoco}
@@ -33,6 +33,16 @@ def make(task: str, env_seeds: np.ndarray, threads: int = 1) -> Batch:
         FileNotFoundError: the task's model file is missing.
     """
     return _BATCHES[task](env_seeds, threads)
+
+
+def check(task: str) -> None:
+    """Whether the task can be made here, without making it.
+
+    Raises:
+        KeyError: unknown task.
+        OSError, ValueError: its model file is missing or damaged; one line says which.
+    """
+    _BATCHES[task].check()
 
 
 def version(suite: str) -> int:

@@ -16,7 +16,7 @@ class Batch(ABC):
 
     A task is a subclass with a `spec` and the methods `_start`, `_advance` and perhaps `_observe`. They see
     the n = S * E environments as columns of one float64 matrix, (K, n): K numbers describe the physics of
-    one environment, and each number of all environments lies in one contiguous row.
+    one environment. In a numpy twin each number of all environments lies in one contiguous row.
 
     Environments never meet: the arithmetic is elementwise, and every environment owns its generator. It is
     Generator(PCG64(seed)), as in `gymnasium.Env.reset(seed=seed)`, and later episodes go on in its stream.
@@ -44,6 +44,10 @@ class Batch(ABC):
         self._generators = [np.random.Generator(np.random.PCG64(int(seed))) for seed in env_seeds.flat]
         self._physics: np.ndarray | None = None  # (K, n) float64; None until reset() or load_state()
         self._elapsed = np.zeros(env_seeds.size, dtype=np.int64)  # (n,) steps of the running episode
+
+    @classmethod  # noqa: B027  (nothing to do is right here)
+    def check(cls) -> None:
+        """Whether a batch can be made here. Raises OSError or ValueError, one line, about a file it needs."""
 
     # What a task defines.
 
@@ -125,9 +129,10 @@ class Batch(ABC):
         )
 
     def retire(self, flags: np.ndarray) -> None:  # noqa: B027  (nothing to do is right here)
-        """Environments, (S, E) bool, that are wanted no more: what `step` returns of them means nothing.
+        """Environments, (S, E) bool, that are wanted no more until `reset` or `load_state`.
 
-        Others do not notice. Numpy twins step them all the same; a simulator spares itself the work.
+        What `step` returns of them means nothing. Others do not notice. Numpy twins step them all the same; a
+        simulator spares itself the work.
         """
 
     def state(self) -> dict[str, np.ndarray]:
@@ -183,7 +188,8 @@ class Batch(ABC):
                 raise ValueError(f"actions must be integers from 0 to {space.n - 1}")
         elif actions.dtype != np.float32:
             raise ValueError(f"actions must be float32, not {actions.dtype}")
-        return actions.reshape(-1, *space.shape)
+        # Contiguous: how numpy adds up depends on the layout.
+        return np.ascontiguousarray(actions.reshape(-1, *space.shape))
 
 
 def _to_words(generator: np.random.Generator) -> list[int]:

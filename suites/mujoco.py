@@ -122,6 +122,10 @@ class Simulation(Batch):
         self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
         self._deal(range(n))
 
+    @classmethod
+    def check(cls) -> None:
+        _model(cls.spec.id, cls.spec.model)
+
     # What a task defines.
 
     @abstractmethod
@@ -154,7 +158,11 @@ class Simulation(Batch):
         self._chunks = [environments[n * i // k : n * (i + 1) // k] for i in range(k)]
 
     def retire(self, flags: np.ndarray) -> None:
-        self._deal(np.flatnonzero(~flags).tolist())
+        self._deal(np.flatnonzero(np.logical_not(flags)).tolist())
+
+    def reset(self) -> np.ndarray:
+        self._deal(range(len(self._data)))
+        return super().reset()
 
     def _advance(self, physics: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         ctrl = memoryview(actions.astype(np.float64).reshape(-1))
@@ -215,6 +223,7 @@ class Simulation(Batch):
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         super().load_state(state)
+        self._deal(range(len(self._data)))
         simulations = state["simulation"].reshape(len(self._data), -1)
         for data, simulation, counters in zip(self._data, simulations, self._counters, strict=True):
             mujoco.mj_setState(self._model, data, simulation, _SAVED)

@@ -7,7 +7,10 @@ import pytest
 import torch
 
 import runners.train
+from algorithms import SYSTEMS
 from algorithms.seedwise import Parameters
+from runners.cell import resolve
+from runners.errors import InputError
 from runners.train import Trainer, train
 from suites import Step
 from tests.small import results, small_cell, statuses, systems_and_tasks
@@ -118,3 +121,21 @@ def test_distinct_seeds_differ(reference: tuple) -> None:
     for name in ("ladder.csv", "eval.csv", "policy.npz"):
         assert len({record[name] for record in records}) == len(SEEDS)
     assert len({ladder(record)[0][2] for record in records}) == len(SEEDS)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_packing_at_full_size(system: str) -> None:
+    """The first update with a preset's own windows, widths and normalisers, alone and in other packs."""
+    for task in ("Hopper-v5", "CartPole-v1"):
+        try:
+            cell = resolve(system, task)
+        except InputError:  # an algorithm for the other kind of actions
+            continue
+        found = {}
+        for pack in ([0, 1, 2], [2], [1, 0]):
+            trainer = Trainer(cell, pack)
+            while trainer.updates < 2:
+                trainer.advance()
+            for seed, digest in zip(pack, trainer.digests(), strict=True):
+                assert found.setdefault(seed, digest) == digest
+        break

@@ -237,7 +237,7 @@ def test_batch_equals_gymnasium_bit_for_bit(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["HalfCheetah-v5", "HumanoidStandup-v5", "Swimmer-v5"])
+@pytest.mark.parametrize("task", ["HalfCheetah-v5", "HumanoidStandup-v5", "Swimmer-v5", "Ant-v5"])
 def test_hundred_random_episodes_of_full_length(task: str) -> None:
     assert play(task, uniform, 100).different == {}
 

@@ -292,3 +292,19 @@ def test_retired_environments_harm_no_other(task: str) -> None:
     assert same([field[:, ~flags] for field in got], [field[:, ~flags] for field in wanted])
     if "simulation" in before:  # the work was spared
         assert same([before["simulation"][flags]], [batch.state()["simulation"][flags]])
+    for back in (batch.reset, lambda: batch.load_state(before)):
+        back()
+        whole.load_state(batch.state())
+        assert same(run(batch, actions[:10]), run(whole, actions[:10])), "they are back"
+        batch.retire(flags)
+
+
+@EVERY_TASK
+def test_the_layout_of_actions_does_not_matter(task: str) -> None:
+    actions = plan(task, 20, (1, 40))
+    fields = []
+    for order in ("C", "F"):
+        batch = suites.make(task, np.arange(40)[None])
+        batch.reset()
+        fields.append(run(batch, [np.array(a, order=order) for a in actions]))
+    assert same(*fields)
