@@ -20,7 +20,7 @@ demo: install  ## train four algorithms on two tasks, ten seeds each, and make t
 test: install  ## the default tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-slow: install  ## learning checks with long budgets, over a hundred kills, full episodes of every twin
+slow: install  ## learning checks with long budgets, over two hundred kills, full episodes of every twin
 	$(BIN)/python -m pytest -m slow -n 2 -rP
 
 lint: install
