@@ -28,19 +28,14 @@ def random_returns(task: str, episodes: int, first_seed: int = 0) -> np.ndarray:
     batch = suites.make(task, first_seed + np.arange(episodes)[:, None])
     rng = np.random.default_rng(first_seed)
     batch.reset()
-    returns = np.zeros(episodes)
-    running = np.ones(episodes, dtype=bool)
-    places = np.arange(episodes)  # where the environments of the batch belong
+    returns = np.zeros((episodes, 1))
+    running = np.ones((episodes, 1), dtype=bool)
     while running.any():
-        step = batch.step(random_actions(batch.spec.action_space, (episodes, 1), rng)[places])
-        returns[places] += np.where(running[places], step.reward[:, 0], 0.0)
-        running[places] &= ~(step.terminated | step.truncated)[:, 0]
-        if 0 < running.sum() <= len(places) / 2:  # goes on without those that have ended
-            state = {name: value[running[places]] for name, value in batch.state().items()}
-            places = running.nonzero()[0]
-            batch = suites.make(task, places[:, None])
-            batch.load_state(state)
-    return returns
+        step = batch.step(random_actions(batch.spec.action_space, batch.shape, rng))
+        returns[running] += step.reward[running]
+        running &= ~(step.terminated | step.truncated)
+        batch.retire(~running)
+    return returns[:, 0]
 
 
 def main() -> None:
