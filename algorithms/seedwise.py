@@ -321,9 +321,10 @@ class Parameters:
             self.leaves.append(leaf)
             start = stop
 
-    def grad(self, loss: Tensor) -> Tensor:
-        """Gradient (S, P) of each seed's own loss (S,)."""
-        grads = torch.autograd.grad(loss, self.leaves, torch.ones_like(loss))
+    def grad(self, y: Tensor, weights: Tensor | None = None, **options: bool) -> Tensor:
+        """Gradient (S, P) of each seed's own loss y (S,), or of the sum of any y (S, ...) times `weights`."""
+        weights = torch.ones_like(y) if weights is None else weights
+        grads = torch.autograd.grad(y, self.leaves, weights, **options)
         return torch.cat([g.flatten(1) for g in grads], 1)
 
 

@@ -271,10 +271,9 @@ class Agent:
         J^T u is linear in u, so its derivative along v with respect to u is J v: two passes through graphs
         that are built once.
         """
-        leaves, outputs = self.policy_params.leaves, self.outputs(obs)
+        params, outputs = self.policy_params, self.outputs(obs)
         u = torch.zeros_like(outputs, requires_grad=True)
-        pulled = torch.autograd.grad(outputs, leaves, u, create_graph=True)
-        pulled = torch.cat([x.flatten(1) for x in pulled], 1)  # J^T u
+        pulled = params.grad(outputs, u, create_graph=True)  # J^T u
         fixed = outputs.detach()
         if self.policy.discrete:
             p = fixed.log_softmax(-1).exp()
@@ -285,8 +284,7 @@ class Agent:
         def product(v: Tensor) -> Tensor:
             (jv,) = torch.autograd.grad(pulled, u, v, retain_graph=True)
             mjv = p * (jv - (p * jv).sum(-1, keepdim=True)) if self.policy.discrete else diagonal * jv
-            back = torch.autograd.grad(outputs, leaves, mjv / obs.shape[1], retain_graph=True)
-            return torch.cat([x.flatten(1) for x in back], 1) + self.config.damping * v
+            return params.grad(outputs, mjv / obs.shape[1], retain_graph=True) + self.config.damping * v
 
         return product
 
