@@ -36,4 +36,8 @@ SYSTEMS: dict[str, System] = {
     "trpo": System("trpo"),
     "ppo": System("ppo"),
     "dqn": System("dqn"),
+    "ddpg": System("ddpg"),
+    "td3": System("td3"),
+    "sac": System("sac"),
+    "sac-fixed": System("sac", {"tune": False, "alpha": 0.2}),
 }

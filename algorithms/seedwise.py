@@ -15,6 +15,7 @@ process. The rules, each checked by `tests/algorithms/test_seedwise.py`:
 - reduce over trailing axes only, never over the seed axis, and let no shape depend on other seeds.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf, prod
@@ -217,9 +218,18 @@ def orthogonal(gain: float) -> Initialiser:
     return initialise
 
 
+def uniform(bound: float) -> Initialiser:
+    """Weight and bias uniform in +-`bound`."""
+    return lambda streams, n_in, n_out: _uniform(streams, n_in, n_out, 1 / bound)
+
+
 def uniform_fan_in(streams: Streams, n_in: int, n_out: int) -> tuple[Tensor, Tensor]:
     """Weight and bias uniform in +-1/sqrt(in): what torch.nn.Linear does by default."""
-    numbers = (2 * streams.uniform(n_in + 1, n_out) - 1).float() / n_in**0.5
+    return _uniform(streams, n_in, n_out, n_in**0.5)
+
+
+def _uniform(streams: Streams, n_in: int, n_out: int, divisor: float) -> tuple[Tensor, Tensor]:
+    numbers = (2 * streams.uniform(n_in + 1, n_out) - 1).float() / divisor
     return numbers[:, :n_in].contiguous(), numbers[:, n_in:].contiguous()
 
 
@@ -244,11 +254,15 @@ class _Narrow(torch.autograd.Function):
 
 
 class Linear:
-    """y = x W + b for every seed at once: one `torch.baddbmm`. (S, B, in) -> (S, B, out)."""
+    """y = x W + b for every seed at once: one `torch.baddbmm`. (S, B, in) -> (S, B, out).
 
-    def __init__(self, streams: Streams, n_in: int, n_out: int, init: Initialiser):
-        self.weight, self.bias = init(streams, n_in, n_out)  # (S, in, out), (S, 1, out)
-        self.n_in, self.n_out = n_in, n_out
+    `copies` of it per seed have S * copies rows, those of a seed together, in place of S.
+    """
+
+    def __init__(self, streams: Streams, n_in: int, n_out: int, init: Initialiser, copies: int = 1):
+        drawn = [init(streams, n_in, n_out) for _ in range(copies)]
+        self.weight, self.bias = (torch.stack(x, 1).flatten(0, 1) for x in zip(*drawn, strict=True))
+        self.n_in, self.n_out = n_in, n_out  # weight (S, in, out), bias (S, 1, out)
 
     def __call__(self, x: Tensor) -> Tensor:
         weight, bias = self.weight, self.bias
@@ -271,7 +285,10 @@ class Linear:
 
 
 class MLP:
-    """Linear layers with an activation between them. (S, ..., sizes[0]) -> (S, ..., sizes[-1])."""
+    """Linear layers with an activation between them. (S, ..., sizes[0]) -> (S, ..., sizes[-1]).
+
+    `copies` of it per seed have S * copies rows, those of a seed together, in place of S.
+    """
 
     def __init__(
         self,
@@ -279,9 +296,10 @@ class MLP:
         sizes: Sequence[int],
         activation: Callable[[Tensor], Tensor],
         inits: Sequence[Initialiser],
+        copies: int = 1,
     ):
         pairs = zip(sizes[:-1], sizes[1:], inits, strict=True)
-        self.layers = [Linear(streams, n_in, n_out, init) for n_in, n_out, init in pairs]
+        self.layers = [Linear(streams, n_in, n_out, init, copies) for n_in, n_out, init in pairs]
         self.activation = activation
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -290,6 +308,14 @@ class MLP:
             y = self.activation(layer(y))
         y = self.layers[-1](y)
         return y if x.dim() == 3 else y.view(*x.shape[:-1], -1)
+
+    def first(self, copies: int) -> "MLP":
+        """The first of each seed's copies, in the same memory. No gradient goes into its parameters."""
+        net = copy.copy(self)
+        net.layers = [copy.copy(layer) for layer in self.layers]
+        for layer in net.layers:
+            layer.weight, layer.bias = layer.weight.detach()[::copies], layer.bias.detach()[::copies]
+        return net
 
     def slots(self) -> list[tuple[object, str]]:
         return [slot for layer in self.layers for slot in layer.slots()]
@@ -306,17 +332,22 @@ class Vector:
 
 
 class Parameters:
-    """The parameters of some modules as one matrix (S, P); the modules' tensors become views into it."""
+    """The parameters of some modules as one matrix (S, P); the modules' tensors become views into it.
 
-    def __init__(self, *modules: Linear | MLP | Vector):
+    With `copies` of the modules per seed, those of a seed stand one after the other in its row, so that the
+    same memory is S * copies rows of one network each, which a product takes at once.
+    """
+
+    def __init__(self, *modules: Linear | MLP | Vector, copies: int = 1):
         slots = [slot for module in modules for slot in module.slots()]
         tensors = [getattr(*slot) for slot in slots]
-        self.matrix = torch.cat([t.detach().flatten(1) for t in tensors], 1)  # (S, P)
+        rows = torch.cat([t.detach().flatten(1) for t in tensors], 1)  # (S * copies, P / copies)
+        self.matrix = rows.view(len(rows) // copies, -1)
         self.leaves = []
         start = 0
         for (owner, name), tensor in zip(slots, tensors, strict=True):
             stop = start + tensor[0].numel()
-            leaf = self.matrix[:, start:stop].view(tensor.shape).detach().requires_grad_()
+            leaf = rows[:, start:stop].view(tensor.shape).detach().requires_grad_()
             setattr(owner, name, leaf)
             self.leaves.append(leaf)
             start = stop
@@ -325,7 +356,7 @@ class Parameters:
         """Gradient (S, P) of each seed's own loss y (S,), or of the sum of any y (S, ...) times `weights`."""
         weights = torch.ones_like(y) if weights is None else weights
         grads = torch.autograd.grad(y, self.leaves, weights, **options)
-        return torch.cat([g.flatten(1) for g in grads], 1)
+        return torch.cat([g.flatten(1) for g in grads], 1).view_as(self.matrix)
 
 
 # ---- optimisers: plain arithmetic on the (S, P) matrix
@@ -341,11 +372,13 @@ class Adam:
     """Adam (Kingma & Ba 2015, arXiv 1412.6980, algorithm 1), each seed by itself."""
 
     def __init__(self, parameters: Parameters, eps: float, betas: tuple[float, float] = (0.9, 0.999)):
-        self.x, self.eps, self.betas, self.t = parameters.matrix, eps, betas, 0
+        self.x, self.eps, self.betas = parameters.matrix, eps, betas
         self.m, self.v = torch.zeros_like(self.x), torch.zeros_like(self.x)
+        # A CUDA graph would repeat a Python number for ever: there the count is a tensor too.
+        self.t = torch.zeros((), dtype=torch.float64, device=self.x.device) if self.x.is_cuda else 0
 
     @torch.no_grad()
-    def step(self, grad: Tensor, learning_rate: float) -> None:
+    def step(self, grad: Tensor, learning_rate: float | Tensor) -> None:
         """Move the parameters by one step down `grad` (S, P)."""
         self.t += 1
         b1, b2 = self.betas
@@ -353,15 +386,19 @@ class Adam:
         self.v.mul_(b2).addcmul_(grad, grad, value=1 - b2)
         scale = (1 - b2**self.t) ** 0.5  # the paper's remark before section 2.1: one pass less
         root = sqrt(self.v).add_(self.eps * scale)
-        self.x.addcdiv_(self.m, root, value=-learning_rate * scale / (1 - b1**self.t))
+        rate = -learning_rate * scale / (1 - b1**self.t)
+        if isinstance(rate, Tensor):
+            self.x.addcdiv_(self.m * rate, root)
+        else:
+            self.x.addcdiv_(self.m, root, value=rate)
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {"m": self.m, "v": self.v, "t": torch.full((len(self.x),), self.t)}
+        return {"m": self.m, "v": self.v, "t": torch.full((len(self.x),), int(self.t))}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.m.copy_(state["m"])
         self.v.copy_(state["v"])
-        self.t = int(state["t"][0])
+        self.t += int(state["t"][0]) - self.t
 
 
 class RMSProp:
@@ -419,6 +456,75 @@ class Moments:
 def move_target(target: Parameters, online: Parameters, tau: float) -> None:
     """target <- (1 - tau) target + tau online; `tau` is always the fraction of the new weights."""
     target.matrix.lerp_(online.matrix, tau)
+
+
+# ---- CUDA graphs
+
+
+def captured(work: Callable[..., object], device: str) -> Callable[..., object]:
+    """`work`, a function of tensors, numbers and a Batch; on a GPU it is replayed as a CUDA graph.
+
+    It may change tensors that stay where they are (parameters, optimisers). On a GPU the numbers arrive as
+    tensors, the Python in it runs only while the graph is made, and what it returns is overwritten by the
+    next call. Random numbers are inputs, so that a GPU draws what a CPU does.
+    """
+    return work if device == "cpu" else _Graphs(work)
+
+
+class _Graphs:
+    """One graph for each set of shapes."""
+
+    def __init__(self, work: Callable[..., object]):
+        self.work, self.graphs = work, {}
+
+    def __call__(self, *inputs: Tensor | Batch | float) -> object:
+        flat = _flat(inputs)
+        shapes = tuple(getattr(x, "shape", ()) for x in flat)
+        if shapes not in self.graphs:
+            self.graphs[shapes] = _Graph(self.work, inputs)
+        return self.graphs[shapes](flat)
+
+
+class _Graph:
+    """`work` on memory of its own, into which the inputs are copied."""
+
+    WARM_UP = 3  # calls that run as they are, on another stream, as PyTorch asks before a capture
+
+    def __init__(self, work: Callable[..., object], inputs: Sequence[Tensor | Batch | float]):
+        self.work, self.calls = work, 0
+        self.inputs = [_static(x) for x in inputs]
+        self.flat = _flat(self.inputs)
+        self.stream, self.graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+
+    def __call__(self, flat: Sequence[Tensor | float]) -> object:
+        for mine, given in zip(self.flat, flat, strict=True):
+            if isinstance(given, Tensor):
+                mine.copy_(given)
+            else:
+                mine.fill_(given)
+        self.calls += 1
+        if self.calls <= self.WARM_UP:
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):
+                result = self.work(*self.inputs)
+            torch.cuda.current_stream().wait_stream(self.stream)
+            return result
+        if self.calls == self.WARM_UP + 1:
+            with torch.cuda.graph(self.graph):
+                self.result = self.work(*self.inputs)
+        self.graph.replay()
+        return self.result
+
+
+def _flat(inputs: Sequence[Tensor | Batch | float]) -> list[Tensor | float]:
+    fields = [list(vars(x).values()) if isinstance(x, Batch) else [x] for x in inputs]
+    return [x for some in fields for x in some if x is not None]
+
+
+def _static(x: Tensor | Batch | float) -> Tensor | Batch:
+    if isinstance(x, Batch):
+        return Batch(*[None if field is None else field.clone() for field in vars(x).values()])
+    return x.clone() if isinstance(x, Tensor) else torch.tensor(x, device="cuda")
 
 
 # ---- primitives whose bits do not depend on packing
