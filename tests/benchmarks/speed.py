@@ -10,7 +10,7 @@ median over rounds.
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -18,7 +18,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from sb3_contrib import TRPO
-from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 
@@ -26,7 +27,6 @@ import algorithms  # noqa: F401  (first of all: it sets what torch must find in 
 from runners.cell import resolve
 from runners.train import Trainer
 
-SEEDS = list(range(10))
 ROUNDS = 5
 
 
@@ -41,6 +41,7 @@ class Comparison:
     steps: int  # per round and seed for ours
     their_steps: int  # per round
     promise: float
+    seeds: Sequence[int] = range(10)
 
 
 NET = {"net_arch": [64, 64]}
@@ -121,6 +122,32 @@ COMPARISONS = {
 }
 
 
+def off_policy(system: str, peer: type[OffPolicyAlgorithm]) -> Comparison:
+    """Networks of 256 x 256, batches of 256, an update at every step; five seeds in one process."""
+    return Comparison(
+        system,
+        "HalfCheetah-v5",
+        {"learning_starts": 100},
+        lambda env: peer(
+            "MlpPolicy",
+            env,
+            batch_size=256,
+            train_freq=1,
+            gradient_steps=1,
+            learning_starts=100,
+            policy_kwargs={"net_arch": [256, 256]},
+            device="cpu",
+        ),
+        60,
+        300,
+        1.5,
+        range(5),
+    )
+
+
+COMPARISONS |= {name: off_policy(name, peer) for name, peer in (("ddpg", DDPG), ("td3", TD3), ("sac", SAC))}
+
+
 class Clock:
     """Adds up the time spent in some methods."""
 
@@ -143,7 +170,7 @@ class Clock:
 def measure(comparison: Comparison) -> tuple[list[float], list[float], dict[str, float]]:
     """Steps per second of ours and of theirs for each round, and the shares of our time."""
     cell = resolve(comparison.system, comparison.task, overrides=comparison.ours, steps=10_000_000)
-    trainer, clock = Trainer(cell, SEEDS), Clock()
+    trainer, clock = Trainer(cell, comparison.seeds), Clock()
     clock.watch("environment", trainer.env, "step")
     clock.watch("acting", trainer.agent, "act")
     clock.watch("update", trainer.agent, "update")
@@ -160,7 +187,7 @@ def measure(comparison: Comparison) -> tuple[list[float], list[float], dict[str,
             trainer.advance()
         seconds = time.perf_counter() - start
         wall += seconds
-        ours.append((trainer.step - first) * len(SEEDS) / seconds)
+        ours.append((trainer.step - first) * len(comparison.seeds) / seconds)
         start, first = time.perf_counter(), model.num_timesteps
         model.learn(comparison.their_steps, reset_num_timesteps=False)
         theirs.append((model.num_timesteps - first) / (time.perf_counter() - start))
