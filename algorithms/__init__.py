@@ -4,6 +4,7 @@ A *system* is a name on the list: an algorithm file plus settings of its own. A 
 settings for a suite or after a source, declared in the file's `PRESETS`.
 """
 
+import ctypes
 import os
 
 # Both must be set before torch and numpy load their matrix libraries; see the packing guarantee in
@@ -11,6 +12,11 @@ import os
 os.environ.setdefault("MKL_CBWR", "AUTO")
 for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")
+
+# The C library gives freed memory of a megabyte back at once, and taking it again costs page faults,
+# thousands at every update of large networks: let it keep what it has.
+for _option, _bytes in ((-3, 2**25), (-1, 2**30)):  # M_MMAP_THRESHOLD (its largest value), M_TRIM_THRESHOLD
+    getattr(ctypes.CDLL(None), "mallopt", lambda *_: None)(_option, _bytes)
 
 from dataclasses import dataclass, field  # noqa: E402
 from importlib import import_module  # noqa: E402

@@ -146,6 +146,7 @@ class Agent:
         self.actor_params, self.q_params = Parameters(self.actor.net), Parameters(self.q.net)
         self.actor_target = Parameters(self.target_actor.net)
         self.q_target = Parameters(self.target_q.net)
+        self.constant_q = self.q.net.constant()
         self.actor_optimiser = Adam(self.actor_params, c.adam_eps)
         self.q_optimiser = Adam(self.q_params, c.adam_eps)
         self.updates = 0
@@ -180,9 +181,11 @@ class Agent:
             y = batch.reward + c.gamma * (1 - batch.terminated) * next_q  # (S, B)
         q = self.q(batch.obs, action)[:, 0]
         q_loss = (q - y).square().mean(1)
-        grad = self.q_params.grad(q_loss) + c.critic_decay * self.q_params.matrix
+        grad = self.q_params.grad(q_loss)
+        if c.critic_decay:
+            grad = grad + c.critic_decay * self.q_params.matrix
         self.q_optimiser.step(grad, c.critic_learning_rate)
-        actor_loss = -self.q(batch.obs, self.actor(batch.obs))[:, 0].mean(1)
+        actor_loss = -self.constant_q(torch.cat([batch.obs, self.actor(batch.obs)], -1)).squeeze(-1).mean(1)
         self.actor_optimiser.step(self.actor_params.grad(actor_loss), c.actor_learning_rate)
         move_target(self.actor_target, self.actor_params, c.tau)
         move_target(self.q_target, self.q_params, c.tau)

@@ -146,6 +146,8 @@ class Agent:
         self.target_q = copy.deepcopy(self.q)
         self.policy_params, self.q_params = Parameters(self.policy.net), Parameters(self.q.net, copies=2)
         self.q_target = Parameters(self.target_q.net, copies=2)
+        self.constant_q = copy.copy(self.q)
+        self.constant_q.net = self.q.net.constant()
         self.policy_optimiser = Adam(self.policy_params, c.adam_eps)
         self.q_optimiser = Adam(self.q_params, c.adam_eps)
         self.log_alpha = Vector(streams, 1, log(c.alpha))  # value (S, 1)
@@ -189,7 +191,7 @@ class Agent:
         q_loss = 0.5 * (q - y[:, None]).square().mean(-1).sum(-1)
         self.q_optimiser.step(self.q_params.grad(q_loss), c.learning_rate)
         new_action, logp = self.policy.sample(batch.obs, noise)
-        policy_loss = (alpha * logp - self.q(batch.obs, new_action).amin(1)).mean(1)
+        policy_loss = (alpha * logp - self.constant_q(batch.obs, new_action).amin(1)).mean(1)
         self.policy_optimiser.step(self.policy_params.grad(policy_loss), c.learning_rate)
         logp = logp.detach()
         if c.tune:

@@ -28,7 +28,7 @@ from annotated_types import Ge, Interval
 from torch import Tensor
 from torch.nn.functional import pad
 
-VERSION = 1  # raise it when a change here changes results
+VERSION = 2  # raise it when a change here changes results
 
 # Types of hyper-parameters: the runner checks a Config against them.
 Fraction = Annotated[float, Interval(ge=0, le=1)]
@@ -233,28 +233,80 @@ def _uniform(streams: Streams, n_in: int, n_out: int, divisor: float) -> tuple[T
     return numbers[:, :n_in].contiguous(), numbers[:, n_in:].contiguous()
 
 
-def _narrow(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x W + b for few outputs, turned round: the products take less than half the time."""
+def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x W + b. (S, B, in), (S, in, out), (S, 1, out) -> (S, B, out).
+
+    A width of 1 would make matrix-vector products when S is 1, with other bits: such an output is a sum of
+    products, such an input is padded to 2. Few outputs are computed turned round, in less than half the time.
+    """
+    n_in, n_out = weight.shape[1:]
+    if n_out == 1:
+        return (x * weight.view(-1, 1, n_in)).sum(-1, keepdim=True) + bias
+    if n_in == 1:
+        x, weight = pad(x, (0, 1)), pad(weight, (0, 0, 0, 1))
+    if n_out >= 16 or x.shape[1] < 16:
+        return torch.baddbmm(bias, x, weight)
     return torch.baddbmm(bias.mT, weight.mT, x.mT).mT.contiguous()
 
 
-class _Narrow(torch.autograd.Function):
-    """`_narrow` with its gradient, which is turned round as well where that is faster."""
+def _weight_grad(x: Tensor, grad: Tensor) -> Tensor:
+    """x^T grad, for the weights of `_affine`: (S, in, out)."""
+    n_in, n_out = x.shape[2], grad.shape[2]
+    x = pad(x, (0, 1)) if n_in == 1 else x
+    grad = pad(grad, (0, 1)) if n_out == 1 else grad
+    turned = n_out < 16 and x.shape[1] >= 16
+    product = torch.bmm(grad.mT, x).mT if turned else torch.bmm(x.mT, grad)
+    return product[:, :n_in, :n_out]
+
+
+def _input_grad(grad: Tensor, weight: Tensor) -> Tensor:
+    """grad W^T, for the input of `_affine`: (S, B, in)."""
+    n_in, n_out = weight.shape[1:]
+    if n_out == 1:
+        return grad * weight.view(-1, 1, n_in)
+    if n_in == 1:
+        return torch.bmm(grad, pad(weight, (0, 0, 0, 1)).mT)[..., :1]
+    turned = n_in < 32 and grad.shape[1] >= 16
+    return torch.bmm(weight, grad.mT).mT.contiguous() if turned else torch.bmm(grad, weight.mT)
+
+
+class _Chain(torch.autograd.Function):
+    """An MLP with its gradient written out: each product the way round that is faster, slopes in place."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return _narrow(x, weight, bias)
+    def forward(ctx, net: "MLP", x: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.net, ctx.inputs = net, net.forward(x)
+        ctx.save_for_backward(x, *parameters)
+        return ctx.inputs.pop()
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        x, weight = ctx.saved_tensors
-        x_grad = torch.bmm(grad, weight.mT) if ctx.needs_input_grad[0] else None
-        return x_grad, torch.bmm(grad.mT, x).mT, grad.sum(1, keepdim=True)
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (x, *parameters), (_, *wanted) = ctx.saved_tensors, ctx.needs_input_grad
+        if torch.is_grad_enabled():  # a gradient of this gradient will be asked for
+            sources = [t for t, want in zip((x, *parameters), wanted, strict=True) if want]
+            grads = iter(torch.autograd.grad(ctx.net.composed(x), sources, grad, create_graph=True))
+            return None, *(next(grads) if want else None for want in wanted)
+        found = []
+        for i, (layer, y) in reversed(list(enumerate(zip(ctx.net.layers, ctx.inputs, strict=True)))):
+            if wanted[1]:
+                found = [_weight_grad(y, grad), grad.sum(1, keepdim=True), *found]
+            if i or wanted[0]:
+                grad = _input_grad(grad, layer.weight)
+            if i:
+                ctx.net.slope_(grad, y)
+        return None, grad if wanted[0] else None, *(found or [None] * len(parameters))
+
+
+def _relu_slope_(grad: Tensor, y: Tensor) -> None:
+    torch.ops.aten.threshold_backward.grad_input(grad, y, 0, grad_input=grad)
+
+
+def _tanh_slope_(grad: Tensor, y: Tensor) -> None:
+    torch.ops.aten.tanh_backward.grad_input(grad, y, grad_input=grad)
 
 
 class Linear:
-    """y = x W + b for every seed at once: one `torch.baddbmm`. (S, B, in) -> (S, B, out).
+    """y = x W + b for every seed at once. (S, B, in) -> (S, B, out).
 
     `copies` of it per seed have S * copies rows, those of a seed together, in place of S.
     """
@@ -262,22 +314,9 @@ class Linear:
     def __init__(self, streams: Streams, n_in: int, n_out: int, init: Initialiser, copies: int = 1):
         drawn = [init(streams, n_in, n_out) for _ in range(copies)]
         self.weight, self.bias = (torch.stack(x, 1).flatten(0, 1) for x in zip(*drawn, strict=True))
-        self.n_in, self.n_out = n_in, n_out  # weight (S, in, out), bias (S, 1, out)
 
     def __call__(self, x: Tensor) -> Tensor:
-        weight, bias = self.weight, self.bias
-        # A width of 1 makes matrix-vector products when S is 1, here or in the gradient, with other bits.
-        if self.n_in == 1:
-            x, weight = pad(x, (0, 1)), pad(weight, (0, 0, 0, 1))
-        if self.n_out == 1:
-            bias, weight = pad(bias, (0, 1)), pad(weight, (0, 1))
-        if self.n_out >= 16 or x.shape[1] < 16:
-            y = torch.baddbmm(bias, x, weight)
-        elif torch.is_grad_enabled():
-            y = _Narrow.apply(x, weight, bias)
-        else:
-            y = _narrow(x, weight, bias)
-        return y[..., :1] if self.n_out == 1 else y
+        return _affine(x, self.weight, self.bias)  # (S, B, in), (S, in, out), (S, 1, out)
 
     def slots(self) -> list[tuple[object, str]]:
         """Where this module's parameters are: (object, attribute) pairs."""
@@ -285,7 +324,7 @@ class Linear:
 
 
 class MLP:
-    """Linear layers with an activation between them. (S, ..., sizes[0]) -> (S, ..., sizes[-1]).
+    """Linear layers with `tanh` or `torch.relu_` between them. (S, ..., sizes[0]) -> (S, ..., sizes[-1]).
 
     `copies` of it per seed have S * copies rows, those of a seed together, in place of S.
     """
@@ -300,21 +339,36 @@ class MLP:
     ):
         pairs = zip(sizes[:-1], sizes[1:], inits, strict=True)
         self.layers = [Linear(streams, n_in, n_out, init, copies) for n_in, n_out, init in pairs]
-        self.activation = activation
+        self.activation, self.slope_ = activation, {tanh: _tanh_slope_, torch.relu_: _relu_slope_}[activation]
 
     def __call__(self, x: Tensor) -> Tensor:
         y = x if x.dim() == 3 else x.flatten(1, -2)  # (S, B, in)
-        for layer in self.layers[:-1]:
-            y = self.activation(layer(y))
-        y = self.layers[-1](y)
+        if torch.is_grad_enabled():
+            y = _Chain.apply(self, y, *(getattr(*slot) for slot in self.slots()))
+        else:
+            y = self.forward(y)[-1]
         return y if x.dim() == 3 else y.view(*x.shape[:-1], -1)
 
-    def first(self, copies: int) -> "MLP":
-        """The first of each seed's copies, in the same memory. No gradient goes into its parameters."""
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """The input of each layer, and the output."""
+        found = [x]
+        for layer in self.layers[:-1]:
+            found.append(self.activation(layer(found[-1])))
+        return [*found, self.layers[-1](found[-1])]
+
+    def composed(self, x: Tensor) -> Tensor:
+        """The output as autograd sees it, layer by layer: for gradients of gradients."""
+        for layer in self.layers[:-1]:
+            x = self.activation(layer(x))
+        return self.layers[-1](x)
+
+    def constant(self, every: int = 1) -> "MLP":
+        """It in the same memory, but no gradient goes into its parameters; of n copies per seed, with
+        `every` = n, the first."""
         net = copy.copy(self)
         net.layers = [copy.copy(layer) for layer in self.layers]
         for layer in net.layers:
-            layer.weight, layer.bias = layer.weight.detach()[::copies], layer.bias.detach()[::copies]
+            layer.weight, layer.bias = layer.weight.detach()[::every], layer.bias.detach()[::every]
         return net
 
     def slots(self) -> list[tuple[object, str]]:
@@ -369,36 +423,33 @@ def clip_grad_norm(grad: Tensor, max_norm: float) -> tuple[Tensor, Tensor]:
 
 
 class Adam:
-    """Adam (Kingma & Ba 2015, arXiv 1412.6980, algorithm 1), each seed by itself."""
+    """Adam (Kingma & Ba 2015, arXiv 1412.6980, algorithm 1), each seed by itself.
+
+    torch's fused kernel, row by row: given the whole matrix, its bits would depend on packing.
+    """
 
     def __init__(self, parameters: Parameters, eps: float, betas: tuple[float, float] = (0.9, 0.999)):
-        self.x, self.eps, self.betas = parameters.matrix, eps, betas
-        self.m, self.v = torch.zeros_like(self.x), torch.zeros_like(self.x)
-        # A CUDA graph would repeat a Python number for ever: there the count is a tensor too.
-        self.t = torch.zeros((), dtype=torch.float64, device=self.x.device) if self.x.is_cuda else 0
+        x = parameters.matrix
+        self.m, self.v = torch.zeros_like(x), torch.zeros_like(x)
+        self.t = torch.zeros((), device=x.device)  # steps so far
+        self.rows, self.counts = [list(matrix.unbind()) for matrix in (x, self.m, self.v)], [self.t] * len(x)
+        self.options = {"beta1": betas[0], "beta2": betas[1], "eps": eps, "weight_decay": 0.0}
+        self.options |= {"amsgrad": False, "maximize": False}
 
     @torch.no_grad()
     def step(self, grad: Tensor, learning_rate: float | Tensor) -> None:
         """Move the parameters by one step down `grad` (S, P)."""
         self.t += 1
-        b1, b2 = self.betas
-        self.m.lerp_(grad, 1 - b1)
-        self.v.mul_(b2).addcmul_(grad, grad, value=1 - b2)
-        scale = (1 - b2**self.t) ** 0.5  # the paper's remark before section 2.1: one pass less
-        root = sqrt(self.v).add_(self.eps * scale)
-        rate = -learning_rate * scale / (1 - b1**self.t)
-        if isinstance(rate, Tensor):
-            self.x.addcdiv_(self.m * rate, root)
-        else:
-            self.x.addcdiv_(self.m, root, value=rate)
+        x, m, v = self.rows
+        torch._fused_adam_(x, grad.unbind(), m, v, [], self.counts, lr=learning_rate, **self.options)
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {"m": self.m, "v": self.v, "t": torch.full((len(self.x),), int(self.t))}
+        return {"m": self.m, "v": self.v, "t": self.t.expand(len(self.m)).long()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.m.copy_(state["m"])
         self.v.copy_(state["v"])
-        self.t += int(state["t"][0]) - self.t
+        self.t.copy_(state["t"][0])
 
 
 class RMSProp:

@@ -128,7 +128,7 @@ class Agent:
         )
         self.actor_target = Parameters(self.target_actor.net)
         self.q_target = Parameters(self.target_q.net, copies=c.critics)
-        self.first_q = self.q.net.first(c.critics)
+        self.first_q = self.q.net.constant(every=c.critics)
         self.actor_optimiser = Adam(self.actor_params, c.adam_eps)
         self.q_optimiser = Adam(self.q_params, c.adam_eps)
         self.updates = 0
