@@ -21,7 +21,7 @@ Out = Annotated[Path, typer.Option("--out", help="folder of run records")]
 Pack = Annotated[
     int, typer.Option("--pack", help="seeds trained in one process; results do not depend on it")
 ]
-Jobs = Annotated[int, typer.Option("--jobs", help="processes at a time; 0: one per core")]
+Jobs = Annotated[int, typer.Option("--jobs", help="processes at a time; 0: one per core, one for a GPU")]
 Device = Annotated[str, typer.Option("--device", help="cpu or cuda")]
 Save = Annotated[float, typer.Option("--checkpoint-seconds", help="time between checkpoints")]
 
@@ -197,6 +197,7 @@ def _assignment(text: str) -> tuple[str, object]:
 def _run(planned: list, out: Path, pack: int, jobs: int, device: str, checkpoint_seconds: float) -> None:
     """Train what is missing, with a display. Raises InputError with what failed."""
     from runners.errors import InputError
+    from runners.memory import check_memory
     from runners.pool import jobs_of, run_pool
     from runners.progress import Display
     from runners.train import check_device
@@ -207,12 +208,14 @@ def _run(planned: list, out: Path, pack: int, jobs: int, device: str, checkpoint
         raise InputError(f"checkpoint-seconds: {checkpoint_seconds} must be at least 0")
     check_device(device)
     missing = jobs_of(planned, out, pack, device, checkpoint_seconds)
+    workers = jobs or (1 if device == "cuda" else len(os.sched_getaffinity(0)))
+    check_memory([(job.cell, len(job.seeds)) for job in missing], device, workers)
     if not missing:
         print("nothing to do: every run is finished", file=sys.stderr)
         return
     out.mkdir(parents=True, exist_ok=True)
     with Display(planned, out) as display:
-        failures = run_pool(missing, jobs or len(os.sched_getaffinity(0)), display.tick)
+        failures = run_pool(missing, workers, display.tick)
     if failures:
         raise InputError("\nerror: ".join(failures))
 

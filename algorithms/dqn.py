@@ -40,6 +40,7 @@ from algorithms.seedwise import (
     Replay,
     Streams,
     Widths,
+    captured,
     clip_grad_norm,
     move_target,
     uniform_fan_in,
@@ -114,12 +115,13 @@ class Agent:
         self.target = Parameters(self.target_q)
         self.optimiser = Adam(self.params, c.adam_eps)
         self.updates = 0
+        self._values, self._learn = captured(self.q, device), captured(self.learn, device)
 
     @torch.inference_mode()
     def act(
         self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: None = None
     ) -> tuple[Tensor, None]:
-        action = self.q(obs).argmax(-1)  # (S, E)
+        action = self._values(obs).argmax(-1)  # (S, E)
         if explore:
             c = self.config
             epsilon = max(c.epsilon_end, 1 - (1 - c.epsilon_end) * progress / max(c.exploration, 1e-9))
@@ -129,12 +131,17 @@ class Agent:
 
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
         c = self.config
-        loss, metrics = self.loss(batch)
-        grad, metrics["grad_norm"] = clip_grad_norm(self.params.grad(loss), c.max_grad_norm)
-        self.optimiser.step(grad, c.learning_rate * (1 - progress if c.anneal else 1))
+        metrics = self._learn(batch, c.learning_rate * (1 - progress if c.anneal else 1))
         self.updates += 1
         if self.updates % c.target_every == 0:
             move_target(self.target, self.params, tau=1.0)
+        return metrics
+
+    def learn(self, batch: Batch, learning_rate: float | Tensor) -> dict[str, Tensor]:
+        """One step on a batch (S, B)."""
+        loss, metrics = self.loss(batch)
+        grad, metrics["grad_norm"] = clip_grad_norm(self.params.grad(loss), self.config.max_grad_norm)
+        self.optimiser.step(grad, learning_rate)
         return metrics
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

@@ -42,6 +42,7 @@ from algorithms.seedwise import (
     Streams,
     Vector,
     Widths,
+    captured,
     clip_grad_norm,
     orthogonal,
     standardise,
@@ -204,6 +205,7 @@ class Agent:
         self.value = MLP(streams, (n_obs, *config.hidden, 1), tanh, inits)
         self.params = Parameters(*self.policy.modules(), self.value)
         self.optimiser = Adam(self.params, config.adam_eps)
+        self._step = captured(self.step, device)
 
     @torch.inference_mode()
     def act(
@@ -228,14 +230,18 @@ class Agent:
             order = rng.permutation(columns[0].shape[1])
             shuffled = [x[row, order] for x in columns]
             for start in range(0, order.shape[1], c.minibatch):
-                loss, parts = self.loss(*(x[:, start : start + c.minibatch] for x in shuffled))
-                grad, norm = clip_grad_norm(self.params.grad(loss), c.max_grad_norm)
-                self.optimiser.step(grad, learning_rate)
-                now = torch.stack([*parts, norm], 1)
-                sums = now if sums is None else sums + now
+                now = self._step(learning_rate, *(x[:, start : start + c.minibatch] for x in shuffled))
+                sums = now.clone() if sums is None else sums + now
         names = ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction", "grad_norm")
         means = sums / (c.epochs * (columns[0].shape[1] // c.minibatch))
         return dict(zip(names, means.T, strict=True))
+
+    def step(self, learning_rate: float | Tensor, *minibatch: Tensor) -> Tensor:
+        """One step of the optimiser; what `update` averages (S, 6)."""
+        loss, parts = self.loss(*minibatch)
+        grad, norm = clip_grad_norm(self.params.grad(loss), self.config.max_grad_norm)
+        self.optimiser.step(grad, learning_rate)
+        return torch.stack([*parts, norm], 1)
 
     def loss(
         self, obs: Tensor, action: Tensor, old_logp: Tensor, advantage: Tensor, ret: Tensor

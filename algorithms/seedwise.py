@@ -519,32 +519,30 @@ def captured(work: Callable[..., object], device: str) -> Callable[..., object]:
     tensors, the Python in it runs only while the graph is made, and what it returns is overwritten by the
     next call. Random numbers are inputs, so that a GPU draws what a CPU does.
     """
-    return work if device == "cpu" else _Graphs(work)
+    return work if device == "cpu" else _Graphs(work, device)
 
 
 class _Graphs:
     """One graph for each set of shapes."""
 
-    def __init__(self, work: Callable[..., object]):
-        self.work, self.graphs = work, {}
+    def __init__(self, work: Callable[..., object], device: str):
+        self.work, self.device, self.graphs = work, device, {}
 
     def __call__(self, *inputs: Tensor | Batch | float) -> object:
         flat = _flat(inputs)
         shapes = tuple(getattr(x, "shape", ()) for x in flat)
         if shapes not in self.graphs:
-            self.graphs[shapes] = _Graph(self.work, inputs)
+            self.graphs[shapes] = _Graph(self.work, [_static(x, self.device) for x in inputs])
         return self.graphs[shapes](flat)
 
 
 class _Graph:
-    """`work` on memory of its own, into which the inputs are copied."""
+    """`work` on inputs that stay where they are: what is given is copied into them."""
 
     WARM_UP = 3  # calls that run as they are, on another stream, as PyTorch asks before a capture
 
-    def __init__(self, work: Callable[..., object], inputs: Sequence[Tensor | Batch | float]):
-        self.work, self.calls = work, 0
-        self.inputs = [_static(x) for x in inputs]
-        self.flat = _flat(self.inputs)
+    def __init__(self, work: Callable[..., object], inputs: Sequence[Tensor | Batch]):
+        self.work, self.inputs, self.flat, self.calls = work, inputs, _flat(inputs), 0
         self.stream, self.graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
 
     def __call__(self, flat: Sequence[Tensor | float]) -> object:
@@ -572,10 +570,10 @@ def _flat(inputs: Sequence[Tensor | Batch | float]) -> list[Tensor | float]:
     return [x for some in fields for x in some if x is not None]
 
 
-def _static(x: Tensor | Batch | float) -> Tensor | Batch:
+def _static(x: Tensor | Batch | float, device: str) -> Tensor | Batch:
     if isinstance(x, Batch):
         return Batch(*[None if field is None else field.clone() for field in vars(x).values()])
-    return x.clone() if isinstance(x, Tensor) else torch.tensor(x, device="cuda")
+    return x.clone() if isinstance(x, Tensor) else torch.tensor(x, device=device)
 
 
 # ---- primitives whose bits do not depend on packing

@@ -1,5 +1,7 @@
 """Storage of experience: a window of fixed length, or a ring. The arrays have the seed axis first."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -55,32 +57,45 @@ class RolloutStorage:
 
 
 class ReplayStorage:
-    """The last transitions of each seed as one float32 array (S, capacity, W), so that one gather samples.
+    """The last transitions of each seed as one float32 tensor (S, capacity, W), so that one gather samples.
 
-    A row is obs (O), action (A, or 1 if discrete), reward, terminated, next_obs (O).
+    A row is obs (O), action (A, or 1 if discrete), reward, terminated, next_obs (O). The tensor is where the
+    learner is; no more rows are kept than `steps`, the budget, can fill.
     """
 
     def __init__(
-        self, experience: Replay, seeds: int, obs_space: spaces.Box, action_space: spaces.Space, device: str
+        self,
+        experience: Replay,
+        seeds: int,
+        obs_space: spaces.Box,
+        action_space: spaces.Space,
+        device: str,
+        steps: int,
     ):
         self.experience, self.device = experience, device
         self.discrete = isinstance(action_space, spaces.Discrete)
-        n_obs, n_action = obs_space.shape[0], 1 if self.discrete else action_space.shape[0]
-        self.columns = np.cumsum([0, n_obs, n_action, 1, 1, n_obs]).tolist()
-        self.rows = np.zeros((seeds, experience.capacity, self.columns[-1]), np.float32)
-        self.offsets = torch.arange(seeds)[:, None] * experience.capacity  # of seeds in the flattened rows
+        self.columns = columns(obs_space, action_space)
+        self.capacity = replay_rows(experience, steps)
+        shape = (seeds, self.capacity, self.columns[-1])
+        if device == "cpu":  # memory that numpy's zeros takes only as it fills
+            self.rows = torch.from_numpy(np.zeros(shape, np.float32))
+        else:
+            self.rows = torch.zeros(shape, device=device)
+        self.new = np.zeros((seeds, experience.envs, shape[2]), np.float32)  # one step of all environments
+        self.offsets = torch.arange(seeds)[:, None] * self.capacity  # of seeds in the flattened rows
         self.seen = self.saved = 0  # transitions per seed: added so far, and at the last checkpoint
 
     def add(self, obs: np.ndarray, action: np.ndarray, step: Step) -> None:
         """Keep one step of all environments, (S, E, ...)."""
         _, a, r, d, n, _ = self.columns
-        for e in range(obs.shape[1]):
-            row = self.rows[:, self.seen % self.experience.capacity]
-            row[:, :a] = obs[:, e]
-            row[:, a:r] = action[:, e, None] if self.discrete else action[:, e]
-            row[:, r] = step.reward[:, e]
-            row[:, d] = step.terminated[:, e]
-            row[:, n:] = step.next_obs[:, e]
+        self.new[..., :a] = obs
+        self.new[..., a:r] = action[..., None] if self.discrete else action
+        self.new[..., r] = step.reward
+        self.new[..., d] = step.terminated
+        self.new[..., n:] = step.next_obs
+        new = torch.from_numpy(self.new).to(self.device)
+        for e in range(new.shape[1]):
+            self.rows[:, self.seen % self.capacity] = new[:, e]
             self.seen += 1
 
     def batches(self, rng: Streams) -> list[Batch]:
@@ -91,24 +106,39 @@ class ReplayStorage:
         return [self.sample(rng) for _ in range(x.updates)]
 
     def sample(self, rng: Streams) -> Batch:
-        """A batch (S, B), uniform with replacement."""
-        x = self.experience
-        index = rng.integers(min(self.seen, x.capacity), x.batch) + self.offsets
-        flat = torch.from_numpy(self.rows).view(-1, self.columns[-1])
-        rows = flat.index_select(0, index.flatten()).view(*index.shape, -1).to(self.device)
+        """A batch (S, B), uniform with replacement; the indices are drawn on the CPU."""
+        index = rng.integers(min(self.seen, self.capacity), self.experience.batch) + self.offsets
+        flat = self.rows.view(-1, self.columns[-1])
+        rows = flat.index_select(0, index.flatten().to(self.device)).view(*index.shape, -1)
         _, a, r, d, n, _ = self.columns
         action = rows[..., a].long() if self.discrete else rows[..., a:r]
         return Batch(rows[..., :a], action, rows[..., r], rows[..., n:], rows[..., d], None)
 
     def unsaved(self) -> np.ndarray:
         """(S, n, W): the transitions since the last call that are still in the ring, oldest first."""
-        n = min(self.seen - self.saved, self.experience.capacity)
-        index = np.arange(self.seen - n, self.seen) % self.experience.capacity
+        n = min(self.seen - self.saved, self.capacity)
+        index = torch.arange(self.seen - n, self.seen, device=self.device) % self.capacity
         self.saved = self.seen
-        return self.rows[:, index]
+        return self.rows[:, index].cpu().numpy()
 
-    def restore(self, seen: int, rows: np.ndarray) -> None:
-        """Put back the last transitions (S, n, W) of `seen`, oldest first."""
-        index = np.arange(seen - rows.shape[1], seen) % self.experience.capacity
-        self.rows[:, index] = rows
+    def restore(self, row: int, seen: int, segments: Iterable[tuple[int, np.ndarray]]) -> None:
+        """Put back one seed's last transitions of `seen`, from (number of the first, rows (n, W)) pairs."""
+        for first, rows in segments:
+            index = torch.arange(first, first + len(rows))
+            fits = index >= seen - self.capacity
+            self.rows[row, index[fits].to(self.device) % self.capacity] = torch.from_numpy(rows)[fits].to(
+                self.device
+            )
         self.seen = self.saved = seen
+
+
+def columns(obs_space: spaces.Box, action_space: spaces.Space) -> list[int]:
+    """Where obs, action, reward, terminated and next_obs begin in a row of replay; the last is its width."""
+    n_obs = obs_space.shape[0]
+    n_action = 1 if isinstance(action_space, spaces.Discrete) else action_space.shape[0]
+    return np.cumsum([0, n_obs, n_action, 1, 1, n_obs]).tolist()
+
+
+def replay_rows(experience: Replay, steps: int) -> int:
+    """Rows per seed: the capacity, or fewer if a run of `steps` makes fewer transitions."""
+    return min(experience.capacity, -(-steps // experience.envs) * experience.envs)

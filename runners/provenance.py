@@ -54,6 +54,13 @@ def platform_key() -> str:
     return f"torch-{version('torch')}/{platform.machine()}/{cpu()['class']}/{capability}"
 
 
+def device_name(device: str) -> str:
+    """ "cpu", or which GPU with which CUDA: a run goes on exactly only on the same one."""
+    import torch
+
+    return device if device == "cpu" else f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
+
+
 def describe_platform() -> dict[str, object]:
     """The platform as the record keeps it."""
     import torch

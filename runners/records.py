@@ -26,6 +26,7 @@ import re
 import sys
 import time
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -114,7 +115,9 @@ class Checkpoint:
 
     step: int
     state: State
-    replay: np.ndarray | None  # (rows, W) float32, oldest first; None for algorithms without replay
+    # Transitions, oldest first: (number of the first, rows (n, W) float32). To write: those since the
+    # checkpoint before; read: all that replay holds, and perhaps older ones. None without replay.
+    replay: Iterable[tuple[int, np.ndarray]] | None
     notes: dict[str, object]  # small facts: compute used so far, names of the metrics
 
 
@@ -178,7 +181,12 @@ class Run:
         attempts = record["attempts"]
         if attempts and "ended" not in attempts[-1]:
             attempts[-1]["lost_steps"] = max(0, self.last_progress().get("step", 0) - step)
-        attempt = {"started": _now(), "from_step": step, "pack": pack, "device": self.device}
+        attempt = {
+            "started": _now(),
+            "from_step": step,
+            "pack": pack,
+            "device": provenance.device_name(self.device),
+        }
         attempts.append(provenance.attempt_identity() | attempt | {"env_threads": threads})
         source_files = provenance.sources(self.cell.system, self.cell.suite)
         record |= provenance.commit()
@@ -224,17 +232,13 @@ class Run:
             return {}
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint and drop all but the last two.
-
-        `checkpoint.replay` holds only the transitions since the checkpoint before (or fewer, if the ring is
-        smaller).
-        """
+        """Write a checkpoint and drop all but the last two."""
         self.flush(durable=True)
-        step, replay = checkpoint.step, checkpoint.replay
-        if replay is not None and len(replay):
-            files.write_sealed(
-                self.folder / f"replay-{step - len(replay)}-{step}.bin", pack_arrays({"rows": replay})
-            )
+        step = checkpoint.step
+        for first, rows in checkpoint.replay or ():
+            if len(rows):
+                path = self.folder / f"replay-{first}-{first + len(rows)}.bin"
+                files.write_sealed(path, pack_arrays({"rows": rows}))
         manifest = {
             "format": FORMAT,
             "cell": self.cell.digest,
@@ -253,7 +257,10 @@ class Run:
                 (self.folder / f"replay-{first}-{last}.bin").unlink()
 
     def _made_with(self) -> dict[str, object]:
-        return {"packages": provenance.packages(self.cell.task), "device": self.device}
+        return {
+            "packages": provenance.packages(self.cell.task),
+            "device": provenance.device_name(self.device),
+        }
 
     def _segments(self) -> list[tuple[int, int]]:
         """The replay files: (first, last) counts transitions of the run, which are its steps."""
@@ -284,9 +291,14 @@ class Run:
             ends = [max(0, step - self.capacity), *(last for _, last in wanted)]
             if ends[-1] != step or any(first > end for (first, _), end in zip(wanted, ends, strict=False)):
                 raise DamagedFile(f"{path} is damaged: transitions before step {step} are missing")
-            parts = [files.read_sealed(self.folder / f"replay-{first}-{last}.bin") for first, last in wanted]
-            replay = np.concatenate([unpack_arrays(part)["rows"] for part in parts])[-self.capacity :]
+            for segment in wanted:
+                self._segment(*segment)  # is it whole?
+            replay = ((first, self._segment(first, last)) for first, last in wanted)
         return Checkpoint(step, arrays, replay, manifest["notes"])
+
+    def _segment(self, first: int, last: int) -> np.ndarray:
+        """The rows of one replay file. Raises DamagedFile."""
+        return unpack_arrays(files.read_sealed(self.folder / f"replay-{first}-{last}.bin"))["rows"]
 
     def usable_steps(self) -> list[int]:
         """Steps of the whole checkpoints, newest first. Raises DamagedFile if there are some and none is

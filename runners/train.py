@@ -15,10 +15,11 @@ import torch
 from gymnasium import spaces
 
 import suites
-from algorithms.seedwise import Replay, Rollout, Streams, derive_seed
+from algorithms.seedwise import Replay, Streams, derive_seed
 from runners.cell import Cell
 from runners.errors import InputError, unknown
 from runners.experience import ReplayStorage, RolloutStorage
+from runners.memory import check_memory
 from runners.records import Checkpoint, Run, State
 
 STREAMS = ("act", "learn", "replay")
@@ -92,10 +93,11 @@ class Trainer:
         self.agent = cell.make_agent(Streams(seeds, "init", device=device), device)
         experience = self.agent.experience
         self.envs = experience.envs
-        kind = {Rollout: RolloutStorage, Replay: ReplayStorage}[type(experience)]
-        self.storage = kind(
-            experience, len(seeds), self.spec.observation_space, self.spec.action_space, device
-        )
+        spaces_of = (len(seeds), self.spec.observation_space, self.spec.action_space, device)
+        if isinstance(experience, Replay):
+            self.storage = ReplayStorage(experience, *spaces_of, cell.steps)
+        else:
+            self.storage = RolloutStorage(experience, *spaces_of)
         self.capacity = experience.capacity if isinstance(experience, Replay) else 0
         self.env = suites.make(cell.task, env_seeds(seeds, self.envs, "env"), threads)
         self.act_rng = Streams(seeds, "act", device=device)
@@ -147,7 +149,7 @@ class Trainer:
     def _learn(self, batch: object) -> None:
         metrics = self.agent.update(batch, self.learn_rng, self.step / self.cell.steps)
         self.updates += 1
-        row = torch.stack(list(metrics.values()), 1).cpu()
+        row = torch.stack(list(metrics.values()), 1)  # stays where it is: nothing here waits for a GPU
         self.metric_names = list(metrics)
         self.metric_sums = row.double() if self.metric_sums is None else self.metric_sums.add_(row)
         self.metric_count += 1
@@ -156,7 +158,7 @@ class Trainer:
         """Means (S, M) of the updates' metrics since the last call; None without updates."""
         if not self.metric_count:
             return None
-        means = (self.metric_sums / self.metric_count).numpy()
+        means = (self.metric_sums / self.metric_count).cpu().numpy()
         self.metric_sums, self.metric_count = None, 0
         return means
 
@@ -190,7 +192,7 @@ class Trainer:
         state |= {"unstable": self.unstable}
         state |= {"updates": np.full(n, self.updates), "metric_count": np.full(n, self.metric_count)}
         if self.metric_count:
-            state["metric_sums"] = self.metric_sums.numpy()
+            state["metric_sums"] = self.metric_sums.cpu().numpy()
         if self.carry is not None:
             state["carry"] = self.carry.cpu().numpy()
         if isinstance(self.storage, RolloutStorage):
@@ -210,7 +212,9 @@ class Trainer:
         self.obs, self.returns, self.lengths = state["obs"], state["returns"], state["lengths"]
         self.unstable = state["unstable"]
         self.metric_count = int(state["metric_count"][0])
-        self.metric_sums = torch.from_numpy(state["metric_sums"]) if self.metric_count else None
+        self.metric_sums = None
+        if self.metric_count:
+            self.metric_sums = torch.from_numpy(state["metric_sums"]).to(self.device)
         self.carry = torch.from_numpy(state["carry"]).to(self.device) if "carry" in state else None
         if isinstance(self.storage, RolloutStorage):
             self.storage.load_state_dict(part("storage", state))
@@ -225,21 +229,24 @@ class Trainer:
             Checkpoint(
                 self.step,
                 {name: array[row : row + 1] for name, array in state.items()},
-                None if replay is None else replay[row],
+                None if replay is None else [(self.step - replay.shape[1], replay[row])],
                 notes,
             )
             for row in range(len(self.seeds))
         ]
 
     def load(self, checkpoints: list[Checkpoint]) -> None:
-        """Go on from one checkpoint per seed, all of the same step."""
+        """Go on from one checkpoint per seed, all of the same step. Replay is read piece by piece: there may
+        be gigabytes of it.
+        """
         first = checkpoints[0]
         names = first.state.keys()
         state = {name: np.concatenate([c.state[name] for c in checkpoints]) for name in names}
         self.load_state_dict(first.step, state)
         self.metric_names = first.notes["metric_names"]
         if isinstance(self.storage, ReplayStorage):
-            self.storage.restore(first.step, np.stack([c.replay for c in checkpoints]))
+            for row, checkpoint in enumerate(checkpoints):
+                self.storage.restore(row, first.step, checkpoint.replay)
 
 
 class PackTraining:
@@ -390,6 +397,7 @@ def train(
         OSError: nothing can be written; what was recorded before stays, and the same call goes on from there.
     """
     check_device(device)
+    check_memory([(cell, len(seeds))], device)
     torch.set_num_threads(1)
     trainer = Trainer(cell, seeds, device, threads)
     runs = [Run(cell, seed, out, device, trainer.capacity) for seed in seeds]

@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.table import Table
 from sb3_contrib import TRPO
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 import algorithms  # noqa: F401  (first of all: it sets what torch must find in the environment)
 from runners.cell import resolve

@@ -125,7 +125,7 @@ def test_replay_holds_true_transitions() -> None:
 def test_replay_samples_uniformly_each_seed_by_itself() -> None:
     """Frequencies of a ring that has wrapped, and different indices for different seeds."""
     space = gymnasium.spaces.Box(-1, 1, (1,))
-    storage = ReplayStorage(Replay(1, 40, 64, 1, 1, 1), 3, space, gymnasium.spaces.Discrete(2), "cpu")
+    storage = ReplayStorage(Replay(1, 40, 64, 1, 1, 1), 3, space, gymnasium.spaces.Discrete(2), "cpu", 60)
     for t in range(60):
         obs, flags = np.full((3, 1, 1), t, np.float32), np.zeros((3, 1), bool)
         storage.add(

@@ -1,0 +1,58 @@
+"""What replay will need, and whether the machine has it: asked before anything is trained."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+import suites
+from algorithms.seedwise import Replay, Streams
+from runners.cell import Cell
+from runners.errors import InputError
+from runners.experience import columns, replay_rows
+
+GIB = 2**30
+
+
+def replay_bytes(cell: Cell, seeds: int) -> int:
+    """Memory of the replay of some seeds of a cell, once it is full."""
+    experience = cell.make_agent(Streams([0], "init"), "cpu").experience
+    if not isinstance(experience, Replay):
+        return 0
+    spec = suites.TASKS[cell.task]
+    width = columns(spec.observation_space, spec.action_space)[-1]
+    return seeds * replay_rows(experience, cell.steps) * width * 4
+
+
+def memory(device: str) -> int:
+    """Bytes that the device has; of the machine's memory, what this process's control group may use."""
+    if device == "cuda":
+        return torch.cuda.get_device_properties(0).total_memory
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    try:
+        group = Path("/sys/fs/cgroup") / Path("/proc/self/cgroup").read_text().split("::/")[-1].strip()
+        for folder in (group, *group.parents):
+            text = (folder / "memory.max").read_text() if (folder / "memory.max").exists() else "max"
+            limits += [] if text.strip() == "max" else [int(text)]
+    except OSError:
+        pass  # no control groups here
+    return min(limits)
+
+
+def check_memory(packs: Iterable[tuple[Cell, int]], device: str, together: int = 1) -> None:
+    """Raises InputError if there is too little for the replay of the largest `together` packs at once.
+
+    A pack is (cell, number of seeds).
+    """
+    needs = sorted(((replay_bytes(*pack), *pack) for pack in packs), key=lambda need: -need[0])[:together]
+    total, there = sum(need for need, *_ in needs), memory(device)
+    if total > there:
+        _, cell, seeds = needs[0]
+        at_once = f", and {len(needs)} such processes at once {total / GIB:.1f} GiB" if len(needs) > 1 else ""
+        where = "the GPU" if device == "cuda" else "this machine"
+        raise InputError(
+            f"memory: the replay of {cell.system} on {cell.task} with {seeds} seeds in a process needs "
+            f"{needs[0][0] / GIB:.1f} GiB{at_once}; {where} has {there / GIB:.1f} GiB: "
+            f"take a smaller --pack, fewer --jobs or --set capacity=..."
+        )
