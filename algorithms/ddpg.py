@@ -35,6 +35,7 @@ from algorithms.seedwise import (
     Batch,
     Count,
     Fraction,
+    Initialiser,
     NonNegative,
     Parameters,
     Positive,
@@ -103,8 +104,7 @@ PRESETS = {
 class Actor:
     """mu(s) in [-1, 1]: (S, B, O) -> (S, B, A). A test holds the copies of it equal."""
 
-    def __init__(self, streams: Streams, sizes: tuple[int, ...], output_bound: float):
-        last = uniform(output_bound) if output_bound else uniform_fan_in
+    def __init__(self, streams: Streams, sizes: tuple[int, ...], last: Initialiser):
         self.net = MLP(streams, sizes, torch.relu_, [uniform_fan_in] * (len(sizes) - 2) + [last])
 
     def __call__(self, obs: Tensor) -> Tensor:
@@ -114,8 +114,7 @@ class Actor:
 class Critic:
     """Q(s, a) of n networks: (S, B, O), (S, B, A) -> (S, n, B). A test holds the copies of it equal."""
 
-    def __init__(self, streams: Streams, sizes: tuple[int, ...], output_bound: float, n: int):
-        last = uniform(output_bound) if output_bound else uniform_fan_in
+    def __init__(self, streams: Streams, sizes: tuple[int, ...], last: Initialiser, n: int):
         self.net = MLP(streams, sizes, torch.relu_, [uniform_fan_in] * (len(sizes) - 2) + [last], n)
         self.n = n
 
@@ -140,8 +139,9 @@ class Agent:
         low, high = torch.tensor(action_space.low), torch.tensor(action_space.high)
         self.mid, self.half = ((high + low) / 2).to(device), ((high - low) / 2).to(device)  # (A,)
         n_obs, self.n_actions = observation_space.shape[0], len(low)
-        self.actor = Actor(streams, (n_obs, *c.hidden, self.n_actions), c.output_bound)
-        self.q = Critic(streams, (n_obs + self.n_actions, *c.hidden, 1), c.output_bound, 1)
+        last = uniform(c.output_bound) if c.output_bound else uniform_fan_in
+        self.actor = Actor(streams, (n_obs, *c.hidden, self.n_actions), last)
+        self.q = Critic(streams, (n_obs + self.n_actions, *c.hidden, 1), last, 1)
         self.target_actor, self.target_q = copy.deepcopy((self.actor, self.q))
         self.actor_params, self.q_params = Parameters(self.actor.net), Parameters(self.q.net)
         self.actor_target = Parameters(self.target_actor.net)

@@ -44,6 +44,7 @@ from algorithms.seedwise import (
     Batch,
     Count,
     Fraction,
+    Initialiser,
     Parameters,
     Positive,
     Replay,
@@ -92,7 +93,7 @@ PRESETS = {
 }
 
 
-class Policy:
+class SquashedGaussian:
     """A Gaussian u for each state, squashed to actions tanh(u) in [-1, 1]."""
 
     def __init__(self, streams: Streams, sizes: tuple[int, ...]):
@@ -116,8 +117,8 @@ class Policy:
 class Critic:
     """Q(s, a) of n networks: (S, B, O), (S, B, A) -> (S, n, B). A test holds the copies of it equal."""
 
-    def __init__(self, streams: Streams, sizes: tuple[int, ...], n: int):
-        self.net = MLP(streams, sizes, torch.relu_, [uniform_fan_in] * (len(sizes) - 1), n)
+    def __init__(self, streams: Streams, sizes: tuple[int, ...], last: Initialiser, n: int):
+        self.net = MLP(streams, sizes, torch.relu_, [uniform_fan_in] * (len(sizes) - 2) + [last], n)
         self.n = n
 
     def __call__(self, obs: Tensor, action: Tensor) -> Tensor:
@@ -141,8 +142,8 @@ class Agent:
         low, high = torch.tensor(action_space.low), torch.tensor(action_space.high)
         self.mid, self.half = ((high + low) / 2).to(device), ((high - low) / 2).to(device)  # (A,)
         n_obs, self.n_actions = observation_space.shape[0], len(low)
-        self.policy = Policy(streams, (n_obs, *c.hidden, 2 * self.n_actions))
-        self.q = Critic(streams, (n_obs + self.n_actions, *c.hidden, 1), 2)
+        self.policy = SquashedGaussian(streams, (n_obs, *c.hidden, 2 * self.n_actions))
+        self.q = Critic(streams, (n_obs + self.n_actions, *c.hidden, 1), uniform_fan_in, 2)
         self.target_q = copy.deepcopy(self.q)
         self.policy_params, self.q_params = Parameters(self.policy.net), Parameters(self.q.net, copies=2)
         self.q_target = Parameters(self.target_q.net, copies=2)

@@ -32,6 +32,7 @@ from algorithms.seedwise import (
     Batch,
     Count,
     Fraction,
+    Initialiser,
     NonNegative,
     Parameters,
     Positive,
@@ -84,8 +85,8 @@ PRESETS = {
 class Actor:
     """mu(s) in [-1, 1]: (S, B, O) -> (S, B, A). A test holds the copies of it equal."""
 
-    def __init__(self, streams: Streams, sizes: tuple[int, ...]):
-        self.net = MLP(streams, sizes, torch.relu_, [uniform_fan_in] * (len(sizes) - 1))
+    def __init__(self, streams: Streams, sizes: tuple[int, ...], last: Initialiser):
+        self.net = MLP(streams, sizes, torch.relu_, [uniform_fan_in] * (len(sizes) - 2) + [last])
 
     def __call__(self, obs: Tensor) -> Tensor:
         return tanh(self.net(obs))
@@ -94,8 +95,8 @@ class Actor:
 class Critic:
     """Q(s, a) of n networks: (S, B, O), (S, B, A) -> (S, n, B). A test holds the copies of it equal."""
 
-    def __init__(self, streams: Streams, sizes: tuple[int, ...], n: int):
-        self.net = MLP(streams, sizes, torch.relu_, [uniform_fan_in] * (len(sizes) - 1), n)
+    def __init__(self, streams: Streams, sizes: tuple[int, ...], last: Initialiser, n: int):
+        self.net = MLP(streams, sizes, torch.relu_, [uniform_fan_in] * (len(sizes) - 2) + [last], n)
         self.n = n
 
     def __call__(self, obs: Tensor, action: Tensor) -> Tensor:
@@ -119,8 +120,8 @@ class Agent:
         low, high = torch.tensor(action_space.low), torch.tensor(action_space.high)
         self.mid, self.half = ((high + low) / 2).to(device), ((high - low) / 2).to(device)  # (A,)
         n_obs, self.n_actions = observation_space.shape[0], len(low)
-        self.actor = Actor(streams, (n_obs, *c.hidden, self.n_actions))
-        self.q = Critic(streams, (n_obs + self.n_actions, *c.hidden, 1), c.critics)
+        self.actor = Actor(streams, (n_obs, *c.hidden, self.n_actions), uniform_fan_in)
+        self.q = Critic(streams, (n_obs + self.n_actions, *c.hidden, 1), uniform_fan_in, c.critics)
         self.target_actor, self.target_q = copy.deepcopy((self.actor, self.q))
         self.actor_params, self.q_params = (
             Parameters(self.actor.net),

@@ -124,11 +124,11 @@ class ReplayStorage:
     def restore(self, row: int, seen: int, segments: Iterable[tuple[int, np.ndarray]]) -> None:
         """Put back one seed's last transitions of `seen`, from (number of the first, rows (n, W)) pairs."""
         for first, rows in segments:
-            index = torch.arange(first, first + len(rows))
-            fits = index >= seen - self.capacity
-            self.rows[row, index[fits].to(self.device) % self.capacity] = torch.from_numpy(rows)[fits].to(
-                self.device
-            )
+            rows = torch.from_numpy(rows[max(0, seen - self.capacity - first) :])
+            start = max(first, seen - self.capacity) % self.capacity
+            before = min(len(rows), self.capacity - start)  # the end of the ring
+            self.rows[row, start : start + before] = rows[:before].to(self.device)
+            self.rows[row, : len(rows) - before] = rows[before:].to(self.device)
         self.seen = self.saved = seen
 
 

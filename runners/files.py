@@ -80,9 +80,9 @@ def write_sealed(path: Path, data: bytes) -> None:
     write(path, sha256(data).digest() + data)
 
 
-def read_sealed(path: Path) -> bytes:
+def read_sealed(path: Path) -> memoryview:
     """What `write_sealed` wrote. Raises DamagedFile if any bit of the file has changed since."""
-    content = path.read_bytes()
+    content = memoryview(path.read_bytes())  # slices of it are no copies
     if len(content) < 32 or sha256(content[32:]).digest() != content[:32]:
         raise DamagedFile(f"{path} is damaged: its sha256 does not match")
     return content[32:]

@@ -130,6 +130,7 @@ class Run:
         self.folder = cell.folder(out) / f"seed-{seed}"
         self.tables = {name: Table(self.folder / name, header) for name, header in TABLES.items()}
         self.record: dict = {}
+        self.whole_segments: set[tuple[int, int]] = set()  # replay files that have been read and checked
         self.lock = FileLock(self.folder / "lock")
 
     # ---- where it stands
@@ -291,8 +292,9 @@ class Run:
             ends = [max(0, step - self.capacity), *(last for _, last in wanted)]
             if ends[-1] != step or any(first > end for (first, _), end in zip(wanted, ends, strict=False)):
                 raise DamagedFile(f"{path} is damaged: transitions before step {step} are missing")
-            for segment in wanted:
-                self._segment(*segment)  # is it whole?
+            for segment in set(wanted) - self.whole_segments:
+                self._segment(*segment)
+                self.whole_segments.add(segment)
             replay = ((first, self._segment(first, last)) for first, last in wanted)
         return Checkpoint(step, arrays, replay, manifest["notes"])
 

@@ -2,7 +2,8 @@
 
     make bench            or: .venv/bin/python -m tests.benchmarks.speed [ppo a2c trpo-mujoco ...]
 
-Ours trains ten seeds in one process, theirs one; both figures are environment steps per second of one core.
+Ours trains ten seeds (off-policy: five) in one process, theirs one; both figures are environment steps per
+second of one core.
 Rounds of ours and theirs alternate, because machines are shared and their speed drifts: the ratio is the
 median over rounds.
 """
@@ -22,6 +23,7 @@ from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from torch.utils.flop_counter import FlopCounterMode
 
 import algorithms  # noqa: F401  (first of all: it sets what torch must find in the environment)
 from runners.cell import resolve
@@ -167,8 +169,21 @@ class Clock:
         setattr(owner, method, timed)
 
 
+def gemm_rate(rows: int) -> float:
+    """Floating-point operations per second of products of 256 x 256 matrices, `rows` at once."""
+    x, w, y = (torch.randn(rows, 256, 256) for _ in range(3))
+    start, n = time.perf_counter(), 20
+    for _ in range(n):
+        torch.bmm(x, w, out=y)
+    return n * rows * 2 * 256**3 / (time.perf_counter() - start)
+
+
 def measure(comparison: Comparison) -> tuple[list[float], list[float], dict[str, float]]:
-    """Steps per second of ours and of theirs for each round, and the shares of our time."""
+    """Steps per second of ours and of theirs for each round, and the shares of our time.
+
+    Where there are products of 256 x 256 matrices, "matrix floor" is the share of the update's time that its
+    floating-point operations would take at the speed of such products, measured in each round.
+    """
     cell = resolve(comparison.system, comparison.task, overrides=comparison.ours, steps=10_000_000)
     trainer, clock = Trainer(cell, comparison.seeds), Clock()
     clock.watch("environment", trainer.env, "step")
@@ -179,20 +194,27 @@ def measure(comparison: Comparison) -> tuple[list[float], list[float], dict[str,
     model.learn(300)  # both sides warm up
     for _ in range(300):
         trainer.advance()
+    with FlopCounterMode(display=False) as counter:
+        trainer.advance()
     clock.seconds = dict.fromkeys(clock.seconds, 0.0)
-    ours, theirs, wall = [], [], 0.0
+    ours, theirs, wall, rates, updates = [], [], 0.0, [], trainer.updates
     for _ in range(ROUNDS):
         start, first = time.perf_counter(), trainer.step
         while trainer.step - first < comparison.steps:
             trainer.advance()
         seconds = time.perf_counter() - start
         wall += seconds
+        rates.append(gemm_rate(len(comparison.seeds)))
         ours.append((trainer.step - first) * len(comparison.seeds) / seconds)
         start, first = time.perf_counter(), model.num_timesteps
         model.learn(comparison.their_steps, reset_num_timesteps=False)
         theirs.append((model.num_timesteps - first) / (time.perf_counter() - start))
     shares = {name: seconds / wall for name, seconds in clock.seconds.items()}
-    return ours, theirs, {**shares, "the rest": 1 - sum(shares.values())}
+    shares["the rest"] = 1 - sum(shares.values())
+    if 256 in trainer.cell.config["hidden"]:
+        floor = counter.get_total_flops() * (trainer.updates - updates) / median(rates)
+        shares["matrix floor"] = floor / clock.seconds["update"]
+    return ours, theirs, shares
 
 
 def main(names: list[str]) -> int:
