@@ -7,11 +7,12 @@ settings for a suite or after a source, declared in the file's `PRESETS`.
 import ctypes
 import os
 
-# Both must be set before torch and numpy load their matrix libraries; see the packing guarantee in
+# These must be set before torch and numpy load their matrix libraries; see the packing guarantee in
 # seedwise.py.
 os.environ.setdefault("MKL_CBWR", "AUTO")
 for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # a GPU's products the same each time
 
 # The C library gives freed memory of a megabyte back at once, and taking it again costs page faults,
 # thousands at every update of large networks: let it keep what it has.

@@ -237,7 +237,8 @@ def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x W + b. (S, B, in), (S, in, out), (S, 1, out) -> (S, B, out).
 
     A width of 1 would make matrix-vector products when S is 1, with other bits: such an output is a sum of
-    products, such an input is padded to 2. Few outputs are computed turned round, in less than half the time.
+    products, such an input is padded to 2. Few outputs are computed turned round, in less than half the time,
+    but for small batches: one of 1 would again be a width of 1.
     """
     n_in, n_out = weight.shape[1:]
     if n_out == 1:
@@ -283,12 +284,14 @@ class _Chain(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         (x, *parameters), (_, *wanted) = ctx.saved_tensors, ctx.needs_input_grad
         if torch.is_grad_enabled():  # a gradient of this gradient will be asked for
-            sources = [t for t, want in zip((x, *parameters), wanted, strict=True) if want]
-            grads = iter(torch.autograd.grad(ctx.net.composed(x), sources, grad, create_graph=True))
+            # Of aliases: x may itself depend on the parameters, and that way is not this function's.
+            aliases = [t.view_as(t) for t in (x, *parameters)]
+            sources = [t for t, want in zip(aliases, wanted, strict=True) if want]
+            grads = iter(torch.autograd.grad(ctx.net.composed(*aliases), sources, grad, create_graph=True))
             return None, *(next(grads) if want else None for want in wanted)
         found = []
         for i, (layer, y) in reversed(list(enumerate(zip(ctx.net.layers, ctx.inputs, strict=True)))):
-            if wanted[1]:
+            if any(wanted[1:]):
                 found = [_weight_grad(y, grad), grad.sum(1, keepdim=True), *found]
             if i or wanted[0]:
                 grad = _input_grad(grad, layer.weight)
@@ -356,11 +359,14 @@ class MLP:
             found.append(self.activation(layer(found[-1])))
         return [*found, self.layers[-1](found[-1])]
 
-    def composed(self, x: Tensor) -> Tensor:
-        """The output as autograd sees it, layer by layer: for gradients of gradients."""
-        for layer in self.layers[:-1]:
-            x = self.activation(layer(x))
-        return self.layers[-1](x)
+    def composed(self, x: Tensor, *parameters: Tensor) -> Tensor:
+        """The output as autograd sees it, layer by layer, with these weights and biases: for gradients of
+        gradients.
+        """
+        *hidden, last = zip(parameters[::2], parameters[1::2], strict=True)
+        for weight, bias in hidden:
+            x = self.activation(_affine(x, weight, bias))
+        return _affine(x, *last)
 
     def constant(self, every: int = 1) -> "MLP":
         """It in the same memory, but no gradient goes into its parameters; of n copies per seed, with
@@ -441,7 +447,11 @@ class Adam:
         """Move the parameters by one step down `grad` (S, P)."""
         self.t += 1
         x, m, v = self.rows
-        torch._fused_adam_(x, grad.unbind(), m, v, [], self.counts, lr=learning_rate, **self.options)
+        grad = grad.contiguous().unbind()  # the kernel reads its memory as it lies
+        torch._fused_adam_(x, grad, m, v, [], self.counts, lr=learning_rate, **self.options)
+        torch.autograd.graph.increment_version(
+            x
+        )  # so that an older graph is refused, not used with new weights
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"m": self.m, "v": self.v, "t": self.t.expand(len(self.m)).long()}

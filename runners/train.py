@@ -399,6 +399,7 @@ def train(
     check_device(device)
     check_memory([(cell, len(seeds))], device)
     torch.set_num_threads(1)
+    torch.set_float32_matmul_precision("highest")  # no TF32 on a GPU
     trainer = Trainer(cell, seeds, device, threads)
     runs = [Run(cell, seed, out, device, trainer.capacity) for seed in seeds]
     opened = []

@@ -31,6 +31,11 @@ BOLD = {
     "capacity": 1000,
     "learning_starts": 100,
     "target_every": 25,
+    "actor_learning_rate": 3e-3,
+    "critic_learning_rate": 1e-2,
+    "batch": 64,
+    "tau": 0.05,
+    "alpha": 1e-3,  # what entropy is worth would be in the values
 }
 BUDGET = 8_000
 
@@ -60,12 +65,16 @@ def trained(system: str, probe: str, kind: str) -> Trainer:
 def values(trainer: Trainer, *observations: float) -> np.ndarray:
     """(S, n): the system's estimate of the value of each observation.
 
-    An agent calls its value network `value`, `baseline` or `q`; from q the best action's value is taken.
+    An agent calls its value network `value`, `baseline` or `q`; from q(obs) the best action's value is taken,
+    from critics q(obs, action), whose actions are scaled to [-1, 1], that of the greedy action.
     """
     obs = torch.tensor(observations).repeat(len(SEEDS), 1)[..., None]  # (S, n, 1)
-    networks = [
-        getattr(trainer.agent, name) for name in ("value", "baseline", "q") if hasattr(trainer.agent, name)
-    ]
+    agent = trainer.agent
+    if isinstance(trainer.spec.action_space, spaces.Box) and hasattr(agent, "q"):
+        action, _ = agent.act(obs, Streams(SEEDS, "test"), False, 1.0)
+        with torch.no_grad():
+            return agent.q(obs, (action - agent.mid) / agent.half).mean(1).numpy()
+    networks = [getattr(agent, name) for name in ("value", "baseline", "q") if hasattr(agent, name)]
     with torch.no_grad():
         return networks[0](obs).amax(-1).numpy()
 

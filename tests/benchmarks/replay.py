@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -60,9 +61,9 @@ def main() -> int:
             run.open()
             run.begin(0, SEEDS)
         fill(trainer, MILLION + 200_000)
-        timed("checkpoint with all transitions", lambda: save(trainer, runs))
+        timed("checkpoint with all transitions", partial(save, trainer, runs))
         fill(trainer, 3_000)
-        timed("checkpoint a minute later (3,000 more per seed)", lambda: save(trainer, runs))
+        timed("checkpoint a minute later (3,000 more per seed)", partial(save, trainer, runs))
         expected = [float(rows.double().sum()) for rows in trainer.storage.rows]
         seen = trainer.storage.seen
         del trainer
