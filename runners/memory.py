@@ -29,15 +29,19 @@ def memory(device: str) -> int:
     """Bytes that the device has; of the machine's memory, what this process's control group may use."""
     if device == "cuda":
         return torch.cuda.get_device_properties(0).total_memory
-    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([machine, *group_limits(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))])
+
+
+def group_limits(root: Path, own: Path) -> list[int]:
+    """Memory limits of the control group (version 2) that `own` names below `root`, and of those above it."""
     try:
-        group = Path("/sys/fs/cgroup") / Path("/proc/self/cgroup").read_text().split("::/")[-1].strip()
-        for folder in (group, *group.parents):
-            text = (folder / "memory.max").read_text() if (folder / "memory.max").exists() else "max"
-            limits += [] if text.strip() == "max" else [int(text)]
+        group = root / own.read_text().rpartition("::/")[2].strip()
+        paths = [folder / "memory.max" for folder in (group, *group.parents)]
+        limits = [path.read_text().strip() for path in paths if path.exists()]
+        return [int(limit) for limit in limits if limit != "max"]
     except OSError:
-        pass  # no control groups here
-    return min(limits)
+        return []  # no control groups here
 
 
 def check_memory(packs: Iterable[tuple[Cell, int]], device: str, together: int = 1) -> None:

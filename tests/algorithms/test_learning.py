@@ -22,6 +22,9 @@ SHORT = [
     ("trpo", "CartPole-v1", 25_000, 10, 3, 400.0),
     ("dqn", "CartPole-v1", 40_000, 10, 3, 100.0),
     ("ppo", "Pendulum-v1", 100_000, 10, 3, -500.0),
+    ("ddpg", "Pendulum-v1", 5_000, 10, 3, -450.0),
+    ("td3", "Pendulum-v1", 8_000, 10, 3, -450.0),
+    ("sac", "Pendulum-v1", 6_000, 10, 3, -450.0),
 ]
 FULL = [
     ("ppo", "CartPole-v1", 100_000, 50, 10, 475.0),
@@ -33,6 +36,10 @@ FULL = [
     ("trpo", "Pendulum-v1", 100_000, 10, 3, -300.0),
     ("ppo", "Acrobot-v1", 200_000, 50, 10, -95.0),
     ("ppo", "Pendulum-v1", 300_000, 50, 10, -250.0),
+    ("ddpg", "Pendulum-v1", 30_000, 50, 10, -180.0),
+    ("td3", "Pendulum-v1", 30_000, 50, 10, -180.0),
+    ("sac", "Pendulum-v1", 30_000, 50, 10, -180.0),
+    ("sac-fixed", "Pendulum-v1", 30_000, 50, 10, -180.0),
     # A tenth of the budget of the MuJoCo tasks.
     ("ppo", "Hopper-v5", 100_000, 10, 3, 350.0),
     ("trpo", "Hopper-v5", 100_000, 10, 3, 450.0),
