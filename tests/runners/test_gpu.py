@@ -19,12 +19,16 @@ from tests.small import results, small_cell, statuses, systems_and_tasks
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 SEEDS = [0, 1, 2]
 OFF_POLICY = ("ddpg", "td3", "sac", "sac-fixed")
-TOLERANCE = 5e-3  # of parameters after 100 updates; a learning rate of 3e-4 could move them by 3e-2
+# Of parameters that 100 updates move by up to 4e-2. Rounding flips a ReLU or the smaller critic now and then,
+# and Adam makes whole steps of it: on the CPU, with initial weights changed by 1e-7 of themselves, one number in
+# a hundred ends up to 1e-4 away and single ones 5e-3.
+NEARLY_ALL, ALL = 5e-4, 1e-2
 
 
 @pytest.mark.parametrize("system", OFF_POLICY)
 def test_agrees_with_the_cpu(system: str) -> None:
-    """The same batches and the same noise on both: parameters and targets after 100 updates."""
+    """The same batches and the same noise on both: parameters and targets after 100 updates, TF32 off."""
+    torch.set_float32_matmul_precision("highest")
     cell = resolve(system, "Hopper-v5", overrides={"learning_starts": 500}, steps=1000)
     cpu, gpu = Trainer(cell, SEEDS), Trainer(cell, SEEDS, "cuda")
     while cpu.step < 300:  # before the first update
@@ -36,7 +40,9 @@ def test_agrees_with_the_cpu(system: str) -> None:
             trainer.agent.update(moved, trainer.learn_rng, 0.0)
     for name, ours in cpu.learner().items():
         if "params/" in name or "target/" in name:
-            np.testing.assert_allclose(gpu.learner()[name], ours, rtol=0, atol=TOLERANCE, err_msg=name)
+            difference = np.abs(gpu.learner()[name] - ours)
+            assert np.quantile(difference, 0.99) < NEARLY_ALL, name
+            assert difference.max() < ALL, name
 
 
 @pytest.mark.parametrize("pair", systems_and_tasks(), ids="-".join)
