@@ -20,8 +20,8 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is 
 SEEDS = [0, 1, 2]
 OFF_POLICY = ("ddpg", "td3", "sac", "sac-fixed")
 # Of parameters that 100 updates move by up to 4e-2. Rounding flips a ReLU or the smaller critic now and then,
-# and Adam makes whole steps of it: on the CPU, with initial weights changed by 1e-7 of themselves, one number in
-# a hundred ends up to 1e-4 away and single ones 5e-3.
+# and Adam makes whole steps of it: on the CPU, with initial weights changed by 1e-7 of themselves, one number
+# in a hundred ends up to 1e-4 away and single ones 5e-3.
 NEARLY_ALL, ALL = 5e-4, 1e-2
 
 
