@@ -19,7 +19,7 @@ app = typer.Typer(
 
 Out = Annotated[Path, typer.Option("--out", help="folder of run records")]
 Pack = Annotated[
-    int, typer.Option("--pack", help="seeds trained in one process; results do not depend on it")
+    int, typer.Option("--pack", help="seeds trained in one process; on the CPU results do not depend on it")
 ]
 Jobs = Annotated[int, typer.Option("--jobs", help="processes at a time; 0: one per core, one for a GPU")]
 Device = Annotated[str, typer.Option("--device", help="cpu or cuda")]
@@ -208,11 +208,11 @@ def _run(planned: list, out: Path, pack: int, jobs: int, device: str, checkpoint
         raise InputError(f"checkpoint-seconds: {checkpoint_seconds} must be at least 0")
     check_device(device)
     missing = jobs_of(planned, out, pack, device, checkpoint_seconds)
-    workers = jobs or (1 if device == "cuda" else len(os.sched_getaffinity(0)))
-    check_memory([(job.cell, len(job.seeds)) for job in missing], device, workers)
     if not missing:
         print("nothing to do: every run is finished", file=sys.stderr)
         return
+    workers = jobs or (1 if device == "cuda" else len(os.sched_getaffinity(0)))
+    check_memory([(job.cell, len(job.seeds)) for job in missing], device, workers)
     out.mkdir(parents=True, exist_ok=True)
     with Display(planned, out) as display:
         failures = run_pool(missing, workers, display.tick)

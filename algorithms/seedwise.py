@@ -10,12 +10,13 @@ process. The rules, each checked by `tests/algorithms/test_seedwise.py`:
 - one compute thread, and `MKL_CBWR=AUTO` in the environment before torch is imported
   (`algorithms/__init__.py`);
 - `torch.nn.functional.softplus`, `sigmoid`, `silu`, `elu`, `logaddexp`, `pow` with a fractional exponent,
-  `einsum` and fused optimisers differ with packing: use the functions below;
-- a matrix product of output width 1 takes another path when S is 1: `Linear` pads widths of 1 to 2;
+  `einsum`, and fused optimisers on a whole matrix differ with packing: use the functions below;
+- a matrix product with a width of 1 takes another path when S is 1: `_affine` and its gradient pad or sum;
 - reduce over trailing axes only, never over the seed axis, and let no shape depend on other seeds.
 """
 
 import copy
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf, prod
@@ -419,7 +420,7 @@ class Parameters:
         return torch.cat([g.flatten(1) for g in grads], 1).view_as(self.matrix)
 
 
-# ---- optimisers: plain arithmetic on the (S, P) matrix
+# ---- optimisers, on the (S, P) matrix
 
 
 def clip_grad_norm(grad: Tensor, max_norm: float) -> tuple[Tensor, Tensor]:
@@ -449,9 +450,7 @@ class Adam:
         x, m, v = self.rows
         grad = grad.contiguous().unbind()  # the kernel reads its memory as it lies
         torch._fused_adam_(x, grad, m, v, [], self.counts, lr=learning_rate, **self.options)
-        torch.autograd.graph.increment_version(
-            x
-        )  # so that an older graph is refused, not used with new weights
+        torch.autograd.graph.increment_version(x)  # an older graph is refused, not used with new weights
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"m": self.m, "v": self.v, "t": self.t.expand(len(self.m)).long()}
@@ -569,8 +568,13 @@ class _Graph:
             torch.cuda.current_stream().wait_stream(self.stream)
             return result
         if self.calls == self.WARM_UP + 1:
-            with torch.cuda.graph(self.graph):
-                self.result = self.work(*self.inputs)
+            gc.collect()
+            gc.disable()  # or it may free another graph's memory in the midst of this capture, which ends it
+            try:
+                with torch.cuda.graph(self.graph):
+                    self.result = self.work(*self.inputs)
+            finally:
+                gc.enable()
         self.graph.replay()
         return self.result
 

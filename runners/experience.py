@@ -119,7 +119,7 @@ class ReplayStorage:
         n = min(self.seen - self.saved, self.capacity)
         index = torch.arange(self.seen - n, self.seen, device=self.device) % self.capacity
         self.saved = self.seen
-        return self.rows[:, index].cpu().numpy()
+        return np.stack([rows[index].cpu().numpy() for rows in self.rows])
 
     def restore(self, row: int, seen: int, segments: Iterable[tuple[int, np.ndarray]]) -> None:
         """Put back one seed's last transitions of `seen`, from (number of the first, rows (n, W)) pairs."""

@@ -1,7 +1,7 @@
 """What replay will need, and whether the machine has it: asked before anything is trained."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -44,12 +44,14 @@ def group_limits(root: Path, own: Path) -> list[int]:
         return []  # no control groups here
 
 
-def check_memory(packs: Iterable[tuple[Cell, int]], device: str, together: int = 1) -> None:
+def check_memory(packs: Sequence[tuple[Cell, int]], device: str, together: int = 1) -> None:
     """Raises InputError if there is too little for the replay of the largest `together` packs at once.
 
     A pack is (cell, number of seeds).
     """
-    needs = sorted(((replay_bytes(*pack), *pack) for pack in packs), key=lambda need: -need[0])[:together]
+    one = {cell.digest: replay_bytes(cell, 1) for cell in {cell.digest: cell for cell, _ in packs}.values()}
+    needs = sorted(((one[cell.digest] * seeds, cell, seeds) for cell, seeds in packs), key=lambda n: -n[0])
+    needs = needs[:together]
     total, there = sum(need for need, *_ in needs), memory(device)
     if total > there:
         _, cell, seeds = needs[0]
@@ -58,5 +60,5 @@ def check_memory(packs: Iterable[tuple[Cell, int]], device: str, together: int =
         raise InputError(
             f"memory: the replay of {cell.system} on {cell.task} with {seeds} seeds in a process needs "
             f"{needs[0][0] / GIB:.1f} GiB{at_once}; {where} has {there / GIB:.1f} GiB: "
-            f"take a smaller --pack, fewer --jobs or --set capacity=..."
+            "take fewer seeds per process (--pack), fewer processes (--jobs) or a smaller capacity"
         )

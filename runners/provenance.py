@@ -14,7 +14,13 @@ import suites
 from algorithms import SYSTEMS
 
 ROOT = Path(__file__).resolve().parent.parent
-FLAGS = ("MKL_CBWR", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+FLAGS = (
+    "MKL_CBWR",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "CUBLAS_WORKSPACE_CONFIG",
+)
 
 
 @cache

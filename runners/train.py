@@ -141,7 +141,9 @@ class Trainer:
             for sums in (self.returns, self.lengths, self.unstable):
                 sums[ended] = 0
             if self.carry is not None:
-                self.carry[torch.from_numpy(ended)] = 0.0
+                over = torch.from_numpy(ended).to(self.device)
+                over = over.view(*over.shape, *[1] * (self.carry.dim() - 2))
+                self.carry = self.carry.masked_fill(over, 0.0)  # a new tensor: acting may make read-only ones
         for batch in self.storage.batches(self.replay_rng):
             self._learn(batch)
         return episodes
@@ -410,6 +412,7 @@ def train(
         for step, group in groups([run for run in runs if not run.is_finished()]):
             pack = [run.seed for run in group]
             if trainer is None or pack != trainer.seeds:
+                trainer = None  # first: its replay is as large
                 trainer = Trainer(cell, pack, device, threads)
             if not PackTraining(trainer, group, checkpoint_seconds).run(step, stop):
                 return False

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,26 @@ def die_at(owner: object, name: str, nth: int, before: bool) -> None:
         return result
 
     setattr(owner, name, dying)
+
+
+def test_correlated_noise_is_in_the_checkpoint(tmp_path: Path) -> None:
+    """What a policy remembers between steps survives, and is cleared where an episode ended."""
+    cell = small_cell("ddpg", "Hopper-v5", steps=300, noise_decay=0.15)
+    assert train(cell, SEEDS, tmp_path / "whole")
+    for stop_after in (31, 60):
+        stop = partial(next, chain(repeat(False, stop_after), repeat(True)))
+        assert not train(cell, SEEDS, tmp_path / "cut", checkpoint_seconds=0.0, stop=stop)
+    for pack in ([0, 1], [3, 2]):
+        assert train(cell, pack, tmp_path / "cut")
+    assert results(cell, tmp_path / "cut", SEEDS) == results(cell, tmp_path / "whole", SEEDS)
+    trainer, cleared = Trainer(cell, SEEDS), 0
+    while trainer.step < cell.steps:
+        ended = [(row, e) for row, e, *_ in trainer.advance()]
+        if trainer.carry is not None:
+            zero = trainer.carry.eq(0).all(-1)
+            assert zero.sum() == len(ended) and all(zero[where] for where in ended)
+            cleared += len(ended)
+    assert cleared
 
 
 @pytest.mark.parametrize("pair", systems_and_tasks(), ids="-".join)
