@@ -43,6 +43,8 @@ BUDGET = 8_000
 def trained(system: str, probe: str, kind: str) -> Trainer:
     known = SYSTEMS[system].module().Config.__dataclass_fields__
     overrides = {name: value for name, value in BOLD.items() if name in known}
+    if "workers" in known:  # a worker's step is of a whole window's sum: a constant rate trembles to the end
+        overrides["anneal"] = True
     preset = next(iter(SYSTEMS[system].module().PRESETS))
     try:
         cell = resolve(
