@@ -43,6 +43,8 @@ from algorithms.seedwise import (
     Streams,
     Widths,
     captured,
+    learner_state,
+    load_learner_state,
     move_target,
     tanh,
     uniform,
@@ -123,6 +125,12 @@ class Critic:
         x = torch.cat([obs, action], -1).repeat_interleave(self.n, 0)  # (S * n, B, O + A)
         return self.net(x).view(len(obs), self.n, -1)
 
+    def constant(self, n: int) -> "Critic":
+        """The first of them (n is 1) or all, in the same memory; no gradient goes into their parameters."""
+        critic = copy.copy(self)
+        critic.net, critic.n = self.net.constant(every=self.n // n), n
+        return critic
+
 
 class Agent:
     def __init__(
@@ -147,9 +155,14 @@ class Agent:
         self.actor_params, self.q_params = Parameters(self.actor.net), Parameters(self.q.net)
         self.actor_target = Parameters(self.target_actor.net)
         self.q_target = Parameters(self.target_q.net)
-        self.constant_q = self.q.net.constant()
+        self.constant_q = self.q.constant(1)
         self.actor_optimiser = Adam(self.actor_params, c.adam_eps)
         self.q_optimiser = Adam(self.q_params, c.adam_eps)
+        self.learned = {
+            "actor": (self.actor_params, self.actor_optimiser),
+            "q": (self.q_params, self.q_optimiser),
+        }
+        self.targets = {"actor": self.actor_target, "q": self.q_target}
         self.updates = 0
         self._greedy, self._learn = captured(self.actor, device), captured(self.learn, device)
 
@@ -186,28 +199,14 @@ class Agent:
         if c.critic_decay:
             grad = grad + c.critic_decay * self.q_params.matrix
         self.q_optimiser.step(grad, c.critic_learning_rate)
-        actor_loss = -self.constant_q(torch.cat([batch.obs, self.actor(batch.obs)], -1)).squeeze(-1).mean(1)
+        actor_loss = -self.constant_q(batch.obs, self.actor(batch.obs))[:, 0].mean(1)
         self.actor_optimiser.step(self.actor_params.grad(actor_loss), c.actor_learning_rate)
         move_target(self.actor_target, self.actor_params, c.tau)
         move_target(self.q_target, self.q_params, c.tau)
         return {"q_loss": q_loss.detach(), "actor_loss": actor_loss.detach(), "q": q.detach().mean(1)}
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {
-            "params/actor": self.actor_params.matrix,
-            "params/q": self.q_params.matrix,
-            "target/actor": self.actor_target.matrix,
-            "target/q": self.q_target.matrix,
-            **{f"actor_optimiser/{k}": v for k, v in self.actor_optimiser.state_dict().items()},
-            **{f"q_optimiser/{k}": v for k, v in self.q_optimiser.state_dict().items()},
-            "updates": torch.full((len(self.q_params.matrix),), self.updates),
-        }
+        return learner_state(self.learned, self.targets, self.updates)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.actor_params.matrix.copy_(state["params/actor"])
-        self.q_params.matrix.copy_(state["params/q"])
-        self.actor_target.matrix.copy_(state["target/actor"])
-        self.q_target.matrix.copy_(state["target/q"])
-        for name, optimiser in (("actor", self.actor_optimiser), ("q", self.q_optimiser)):
-            optimiser.load_state_dict({k: state[f"{name}_optimiser/{k}"] for k in optimiser.state_dict()})
-        self.updates = int(state["updates"][0])
+        self.updates = load_learner_state(self.learned, self.targets, state)

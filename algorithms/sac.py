@@ -52,6 +52,8 @@ from algorithms.seedwise import (
     Vector,
     Widths,
     captured,
+    learner_state,
+    load_learner_state,
     move_target,
     softplus,
     tanh,
@@ -126,6 +128,12 @@ class Critic:
         x = torch.cat([obs, action], -1).repeat_interleave(self.n, 0)  # (S * n, B, O + A)
         return self.net(x).view(len(obs), self.n, -1)
 
+    def constant(self, n: int) -> "Critic":
+        """The first of them (n is 1) or all, in the same memory; no gradient goes into their parameters."""
+        critic = copy.copy(self)
+        critic.net, critic.n = self.net.constant(every=self.n // n), n
+        return critic
+
 
 class Agent:
     def __init__(
@@ -148,19 +156,22 @@ class Agent:
         self.target_q = copy.deepcopy(self.q)
         self.policy_params, self.q_params = Parameters(self.policy.net), Parameters(self.q.net, copies=2)
         self.q_target = Parameters(self.target_q.net, copies=2)
-        self.constant_q = copy.copy(self.q)
-        self.constant_q.net = self.q.net.constant()
+        self.constant_q = self.q.constant(2)
         self.policy_optimiser = Adam(self.policy_params, c.adam_eps)
         self.q_optimiser = Adam(self.q_params, c.adam_eps)
         self.log_alpha = Vector(streams, 1, log(c.alpha))  # value (S, 1)
+        self.learned = {
+            "policy": (self.policy_params, self.policy_optimiser),
+            "q": (self.q_params, self.q_optimiser),
+        }
         if c.tune:
             self.alpha_params = Parameters(self.log_alpha)
             self.alpha_optimiser = Adam(self.alpha_params, c.adam_eps)
+            self.learned["alpha"] = (self.alpha_params, self.alpha_optimiser)
+        self.targets = {"q": self.q_target}
         self.updates = 0
-        self._greedy, self._sample = (
-            captured(self.policy.greedy, device),
-            captured(self.policy.sample, device),
-        )
+        self._greedy = captured(self.policy.greedy, device)
+        self._sample = captured(self.policy.sample, device)
         self._learn = captured(self.learn, device)
 
     @torch.inference_mode()
@@ -209,24 +220,8 @@ class Agent:
         }
         return {**metrics, "entropy": -logp.mean(1), "alpha": alpha.squeeze(1)}
 
-    def groups(self) -> dict[str, tuple[Parameters, Adam]]:
-        """What is learned, and by which optimiser."""
-        groups = {
-            "policy": (self.policy_params, self.policy_optimiser),
-            "q": (self.q_params, self.q_optimiser),
-        }
-        return groups | ({"alpha": (self.alpha_params, self.alpha_optimiser)} if self.config.tune else {})
-
     def state_dict(self) -> dict[str, Tensor]:
-        state = {"target/q": self.q_target.matrix}
-        for name, (params, optimiser) in self.groups().items():
-            state[f"params/{name}"] = params.matrix
-            state |= {f"{name}_optimiser/{k}": v for k, v in optimiser.state_dict().items()}
-        return state | {"updates": torch.full((len(self.q_params.matrix),), self.updates)}
+        return learner_state(self.learned, self.targets, self.updates)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.q_target.matrix.copy_(state["target/q"])
-        for name, (params, optimiser) in self.groups().items():
-            params.matrix.copy_(state[f"params/{name}"])
-            optimiser.load_state_dict({k: state[f"{name}_optimiser/{k}"] for k in optimiser.state_dict()})
-        self.updates = int(state["updates"][0])
+        self.updates = load_learner_state(self.learned, self.targets, state)

@@ -481,6 +481,29 @@ class RMSProp:
         self.g.copy_(state["g"])
 
 
+def learner_state(
+    learned: dict[str, tuple[Parameters, Adam]], targets: dict[str, Parameters], updates: int
+) -> dict[str, Tensor]:
+    """The state of named networks with their optimisers, of their targets, and of the count of updates."""
+    state = {f"target/{name}": target.matrix for name, target in targets.items()}
+    for name, (params, optimiser) in learned.items():
+        state[f"params/{name}"] = params.matrix
+        state |= {f"{name}_optimiser/{k}": v for k, v in optimiser.state_dict().items()}
+    return state | {"updates": torch.full((len(params.matrix),), updates)}
+
+
+def load_learner_state(
+    learned: dict[str, tuple[Parameters, Adam]], targets: dict[str, Parameters], state: dict[str, Tensor]
+) -> int:
+    """Put back what `learner_state` gave; returns the count of updates."""
+    for name, target in targets.items():
+        target.matrix.copy_(state[f"target/{name}"])
+    for name, (params, optimiser) in learned.items():
+        params.matrix.copy_(state[f"params/{name}"])
+        optimiser.load_state_dict({k: state[f"{name}_optimiser/{k}"] for k in optimiser.state_dict()})
+    return int(state["updates"][0])
+
+
 class Moments:
     """Running mean and variance of columns of numbers, each seed by itself, in float64.
 

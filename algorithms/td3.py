@@ -40,6 +40,8 @@ from algorithms.seedwise import (
     Streams,
     Widths,
     captured,
+    learner_state,
+    load_learner_state,
     move_target,
     tanh,
     uniform_fan_in,
@@ -104,6 +106,12 @@ class Critic:
         x = torch.cat([obs, action], -1).repeat_interleave(self.n, 0)  # (S * n, B, O + A)
         return self.net(x).view(len(obs), self.n, -1)
 
+    def constant(self, n: int) -> "Critic":
+        """The first of them (n is 1) or all, in the same memory; no gradient goes into their parameters."""
+        critic = copy.copy(self)
+        critic.net, critic.n = self.net.constant(every=self.n // n), n
+        return critic
+
 
 class Agent:
     def __init__(
@@ -124,15 +132,18 @@ class Agent:
         self.actor = Actor(streams, (n_obs, *c.hidden, self.n_actions), uniform_fan_in)
         self.q = Critic(streams, (n_obs + self.n_actions, *c.hidden, 1), uniform_fan_in, c.critics)
         self.target_actor, self.target_q = copy.deepcopy((self.actor, self.q))
-        self.actor_params, self.q_params = (
-            Parameters(self.actor.net),
-            Parameters(self.q.net, copies=c.critics),
-        )
+        self.actor_params = Parameters(self.actor.net)
+        self.q_params = Parameters(self.q.net, copies=c.critics)
         self.actor_target = Parameters(self.target_actor.net)
         self.q_target = Parameters(self.target_q.net, copies=c.critics)
-        self.first_q = self.q.net.constant(every=c.critics)
+        self.first_q = self.q.constant(1)
         self.actor_optimiser = Adam(self.actor_params, c.adam_eps)
         self.q_optimiser = Adam(self.q_params, c.adam_eps)
+        self.learned = {
+            "actor": (self.actor_params, self.actor_optimiser),
+            "q": (self.q_params, self.q_optimiser),
+        }
+        self.targets = {"actor": self.actor_target, "q": self.q_target}
         self.updates = 0
         self._greedy = captured(self.actor, device)
         self._improve_critics = captured(self.improve_critics, device)
@@ -174,27 +185,13 @@ class Agent:
 
     def improve_actor(self, obs: Tensor) -> None:
         """One step of the actor on what the first critic says; the targets follow."""
-        loss = -self.first_q(torch.cat([obs, self.actor(obs)], -1)).squeeze(-1).mean(1)
+        loss = -self.first_q(obs, self.actor(obs))[:, 0].mean(1)
         self.actor_optimiser.step(self.actor_params.grad(loss), self.config.learning_rate)
         move_target(self.actor_target, self.actor_params, self.config.tau)
         move_target(self.q_target, self.q_params, self.config.tau)
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {
-            "params/actor": self.actor_params.matrix,
-            "params/q": self.q_params.matrix,
-            "target/actor": self.actor_target.matrix,
-            "target/q": self.q_target.matrix,
-            **{f"actor_optimiser/{k}": v for k, v in self.actor_optimiser.state_dict().items()},
-            **{f"q_optimiser/{k}": v for k, v in self.q_optimiser.state_dict().items()},
-            "updates": torch.full((len(self.q_params.matrix),), self.updates),
-        }
+        return learner_state(self.learned, self.targets, self.updates)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.actor_params.matrix.copy_(state["params/actor"])
-        self.q_params.matrix.copy_(state["params/q"])
-        self.actor_target.matrix.copy_(state["target/actor"])
-        self.q_target.matrix.copy_(state["target/q"])
-        for name, optimiser in (("actor", self.actor_optimiser), ("q", self.q_optimiser)):
-            optimiser.load_state_dict({k: state[f"{name}_optimiser/{k}"] for k in optimiser.state_dict()})
-        self.updates = int(state["updates"][0])
+        self.updates = load_learner_state(self.learned, self.targets, state)
