@@ -139,6 +139,31 @@ def test_replay_samples_uniformly_each_seed_by_itself() -> None:
     assert not any((drawn[a] == drawn[b]).mean() > 0.1 for a, b in ((0, 1), (0, 2), (1, 2)))
 
 
+@pytest.mark.parametrize(
+    "cuts", [(60,), (30, 63), (7, 45, 63, 90), (13, 26, 39, 52, 65, 78, 91), (40, 80), (200, 201)]
+)
+def test_replay_is_restored_from_its_pieces(cuts: tuple[int, ...]) -> None:
+    """Pieces of any length, the oldest of which begin before what the ring still holds."""
+    space = gymnasium.spaces.Box(-1, 1, (1,))
+    whole, again = (
+        ReplayStorage(Replay(1, 40, 64, 1, 1, 1), 2, space, gymnasium.spaces.Discrete(2), "cpu", 1000)
+        for _ in range(2)
+    )
+    pieces = []
+    for t in range(cuts[-1]):
+        obs, flags = np.array([[[t]], [[-t]]], np.float32), np.zeros((2, 1), bool)
+        step = Step(obs + 1, np.full((2, 1), float(t)), flags, flags, obs + 1, flags)
+        whole.add(obs, np.zeros((2, 1), int), step)
+        if t + 1 in cuts:
+            rows = whole.unsaved()
+            pieces.append((t + 1 - rows.shape[1], rows))
+    for row in range(2):
+        wanted = [(first, rows[row]) for first, rows in pieces if first + rows.shape[1] > cuts[-1] - 40]
+        again.restore(row, cuts[-1], wanted)
+    assert torch.equal(again.rows, whole.rows)
+    assert again.seen == again.saved == whole.seen == cuts[-1]
+
+
 def test_records_add_up(tmp_path: Path) -> None:
     """Grid, episodes and training returns in the tables are those of the protocol."""
     cell = small_cell("a2c", "CartPole-v1", steps=400, points=4, episodes=3)
