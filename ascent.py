@@ -106,8 +106,9 @@ def train(
     checkpoint_seconds: Save = 60.0,
 ) -> None:
     """Train one algorithm on one task. Finished runs stay, interrupted ones go on exactly where they were."""
-    from runners.cell import Evaluation, resolve
-    from runners.pool import Planned, parse_seeds
+    from runners.cell import Evaluation
+    from runners.plan import Planned, parse_seeds
+    from runners.resolve import resolve
 
     overrides = dict(_assignment(text) for text in changes or [])
     wanted = parse_seeds(seeds)
@@ -198,7 +199,8 @@ def _run(planned: list, out: Path, pack: int, jobs: int, device: str, checkpoint
     """Train what is missing, with a display. Raises InputError with what failed."""
     from runners.errors import InputError
     from runners.memory import check_memory
-    from runners.pool import jobs_of, run_pool
+    from runners.plan import jobs_of
+    from runners.pool import run_pool
     from runners.progress import Display
     from runners.train import check_device
 

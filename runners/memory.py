@@ -11,13 +11,14 @@ from algorithms.seedwise import Replay, Streams
 from runners.cell import Cell
 from runners.errors import InputError
 from runners.experience import columns, replay_rows
+from runners.resolve import make_agent
 
 GIB = 2**30
 
 
 def replay_bytes(cell: Cell, seeds: int) -> int:
     """Memory of the replay of some seeds of a cell, once it is full."""
-    experience = cell.make_agent(Streams([0], "init"), "cpu").experience
+    experience = make_agent(cell, Streams([0], "init"), "cpu").experience
     if not isinstance(experience, Replay):
         return 0
     spec = suites.TASKS[cell.task]

@@ -8,44 +8,14 @@ or SIGUSR1 it writes a checkpoint at the next step boundary and exits with 128 +
 job goes on from there.
 """
 
-import json
 import signal
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 
-from runners.cell import Cell
 from runners.errors import InputError
+from runners.plan import Job
 from runners.train import train
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-
-
-@dataclass(frozen=True)
-class Job:
-    """What one process is to train."""
-
-    cell: Cell
-    seeds: tuple[int, ...]
-    out: Path
-    device: str = "cpu"
-    checkpoint_seconds: float = 60.0
-    threads: int = 1  # that step the environments
-
-    def to_json(self) -> str:
-        values = {
-            "cell": self.cell.to_json(),
-            "seeds": self.seeds,
-            "out": str(self.out),
-            "device": self.device,
-        }
-        return json.dumps({**values, "checkpoint_seconds": self.checkpoint_seconds, "threads": self.threads})
-
-    @classmethod
-    def from_json(cls, text: str) -> "Job":
-        values = json.loads(text)
-        cell, out = Cell.from_json(values.pop("cell")), Path(values.pop("out"))
-        return cls(cell, tuple(values.pop("seeds")), out, **values)
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from runners import files
 from runners.errors import DamagedFile
-from runners.pool import Planned
+from runners.plan import Planned
 
 SILENCE = 120.0  # seconds after which a run that told nothing counts as interrupted
 

@@ -38,6 +38,7 @@ from filelock import FileLock, Timeout
 from runners import files, provenance
 from runners.cell import Cell
 from runners.errors import DamagedFile, InputError, RunHeld
+from runners.resolve import describe
 
 FORMAT = 2  # of the files in a run's folder
 TABLES = {
@@ -201,7 +202,7 @@ class Run:
 
     def _write_cell(self, source_files: dict[str, bytes]) -> None:
         path = self.folder.parent / "cell.json"
-        cell = self.cell.to_json()
+        cell = describe(self.cell)
         if path.exists():
             if files.read_json(path) != json.loads(json.dumps(cell)):
                 raise InputError(

@@ -17,9 +17,10 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from runners.cell import Cell, Evaluation, resolve
+from runners.cell import Cell, Evaluation
 from runners.errors import InputError, unknown
-from runners.pool import Planned, check_seeds, parse_seeds
+from runners.plan import Planned, check_seeds, parse_seeds
+from runners.resolve import resolve
 
 FOLDER = Path(__file__).resolve().parent / "sweeps"
 KEYS = {"title": str, "seeds": (str, list), "evaluations": int, "episodes": int, "cells": list}

@@ -21,6 +21,7 @@ from runners.errors import InputError, unknown
 from runners.experience import ReplayStorage, RolloutStorage
 from runners.memory import check_memory
 from runners.records import Checkpoint, Run, State
+from runners.resolve import check_versions, make_agent
 
 STREAMS = ("act", "learn", "replay")
 
@@ -90,7 +91,7 @@ class Trainer:
     def __init__(self, cell: Cell, seeds: Sequence[int], device: str = "cpu", threads: int = 1):
         self.cell, self.seeds, self.device, self.threads = cell, list(seeds), device, threads
         self.spec = suites.TASKS[cell.task]
-        self.agent = cell.make_agent(Streams(seeds, "init", device=device), device)
+        self.agent = make_agent(cell, Streams(seeds, "init", device=device), device)
         experience = self.agent.experience
         self.envs = experience.envs
         spaces_of = (len(seeds), self.spec.observation_space, self.spec.action_space, device)
@@ -399,6 +400,7 @@ def train(
         OSError: nothing can be written; what was recorded before stays, and the same call goes on from there.
     """
     check_device(device)
+    check_versions(cell)
     check_memory([(cell, len(seeds))], device)
     torch.set_num_threads(1)
     torch.set_float32_matmul_precision("highest")  # no TF32 on a GPU

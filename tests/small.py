@@ -11,8 +11,9 @@ from gymnasium import spaces
 import suites
 from algorithms import SYSTEMS
 from runners import files
-from runners.cell import Cell, Evaluation, resolve
+from runners.cell import Cell, Evaluation
 from runners.errors import InputError
+from runners.resolve import resolve
 
 SHRUNK = {
     "steps": 16,

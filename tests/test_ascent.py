@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import ascent
-from runners.cell import resolve
 from runners.records import Run
+from runners.resolve import resolve
 from suites.mujoco import Hopper
 from tests.small import small_cell
 

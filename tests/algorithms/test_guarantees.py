@@ -9,8 +9,8 @@ import torch
 import runners.train
 from algorithms import SYSTEMS
 from algorithms.seedwise import Parameters
-from runners.cell import resolve
 from runners.errors import InputError
+from runners.resolve import resolve
 from runners.train import Trainer, train
 from suites import Step
 from tests.small import results, small_cell, statuses, systems_and_tasks

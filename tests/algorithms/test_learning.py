@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from runners.cell import Evaluation, resolve
+from runners.cell import Evaluation
+from runners.resolve import resolve
 from runners.train import train
 
 SEEDS = list(range(10))

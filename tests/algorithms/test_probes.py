@@ -7,8 +7,9 @@ from gymnasium import spaces
 
 from algorithms import SYSTEMS
 from algorithms.seedwise import Streams
-from runners.cell import Evaluation, resolve
+from runners.cell import Evaluation
 from runners.errors import InputError
+from runners.resolve import resolve
 from runners.train import Trainer
 from tests import probes
 

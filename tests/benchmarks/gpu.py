@@ -13,8 +13,8 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from runners.cell import resolve
 from runners.errors import InputError
+from runners.resolve import resolve
 from runners.train import Trainer, check_device
 
 SYSTEMS = ("sac", "td3")

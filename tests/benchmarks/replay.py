@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
-from runners.cell import resolve
 from runners.records import Run
+from runners.resolve import resolve
 from runners.train import Trainer
 
 SEEDS = list(range(10))

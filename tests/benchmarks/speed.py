@@ -26,7 +26,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from torch.utils.flop_counter import FlopCounterMode
 
 import algorithms  # noqa: F401  (first of all: it sets what torch must find in the environment)
-from runners.cell import resolve
+from runners.resolve import resolve
 from runners.train import Trainer
 
 ROUNDS = 5

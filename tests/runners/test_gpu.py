@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from algorithms import SYSTEMS
-from runners.cell import resolve
 from runners.errors import InputError
 from runners.records import Run
+from runners.resolve import resolve
 from runners.train import Trainer, train
 from tests.small import results, small_cell, statuses, systems_and_tasks
 

@@ -19,7 +19,7 @@ import pytest
 import runners.train
 from algorithms.seedwise import Parameters
 from runners import files
-from runners.pack import Job
+from runners.plan import Job
 from runners.records import Run
 from runners.train import Trainer, train
 from tests.small import results, small_cell, systems_and_tasks

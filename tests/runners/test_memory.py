@@ -6,9 +6,9 @@ import pytest
 
 import ascent
 import runners.memory
-from runners.cell import resolve
 from runners.errors import InputError
 from runners.memory import GIB, check_memory, group_limits, memory, replay_bytes
+from runners.resolve import resolve
 from tests.small import small_cell
 
 

@@ -35,8 +35,10 @@ def test_evaluation_is_gymnasiums(task: str) -> None:
             obs, _ = env.reset(seed=int(seeds[row, episode]))
             total, steps, over = 0.0, 0, False
             while not over:
-                batch = torch.from_numpy(np.tile(obs, (3, 1, 1)).astype(np.float32))
-                action = trainer.agent.act(batch, Streams(SEEDS, "test"), False, 0.0)[0][row, 0].numpy()
+                # As many environments as the evaluation has: rows of a product may depend on their number.
+                batch = torch.from_numpy(np.tile(obs, (3, 3, 1)).astype(np.float32))
+                action = trainer.agent.act(batch, Streams(SEEDS, "test"), False, 0.0)[0][row, episode]
+                action = action.numpy()
                 action = action.clip(env.action_space.low, env.action_space.high) if action.ndim else action
                 obs, reward, terminated, truncated, _ = env.step(action)
                 total, steps, over = total + reward, steps + 1, terminated or truncated

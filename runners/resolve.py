@@ -1,0 +1,115 @@
+"""From a user's words to a cell: names and values checked, every hyper-parameter filled in."""
+
+import json
+from dataclasses import asdict
+
+from gymnasium.spaces import Discrete
+from pydantic import TypeAdapter, ValidationError
+
+import runners
+import suites
+from algorithms import SYSTEMS, seedwise
+from runners.cell import Cell, Evaluation
+from runners.errors import InputError, unknown
+
+
+def resolve(
+    system: str,
+    task: str,
+    *,
+    preset: str | None = None,
+    overrides: dict[str, object] | None = None,
+    steps: int | None = None,
+    evaluation: Evaluation | None = None,
+) -> Cell:
+    """The cell that a user's words mean. Raises InputError, one line, if they mean none."""
+    if system not in SYSTEMS:
+        raise unknown("algorithm", system, SYSTEMS)
+    if task not in suites.TASKS:
+        raise unknown("task", task, suites.TASKS)
+    spec, module = suites.TASKS[task], SYSTEMS[system].module()
+    try:
+        suites.check(task)
+    except (OSError, ValueError) as error:  # a model file
+        raise InputError(str(error)) from error
+    try:
+        spaces = spec.observation_space, spec.action_space
+        module.Agent(module.Config(), *spaces, seedwise.Streams([0], "init"), "cpu")
+    except ValueError as error:  # the algorithm cannot do this kind of task
+        raise InputError(f"{task}: {error}") from error
+    if preset is None:  # the suite's, or the one for its continuous actions where there is one
+        preset = f"{spec.suite}-continuous"
+        if isinstance(spec.action_space, Discrete) or preset not in module.PRESETS:
+            preset = spec.suite
+    config = resolve_config(system, preset, overrides or {})
+    steps = spec.budget if steps is None else steps
+    evaluation = evaluation or Evaluation()
+    for name, number in (
+        ("steps", steps),
+        ("evaluations", evaluation.points),
+        ("episodes", evaluation.episodes),
+    ):
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            raise InputError(f"{name}: {number!r} must be a whole number of at least 1")
+    plain = json.loads(json.dumps(asdict(config)))  # tuples become lists, as they will be when read back
+    names = (system, SYSTEMS[system].algorithm, preset)
+    return Cell(*names, plain, spec.suite, task, steps, evaluation, versions(system, spec.suite))
+
+
+def resolve_config(system: str, preset: str, overrides: dict[str, object]) -> object:
+    """A system's Config: the preset, what the system changes in it, then `overrides`; all values checked."""
+    module = SYSTEMS[system].module()
+    if preset not in module.PRESETS:
+        raise unknown(f"preset of {system}", preset, module.PRESETS)
+    values = asdict(module.PRESETS[preset]) | SYSTEMS[system].overrides
+    for name in overrides:
+        if name not in values:
+            raise unknown(f"hyper-parameter of {system}", name, values)
+    try:  # through JSON, whose strict rules take a list for a tuple and an integer for a float, but no "0.1"
+        return TypeAdapter(module.Config).validate_json(json.dumps(values | overrides), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"]) or "config"
+        message = first["msg"].removeprefix("Value error, ")
+        where = "" if name == "config" else f"{name} = {first['input']!r}: "
+        raise InputError(f"{system}: {where}{message}") from error
+
+
+def versions(system: str, suite: str) -> dict[str, int]:
+    """The numbers that say which results the code at hand gives."""
+    return {
+        "algorithm": SYSTEMS[system].module().VERSION,
+        "seedwise": seedwise.VERSION,
+        "suite": suites.version(suite),
+        "runner": runners.VERSION,
+    }
+
+
+def check_versions(cell: Cell) -> None:
+    """Raises InputError for a cell that was resolved by code that gives other results than the code here."""
+    there = versions(cell.system, cell.suite)
+    if cell.versions != there:
+        raise InputError(
+            f"{cell.label()} was planned with versions {cell.versions}; these are {there}: plan again"
+        )
+
+
+def make_agent(cell: Cell, streams: seedwise.Streams, device: str) -> object:
+    """The algorithm's Agent for the cell's task, with the seeds of `streams`."""
+    spec, module = suites.TASKS[cell.task], SYSTEMS[cell.system].module()
+    config = resolve_config(cell.system, cell.preset, cell.config)
+    return module.Agent(config, spec.observation_space, spec.action_space, streams, device)
+
+
+def describe(cell: Cell) -> dict:
+    """The cell as its record keeps it, with what a reader wants to know about the task."""
+    spec = suites.TASKS[cell.task]
+    facts = (
+        "horizon",
+        "random_score",
+        "reference_score",
+        "reference_source",
+        "return_convention",
+        "packages",
+    )
+    return {**asdict(cell), "digest": cell.digest, "spec": {name: getattr(spec, name) for name in facts}}
