@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 import tomllib
 from pathlib import Path
 from typing import Annotated
@@ -135,25 +136,108 @@ def sweep(
 
 
 @app.command()
-def status(
+def plan(
     name_or_file: Annotated[str, typer.Argument(help="a sweep")],
     out: Out = Path("runs"),
 ) -> None:
-    """How far a sweep is. The exit code is 0 when all of it is done, else 1."""
+    """Write the manifest of a sweep, where torch is, so that it can be submitted where torch is not."""
+    from slurm import manifest
+
+    made = manifest.resolve(name_or_file, out)
+    manifest.write(made)
+    print(f"{made.runs} runs of {len(made.planned)} cells are planned", file=sys.stderr)
+    print(made.path)
+
+
+@app.command()
+def submit(
+    name_or_file: Annotated[str, typer.Argument(help="a sweep")],
+    partition: Annotated[str | None, typer.Option(help="where the runs train")] = None,
+    account: Annotated[str | None, typer.Option(help="whom the cluster charges")] = None,
+    qos: Annotated[str | None, typer.Option(help="quality of service")] = None,
+    limit: Annotated[
+        str | None, typer.Option("--time", help="of an array task, which is requeued when it is up")
+    ] = None,
+    gpus: Annotated[int | None, typer.Option(help="per array task: a pack on each")] = None,
+    cpus: Annotated[int | None, typer.Option(help="per array task: a pack on each, without GPUs")] = None,
+    mem: Annotated[str | None, typer.Option(help="per array task; what it may need if left out")] = None,
+    pack: Annotated[
+        int | None, typer.Option(help="seeds in one process; 0: as suits algorithm and device")
+    ] = None,
+    max_parallel: Annotated[int | None, typer.Option(help="array tasks at a time; 0: no limit")] = None,
+    setup: Annotated[
+        str | None, typer.Option(help="file of shell lines that activate the environment")
+    ] = None,
+    template: Annotated[str | None, typer.Option(help="job script in place of slurm/job.sh.jinja")] = None,
+    site: Annotated[
+        Path | None, typer.Option(help="TOML file of such settings; slurm.toml here or in ~/.config/ascent")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="where the report goes; out/NAME if left out")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the scripts and the plan only")] = False,
+    out: Out = Path("runs"),
+) -> None:
+    """Send what is missing of a sweep to a SLURM cluster, with a job that makes the report in the end."""
+    from slurm import manifest, sites
+    from slurm import submit as submission
+
+    options = {"partition": partition, "account": account, "qos": qos, "time": limit, "gpus": gpus}
+    options |= {"cpus": cpus, "mem": mem, "pack": pack, "max_parallel": max_parallel, "setup": setup}
+    settings, out = sites.load(site, options | {"template": template}), out.resolve()
+    submission.check(settings, out)
+    planned = manifest.find(name_or_file, out) or manifest.resolve(name_or_file, out)
+    page = (report or Path("out") / planned.path.parent.name).resolve()
+    act = submission.preview if dry_run else submission.send
+    print(act(planned, settings, out, page))
+
+
+@app.command()
+def status(
+    name_or_file: Annotated[str, typer.Argument(help="a sweep")],
+    out: Out = Path("runs"),
+    watch: Annotated[bool, typer.Option("--watch", help="until nothing is pending or running")] = False,
+) -> None:
+    """How far a sweep is, here and on a cluster. The exit code is 0 when all of it is done, else 1."""
     from rich.console import Console
+    from rich.live import Live
 
-    from runners import progress
-    from runners import sweep as sweeps
+    from slurm import manifest
+    from slurm.status import look
 
-    cells = progress.snapshot(sweeps.load(name_or_file).planned, out)
+    out = out.resolve()
+    planned, note = _planned(name_or_file, out)
     console = Console() if sys.stdout.isatty() else Console(width=200)
-    console.print(progress.table(cells))
-    raise typer.Exit(0 if all(cell.finished for cell in cells) else 1)
+    now = look(planned, out, manifest.folder(name_or_file, out).name)
+    if watch:
+        with Live(now.render(), console=console, auto_refresh=False) as live:
+            while now.moves:
+                time.sleep(5)
+                now = look(planned, out, manifest.folder(name_or_file, out).name)
+                live.update(now.render(), refresh=True)
+    else:
+        console.print(now.render())
+    if note:
+        print(note, file=sys.stderr)
+    raise typer.Exit(0 if now.finished else 1)
+
+
+@app.command()
+def cancel(
+    name_or_file: Annotated[str, typer.Argument(help="a sweep")],
+    out: Out = Path("runs"),
+) -> None:
+    """Take a sweep's jobs out of the cluster's queue; `ascent submit` goes on from their checkpoints."""
+    from slurm import cluster, manifest, submission
+
+    names = submission.names(out.resolve(), manifest.folder(name_or_file, out).name)
+    jobs = {task.job for task in cluster.queue([*names, *(f"{name}-report" for name in names)])}
+    if jobs:
+        cluster.client("scancel", *sorted({job.partition("_")[0] for job in jobs}))
+    print(f"{len(jobs)} array tasks and jobs are cancelled" if jobs else "nothing is in the queue")
 
 
 @app.command()
 def report(
-    source: Annotated[str, typer.Argument(help="a sweep, or a folder of run records")],
+    source: Annotated[str, typer.Argument(help="a sweep, its manifest, or a folder of run records")],
     runs: Annotated[Path, typer.Option(help="folder of run records, for a sweep")] = Path("runs"),
     out: Annotated[Path | None, typer.Option(help="where the report goes; out/NAME if left out")] = None,
 ) -> None:
@@ -167,19 +251,36 @@ def report(
             page = reports.build(Path(source), folder, title=f"Runs in {Path(source).name}")
         else:
             from runners import sweep as sweeps
+            from slurm import manifest
 
-            if not source.endswith(".toml") and source not in sweeps.names():
+            if source.endswith(".json"):
+                found = manifest.read(Path(source))
+            elif not source.endswith(".toml") and source not in sweeps.names():
                 raise unknown("sweep or folder", source, sweeps.names())
-            loaded = sweeps.load(source)
+            else:
+                found = manifest.find(source, runs) or sweeps.load(source)
             expected = [
                 reports.Expected(c.suite, c.task, c.system, c.preset, c.digest, plan.seeds)
-                for plan in loaded.planned
+                for plan in found.planned
                 for c in [plan.cell]
             ]
-            page = reports.build(runs, out or Path("out") / loaded.name, expected, loaded.title)
+            page = reports.build(runs, out or Path("out") / found.name, expected, found.title)
     except ValueError as error:
         raise InputError(str(error)) from error
     print(page)
+
+
+def _planned(name_or_file: str, out: Path) -> tuple[tuple, str]:
+    """What a sweep plans, from its manifest where there is one, and what is to be said about that."""
+    from runners import sweep as sweeps
+    from runners.errors import InputError
+    from slurm import manifest
+
+    try:
+        found, note = manifest.find(name_or_file, out), ""
+    except InputError as edited:
+        found, note = manifest.latest(name_or_file, out), f"this is the sweep as it was planned: {edited}"
+    return (found or sweeps.load(name_or_file)).planned, note
 
 
 def _assignment(text: str) -> tuple[str, object]:
@@ -219,7 +320,7 @@ def _run(planned: list, out: Path, pack: int, jobs: int, device: str, checkpoint
     with Display(planned, out) as display:
         failures = run_pool(missing, workers, display.tick)
     if failures:
-        raise InputError("\nerror: ".join(failures))
+        raise InputError("\nerror: ".join(failure.reason for failure in failures))
 
 
 def main() -> None:
@@ -234,6 +335,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = app(standalone_mode=False)
+    except ModuleNotFoundError as error:
+        print(f"error: this needs {error.name}, which is not installed here", file=sys.stderr)
+        code = 2
     except (TyperException, InputError, OSError) as error:
         message = error.format_message() if isinstance(error, TyperException) else str(error)
         print(f"error: {message}", file=sys.stderr)

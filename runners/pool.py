@@ -14,9 +14,19 @@ from runners.plan import Job
 from runners.records import seal
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A job that did not end well: why, in one line, and the file that its process wrote to."""
+
+    job: Job
+    reason: str
+    log: Path
+
+
 @dataclass
 class _Worker:
     job: Job
+    slot: int  # 0 .. workers - 1, no two at once
     process: subprocess.Popen
     log: Path
     file: IO[bytes] = field(repr=False)
@@ -28,8 +38,8 @@ def log_path(job: Job) -> Path:
     return job.cell.folder(job.out) / "logs" / f"seeds-{first}-{last}.log"
 
 
-def start(job: Job) -> _Worker:
-    """Start a job's process."""
+def start(job: Job, slot: int) -> _Worker:
+    """Start a job's process. Of several GPUs it sees one, by its slot."""
     log = log_path(job)
     log.parent.mkdir(parents=True, exist_ok=True)
     file = log.open("ab")
@@ -37,34 +47,50 @@ def start(job: Job) -> _Worker:
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     }
+    gpus = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
+    if job.device == "cuda" and len(gpus) > 1:
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
     command = [sys.executable, "-m", "runners.pack"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=file, env=environment)
     process.stdin.write(job.to_json().encode())
     process.stdin.close()
-    return _Worker(job, process, log, file)
+    return _Worker(job, slot, process, log, file)
 
 
-def run_pool(jobs: Sequence[Job], workers: int, tell: Callable[[], None]) -> list[str]:
-    """Run the jobs, at most `workers` at a time. `tell` is called twice a second.
+def run_pool(
+    jobs: Sequence[Job],
+    workers: int,
+    tell: Callable[[], None],
+    cores: int = 0,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[Failure]:
+    """Run the jobs, at most `workers` at a time, on `cores` cores (0: all there are). `tell` is called ten
+    times a second.
 
-    A job that fails takes no other down. Returns a line for each that failed. KeyboardInterrupt reaches the
-    processes too (they are in the terminal's group, or are told): they write checkpoints, and it is raised
-    again here.
+    A job that fails takes no other down. Returns those that failed. When `stop` says so, or KeyboardInterrupt
+    is raised, which is raised again here, the processes are told to write checkpoints and waited for.
     """
-    waiting, running, failures = deque(jobs), [], []
-    threads = max(1, len(os.sched_getaffinity(0)) // min(workers, len(jobs)))  # cores to spare
+    waiting, running, failures, stopped = deque(jobs), [], [], False
+    cores = cores or len(os.sched_getaffinity(0))
+    threads = max(1, cores // min(workers, len(jobs)))  # cores to spare step environments
     try:
         while waiting or running:
+            if not stopped and stop():
+                stopped = True
+                waiting.clear()
+                for worker in running:
+                    worker.process.terminate()
             while waiting and len(running) < workers:
-                running.append(start(replace(waiting.popleft(), threads=threads)))
+                slot = min(set(range(workers)) - {worker.slot for worker in running})
+                running.append(start(replace(waiting.popleft(), threads=threads), slot))
             time.sleep(0.1)
             for worker in [w for w in running if w.process.poll() is not None]:
                 running.remove(worker)
                 worker.file.close()
-                if worker.process.returncode:
-                    failures.append(_failure(worker))
-                else:
+                if not worker.process.returncode:
                     seal(worker.job.cell.folder(worker.job.out))
+                elif not stopped:
+                    failures.append(Failure(worker.job, _reason(worker), worker.log))
             tell()
     except BaseException:
         for worker in running:
@@ -75,11 +101,18 @@ def run_pool(jobs: Sequence[Job], workers: int, tell: Callable[[], None]) -> lis
     return failures
 
 
-def _failure(worker: _Worker) -> str:
-    lines = [line for line in worker.log.read_text(errors="replace").splitlines() if line.strip()]
+def _reason(worker: _Worker) -> str:
+    lines = last_lines(worker.log)
     last = lines[-1] if lines else "it said nothing"
     if last.startswith("error: "):
         return last.removeprefix("error: ")
     code = worker.process.returncode
     how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
     return f"{worker.job.cell.label()} seeds {worker.job.seeds}: {how}: {last} (see {worker.log})"
+
+
+def last_lines(log: Path, n: int = 5) -> list[str]:
+    """The last lines of a log that are not empty; none if there is no such file."""
+    if not log.exists():
+        return []
+    return [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-n:]

@@ -4,9 +4,10 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar
 
 from rich.console import Console
@@ -17,6 +18,7 @@ from runners import files
 from runners.errors import DamagedFile
 from runners.plan import Planned
 
+STATES = ("done", "diverged", "running", "pending", "interrupted", "failed", "planned")
 SILENCE = 120.0  # seconds after which a run that told nothing counts as interrupted
 
 
@@ -26,7 +28,7 @@ class CellProgress:
 
     label: str
     folder: Path
-    states: dict[str, int]  # state -> runs; states: done, diverged, running, interrupted, waiting
+    states: dict[str, int]  # state, of STATES -> runs
     step: int  # done, summed over seeds
     steps: int  # wanted, summed over seeds
     steps_per_second: float  # of all running seeds together
@@ -38,17 +40,25 @@ class CellProgress:
         return self.states["done"] + self.states["diverged"] == sum(self.states.values())
 
 
-def snapshot(planned: Sequence[Planned], out: Path) -> list[CellProgress]:
-    """The progress of each cell, now."""
-    return [_cell_progress(plan, out) for plan in planned]
+def snapshot(
+    planned: Sequence[Planned], out: Path, known: Mapping[tuple[str, int], str] = MappingProxyType({})
+) -> list[CellProgress]:
+    """The progress of each cell, now.
+
+    `known` has the states of runs, (digest of the cell, seed), of which somebody else knows more than their
+    records say, unless those say that they are finished.
+    """
+    return [_cell_progress(plan, out, known) for plan in planned]
 
 
-def _cell_progress(plan: Planned, out: Path) -> CellProgress:
+def _cell_progress(plan: Planned, out: Path, known: Mapping[tuple[str, int], str]) -> CellProgress:
     folder, budget = plan.cell.folder(out), plan.cell.steps
-    states = dict.fromkeys(("done", "diverged", "running", "interrupted", "waiting"), 0)
+    states = dict.fromkeys(STATES, 0)
     step, rate, left, scores = 0, 0.0, [], []
     for seed in plan.seeds:
         state, record = _run_progress(folder / f"seed-{seed}")
+        if state not in ("done", "diverged"):
+            state = known.get((plan.cell.digest, seed), state)
         states[state] += 1
         step += budget if state in ("done", "diverged") else min(budget, record.get("step", 0))
         if record.get("score") is not None:
@@ -70,7 +80,7 @@ def _run_progress(folder: Path) -> tuple[str, dict]:
     try:
         record = files.read_json(folder / "progress.json")
     except (OSError, DamagedFile):
-        return ("interrupted" if (folder / "run.json").exists() else "waiting"), {}
+        return ("interrupted" if (folder / "run.json").exists() else "planned"), {}
     return ("running" if _alive(folder, record) else "interrupted"), record
 
 

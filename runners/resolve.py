@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from functools import cache
 
 from gymnasium.spaces import Discrete
 from pydantic import TypeAdapter, ValidationError
@@ -32,11 +33,8 @@ def resolve(
         suites.check(task)
     except (OSError, ValueError) as error:  # a model file
         raise InputError(str(error)) from error
-    try:
-        spaces = spec.observation_space, spec.action_space
-        module.Agent(module.Config(), *spaces, seedwise.Streams([0], "init"), "cpu")
-    except ValueError as error:  # the algorithm cannot do this kind of task
-        raise InputError(f"{task}: {error}") from error
+    if objection := _objection(system, task):
+        raise InputError(objection)
     if preset is None:  # the suite's, or the one for its continuous actions where there is one
         preset = f"{spec.suite}-continuous"
         if isinstance(spec.action_space, Discrete) or preset not in module.PRESETS:
@@ -56,6 +54,21 @@ def resolve(
     return Cell(*names, plain, spec.suite, task, steps, evaluation, versions(system, spec.suite))
 
 
+@cache  # a sweep may have thousands of cells of few systems and tasks
+def _objection(system: str, task: str) -> str | None:
+    """Why the system cannot be trained on this kind of task, if it cannot."""
+    spec, module = suites.TASKS[task], SYSTEMS[system].module()
+    try:
+        spaces = spec.observation_space, spec.action_space
+        module.Agent(module.Config(), *spaces, seedwise.Streams([0], "init"), "cpu")
+    except ValueError as error:
+        return f"{task}: {error}"
+    return None
+
+
+_adapter = cache(TypeAdapter)  # making one takes milliseconds
+
+
 def resolve_config(system: str, preset: str, overrides: dict[str, object]) -> object:
     """A system's Config: the preset, what the system changes in it, then `overrides`; all values checked."""
     module = SYSTEMS[system].module()
@@ -66,7 +79,7 @@ def resolve_config(system: str, preset: str, overrides: dict[str, object]) -> ob
         if name not in values:
             raise unknown(f"hyper-parameter of {system}", name, values)
     try:  # through JSON, whose strict rules take a list for a tuple and an integer for a float, but no "0.1"
-        return TypeAdapter(module.Config).validate_json(json.dumps(values | overrides), strict=True)
+        return _adapter(module.Config).validate_json(json.dumps(values | overrides), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "config"

@@ -15,12 +15,12 @@ set = { gamma = 0.98 }    # optional: changes to the preset
 
 import tomllib
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from runners.cell import Cell, Evaluation
 from runners.errors import InputError, unknown
 from runners.plan import Planned, check_seeds, parse_seeds
-from runners.resolve import resolve
 
 FOLDER = Path(__file__).resolve().parent / "sweeps"
 KEYS = {"title": str, "seeds": (str, list), "evaluations": int, "episodes": int, "cells": list}
@@ -41,13 +41,26 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
+def find(name_or_file: str) -> Path:
+    """The TOML file of a sweep that is named, or named by its file. Raises InputError."""
+    if name_or_file.endswith(".toml"):
+        return Path(name_or_file)
+    if name_or_file not in names():
+        raise unknown("sweep", name_or_file, names())
+    return FOLDER / f"{name_or_file}.toml"
+
+
+def digest(path: Path) -> str:
+    """Eight hex digits that change with the file's text. Raises InputError if it cannot be read."""
+    try:
+        return sha256(path.read_bytes()).hexdigest()[:8]
+    except OSError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
 def load(name_or_file: str) -> Sweep:
     """A sweep by its name, or from a TOML file. Raises InputError that names the file and the key."""
-    path = FOLDER / f"{name_or_file}.toml"
-    if name_or_file.endswith(".toml"):
-        path = Path(name_or_file)
-    elif name_or_file not in names():
-        raise unknown("sweep", name_or_file, names())
+    path = find(name_or_file)
     try:
         content = tomllib.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -59,6 +72,8 @@ def load(name_or_file: str) -> Sweep:
 
 
 def _parse(name: str, content: dict) -> Sweep:
+    from runners.resolve import resolve  # torch is needed from here on, not for a sweep's name
+
     _check(content, KEYS, required=("seeds", "cells"))
     seeds = content["seeds"]
     if isinstance(seeds, str):

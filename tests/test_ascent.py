@@ -144,7 +144,7 @@ def test_from_sweep_to_report(tmp_path: Path, capsys: pytest.CaptureFixture) -> 
     path, runs, out = tmp_path / "tiny.toml", str(tmp_path / "runs"), tmp_path / "page"
     path.write_text(SWEEP)
     code, said, _ = call(capsys, "status", str(path), "--out", runs)
-    assert code == 1 and "0/3" in said and "3 waiting" in said
+    assert code == 1 and "0/3" in said and "3 planned" in said
     code, _, err = call(capsys, "sweep", str(path), "--out", runs, "--pack", "2", "--jobs", "2")
     assert code == 0 and re.search("CartPole-v1 reinforce-classic-[0-9a-f]{10}, runs 3/3, steps 100%", err)
     code, said, _ = call(capsys, "status", str(path), "--out", runs)

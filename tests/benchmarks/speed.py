@@ -140,8 +140,8 @@ def off_policy(system: str, peer: type[OffPolicyAlgorithm]) -> Comparison:
             policy_kwargs={"net_arch": [256, 256]},
             device="cpu",
         ),
-        60,
-        300,
+        150,
+        600,
         1.5,
         range(5),
     )

@@ -1,0 +1,87 @@
+"""What was sent to the cluster: a file for every job array, written before the array is submitted.
+
+    runs/slurm/<sweep>/jobs/<name>.json     which runs each array task trains
+    runs/slurm/<sweep>/jobs/<name>.sh       the script, as it was submitted
+    runs/slurm/<sweep>/logs/<name>-<i>.log  what task i said
+    runs/slurm/<sweep>/failures/<name>-<i>.json   what of task i failed at its last attempt
+
+The job's name is its own: a job is found in the queue by it, also where its number was never recorded because
+the submitting process was killed.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from runners import files
+from runners.cell import Cell
+from slurm import cluster, manifest
+
+Pack = tuple[int, tuple[int, ...]]  # index of a cell in the manifest, seeds
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One job array."""
+
+    name: str  # of the job
+    manifest: str  # file name, in the sweep's folder
+    out: str  # the folder of run records
+    device: str
+    workers: int  # packs at a time in a task
+    cores: int  # of a task
+    checkpoint_seconds: float
+    tell_seconds: float
+    tasks: list[list[Pack]]
+    submitted: str  # when
+    job: str | None = None  # its number, once SLURM has given it
+
+    @property
+    def folder(self) -> Path:
+        """The sweep's."""
+        return Path(self.out) / "slurm" / self.name.rpartition("-")[0]
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "jobs" / f"{self.name}.json"
+
+    def log(self, index: int | str) -> Path:
+        return self.folder / "logs" / f"{self.name}-{index}.log"
+
+    def failure(self, index: int) -> Path:
+        return self.folder / "failures" / f"{self.name}-{index}.json"
+
+    def write(self, **changes: object) -> "Submission":
+        """Write it, changed."""
+        changed = replace(self, **changes)
+        files.write_json(self.path, asdict(changed))
+        return changed
+
+    def planned(self) -> manifest.Manifest:
+        """The manifest that the tasks' cells are in."""
+        return manifest.read(self.folder / self.manifest)
+
+
+def read(path: Path) -> Submission:
+    """The submission in a file. Raises DamagedFile or OSError."""
+    return Submission(**files.read_json(path))
+
+
+def names(out: Path, sweep: str = "*") -> dict[str, Path]:
+    """The submissions of a sweep, or of all, below `out`: file by name."""
+    return {path.stem: path for path in sorted((out / "slurm").glob(f"{sweep}/jobs/*.json"))}
+
+
+def runs_in_queue(out: Path) -> dict[tuple[str, int], cluster.Task]:
+    """The runs, (digest of the cell, seed), that an array task of any sweep below `out` trains or will."""
+    files_of = names(out)
+    found: dict[tuple[str, int], cluster.Task] = {}
+    tasks: dict[str, list[cluster.Task]] = {}
+    for task in cluster.queue(files_of):
+        tasks.setdefault(task.name, []).append(task)
+    for name, queued in tasks.items():
+        submission = read(files_of[name])
+        cells: list[Cell] = [plan.cell for plan in submission.planned().planned]
+        for task in queued:
+            for cell, seeds in submission.tasks[task.index]:
+                found |= {(cells[cell].digest, seed): task for seed in seeds}
+    return found

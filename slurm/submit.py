@@ -1,0 +1,234 @@
+"""From a manifest to the queue: what is missing, as array tasks of packs, and the job of the report."""
+
+import os
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from runners import files
+from runners.errors import InputError, RunHeld, unknown
+from runners.ownership import Ownership
+from slurm import cluster, estimate, scripts
+from slurm.manifest import Manifest, missing, write
+from slurm.sites import Site, memory_bytes
+from slurm.submission import Pack, Submission, runs_in_queue
+
+GIB = 2**30
+PATIENCE = 60.0  # seconds to wait for another submission to end
+PROCESS = 1.0  # GiB of one training process, without replay; with a GPU, where replay lives, four
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would be submitted."""
+
+    arrays: list[list[list[Pack]]]  # of tasks, of packs
+    runs: int
+    queued: int  # runs that are in the queue already
+    finished: int
+    mem: str  # per task
+    core_hours: float
+
+    @property
+    def tasks(self) -> int:
+        return sum(len(array) for array in self.arrays)
+
+    def told(self) -> str:
+        """It in a line."""
+        done = f"{self.finished:,} runs are finished, {self.queued:,} in the queue"
+        if not self.arrays:
+            return f"nothing to submit: {done}"
+        arrays = f"{self.tasks:,} array tasks" + (
+            f" of {len(self.arrays)} arrays" if len(self.arrays) > 1 else ""
+        )
+        return f"{self.runs:,} runs in {arrays}, about {self.core_hours:,.1f} core-hours; {done}"
+
+
+def plan(manifest: Manifest, site: Site, out: Path) -> Plan:
+    """The missing runs that are not in the queue, as array tasks.
+
+    Raises InputError without SLURM, or if `mem` is too little.
+    """
+    queued, largest, hours, runs, waiting = runs_in_queue(out), 0.0, 0.0, 0, 0
+    packs: list[Pack] = []
+    index = {planned.cell.digest: i for i, planned in enumerate(manifest.planned)}
+    for cell, seeds in missing(manifest, out):
+        free = [seed for seed in seeds if (cell.digest, seed) not in queued]
+        waiting += len(seeds) - len(free)
+        replay = manifest.replay[cell.digest]
+        size = site.pack or suggested_pack(site.device, replay > 0)
+        some = [(index[cell.digest], tuple(seeds)) for seeds in _chunks(free, size)]
+        packs += some
+        if some:
+            largest = max(largest, 4.0 if site.gpus else PROCESS + len(some[0][1]) * replay / GIB)
+            hours += estimate.core_hours(cell, len(free), replay > 0, out)
+            runs += len(free)
+    tasks = _chunks(packs, site.packs)
+    need = largest * min(site.packs, max(map(len, tasks), default=1))
+    if site.mem and memory_bytes(site.mem) < need * GIB:
+        raise InputError(
+            f"mem: {site.mem} is less than the {need:.1f} GiB that {site.packs} packs may need: "
+            "take fewer seeds per pack (--pack) or more memory"
+        )
+    arrays = _chunks(tasks, cluster.max_array_size()) if tasks else []
+    mem = site.mem or f"{-(-need // 0.25) * 0.25 * 1024:.0f}M"
+    return Plan(arrays, runs, waiting, manifest.runs - runs - waiting, mem, hours)
+
+
+def _chunks(items: list, size: int) -> list[list]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def suggested_pack(device: str, replays: bool) -> int:
+    """Seeds per process. On the CPU, learning from replay is bound by matrix products and gains little from
+    company; a GPU is not filled by ten seeds."""
+    if device == "cuda":
+        return 50
+    return 2 if replays else 10
+
+
+def check(site: Site, out: Path) -> None:
+    """Raises InputError for what the cluster would refuse, or accept and never run; writes nothing."""
+    scripts.check(site)
+    there = cluster.partitions()
+    for partition in (site.partition, site.report_partition):
+        for name in (partition or "").split(","):
+            if name and name not in there:
+                raise unknown("partition", name, there)
+    if set(str(out)) & set(" \t\n%\\\"'"):
+        raise InputError(f"{out}: a path with blanks, quotes or % cannot stand in a script for sbatch")
+    folder = next(parent for parent in (out, *out.parents) if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{folder} cannot be written")
+    kind = _file_system(folder)
+    if kind in ("tmpfs", "ramfs", "devtmpfs") and not _single_machine():
+        raise InputError(f"{out} lies in this machine's memory ({kind}), where compute nodes cannot write")
+
+
+def _file_system(folder: Path) -> str:
+    """The kind of file system that a folder lies on, or "" where /proc does not tell."""
+    found, kind = "", ""
+    try:
+        for line in Path("/proc/self/mounts").read_text().splitlines():
+            _, place, name, *_ = line.split()
+            if Path(place) in (folder, *folder.parents) and len(place) >= len(found):
+                found, kind = place, name
+    except OSError:
+        pass
+    return kind
+
+
+def _single_machine() -> bool:
+    """Whether this machine is the whole cluster."""
+    here = {socket.gethostname(), socket.gethostname().partition(".")[0], "127.0.0.1", "localhost"}
+    nodes = cluster.client("sinfo", "--noheader", "--Node", "--format=%o").split()
+    return set(nodes) <= here
+
+
+def preview(manifest: Manifest, site: Site, out: Path, report: Path) -> str:
+    """What `send` would submit, for a reader; writes nothing."""
+    todo = plan(manifest, site, out)
+    if not todo.arrays:
+        return todo.told()
+    first = new_submission(manifest, site, todo.arrays[0], out)
+    table: dict[tuple[str, str], list[float]] = {}
+    for array in todo.arrays:
+        for task in array:
+            for index, seeds in task:
+                cell = manifest.planned[index].cell
+                row = table.setdefault((cell.suite, cell.system), [0, 0, 0.0])
+                hours = estimate.core_hours(cell, len(seeds), manifest.replay[cell.digest] > 0, out)
+                row[0], row[1], row[2] = row[0] + len(seeds), row[1] + 1, row[2] + hours
+    lines = [
+        scripts.job(manifest, site, todo.mem, first),
+        scripts.report(manifest, site, f"{first.name}-report", out, report),
+        f"{'suite':12}{'algorithm':14}{'runs':>8}{'packs':>8}{'core-hours':>12}",
+        *(f"{a:12}{b:14}{n:8,}{packs:8,}{hours:12,.1f}" for (a, b), (n, packs, hours) in table.items()),
+        todo.told(),
+    ]
+    return "\n".join(lines)
+
+
+def send(manifest: Manifest, site: Site, out: Path, report: Path) -> str:
+    """Submit what is missing and not in the queue, and the job of the report: all of it, or, with InputError,
+    none. Returns what was done, in a line.
+    """
+    with _alone(out):
+        todo = plan(manifest, site, out)
+        if todo.arrays:
+            _send(manifest, site, todo, out, report)
+    return todo.told()
+
+
+def _send(manifest: Manifest, site: Site, todo: Plan, out: Path, report: Path) -> None:
+    sent: list[Submission] = []
+    jobs: list[str] = []
+    if not manifest.path.exists():
+        write(manifest)
+    try:
+        for array in todo.arrays:
+            sent.append(new_submission(manifest, site, array, out))
+            text = scripts.job(manifest, site, todo.mem, sent[-1])
+            for path in (sent[-1].path, sent[-1].log(0)):  # SLURM fails a task that has no folder to log to
+                path.parent.mkdir(parents=True, exist_ok=True)
+            sent[-1].write()
+            jobs.append(_sbatch(sent[-1].path.with_suffix(".sh"), text))
+            sent[-1] = sent[-1].write(job=jobs[-1])
+        name = f"{sent[0].name}-report"
+        text = scripts.report(manifest, site, name, out, report)
+        jobs.append(
+            _sbatch(sent[0].path.with_name(f"{name}.sh"), text, f"--dependency=afterany:{':'.join(jobs)}")
+        )
+    except BaseException:
+        for submission in sent:
+            for file in submission.path.parent.glob(f"{submission.name}*"):
+                file.unlink()
+        if jobs:
+            cluster.client("scancel", *jobs)
+        raise
+
+
+def _sbatch(file: Path, text: str, *options: str) -> str:
+    """Submit a script from its file; returns the job's number."""
+    files.write(file, text.encode())
+    return cluster.client("sbatch", "--parsable", *options, str(file)).strip().partition(";")[0]
+
+
+def new_submission(manifest: Manifest, site: Site, array: Sequence, out: Path) -> Submission:
+    """A submission under a name of its own."""
+    return Submission(
+        name=f"{manifest.path.parent.name}-{os.urandom(3).hex()}",
+        manifest=manifest.path.name,
+        out=str(out),
+        device=site.device,
+        workers=site.packs,
+        cores=site.cpus,
+        checkpoint_seconds=site.checkpoint_seconds,
+        tell_seconds=site.tell_seconds,
+        tasks=list(array),
+        submitted=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """One submission at a time below `out`: what one puts into the queue, the next one finds there."""
+    folder = out / "slurm"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, start = Ownership(folder), time.monotonic()
+    while True:
+        try:
+            lock.acquire()
+            break
+        except RunHeld as error:
+            if time.monotonic() - start > PATIENCE:
+                raise InputError(f"another submission has not ended for {PATIENCE:.0f} s: {error}") from error
+            time.sleep(0.5)
+    try:
+        yield
+    finally:
+        lock.release()

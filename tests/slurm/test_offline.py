@@ -1,0 +1,185 @@
+"""What needs no cluster: a site's settings, manifests, and that nothing of this imports torch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runners.errors import DamagedFile, InputError
+from slurm import manifest, scripts, sites, submit
+from slurm.submission import Submission
+
+SWEEP = """
+seeds = "0-2"
+evaluations = 2
+episodes = 1
+
+[[cells]]
+algorithms = ["a2c", "dqn"]
+tasks = ["CartPole-v1"]
+steps = 64
+"""
+
+
+def written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("5", 300),
+        ("5:30", 330),
+        ("1:00:00", 3600),
+        ("1-0", 86400),
+        ("1-02:03", 93780),
+        ("2-00:00:01", 172801),
+    ],
+)
+def test_times(text: str, expected: int) -> None:
+    """The forms that sbatch's manual lists."""
+    assert sites.seconds(text) == expected
+
+
+def test_memory() -> None:
+    assert [sites.memory_bytes(text) for text in ("100", "2G", "1t")] == [100 * 2**20, 2**31, 2**40]
+
+
+BAD_SITES = {
+    'partion = "cpu"': "unknown key 'partion'; did you mean 'partition'?",
+    'time = "soon"': "time: 'soon' is no time such as",
+    'time = "1"': "time: 1 must be longer than warn_seconds, 120",
+    'mem = "8 GB"': "mem: '8 GB' is no amount of memory",
+    "mem = 8": "mem: ",
+    "cpus = 0": "cpus: ",
+    "gpus = true": "gpus: ",
+    'partition = "a b"': "partition: 'a b' must be one word",
+    'math = "fast"': "math: ",
+    "cpus =": "Invalid value",
+}
+
+
+@pytest.mark.parametrize("text", BAD_SITES)
+def test_bad_site(text: str, tmp_path: Path) -> None:
+    """One line that names the file or the option, the culprit, and the nearest valid choice."""
+    path = written(tmp_path / "site.toml", text)
+    with pytest.raises(InputError) as error:
+        sites.load(path, {})
+    assert BAD_SITES[text] in str(error.value) and "\n" not in str(error.value)
+    assert str(error.value).startswith(str(path)) or "warn_seconds" in str(error.value)
+
+
+def test_options_go_before_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path / "site.toml", 'partition = "cpu"\ncpus = 4\nsetup = "env.sh"')
+    site = sites.load(path, {"cpus": 2, "partition": None})
+    assert (site.partition, site.cpus, site.packs, site.device) == ("cpu", 2, 2, "cpu")
+    assert site.setup == str(tmp_path / "env.sh"), "relative to the file that says so"
+    assert sites.load(path, {"gpus": 2}).packs == 2
+
+
+BAD_TEMPLATES = {
+    "no setup": ("{{ name }}{{ array }}{{ options }}{{ command }}", "the template has no {{ setup }}"),
+    "misspelt": (
+        "{{ name }}{{ array }}{{ options }}{{ command }}{{ setup }}{{ aray }}",
+        "unknown placeholder 'aray'; did you mean 'array'?",
+    ),
+    "broken": ("{% for x in %}", "Expected an expression"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TEMPLATES)
+def test_bad_template(name: str, tmp_path: Path) -> None:
+    text, message = BAD_TEMPLATES[name]
+    path = written(tmp_path / "job.jinja", text)
+    with pytest.raises(InputError) as error:
+        scripts.check(sites.Site(template=str(path)))
+    assert str(error.value).startswith(f"{path}: ") and message in str(error.value)
+    with pytest.raises(InputError, match=r"setup: .*nowhere\.sh"):
+        scripts.check(sites.Site(setup=str(tmp_path / "nowhere.sh")))
+
+
+def planned(tmp_path: Path, text: str = SWEEP) -> tuple[Path, Path, manifest.Manifest]:
+    """A sweep's file, a folder for runs, and the sweep's manifest there."""
+    path, out = written(tmp_path / "tiny.toml", text), tmp_path / "runs"
+    made = manifest.resolve(str(path), out)
+    manifest.write(made)
+    return path, out, made
+
+
+def test_manifest(tmp_path: Path) -> None:
+    """It reads back as it was; an edit of the sweep is noticed; so is damage."""
+    path, out, made = planned(tmp_path)
+    found = manifest.find(str(path), out)
+    assert found == made and found.runs == 6
+    dqn, a2c = (next(p.cell.digest for p in found.planned if p.cell.system == s) for s in ("dqn", "a2c"))
+    assert found.replay[dqn] > 0 and found.replay[a2c] == 0
+    path.write_text(SWEEP.replace("64", "128"))
+    with pytest.raises(InputError, match=rf"{path} was edited since sweep tiny was planned .*ascent plan"):
+        manifest.find(str(path), out)
+    assert manifest.latest(str(path), out) == made
+    content = json.loads(made.path.read_text())
+    content["cells"][0]["steps"] = 65
+    made.path.write_text(json.dumps(content))
+    with pytest.raises(DamagedFile, match="should have digest"):
+        manifest.read(made.path)
+
+
+def test_script(tmp_path: Path) -> None:
+    """Every resource explicit, the environment in one place, and a script that the shell can read."""
+    _, out, made = planned(tmp_path)
+    setup = written(tmp_path / "env.sh", "module load python\nsource ~/venv/bin/activate\n")
+    site = sites.Site(
+        partition="cpu",
+        account="rl",
+        gpus=2,
+        gpu_type="h100",
+        cpus=4,
+        max_parallel=7,
+        setup=str(setup),
+        math="portable",
+    )
+    tasks = [[(0, (0, 1))], [(0, (2,)), (1, (0, 1, 2))]]
+    sent = submit.new_submission(made, site, tasks, out)
+    text = scripts.job(made, site, "8G", sent)
+    for option in (
+        f"--job-name={sent.name}", "--array=0-1%7", "--partition=cpu", "--account=rl", "--time=04:00:00",
+        "--nodes=1", "--ntasks=1", "--cpus-per-task=4", "--mem=8G", "--gres=gpu:h100:2",
+        f"--output={sent.log('%a')}", "--open-mode=append", "--requeue", "--signal=B:USR1@120",
+    ):  # fmt: skip
+        assert text.count(f"#SBATCH {option}\n") == 1, option
+    assert text.count("set -euo pipefail") == 1 and text.count("source ~/venv/bin/activate") == 1
+    assert "export MKL_CBWR=AVX2\n" in text
+    assert text.splitlines()[-1] == f'exec python -m slurm.task {sent.path} "$SLURM_ARRAY_TASK_ID"'
+    assert text.splitlines()[0] == "#!/usr/bin/env bash" and "6 runs in 2 array tasks" in text
+    report = scripts.report(made, site, "tiny-report", out, tmp_path / "page")
+    assert (
+        "#SBATCH --gres" not in report
+        and f"report {made.path} --runs {out} --out {tmp_path / 'page'}" in report
+    )
+    for script in (text, report):
+        done = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True)
+        assert done.returncode == 0, done.stderr
+
+
+def test_submission_reads_back(tmp_path: Path) -> None:
+    _, out, made = planned(tmp_path)
+    sent = submit.new_submission(made, sites.Site(), [[(0, (0, 1))]], out)
+    assert sent.folder == made.path.parent and sent.planned() == made
+    sent.write(job="12")
+    text = json.loads(sent.path.read_text())
+    assert text["job"] == "12" and Submission(**text).tasks == [[[0, [0, 1]]]]
+
+
+def test_nothing_of_it_imports_torch() -> None:
+    """Login nodes may have no torch, no simulators and no numpy."""
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'numpy', 'gymnasium', 'mujoco', 'pandas'): sys.modules[name] = None\n"
+        "import ascent\n"
+        "from slurm import cluster, estimate, manifest, scripts, sites, status, submission, submit\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=manifest.ROOT)
+    assert done.returncode == 0, done.stderr

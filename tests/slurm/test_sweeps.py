@@ -1,0 +1,416 @@
+"""Sweeps on a real cluster: whatever happens there, the bytes are those of a run that nobody disturbed."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from runners import files
+from runners.cell import Cell
+from runners.plan import Planned
+from runners.sweep import load
+from runners.train import train
+from slurm import submission
+from slurm.manifest import ROOT
+from tests.slurm.cluster import Cluster
+from tests.small import results
+
+SITE = """
+partition = "main"
+time = "00:10:00"
+mem = "1500M"
+warn_seconds = 5
+checkpoint_seconds = 1.0
+tell_seconds = 1.0
+report_mem = "500M"
+"""
+THIRTY = """
+title = "Thirty runs"
+seeds = "0-9"
+evaluations = 2
+episodes = 1
+
+[[cells]]
+algorithms = ["a2c", "reinforce", "dqn"]
+tasks = ["CartPole-v1"]
+steps = 600
+"""
+# About twenty seconds of a core for two seeds, most of which an event may fall into.
+LONG = """
+seeds = "0-1"
+evaluations = 4
+episodes = 2
+
+[[cells]]
+algorithms = ["a2c"]
+tasks = ["CartPole-v1"]
+steps = 60_000
+set = { envs = 1, steps = 16 }
+"""
+numbers = count()
+
+
+class User:
+    """Somebody with a sweep, a site's file and a folder for runs."""
+
+    def __init__(self, cluster: Cluster, folder: Path, sweep: str, site: str = SITE):
+        self.cluster, self.folder, self.out = cluster, folder, folder / "runs"
+        self.sweep, self.site = folder / f"sweep{next(numbers)}.toml", folder / "slurm.toml"
+        self.sweep.write_text(sweep)
+        self.site.write_text(site)
+
+    def ascent(self, command: str, *words: str, expect: int | None = 0) -> str:
+        """What a command prints; `expect` is its exit code."""
+        done = self.run(command, *words)
+        assert expect is None or done.returncode == expect, (done.stdout, done.stderr)
+        return done.stdout + done.stderr
+
+    def run(self, command: str, *words: str) -> subprocess.CompletedProcess:
+        environment = self.cluster.environment() | {"PYTHONPATH": str(ROOT)}
+        line = [sys.executable, "-m", "ascent", command, str(self.sweep), "--out", str(self.out), *words]
+        return subprocess.run(line, capture_output=True, text=True, env=environment, cwd=self.folder)
+
+    def submit(self, *words: str) -> str:
+        page = self.folder / "page"
+        return self.ascent("submit", "--site", str(self.site), "--report", str(page), *words)
+
+    def planned(self) -> tuple[Planned, ...]:
+        return load(str(self.sweep)).planned
+
+    def cell(self) -> Cell:
+        return self.planned()[0].cell
+
+    def sent(self) -> list[submission.Submission]:
+        return [submission.read(path) for path in submission.names(self.out).values()]
+
+    def record(self, seed: int) -> dict:
+        return files.read_json(self.cell().folder(self.out) / f"seed-{seed}" / "run.json")
+
+    def wait_done(self, seconds: float = 150) -> None:
+        """Until status says that all is done and the report's job has left the queue."""
+        wait(lambda: self.run("status").returncode == 0, seconds, lambda: self.ascent("status", expect=None))
+        wait(lambda: not self.queue(), 60)
+
+    def queue(self) -> list[str]:
+        return self.cluster.run("squeue", "-h", "-r", "-o", "%F_%K %T %N").stdout.split("\n")[:-1]
+
+    def running(self) -> list[str]:
+        return [line for line in self.queue() if "RUNNING" in line or "COMPLETING" in line]
+
+    def started(self, seed: int) -> int:
+        """Attempts at a run so far."""
+        path = self.cell().folder(self.out) / f"seed-{seed}" / "run.json"
+        return len(files.read_json(path)["attempts"]) if path.exists() else 0
+
+    def wait_step(self, seed: int, beyond: int = 0) -> int:
+        """Until a run has a checkpoint beyond a step; that checkpoint's step."""
+        folder = self.cell().folder(self.out) / f"seed-{seed}"
+
+        def steps() -> list[int]:
+            found = [int(path.stem.split("-")[1]) for path in folder.glob("checkpoint-*.bin")]
+            return [step for step in found if step > beyond]
+
+        wait(lambda: bool(steps()), 90, lambda: self.ascent("status", expect=None))
+        return max(steps(), default=beyond)
+
+    def check_bytes(self) -> None:
+        """Against the same sweep, run here in one go."""
+        for plan in self.planned():
+            train(plan.cell, plan.seeds, self.folder / "local")
+            seeds = list(plan.seeds)
+            assert results(plan.cell, self.out, seeds) == results(plan.cell, self.folder / "local", seeds)
+
+
+def wait(condition: Callable[[], object], seconds: float, tell: Callable[[], str] = lambda: "") -> None:
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < seconds, f"not within {seconds} s: {tell()}"
+        time.sleep(0.3)
+
+
+def test_thirty_runs(cluster: Cluster, tmp_path: Path) -> None:
+    """Submitted, trained on two nodes, reported by the dependent job; then there is nothing to submit."""
+    user = User(cluster, tmp_path, THIRTY)
+    told = user.submit("--pack", "4", "--cpus", "2")
+    assert "30 runs in 5 array tasks of 2 arrays" in told, "an array is no larger than MaxArraySize"
+    assert "nothing to submit: 0 runs are finished, 30 in the queue" in user.submit()
+    said = user.ascent("status", expect=1)
+    assert re.search(r"30 runs: .*(pending|running)", said) and "report: pending (Dependency)" in said
+    user.wait_done()
+    assert "30 done" in user.ascent("status")
+    wait((tmp_path / "page" / "index.html").exists, 60)
+    assert "Thirty runs" in (tmp_path / "page" / "index.html").read_text()
+    user.check_bytes()
+    attempts = [
+        files.read_json(path)["attempts"] for path in (user.out / "classic").glob("*/*/seed-*/run.json")
+    ]
+    assert len(attempts) == 30 and all(len(some) == 1 for some in attempts)
+    assert {some[0]["SLURMD_NODENAME"] for some in attempts} == {"node1", "node2"}
+    assert "nothing to submit: 30 runs are finished" in user.submit()
+    logs = sorted(path.name for sent in user.sent() for path in sent.log(0).parent.glob(f"{sent.name}-?.log"))
+    assert len(logs) == 5 and logs[0].startswith(user.sweep.stem)
+
+
+def test_time_limit(cluster: Cluster, tmp_path: Path) -> None:
+    """The warning comes, checkpoints are written, the task is requeued and ends with the same bytes."""
+    site = SITE.replace("00:10:00", "00:01:00").replace("warn_seconds = 5", "warn_seconds = 50")
+    user = User(cluster, tmp_path, LONG.replace("60_000", "150_000"), site)
+    user.submit()
+    user.wait_done(240)
+    attempts = user.record(0)["attempts"]
+    assert len(attempts) > 1 and attempts[0]["to_step"] == attempts[1]["from_step"] > 0
+    assert [a.get("SLURM_RESTART_COUNT", "0") for a in attempts] == [str(i) for i in range(len(attempts))]
+    log = user.sent()[0].log(0).read_text()
+    assert "asking to be requeued" in log and "restart 1" in log
+    user.check_bytes()
+
+
+def test_requeued_and_cancelled(cluster: Cluster, tmp_path: Path) -> None:
+    """One task is requeued, another cancelled in the middle; submitted again, nothing is trained twice."""
+    user = User(cluster, tmp_path, LONG)
+    user.submit("--pack", "1")
+    job = user.sent()[0].job
+    steps = [user.wait_step(seed) for seed in (0, 1)]
+    cluster.run("scontrol", "requeue", f"{job}_0")
+    cluster.run("scancel", f"{job}_1")
+    wait(lambda: not any(line.startswith(f"{job}_1 ") for line in user.queue()), 40)
+    said = user.ascent("status", expect=1)
+    assert "1 interrupted" in said and "failed" not in said
+    told = user.submit("--pack", "1")
+    assert "1 runs in 1 array tasks" in told and "1 in the queue" in told
+    user.wait_done()
+    user.check_bytes()
+    for seed, step in enumerate(steps):
+        first, second = user.record(seed)["attempts"]
+        assert second["from_step"] >= step and second.get("lost_steps", 0) == 0
+        assert (first["SLURM_ARRAY_JOB_ID"] == second["SLURM_ARRAY_JOB_ID"]) == (seed == 0)
+
+
+def test_a_node_dies(cluster: Cluster, tmp_path: Path) -> None:
+    """Its tasks are killed with it; its runs finish on the other node from their last checkpoints."""
+    user = User(cluster, tmp_path, LONG)
+    user.submit()
+    step = user.wait_step(0)
+    node = user.record(0)["attempts"][0]["SLURMD_NODENAME"]
+    cluster.kill_node(node)
+    try:
+        cluster.set_down(node)
+        user.wait_done()
+    finally:
+        cluster.start_node(node)
+        cluster.set_up(node)
+    first, second = user.record(0)["attempts"]
+    assert second["SLURMD_NODENAME"] != node and second["from_step"] >= step
+    assert "ended" not in first and first["lost_steps"] >= 0 and user.record(0)["restarts"] == 1
+    user.check_bytes()
+
+
+def test_two_copies_at_once(cluster: Cluster, tmp_path: Path) -> None:
+    """A node's daemon is lost, its task lives on while SLURM runs it again elsewhere: one of them writes."""
+    user = User(cluster, tmp_path, LONG)
+    user.submit()
+    user.wait_step(0)
+    node = user.record(0)["attempts"][0]["SLURMD_NODENAME"]
+    cluster.lose_slurmd(node)
+    try:
+        cluster.set_down(node)
+        wait(lambda: len(user.record(0)["attempts"]) == 2, 60)
+        user.wait_done()
+    finally:
+        cluster.start_node(node)
+        cluster.set_up(node)
+    user.check_bytes()
+    assert "superseded" in "".join(path.read_text() for path in user.out.rglob("logs/*.log"))
+
+
+def test_the_controller_restarts(cluster: Cluster, tmp_path: Path) -> None:
+    user = User(cluster, tmp_path, LONG)
+    user.submit("--pack", "1")
+    user.wait_step(0)
+    cluster.kill_controller()
+    said = user.ascent("status", expect=1)
+    assert "running" in said, "the records still tell"
+    cluster.start_controller()
+    user.wait_done()
+    user.check_bytes()
+
+
+def test_preempted(cluster: Cluster, tmp_path: Path) -> None:
+    """Another job takes the nodes: SLURM requeues the task, which goes on later."""
+    user = User(cluster, tmp_path, LONG)
+    user.submit()
+    step = user.wait_step(0)
+    cluster.run(
+        "sbatch", "--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 3"
+    )
+    user.wait_done()
+    attempts = user.record(0)["attempts"]
+    assert len(attempts) == 2 and attempts[1]["from_step"] >= step
+    user.check_bytes()
+
+
+def test_two_users_at_once(cluster: Cluster, tmp_path: Path) -> None:
+    """Both submit the same sweep: one's runs are all in the queue, the other has nothing to submit."""
+    user = User(cluster, tmp_path, THIRTY)
+    user.ascent("plan")
+    with ThreadPoolExecutor() as pool:
+        told = sorted(pool.map(lambda _: user.submit("--cpus", "3"), range(2)))
+    assert "30 runs in" in told[0] and "nothing to submit: 0 runs are finished, 30 in the queue" in told[1]
+    assert "cancelled" in user.ascent("cancel")
+    wait(lambda: not user.queue(), 60)
+    assert "nothing is in the queue" in user.ascent("cancel")
+
+
+def test_a_run_that_is_held(cluster: Cluster, tmp_path: Path) -> None:
+    """A task whose run belongs to somebody fails with one line that names them, which status tells."""
+    user = User(cluster, tmp_path, LONG.replace("0-1", "0-0"))
+    user.submit()
+    user.wait_step(0)
+    (task,) = (line.split()[0] for line in user.queue() if "RUNNING" in line)
+    sent = user.sent()[0]
+    environment = cluster.environment() | {"PYTHONPATH": str(ROOT), "SLURM_ARRAY_JOB_ID": "999999"}
+    line = [sys.executable, "-m", "slurm.task", str(sent.path), "0"]
+    done = subprocess.run(line, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 1 and task.split("_")[0] in done.stdout and "held by" in done.stdout
+    user.wait_done()
+    user.check_bytes()
+
+
+def test_no_progress_is_given_up(cluster: Cluster, tmp_path: Path) -> None:
+    """A task that is killed again and again before its first checkpoint fails, and status says why."""
+    site = SITE.replace("checkpoint_seconds = 1.0", "checkpoint_seconds = 600.0")
+    user = User(cluster, tmp_path, LONG, site)
+    user.submit()
+    job = user.sent()[0].job
+    for attempt in range(1, 4):
+        wait(lambda n=attempt: user.started(0) == n, 60)
+        for process in packs_of(job):
+            os.kill(process, signal.SIGKILL)
+        wait(lambda: not user.running(), 60)
+        cluster.run("scontrol", "requeue", f"{job}_0")
+    reason = "3 attempts got no further than step 0"
+    wait(lambda: reason in user.ascent("status", expect=1), 60)
+    said = user.ascent("status", expect=1)
+    assert "2 failed" in said and user.started(0) == 3
+    assert "2 runs in 1 array tasks" in user.submit(), "a new job may try again"
+    user.wait_done()
+    user.check_bytes()
+
+
+def packs_of(job: str) -> list[int]:
+    """The processes that train for a job."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            line, environment = ((folder / name).read_bytes() for name in ("cmdline", "environ"))
+        except OSError:
+            continue
+        if b"runners.pack" in line and f"SLURM_ARRAY_JOB_ID={job}\0".encode() in environment:
+            found.append(int(folder.name))
+    return found
+
+
+def test_gpus(cluster: Cluster, tmp_path: Path) -> None:
+    """A GPU reaches the job; asking for more than there are is told in the cluster's words."""
+    user = User(cluster, tmp_path, LONG)
+    user.submit("--gpus", "1")
+    wait(lambda: user.sent()[0].failure(0).exists() and not user.queue(), 60)
+    said = user.ascent("status", expect=1)
+    assert "failed: " in said and "device 'cuda': there is no GPU here" in said
+    script = user.sent()[0].path.with_suffix(".sh").read_text()
+    probe = re.sub(r"(?m)^exec .*", "echo devices=$CUDA_VISIBLE_DEVICES", script)
+    (tmp_path / "probe.sh").write_text(re.sub(r"(?m)^#SBATCH --(array|output).*\n", "", probe))
+    cluster.run("sbatch", "--wait", f"--output={tmp_path}/probe.log", str(tmp_path / "probe.sh"))
+    assert re.search(r"devices=[01]\n", (tmp_path / "probe.log").read_text())
+    before = len(user.sent())
+    said = user.ascent("submit", "--gpus", "3", "--site", str(user.site), expect=2)
+    assert re.fullmatch(r"error: sbatch: .*Requested node configuration is not available\n", said)
+    assert len(user.sent()) == before and not user.queue()
+
+
+BAD = {
+    "partition": (["--partition", "mian"], "unknown partition 'mian'; did you mean 'main'?"),
+    "qos": (["--qos", "nowhere"], "sbatch: "),
+    "setup": (["--setup", "nowhere.sh"], "setup: "),
+    "template": (["--template", "slurm.toml"], "the template has no {{ array }}"),
+    "memory": (["--mem", "100M"], "mem: 100M is less than the 1.0 GiB"),
+    "time": (["--time", "later"], "time: 'later' is no time"),
+    "option": (["--particion", "main"], "No such option: --particion"),
+    "folder": (["--out", "/proc/runs"], "/proc cannot be written"),
+    "blank": (["--out", "my runs"], "a path with blanks"),
+    "site": (["--site", "nowhere.toml"], "nowhere.toml: "),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(name: str, cluster: Cluster, tmp_path: Path) -> None:
+    """One clear line, exit code 2, nothing submitted and nothing written."""
+    if name == "folder" and os.access("/proc", os.W_OK):
+        pytest.skip("this user may write to /proc")
+    user, (words, message) = User(cluster, tmp_path, LONG), BAD[name]
+    said = user.ascent("submit", "--site", str(user.site), *words, expect=2)
+    assert message in said and said.startswith("error: ") and said.count("\n") == 1, said
+    assert not user.queue() and not list(user.out.glob("slurm/*/jobs/*"))
+
+
+def test_an_edited_sweep(cluster: Cluster, tmp_path: Path) -> None:
+    user = User(cluster, tmp_path, LONG)
+    user.submit()
+    user.sweep.write_text(LONG.replace("60_000", "70_000"))
+    said = user.ascent("submit", "--site", str(user.site), expect=2)
+    assert re.fullmatch(rf"error: {user.sweep} was edited since sweep \S+ was planned .*\n", said)
+    assert "this is the sweep as it was planned" in user.ascent("status", expect=1)
+    user.ascent("cancel")
+    wait(lambda: not user.queue(), 60)
+
+
+def test_without_slurm(tmp_path: Path) -> None:
+    """One line without sbatch; status tells what the records say."""
+    sweep = tmp_path / "tiny.toml"
+    sweep.write_text(LONG)
+    for command, code, message in (("submit", 2, "there is no "), ("status", 1, "2 planned")):
+        line = [sys.executable, "-m", "ascent", command, str(sweep), "--out", str(tmp_path / "runs")]
+        environment = os.environ | {"PATH": str(tmp_path), "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, env=environment)
+        assert done.returncode == code and message in done.stdout + done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.toml"]
+
+
+def test_ten_thousand_runs(cluster: Cluster, tmp_path: Path) -> None:
+    """A plan is shown in under 3 s, their state in under 5 s; nothing is submitted."""
+    cells = "\n".join(
+        '[[cells]]\nalgorithms = ["ppo", "a2c"]\ntasks = ["CartPole-v1", "Acrobot-v1", "MountainCar-v0", '
+        f'"Pendulum-v1", "MountainCarContinuous-v0"]\nset = {{ gamma = 0.{9000 + i} }}'
+        for i in range(100)
+    )
+    user = User(cluster, tmp_path, f'seeds = "0-9"\n{cells}')
+    user.ascent("plan")
+    start = os.times()
+    told = user.ascent("submit", "--dry-run", "--site", str(user.site))
+    assert "10,000 runs in 1,000 array tasks" in told and "core-hours" in told and "#SBATCH --array" in told
+    assert used(start) < 3.0
+    for plan in user.planned()[::2]:
+        for seed in plan.seeds:
+            folder = plan.cell.folder(user.out) / f"seed-{seed}"
+            folder.mkdir(parents=True)
+            (folder / "result.json").write_text(json.dumps({"status": "done", "score": 1.0}))
+    start = os.times()
+    said = user.ascent("status", expect=1)
+    assert "10000 runs: 5000 done, 5000 planned" in said
+    assert used(start) < 5.0
+    assert not user.queue()
+
+
+def used(start: os.times_result) -> float:
+    """Processor seconds of finished child processes since: the machine may be busy with other tests."""
+    now = os.times()
+    return now.children_user + now.children_system - start.children_user - start.children_system
