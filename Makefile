@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: install demo test slow lint format bench golden lock
+.PHONY: install demo slurm-demo test slow lint format bench golden lock
 
 install: $(INSTALLED)
 
@@ -16,6 +16,9 @@ $(INSTALLED): requirements.lock pyproject.toml
 demo: install  ## train four algorithms on two tasks, ten seeds each, and make the report
 	$(BIN)/ascent sweep demo
 	$(BIN)/ascent report demo
+
+slurm-demo: install  ## the sweep `demo` on a real SLURM cluster that lives on this machine for a few minutes
+	$(BIN)/python -m tests.slurm.demo
 
 test: install  ## the default tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
+from runners import files
 from runners.plan import Job
 from runners.records import seal
 
@@ -102,17 +103,10 @@ def run_pool(
 
 
 def _reason(worker: _Worker) -> str:
-    lines = last_lines(worker.log)
+    lines = files.last_lines(worker.log)
     last = lines[-1] if lines else "it said nothing"
     if last.startswith("error: "):
         return last.removeprefix("error: ")
     code = worker.process.returncode
     how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
     return f"{worker.job.cell.label()} seeds {worker.job.seeds}: {how}: {last} (see {worker.log})"
-
-
-def last_lines(log: Path, n: int = 5) -> list[str]:
-    """The last lines of a log that are not empty; none if there is no such file."""
-    if not log.exists():
-        return []
-    return [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-n:]

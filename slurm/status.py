@@ -11,7 +11,6 @@ from rich.text import Text
 from runners import files, progress
 from runners.errors import InputError
 from runners.plan import Planned
-from runners.pool import last_lines
 from slurm import cluster, submission
 
 SHOWN = 8  # failures that are told in full
@@ -44,7 +43,8 @@ class Status:
     @property
     def moves(self) -> bool:
         """Whether it can change by itself."""
-        return any(cell.states["pending"] or cell.states["running"] for cell in self.cells)
+        states = [cell.states for cell in self.cells]
+        return bool(self.reports) or any(state["pending"] or state["running"] for state in states)
 
     def render(self) -> Group:
         """For a terminal."""
@@ -53,7 +53,7 @@ class Status:
             totals.update(cell.states)
         lines = [f"{sum(totals.values())} runs: " + ", ".join(f"{n} {s}" for s, n in totals.items() if n)]
         if self.pending:
-            lines.append("pending: " + ", ".join(f"{n} {why}" for why, n in self.pending.most_common()))
+            lines.append("pending: " + ", ".join(f"{n} ({why})" for why, n in self.pending.most_common()))
         lines += [f"report: {state}" for state in self.reports]
         for failure in self.failures[:SHOWN]:
             lines += ["", f"failed: {failure.what}: {failure.reason}", f"  {failure.log}"]
@@ -120,7 +120,7 @@ def _failures(gone: set[tuple[str, int]], known: dict[tuple[str, int], str], out
         if not how.startswith(("CANCELLED", "COMPLETED", "PREEMPTED")):
             for run in untold.get(job, []):
                 one, index = tasks[run]
-                told[run] = f"job {job} ended as {how}", one.log(index), last_lines(one.log(index))
+                told[run] = f"job {job} ended as {how}", one.log(index), files.last_lines(one.log(index))
     groups: dict[tuple[str, str], list[int]] = {}
     for run, (reason, *_) in told.items():
         known[run] = "failed"

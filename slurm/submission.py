@@ -53,6 +53,7 @@ class Submission:
     def write(self, **changes: object) -> "Submission":
         """Write it, changed."""
         changed = replace(self, **changes)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         files.write_json(self.path, asdict(changed))
         return changed
 

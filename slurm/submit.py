@@ -11,7 +11,7 @@ from pathlib import Path
 
 from runners import files
 from runners.errors import InputError, RunHeld, unknown
-from runners.ownership import Ownership
+from runners.ownership import Ownership, beating
 from slurm import cluster, estimate, scripts
 from slurm.manifest import Manifest, missing, write
 from slurm.sites import Site, memory_bytes
@@ -157,6 +157,7 @@ def send(manifest: Manifest, site: Site, out: Path, report: Path) -> str:
     """Submit what is missing and not in the queue, and the job of the report: all of it, or, with InputError,
     none. Returns what was done, in a line.
     """
+    plan(manifest, site, out)  # what is wrong with it shows before anything is written
     with _alone(out):
         todo = plan(manifest, site, out)
         if todo.arrays:
@@ -173,9 +174,8 @@ def _send(manifest: Manifest, site: Site, todo: Plan, out: Path, report: Path) -
         for array in todo.arrays:
             sent.append(new_submission(manifest, site, array, out))
             text = scripts.job(manifest, site, todo.mem, sent[-1])
-            for path in (sent[-1].path, sent[-1].log(0)):  # SLURM fails a task that has no folder to log to
-                path.parent.mkdir(parents=True, exist_ok=True)
             sent[-1].write()
+            sent[-1].log(0).parent.mkdir(exist_ok=True)  # SLURM fails a task that has no folder to log to
             jobs.append(_sbatch(sent[-1].path.with_suffix(".sh"), text))
             sent[-1] = sent[-1].write(job=jobs[-1])
         name = f"{sent[0].name}-report"
@@ -219,7 +219,7 @@ def _alone(out: Path) -> Iterator[None]:
     """One submission at a time below `out`: what one puts into the queue, the next one finds there."""
     folder = out / "slurm"
     folder.mkdir(parents=True, exist_ok=True)
-    lock, start = Ownership(folder), time.monotonic()
+    lock, start = Ownership(folder, beat_seconds=5.0), time.monotonic()
     while True:
         try:
             lock.acquire()
@@ -229,6 +229,7 @@ def _alone(out: Path) -> Iterator[None]:
                 raise InputError(f"another submission has not ended for {PATIENCE:.0f} s: {error}") from error
             time.sleep(0.5)
     try:
-        yield
+        with beating([lock]):
+            yield
     finally:
-        lock.release()
+        lock.remove()

@@ -17,7 +17,7 @@ from pathlib import Path
 from runners import files
 from runners.errors import DamagedFile, InputError
 from runners.plan import Job
-from runners.pool import Failure, last_lines, log_path, run_pool
+from runners.pool import Failure, log_path, run_pool
 from slurm import cluster, submission
 
 TRIES = 3  # starts of a run from the same step in one job
@@ -109,7 +109,7 @@ def record(sent: submission.Submission, index: int, failures: list[Failure]) -> 
             "seeds": failure.job.seeds,
             "reason": failure.reason,
             "log": str(failure.log),
-            "last_lines": last_lines(failure.log),
+            "last_lines": files.last_lines(failure.log),
         }
         for failure in failures
     ]
