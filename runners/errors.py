@@ -16,6 +16,10 @@ class RunHeld(InputError):
     """Another process is training the run."""
 
 
+class Superseded(InputError):
+    """Another process has taken over what this one was doing, which may write no more."""
+
+
 def unknown(kind: str, name: str, valid: Iterable[str]) -> InputError:
     """An InputError for a name that is not among the valid ones, with the nearest of them."""
     valid = list(valid)

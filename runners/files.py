@@ -5,43 +5,99 @@ fsynced. A file is appended to only up to lengths that a later, whole write vouc
 result).
 """
 
+import errno
 import json
 import os
 import socket
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from uuid import uuid4
 
 from runners.errors import DamagedFile
 
+PROCESS = uuid4().hex[:12]  # with the pid, as forks share it: no two processes anywhere have the same name
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # a file system without hard links
 
-def write(path: Path, data: bytes, durable: bool = True) -> None:
-    """Replace `path` by `data`, all or nothing. Not `durable`: a power cut may lose it, a kill does not."""
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
+
+def write(path: Path, data: bytes, durable: bool = True, check: Callable[[], None] = lambda: None) -> None:
+    """Replace `path` by `data`, all or nothing. Not `durable`: a power cut may lose it, a kill does not.
+
+    `check` is called when all is written but nothing replaced, and may raise.
+    """
+    os.close(start(path, data, durable, check))
+
+
+def start(path: Path, data: bytes, durable: bool = True, check: Callable[[], None] = lambda: None) -> int:
+    """The same, and return the new file's descriptor, to append to and to read from."""
+    temporary, handle = _written(path, data, durable)
     try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-        try:
-            _write_all(handle, data)
-            if durable:
-                os.fsync(handle)
-        finally:
-            os.close(handle)
+        check()
         os.replace(temporary, path)
-    except OSError:
+        if durable:
+            sync_folder(path.parent)
+    except BaseException:
+        os.close(handle)
         temporary.unlink(missing_ok=True)
         raise
-    if durable:
-        sync_folder(path.parent)
+    return handle
 
 
-def append(path: Path, data: bytes, durable: bool) -> None:
-    """Add `data` to the end of `path`. A failure may leave a part: the caller knows what counts."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+def create(path: Path, data: bytes) -> bool:
+    """Make `path`, all or nothing. False if it is there already: of several processes one gets True. A power
+    cut may lose it.
+    """
+    temporary, handle = _written(path, data, durable=True)
+    os.close(handle)
     try:
-        _write_all(handle, data)
-        if durable:
-            os.fsync(handle)
+        os.link(temporary, path)
+    except FileExistsError:
+        return path.exists() and path.read_bytes() == data  # ours, if only a file server's answer was lost
+    except FileNotFoundError:
+        return False  # the temporary file was removed by one that was faster
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        return _create_slowly(path, data)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def _create_slowly(path: Path, data: bytes) -> bool:
+    """The same without hard links: others may see the file before it is whole."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:
+        return False
+    try:
+        append(handle, data, durable=True)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
     finally:
         os.close(handle)
+    return True
+
+
+def _written(path: Path, data: bytes, durable: bool) -> tuple[Path, int]:
+    """A new temporary file beside `path` with `data`, and its open descriptor."""
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}-{PROCESS}.tmp")
+    handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+    try:
+        append(handle, data, durable)
+    except BaseException:
+        os.close(handle)
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary, handle
+
+
+def append(handle: int, data: bytes, durable: bool) -> None:
+    """Add `data` to an open file. A failure may leave a part: the caller knows what counts."""
+    _write_all(handle, data)
+    if durable:
+        os.fsync(handle)
 
 
 def _write_all(handle: int, data: bytes) -> None:
@@ -59,9 +115,16 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_json(path: Path, value: object, durable: bool = True) -> None:
+def json_bytes(value: object) -> bytes:
+    """`value` as readable JSON with sorted keys."""
+    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+
+
+def write_json(
+    path: Path, value: object, durable: bool = True, check: Callable[[], None] = lambda: None
+) -> None:
     """Replace `path` by `value` as readable JSON with sorted keys."""
-    write(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode(), durable)
+    write(path, json_bytes(value), durable, check)
 
 
 def read_json(path: Path) -> dict:
@@ -75,14 +138,27 @@ def read_json(path: Path) -> dict:
     return value
 
 
-def write_sealed(path: Path, data: bytes) -> None:
-    """Replace `path` by the sha256 of `data` (32 bytes) and `data`."""
-    write(path, sha256(data).digest() + data)
+def write_sealed(path: Path, data: bytes, check: Callable[[], None] = lambda: None) -> str:
+    """Replace `path` by the sha256 of `data` (32 bytes) and `data`; returns that sha256."""
+    seal = sha256(data)
+    write(path, seal.digest() + data, check=check)
+    return seal.hexdigest()
 
 
-def read_sealed(path: Path) -> memoryview:
-    """What `write_sealed` wrote. Raises DamagedFile if any bit of the file has changed since."""
+def read_sealed(path: Path, seal: str | None = None) -> memoryview:
+    """What `write_sealed` wrote, with this sha256 if one is given. Raises DamagedFile if any bit of the file
+    has changed since.
+    """
     content = memoryview(path.read_bytes())  # slices of it are no copies
     if len(content) < 32 or sha256(content[32:]).digest() != content[:32]:
         raise DamagedFile(f"{path} is damaged: its sha256 does not match")
+    if seal not in (None, content[:32].hex()):
+        raise DamagedFile(f"{path} is damaged: it is another file than the one that was recorded")
     return content[32:]
+
+
+def last_lines(log: Path, n: int = 5) -> list[str]:
+    """The last lines of a log that are not empty; none if there is no such file."""
+    if not log.exists():
+        return []
+    return [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-n:]

@@ -28,15 +28,10 @@ class Job:
     device: str = "cpu"
     checkpoint_seconds: float = 60.0
     threads: int = 1  # that step the environments
+    tell_seconds: float = 1.0  # between the signs of life of a run
 
     def to_json(self) -> str:
-        values = {
-            "cell": asdict(self.cell),
-            "seeds": self.seeds,
-            "out": str(self.out),
-            "device": self.device,
-        }
-        return json.dumps({**values, "checkpoint_seconds": self.checkpoint_seconds, "threads": self.threads})
+        return json.dumps({**vars(self), "cell": asdict(self.cell), "out": str(self.out)})
 
     @classmethod
     def from_json(cls, text: str) -> "Job":

@@ -1,7 +1,5 @@
 """How far the runs of some cells are, read from their records, and the display of it."""
 
-import os
-import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -16,10 +14,11 @@ from rich.table import Table
 
 from runners import files
 from runners.errors import DamagedFile
+from runners.ownership import BEATS, is_alive, standing
 from runners.plan import Planned
 
 STATES = ("done", "diverged", "running", "pending", "interrupted", "failed", "planned")
-SILENCE = 120.0  # seconds after which a run that told nothing counts as interrupted
+SILENCE = 120.0  # seconds after which a run elsewhere that told nothing counts as interrupted, at least
 
 
 @dataclass(frozen=True)
@@ -85,16 +84,17 @@ def _run_progress(folder: Path) -> tuple[str, dict]:
 
 
 def _alive(folder: Path, record: dict) -> bool:
-    """Whether the last attempt seems to be at work: it told something lately, its process is there."""
-    if time.time() - record.get("time", 0) > SILENCE:
+    """Whether the last attempt seems to be at work. One on another machine does if it told something lately,
+    as far as the two clocks agree.
+    """
+    _, owner = standing(folder)
+    if owner is None:
         return False
-    try:
-        attempt = files.read_json(folder / "run.json")["attempts"][-1]
-    except (OSError, DamagedFile, LookupError):
-        return False
-    if "ended" in attempt:
-        return False
-    return attempt["host"] != socket.gethostname() or os.path.exists(f"/proc/{attempt['pid']}")
+    alive = is_alive(owner)
+    if alive is None:
+        silence = max(SILENCE, BEATS * owner.get("beat_seconds", 0.0))
+        return time.time() - record.get("time", 0) <= silence
+    return alive
 
 
 def _duration(seconds: float | None) -> str:

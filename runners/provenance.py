@@ -12,10 +12,12 @@ from pathlib import Path
 
 import suites
 from algorithms import SYSTEMS
+from runners.ownership import slurm_facts
 
 ROOT = Path(__file__).resolve().parent.parent
+MATH = ("MKL_CBWR", "ATEN_CPU_CAPABILITY", "NPY_DISABLE_CPU_FEATURES")  # which code the libraries choose
 FLAGS = (
-    "MKL_CBWR",
+    *MATH,
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -57,7 +59,12 @@ def platform_key() -> str:
     import torch
 
     capability = torch.backends.cpu.get_cpu_capability().replace(" ", "-")
-    return f"torch-{version('torch')}/{platform.machine()}/{cpu()['class']}/{capability}"
+    key = f"torch-{version('torch')}/{platform.machine()}/{cpu()['class']}/{capability}"
+    usual = {"MKL_CBWR": "AUTO"}  # as set by `algorithms`
+    for name in MATH:
+        if os.environ.get(name, "") != usual.get(name, ""):
+            key += f"/{name}={os.environ.get(name, '').replace(' ', '+')}"
+    return key
 
 
 def device_name(device: str) -> str:
@@ -124,5 +131,4 @@ def lock_digest() -> str | None:
 def attempt_identity() -> dict[str, object]:
     """Who is writing: no two live attempts share all of it."""
     identity: dict[str, object] = {"host": socket.gethostname(), "pid": os.getpid(), "python": sys.executable}
-    slurm = {name: os.environ[name] for name in os.environ if name in ("SLURM_JOB_ID", "SLURM_RESTART_COUNT")}
-    return identity | slurm
+    return identity | slurm_facts()

@@ -10,13 +10,14 @@
     seed-<k>/ladder.csv       step,event,digest of the learner's whole state
     seed-<k>/policy.npz       the final policy
     seed-<k>/result.json      status and digests of the result files, written last
-    seed-<k>/progress.json, checkpoint-*.bin, replay-*.bin, lock: only until the run is done
+    seed-<k>/progress.json, checkpoint-*.bin, replay-*.bin, owner-*.json: only until the run is done
 
 `unstable` counts the steps of an episode in which the simulator met a bad state and reset itself.
 
 The result files, of which the guarantees speak, are the four tables and the policy: no times are in them.
 Tables grow by appending. Only what a checkpoint (or, at the end, result.json) vouches for counts: it names
-each file's length and sha256, and a resumed run cuts off the rest.
+each file's length and sha256, and a resumed run leaves out the rest. It goes on in new files, so that a copy
+of the run that was taken over (`ownership.py`) appends to files that nobody sees any more.
 """
 
 import io
@@ -24,20 +25,19 @@ import json
 import os
 import re
 import sys
-import time
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from runners import files, provenance
 from runners.cell import Cell
-from runners.errors import DamagedFile, InputError, RunHeld
+from runners.errors import DamagedFile, InputError
+from runners.ownership import Ownership, acquire_all
 from runners.resolve import describe
 
 FORMAT = 2  # of the files in a run's folder
@@ -76,8 +76,16 @@ class Table:
     """A CSV file that grows; `size` and `digest` speak of all rows flushed so far."""
 
     def __init__(self, path: Path, header: str):
-        self.path, self.size, self.hash = path, 0, sha256()
-        self.pending = [header] if header else []
+        self.path, self.header, self.handle = path, header, -1
+        self.size, self.hash = 0, sha256()
+        self.pending: list[str] = []
+
+    def begin(self, rows: bytes = b"", check: Callable[[], None] = lambda: None) -> None:
+        """Grow from these rows, in a new file that replaces the one before."""
+        self.close()
+        self.handle = files.start(self.path, rows, check=check)
+        self.size, self.hash = len(rows), sha256(rows)
+        self.pending = [self.header] if self.header and not rows else []
 
     def head(self, *names: str) -> None:
         """The header, unless there is one: for columns that are known only with the first row."""
@@ -91,23 +99,29 @@ class Table:
     def flush(self, durable: bool) -> None:
         data = "".join(line + "\n" for line in self.pending).encode()
         if data or durable:
-            files.append(self.path, data, durable)
+            files.append(self.handle, data, durable)
         self.size += len(data)
         self.hash.update(data)
         self.pending = []
 
+    def content(self) -> bytes:
+        """All that was flushed, read back. Raises DamagedFile if it is not what was written."""
+        data = os.pread(self.handle, self.size, 0)
+        if sha256(data).digest() != self.hash.digest():
+            raise DamagedFile(f"{self.path} is damaged: it is not what was written")
+        return data
+
     def verify(self, size: int, digest: str) -> bytes:
-        """The first `size` bytes. Raises DamagedFile if they are not what was written."""
+        """The first `size` bytes of the file that is there. Raises DamagedFile if they are not `digest`'s."""
         data = self.path.read_bytes()[:size] if self.path.exists() else b""
         if len(data) != size or sha256(data).hexdigest() != digest:
             raise DamagedFile(f"{self.path} is damaged: its first {size} bytes are not what was recorded")
         return data
 
-    def rewind(self, size: int, digest: str) -> None:
-        """Cut off what came after the first `size` bytes."""
-        data = self.verify(size, digest)
-        os.truncate(self.path, size)
-        self.size, self.hash, self.pending = size, sha256(data), []
+    def close(self) -> None:
+        if self.handle >= 0:
+            os.close(self.handle)
+        self.handle = -1
 
 
 @dataclass
@@ -123,16 +137,29 @@ class Checkpoint:
 
 
 class Run:
-    """The folder of one run. `open` before anything is written, `close` in the end."""
+    """The folder of one run. `open` before anything is written, `close` in the end.
 
-    def __init__(self, cell: Cell, seed: int, out: Path, device: str = "cpu", capacity: int = 0):
+    Whatever writes into the folder raises Superseded if it has been taken over.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        seed: int,
+        out: Path,
+        device: str = "cpu",
+        capacity: int = 0,
+        tell_seconds: float = 1.0,
+    ):
         self.cell, self.seed, self.device = cell, seed, device
         self.capacity = capacity  # transitions that replay holds; 0 for algorithms without
         self.folder = cell.folder(out) / f"seed-{seed}"
+        self.owner = Ownership(self.folder, tell_seconds)
         self.tables = {name: Table(self.folder / name, header) for name, header in TABLES.items()}
         self.record: dict = {}
-        self.whole_segments: set[tuple[int, int]] = set()  # replay files that have been read and checked
-        self.lock = FileLock(self.folder / "lock")
+        self.steps: list[int] = []  # of the checkpoints that count
+        self.pieces: dict[tuple[int, ...], str | None] = {}  # replay files that count -> sha256, if known
+        self.whole: set[tuple] = set()  # replay files that have been read and checked
 
     # ---- where it stands
 
@@ -142,35 +169,36 @@ class Run:
 
     def checkpoint_steps(self) -> list[int]:
         """Steps of the checkpoints in the folder, the newest first, whole or not."""
-        names = [re.fullmatch(r"checkpoint-(\d+)\.bin", p.name) for p in self.folder.glob("checkpoint-*.bin")]
-        return sorted((int(name[1]) for name in names if name), reverse=True)
+        return sorted((step for (step,) in self._files("checkpoint", 1)), reverse=True)
+
+    def _files(self, kind: str, n: int) -> list[tuple[int, ...]]:
+        """The `n` numbers in the names of files: checkpoint-<step>.bin, replay-<first>-<last>.bin (they count
+        transitions of the run, which are its steps).
+        """
+        pattern = kind + n * r"-(\d+)" + r"\.bin"
+        found = (re.fullmatch(pattern, path.name) for path in self.folder.glob("*.bin"))
+        return [tuple(map(int, name.groups())) for name in found if name]
 
     # ---- taking hold of it
 
     def open(self) -> None:
         """Take the run, or raise RunHeld. Clears what a killed attempt left behind."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            self.lock.acquire(timeout=0)
-        except Timeout:
-            raise RunHeld(f"{self.folder} is held by {self._holder()}") from None
-        for leftover in self.folder.glob(".*.tmp"):
-            leftover.unlink()
-        if self.is_finished():
-            self._clean_up()
+        open_all([self])
 
     def close(self) -> None:
         """Let go of the run."""
+        for table in self.tables.values():
+            table.close()
         if self.is_finished():
-            (self.folder / "lock").unlink(missing_ok=True)
-        self.lock.release()
+            self.owner.remove()
+        else:
+            self.owner.release()
 
-    def _holder(self) -> str:
-        try:
-            attempt = files.read_json(self.folder / "run.json")["attempts"][-1]
-            return f"process {attempt['pid']} on {attempt['host']}, since {attempt['started']}"
-        except (OSError, DamagedFile, LookupError):
-            return "another process that is just starting"
+    def _remove(self, names: Iterable[str]) -> None:
+        """Remove files, listed before this call: what a later owner makes is not among them."""
+        self.owner.check()
+        for name in names:
+            (self.folder / name).unlink(missing_ok=True)
 
     def begin(self, step: int, pack: list[int], threads: int = 1) -> None:
         """Record a new attempt that starts from `step`; `threads` step its environments."""
@@ -182,12 +210,16 @@ class Run:
                 raise InputError(f"{path} has record format {record.get('format')}, this is format {FORMAT}")
         attempts = record["attempts"]
         if attempts and "ended" not in attempts[-1]:
-            attempts[-1]["lost_steps"] = max(0, self.last_progress().get("step", 0) - step)
+            told = self.last_progress()
+            lost = max(0, told.get("step", 0) - step)
+            wall = lost / told["steps_per_second"] if told.get("steps_per_second") else 0.0
+            attempts[-1] |= {"lost_steps": lost, "lost_wall_s": round(wall / len(attempts[-1]["pack"]), 3)}
         attempt = {
             "started": _now(),
             "from_step": step,
             "pack": pack,
             "device": provenance.device_name(self.device),
+            "platform": provenance.platform_key(),
         }
         attempts.append(provenance.attempt_identity() | attempt | {"env_threads": threads})
         source_files = provenance.sources(self.cell.system, self.cell.suite)
@@ -198,7 +230,12 @@ class Run:
         record["lock_digest"] = provenance.lock_digest()
         self.record = record
         self._write_cell(source_files)
-        files.write_json(path, record)
+        self._write_record()
+        self.progress(step, 0.0, None)
+        self.owner.tell()  # at once: what the attempt before told would be lost twice
+
+    def _write_record(self) -> None:
+        files.write_json(self.folder / "run.json", self.record, check=self.owner.check)
 
     def _write_cell(self, source_files: dict[str, bytes]) -> None:
         path = self.folder.parent / "cell.json"
@@ -222,9 +259,8 @@ class Run:
             table.flush(durable)
 
     def progress(self, step: int, steps_per_second: float, score: float | None) -> None:
-        """Tell whoever looks how far the run is."""
-        value = {"step": step, "steps_per_second": steps_per_second, "score": score, "time": time.time()}
-        files.write_json(self.folder / "progress.json", value, durable=False)
+        """What the next beats tell whoever looks: how far the run is."""
+        self.owner.told = {"step": step, "steps_per_second": steps_per_second, "score": score}
 
     def last_progress(self) -> dict:
         """What `progress` last told; empty if nothing."""
@@ -240,34 +276,37 @@ class Run:
         for first, rows in checkpoint.replay or ():
             if len(rows):
                 path = self.folder / f"replay-{first}-{first + len(rows)}.bin"
-                files.write_sealed(path, pack_arrays({"rows": rows}))
+                seal = files.write_sealed(path, pack_arrays({"rows": rows}), self.owner.check)
+                self.pieces[first, first + len(rows)] = seal
         manifest = {
             "format": FORMAT,
             "cell": self.cell.digest,
             "seed": self.seed,
             "notes": checkpoint.notes,
             "tables": {name: [table.size, table.hash.hexdigest()] for name, table in self.tables.items()},
+            "replay": [[*piece, seal] for piece, seal in self.pieces.items()],
             "made_with": self._made_with(),
         }
         arrays = {"manifest": np.frombuffer(json.dumps(manifest).encode(), np.uint8), **checkpoint.state}
-        files.write_sealed(self.folder / f"checkpoint-{step}.bin", pack_arrays(arrays))
-        for old in self.checkpoint_steps()[2:]:
-            (self.folder / f"checkpoint-{old}.bin").unlink()
-        oldest = self.checkpoint_steps()[-1]
-        for first, last in self._segments():
-            if last <= oldest - self.capacity:
-                (self.folder / f"replay-{first}-{last}.bin").unlink()
+        files.write_sealed(self.folder / f"checkpoint-{step}.bin", pack_arrays(arrays), self.owner.check)
+        self.steps = [*self.steps, step][-2:]
+        oldest = self.steps[0] - self.capacity
+        self.pieces = {piece: seal for piece, seal in self.pieces.items() if piece[1] > oldest}
+        # What else is there is older, or from a copy of this run that was taken over.
+        self._drop(lambda step: step in self.steps, lambda piece: piece in self.pieces)
+
+    def _drop(self, keep: Callable[[int], bool], keep_piece: Callable[[tuple[int, ...]], bool]) -> None:
+        """Remove checkpoints, by their steps, and replay files, by their transitions."""
+        steps = [step for step in self.checkpoint_steps() if not keep(step)]
+        pieces = [piece for piece in self._files("replay", 2) if not keep_piece(piece)]
+        self._remove(f"checkpoint-{step}.bin" for step in steps)
+        self._remove(f"replay-{first}-{last}.bin" for first, last in pieces)
 
     def _made_with(self) -> dict[str, object]:
         return {
             "packages": provenance.packages(self.cell.task),
             "device": provenance.device_name(self.device),
         }
-
-    def _segments(self) -> list[tuple[int, int]]:
-        """The replay files: (first, last) counts transitions of the run, which are its steps."""
-        names = [re.fullmatch(r"replay-(\d+)-(\d+)\.bin", p.name) for p in self.folder.glob("replay-*.bin")]
-        return sorted((int(name[1]), int(name[2])) for name in names if name)
 
     def load(self, step: int) -> Checkpoint:
         """The checkpoint of `step`, with all of its replay.
@@ -284,24 +323,31 @@ class Run:
             raise InputError(f"{path} was written with {was}; it cannot be resumed exactly with {now}")
         for name, (size, digest) in manifest["tables"].items():
             self.tables[name].verify(size, digest)
-        self.vouched = manifest["tables"]
+        self.vouched, self.pieces = manifest["tables"], {}
         replay = None
         if self.capacity:
+            found = [[*piece, None] for piece in sorted(self._files("replay", 2))]
+            # Checkpoints once did not say which files they mean.
             wanted = [
-                (first, last) for first, last in self._segments() if step - self.capacity < last <= step
+                piece for piece in manifest.get("replay", found) if step - self.capacity < piece[1] <= step
             ]
-            ends = [max(0, step - self.capacity), *(last for _, last in wanted)]
-            if ends[-1] != step or any(first > end for (first, _), end in zip(wanted, ends, strict=False)):
+            ends = [max(0, step - self.capacity), *(last for _, last, _ in wanted)]
+            if ends[-1] != step or any(first > end for (first, _, _), end in zip(wanted, ends, strict=False)):
                 raise DamagedFile(f"{path} is damaged: transitions before step {step} are missing")
-            for segment in set(wanted) - self.whole_segments:
-                self._segment(*segment)
-                self.whole_segments.add(segment)
-            replay = ((first, self._segment(first, last)) for first, last in wanted)
+            for first, last, seal in wanted:
+                if (first, last, seal) not in self.whole:
+                    self._piece(first, last, seal)
+                    self.whole.add((first, last, seal))
+                self.pieces[first, last] = seal
+            replay = ((first, self._piece(first, last, seal)) for first, last, seal in wanted)
         return Checkpoint(step, arrays, replay, manifest["notes"])
 
-    def _segment(self, first: int, last: int) -> np.ndarray:
+    def _piece(self, first: int, last: int, seal: str | None) -> np.ndarray:
         """The rows of one replay file. Raises DamagedFile."""
-        return unpack_arrays(files.read_sealed(self.folder / f"replay-{first}-{last}.bin"))["rows"]
+        path = self.folder / f"replay-{first}-{last}.bin"
+        if not path.exists():
+            raise DamagedFile(f"{path} is missing")
+        return unpack_arrays(files.read_sealed(path, seal))["rows"]
 
     def usable_steps(self) -> list[int]:
         """Steps of the whole checkpoints, newest first. Raises DamagedFile if there are some and none is
@@ -323,17 +369,11 @@ class Run:
     def rewind(self, step: int | None) -> Checkpoint | None:
         """Make the folder what it was at the checkpoint of `step`, and return that; None empties it."""
         checkpoint = None if step is None else self.load(step)
-        for later in self.checkpoint_steps():
-            if step is None or later > step:
-                (self.folder / f"checkpoint-{later}.bin").unlink()
-        for first, last in self._segments():
-            if step is None or last > step:
-                (self.folder / f"replay-{first}-{last}.bin").unlink()
+        start = -1 if step is None else step
+        self._drop(lambda step: step <= start, lambda piece: piece[1] <= start)
+        self.steps = self.checkpoint_steps()[::-1]
         for name, table in self.tables.items():
-            if step is None:  # the table is new and has its header pending
-                table.path.unlink(missing_ok=True)
-            else:
-                table.rewind(*self.vouched[name])
+            table.begin(b"" if step is None else table.verify(*self.vouched[name]), self.owner.check)
         return checkpoint
 
     # ---- the end
@@ -341,7 +381,7 @@ class Run:
     def end_attempt(self, step: int, usage: dict[str, float]) -> None:
         """Close the record of this attempt: where it came to and what it used."""
         self.record["attempts"][-1] |= {"ended": _now(), "to_step": step} | usage
-        files.write_json(self.folder / "run.json", self.record)
+        self._write_record()
 
     def finish(
         self,
@@ -358,26 +398,57 @@ class Run:
         such steps of the episodes that are not over.
         """
         self.flush(durable=True)
-        files.write(self.folder / "policy.npz", pack_arrays(policy))
+        content = {
+            name: table.content() for name, table in self.tables.items()
+        }  # of this attempt's own files
+        content["policy.npz"] = pack_arrays(policy)
+        files.write(self.folder / "policy.npz", content["policy.npz"], check=self.owner.check)
+        self.record |= _totals(self.record["attempts"])
         self.end_attempt(step, usage)
-        digests = {
-            name: sha256((self.folder / name).read_bytes()).hexdigest() for name in [*TABLES, "policy.npz"]
-        }
+        digests = {name: sha256(data).hexdigest() for name, data in content.items()}
         result = {"format": FORMAT, "status": status, "steps": step, "score": score, "digests": digests}
         result["unstable_steps"] = {
-            name: sum(int(row.rpartition(",")[2]) for row in table.splitlines()[1:])
+            name: sum(int(row.rpartition(b",")[2]) for row in content[f"{name}.csv"].splitlines()[1:])
             for name in ("train", "eval")
-            for table in [(self.folder / f"{name}.csv").read_text()]
         }
         result["unstable_steps"]["train"] += unstable
         result["digest"] = sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
-        files.write_json(self.folder / "result.json", result)
-        self._clean_up()
+        files.write_json(self.folder / "result.json", result, check=self.owner.check)
+        self.clean_up()
 
-    def _clean_up(self) -> None:
-        for pattern in ("checkpoint-*.bin", "replay-*.bin", "progress.json"):
-            for path in self.folder.glob(pattern):
-                path.unlink()
+    def clean_up(self) -> None:
+        """Remove what only an unfinished run needs."""
+        self.owner.hush()
+        patterns = ("checkpoint-*.bin", "replay-*.bin", "progress.json")
+        self._remove([path.name for pattern in patterns for path in self.folder.glob(pattern)])
+
+
+def open_all(runs: Sequence[Run]) -> None:
+    """Take all of the runs, or none and raise RunHeld. Clears what killed attempts left behind."""
+    for run in runs:
+        run.folder.mkdir(parents=True, exist_ok=True)
+    acquire_all([run.owner for run in runs])
+    try:
+        for run in runs:
+            run.owner.told = run.last_progress()
+            if run.is_finished():
+                run.clean_up()
+    except BaseException:
+        for run in runs:
+            run.close()
+        raise
+
+
+def _totals(attempts: list[dict]) -> dict[str, object]:
+    """What all attempts together say of a run that is over."""
+    totals: dict[str, object] = {"restarts": len(attempts) - 1}
+    for name in ("lost_steps", "lost_wall_s"):
+        totals[name] = round(sum(attempt.get(name, 0) for attempt in attempts), 3)
+    # Something of an attempt is in the result if all later ones began after the step it began at.
+    starts = [attempt["from_step"] for attempt in attempts]
+    counts = [a for i, a in enumerate(attempts) if all(start > starts[i] for start in starts[i + 1 :])]
+    platforms = sorted({attempt.get("platform", "not recorded") for attempt in counts})
+    return totals | ({"mixed_platforms": platforms} if len(platforms) > 1 else {})
 
 
 SEAL = "sealed.zip"

@@ -17,10 +17,11 @@ from gymnasium import spaces
 import suites
 from algorithms.seedwise import Replay, Streams, derive_seed
 from runners.cell import Cell
-from runners.errors import InputError, unknown
+from runners.errors import DamagedFile, InputError, unknown
 from runners.experience import ReplayStorage, RolloutStorage
 from runners.memory import check_memory
-from runners.records import Checkpoint, Run, State
+from runners.ownership import beating
+from runners.records import Checkpoint, Run, State, open_all
 from runners.resolve import check_versions, make_agent
 
 STREAMS = ("act", "learn", "replay")
@@ -291,7 +292,7 @@ class PackTraining:
                 grid = [g for g in grid if g > trainer.step]
                 self._evaluate()
             now = time.monotonic()
-            if now - last_told >= 1.0 or trainer.step - self.start_step <= trainer.envs:
+            if now - last_told >= 1.0:
                 self._tell()
                 last_told = now
             stopping = stop()
@@ -363,6 +364,8 @@ class PackTraining:
         rate = (trainer.step - self.start_step) / max(time.monotonic() - self.wall, 1e-9)
         for row in self.active:
             self.runs[row].progress(trainer.step, rate, self.score[row])
+            if self.runs[row].owner.superseded:  # the next write would say so: no need to work until then
+                self.runs[row].owner.check()
 
     def _save(self) -> None:
         used = self._used()
@@ -388,15 +391,16 @@ def train(
     checkpoint_seconds: float = 60.0,
     stop: Callable[[], bool] = lambda: False,
     threads: int = 1,
+    tell_seconds: float = 1.0,
 ) -> bool:
     """Train the seeds of a cell that are not finished, from where they stand. True when all are finished.
 
-    `threads` may step the environments at once; results do not depend on it.
+    `threads` may step the environments at once; results do not depend on it. Every `tell_seconds` each run's
+    progress.json is rewritten; a run that is silent four times as long may be taken over.
 
     Raises:
-        InputError: a run is held by another process (RunHeld), its checkpoints are all damaged (DamagedFile),
-        or they
-            were written by other versions.
+        InputError: a run is held by another process (RunHeld) or was taken over by one (Superseded), its
+            checkpoints are all damaged (DamagedFile), or they were written by other versions.
         OSError: nothing can be written; what was recorded before stays, and the same call goes on from there.
     """
     check_device(device)
@@ -405,23 +409,25 @@ def train(
     torch.set_num_threads(1)
     torch.set_float32_matmul_precision("highest")  # no TF32 on a GPU
     trainer = Trainer(cell, seeds, device, threads)
-    runs = [Run(cell, seed, out, device, trainer.capacity) for seed in seeds]
-    opened = []
+    runs = [Run(cell, seed, out, device, trainer.capacity, tell_seconds) for seed in seeds]
+    open_all(runs)
     try:
+        with beating([run.owner for run in runs]):
+            for step, group in groups([run for run in runs if not run.is_finished()]):
+                pack = [run.seed for run in group]
+                if trainer is None or pack != trainer.seeds:
+                    trainer = None  # first: its replay is as large
+                    trainer = Trainer(cell, pack, device, threads)
+                if not PackTraining(trainer, group, checkpoint_seconds).run(step, stop):
+                    return False
+                trainer = None  # it has been used
+            return True
+    except (OSError, DamagedFile):
         for run in runs:
-            run.open()
-            opened.append(run)
-        for step, group in groups([run for run in runs if not run.is_finished()]):
-            pack = [run.seed for run in group]
-            if trainer is None or pack != trainer.seeds:
-                trainer = None  # first: its replay is as large
-                trainer = Trainer(cell, pack, device, threads)
-            if not PackTraining(trainer, group, checkpoint_seconds).run(step, stop):
-                return False
-            trainer = None  # it has been used
-        return True
+            run.owner.check()  # was it the next owner, who replaced what was missed here?
+        raise
     finally:
-        for run in opened:
+        for run in runs:
             run.close()
 
 

@@ -22,7 +22,7 @@ from runners.train import Trainer, groups, train
 from tests.small import results, small_cell
 
 SEEDS = [0, 1]
-OPERATIONS = ("open", "write", "fsync", "replace", "truncate")
+OPERATIONS = ("open", "write", "fsync", "replace", "link", "pread")
 
 
 class FullDisk:
@@ -67,7 +67,7 @@ def test_nth_write_fails(system: str, tmp_path: Path, monkeypatch: pytest.Monkey
                 patch.setattr("runners.files.os", disk)
                 patch.setattr("runners.records.os", disk)
                 try:
-                    train(cell, seeds, out, checkpoint_seconds=0.0)
+                    train(cell, seeds, out, checkpoint_seconds=0.0, tell_seconds=1000.0)
                 except OSError as error:
                     assert error.errno == errno.ENOSPC
                     failed = True
@@ -202,7 +202,7 @@ def test_second_writer_is_refused(tmp_path: Path) -> None:
     stopped(cell, tmp_path, 5)
     holder = Run(cell, 1, tmp_path)
     holder.open()
-    with pytest.raises(RunHeld, match=rf"seed-1 is held by process {os.getpid()} on "):
+    with pytest.raises(RunHeld, match=rf"seed-1 is held by another process: {os.getpid()} on "):
         train(cell, SEEDS, tmp_path)
     assert train(cell, [0], tmp_path), "seed 0 was let go"
     holder.close()
@@ -227,6 +227,7 @@ def test_groups(tmp_path: Path) -> None:
 def test_table(tmp_path: Path) -> None:
     """Numbers read back as they were; what was not flushed before a rewind is gone."""
     table = Table(tmp_path / "t.csv", "a,b")
+    table.begin()
     table.add(1, 0.1 + 0.2)
     table.flush(durable=False)
     size, digest = table.size, table.hash.hexdigest()
@@ -234,7 +235,8 @@ def test_table(tmp_path: Path) -> None:
     table.flush(durable=True)
     lines = (tmp_path / "t.csv").read_text().splitlines()
     assert lines[0] == "a,b" and float(lines[1].split(",")[1]) == 0.1 + 0.2 and lines[2] == "2,nan"
-    table.rewind(size, digest)
+    assert table.content() == (tmp_path / "t.csv").read_bytes()
+    table.begin(table.verify(size, digest))
     assert (tmp_path / "t.csv").read_text().splitlines() == lines[:2]
     with pytest.raises(DamagedFile):
         table.verify(size + 1, digest)
