@@ -51,6 +51,7 @@ def render(
         damaged=[run for _, run in runs if run.state == DAMAGED],
         provenance=provenance,
         environments=environments(provenance.values()),
+        mixed={summary.cell.name for summary, run in runs if tables.mixed_platforms(run)},
         tuning=any(run.seed >= FIRST_TUNING_SEED for _, run in runs),
         estimators=list(ESTIMATORS),
         estimator=PRIMARY,

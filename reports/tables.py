@@ -86,11 +86,17 @@ def run_provenance(summary: CellSummary, run: Run) -> dict[str, Any]:
         "cpu": platform.get("cpu"),
         "threads": platform.get("threads"),
         "flags": platform.get("flags") or {},
+        "mixed_platforms": mixed_platforms(run),
         "attempts": len(attempts),
         "devices": _distinct(attempt.get("device") for attempt in attempts),
         "packs": _distinct(attempt.get("pack") for attempt in attempts),
         "wall_s": sum(attempt.get("wall_s") or 0 for attempt in attempts),
     }
+
+
+def mixed_platforms(run: Run) -> list[str]:
+    """The platforms between which a finished run was moved, so that no single one gives its bytes again."""
+    return run.about.get("mixed_platforms") or [] if run.finished else []
 
 
 def provenance(tasks: Sequence[Task]) -> str:

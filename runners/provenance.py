@@ -15,7 +15,7 @@ from algorithms import SYSTEMS
 from runners.ownership import slurm_facts
 
 ROOT = Path(__file__).resolve().parent.parent
-MATH = ("MKL_CBWR", "ATEN_CPU_CAPABILITY", "NPY_DISABLE_CPU_FEATURES")  # which code the libraries choose
+MATH = ("MKL_CBWR", "ATEN_CPU_CAPABILITY", "NPY_DISABLE_CPU_FEATURES", "OPENBLAS_CORETYPE")  # choose code
 FLAGS = (
     *MATH,
     "OMP_NUM_THREADS",
@@ -61,10 +61,9 @@ def platform_key() -> str:
     capability = torch.backends.cpu.get_cpu_capability().replace(" ", "-")
     key = f"torch-{version('torch')}/{platform.machine()}/{cpu()['class']}/{capability}"
     usual = {"MKL_CBWR": "AUTO"}  # as set by `algorithms`
-    for name in MATH:
-        if os.environ.get(name, "") != usual.get(name, ""):
-            key += f"/{name}={os.environ.get(name, '').replace(' ', '+')}"
-    return key
+    values = {name: os.environ.get(name, "") for name in MATH}
+    changed = [f"/{name}={value}" for name, value in values.items() if value != usual.get(name, "")]
+    return key + "".join(changed).replace(" ", "+")
 
 
 def device_name(device: str) -> str:

@@ -131,6 +131,23 @@ def test_unstable_steps_are_marked(store: "Records") -> None:
     assert [run["unstable_steps"]["train"] for run in runs] == [0, 17]
 
 
+def test_runs_on_mixed_platforms_are_marked(store: "Records") -> None:
+    """In the summary, in the task's table and beside the run; the other cell of the task has no mark."""
+    plain, moved = store.cell(), store.cell(system="sac")
+    platforms = ["torch-2.13.0+cpu/x86_64/AuthenticAMD-25-17/AVX512", "torch-2.13.0+cpu/x86_64/<i>"]
+    for seed in range(10):
+        store.run(plain, seed, [0.0] + [9.0] * 50)
+        store.run(moved, seed, [0.0] + [9.0] * 50, mixed_platforms=platforms if seed == 4 else None)
+    page = store.build()
+    Elements(page)
+    assert page.count(">mixed platforms</span>") == 3
+    assert "<b>Mixed platforms</b>" in page and f'title="{platforms[0]}, torch' in page and "<i>" not in page
+    runs = json.loads((store.out / "provenance.json").read_text())["runs"]
+    found = {(run["folder"].split("/")[2][:3], run["seed"]) for run in runs if run["mixed_platforms"]}
+    assert found == {("sac", 4)}
+    assert store.scores()["n"].tolist() == [10, 10]
+
+
 def test_a_system_keeps_its_colour() -> None:
     names = [f"system-{k}" for k in range(20)]
     style = figures.styles(reversed(names))
