@@ -300,7 +300,9 @@ class PackTraining:
                 self._save()
                 last_saved = time.monotonic()
             if stopping and grid and self.active:
+                self._tell()
                 for row in self.active:
+                    runs[row].owner.tell()  # the last word until somebody goes on
                     runs[row].end_attempt(trainer.step, self._used())
                 return False
         for row in self.active:

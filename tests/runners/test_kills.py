@@ -29,6 +29,7 @@ PACKINGS = ([[0, 1, 2, 3]], [[0], [1, 2, 3]], [[3, 1], [0, 2]], [[0], [1], [2], 
 # Phase -> (owner, name) of a function in the midst of it, and how many calls of it a short run makes at
 # least.
 PHASES = {
+    "taking": (os, "link", 4),
     "start": (Run, "begin", 4),
     "rollout": (Trainer, "advance", 30),
     "update": (Parameters, "grad", 4),
