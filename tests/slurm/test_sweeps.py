@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -27,9 +27,8 @@ from tests.small import results
 SITE = """
 partition = "main"
 time = "00:10:00"
-mem = "1500M"
 warn_seconds = 5
-checkpoint_seconds = 1.0
+checkpoint_seconds = 0.3
 tell_seconds = 1.0
 report_mem = "500M"
 """
@@ -44,7 +43,7 @@ algorithms = ["a2c", "reinforce", "dqn"]
 tasks = ["CartPole-v1"]
 steps = 600
 """
-# About twenty seconds of a core for two seeds, most of which an event may fall into.
+# Some seconds of a core, most of which an event may fall into.
 LONG = """
 seeds = "0-1"
 evaluations = 4
@@ -53,14 +52,24 @@ episodes = 2
 [[cells]]
 algorithms = ["a2c"]
 tasks = ["CartPole-v1"]
-steps = 60_000
+steps = 40_000
 set = { envs = 1, steps = 16 }
 """
 numbers = count()
 
 
+@pytest.fixture(scope="module")
+def cluster(real_slurm: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two nodes, and arrays of at most four tasks."""
+    User.local = tmp_path_factory.mktemp("local")
+    with Cluster(nodes=2, cpus=4, max_array_size=4) as cluster:
+        yield cluster
+
+
 class User:
     """Somebody with a sweep, a site's file and a folder for runs."""
+
+    local: Path  # where runs that nobody disturbs are trained, once for all tests
 
     def __init__(self, cluster: Cluster, folder: Path, sweep: str, site: str = SITE):
         self.cluster, self.folder, self.out = cluster, folder, folder / "runs"
@@ -96,9 +105,15 @@ class User:
         return files.read_json(self.cell().folder(self.out) / f"seed-{seed}" / "run.json")
 
     def wait_done(self, seconds: float = 150) -> None:
-        """Until status says that all is done and the report's job has left the queue."""
-        wait(lambda: self.run("status").returncode == 0, seconds, lambda: self.ascent("status", expect=None))
+        """Until all runs are finished and the report's job has left the queue."""
+        runs = [(plan.cell, seed) for plan in self.planned() for seed in plan.seeds]
+
+        def finished() -> bool:
+            return all(cell.is_finished(seed, self.out) for cell, seed in runs)
+
+        wait(finished, seconds, lambda: self.ascent("status", expect=None))
         wait(lambda: not self.queue(), 60)
+        assert self.run("status").returncode == 0
 
     def queue(self) -> list[str]:
         return self.cluster.run("squeue", "-h", "-r", "-o", "%F_%K %T %N").stdout.split("\n")[:-1]
@@ -125,9 +140,9 @@ class User:
     def check_bytes(self) -> None:
         """Against the same sweep, run here in one go."""
         for plan in self.planned():
-            train(plan.cell, plan.seeds, self.folder / "local")
+            train(plan.cell, plan.seeds, self.local)
             seeds = list(plan.seeds)
-            assert results(plan.cell, self.out, seeds) == results(plan.cell, self.folder / "local", seeds)
+            assert results(plan.cell, self.out, seeds) == results(plan.cell, self.local, seeds)
 
 
 def wait(condition: Callable[[], object], seconds: float, tell: Callable[[], str] = lambda: "") -> None:
@@ -162,13 +177,17 @@ def test_thirty_runs(cluster: Cluster, tmp_path: Path) -> None:
 
 def test_time_limit(cluster: Cluster, tmp_path: Path) -> None:
     """The warning comes, checkpoints are written, the task is requeued and ends with the same bytes."""
-    site = SITE.replace("00:10:00", "00:01:00").replace("warn_seconds = 5", "warn_seconds = 50")
-    user = User(cluster, tmp_path, LONG.replace("60_000", "150_000"), site)
+    site = SITE.replace("00:10:00", "00:01:00").replace("warn_seconds = 5", "warn_seconds = 20")
+    user = User(cluster, tmp_path, LONG, site)
     user.submit()
-    user.wait_done(240)
-    attempts = user.record(0)["attempts"]
-    assert len(attempts) > 1 and attempts[0]["to_step"] == attempts[1]["from_step"] > 0
-    assert [a.get("SLURM_RESTART_COUNT", "0") for a in attempts] == [str(i) for i in range(len(attempts))]
+    user.wait_step(0)
+    (process,) = packs_of(user.sent()[0].job)
+    os.kill(process, signal.SIGSTOP)  # the minute passes without using up a core
+    wait(lambda: "SIGTERM" in pending(process), 60)
+    os.kill(process, signal.SIGCONT)
+    user.wait_done()
+    first, second, *_ = user.record(0)["attempts"]
+    assert first["to_step"] == second["from_step"] > 0 and second["SLURM_RESTART_COUNT"] == "1"
     log = user.sent()[0].log(0).read_text()
     assert "asking to be requeued" in log and "restart 1" in log
     user.check_bytes()
@@ -287,7 +306,7 @@ def test_a_run_that_is_held(cluster: Cluster, tmp_path: Path) -> None:
 
 def test_no_progress_is_given_up(cluster: Cluster, tmp_path: Path) -> None:
     """A task that is killed again and again before its first checkpoint fails, and status says why."""
-    site = SITE.replace("checkpoint_seconds = 1.0", "checkpoint_seconds = 600.0")
+    site = SITE.replace("checkpoint_seconds = 0.3", "checkpoint_seconds = 600.0")
     user = User(cluster, tmp_path, LONG, site)
     user.submit()
     job = user.sent()[0].job
@@ -304,6 +323,13 @@ def test_no_progress_is_given_up(cluster: Cluster, tmp_path: Path) -> None:
     assert "2 runs in 1 array tasks" in user.submit(), "a new job may try again"
     user.wait_done()
     user.check_bytes()
+
+
+def pending(process: int) -> list[str]:
+    """The signals that a stopped process has been sent."""
+    status = Path(f"/proc/{process}/status").read_text()
+    mask = int(re.search(r"ShdPnd:\s*(\w+)", status)[1], 16)
+    return [number.name for number in signal.Signals if mask >> number - 1 & 1]
 
 
 def packs_of(job: str) -> list[int]:
@@ -365,7 +391,7 @@ def test_bad_input(name: str, cluster: Cluster, tmp_path: Path) -> None:
 def test_an_edited_sweep(cluster: Cluster, tmp_path: Path) -> None:
     user = User(cluster, tmp_path, LONG)
     user.submit()
-    user.sweep.write_text(LONG.replace("60_000", "70_000"))
+    user.sweep.write_text(LONG.replace("40_000", "50_000"))
     said = user.ascent("submit", "--site", str(user.site), expect=2)
     assert re.fullmatch(rf"error: {user.sweep} was edited since sweep \S+ was planned .*\n", said)
     assert "this is the sweep as it was planned" in user.ascent("status", expect=1)
