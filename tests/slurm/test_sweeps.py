@@ -16,10 +16,11 @@ import pytest
 
 from runners import files
 from runners.cell import Cell
+from runners.errors import InputError
 from runners.plan import Planned
 from runners.sweep import load
 from runners.train import train
-from slurm import submission
+from slurm import sites, submission, submit
 from slurm.manifest import ROOT
 from tests.slurm.cluster import Cluster
 from tests.small import results
@@ -291,7 +292,7 @@ def test_two_users_at_once(cluster: Cluster, tmp_path: Path) -> None:
 
 def test_a_run_that_is_held(cluster: Cluster, tmp_path: Path) -> None:
     """A task whose run belongs to somebody fails with one line that names them, which status tells."""
-    user = User(cluster, tmp_path, LONG.replace("0-1", "0-0"))
+    user = User(cluster, tmp_path, LONG.replace("0-1", "0-0").replace("40_000", "4_000_000"))
     user.submit()
     user.wait_step(0)
     (task,) = (line.split()[0] for line in user.queue() if "RUNNING" in line)
@@ -300,8 +301,8 @@ def test_a_run_that_is_held(cluster: Cluster, tmp_path: Path) -> None:
     line = [sys.executable, "-m", "slurm.task", str(sent.path), "0"]
     done = subprocess.run(line, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.returncode == 1 and task.split("_")[0] in done.stdout and "held by" in done.stdout
-    user.wait_done()
-    user.check_bytes()
+    user.ascent("cancel")
+    wait(lambda: not user.queue(), 60)
 
 
 def test_no_progress_is_given_up(cluster: Cluster, tmp_path: Path) -> None:
@@ -365,13 +366,13 @@ def test_gpus(cluster: Cluster, tmp_path: Path) -> None:
 
 BAD = {
     "partition": (["--partition", "mian"], "unknown partition 'mian'; did you mean 'main'?"),
-    "qos": (["--qos", "nowhere"], "sbatch: "),
+    "constraint": ([], "sbatch: Batch job submission failed: Invalid feature specification"),
     "setup": (["--setup", "nowhere.sh"], "setup: "),
     "template": (["--template", "slurm.toml"], "the template has no {{ array }}"),
     "memory": (["--mem", "100M"], "mem: 100M is less than the 1.0 GiB"),
     "time": (["--time", "later"], "time: 'later' is no time"),
     "option": (["--particion", "main"], "No such option: --particion"),
-    "folder": (["--out", "/proc/runs"], "/proc cannot be written"),
+    "folder": (["--out", "/proc/runs"], "/proc"),
     "blank": (["--out", "my runs"], "a path with blanks"),
     "site": (["--site", "nowhere.toml"], "nowhere.toml: "),
 }
@@ -380,12 +381,21 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input(name: str, cluster: Cluster, tmp_path: Path) -> None:
     """One clear line, exit code 2, nothing submitted and nothing written."""
-    if name == "folder" and os.access("/proc", os.W_OK):
-        pytest.skip("this user may write to /proc")
-    user, (words, message) = User(cluster, tmp_path, LONG), BAD[name]
+    site = SITE + ('constraint = "zen9"' if name == "constraint" else "")
+    user, (words, message) = User(cluster, tmp_path, LONG, site), BAD[name]
     said = user.ascent("submit", "--site", str(user.site), *words, expect=2)
     assert message in said and said.startswith("error: ") and said.count("\n") == 1, said
     assert not user.queue() and not list(user.out.glob("slurm/*/jobs/*"))
+
+
+def test_a_folder_in_memory(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused where compute nodes are other machines than this one."""
+    monkeypatch.setenv("SLURM_CONF", cluster.environment()["SLURM_CONF"])
+    submit.check(sites.Site(), Path("/dev/shm/runs"))
+    monkeypatch.setattr(submit, "_single_machine", lambda: False)
+    submit.check(sites.Site(), Path("/usr/runs"))
+    with pytest.raises(InputError, match=r"/dev/shm/runs lies in this machine's memory \(tmpfs\)"):
+        submit.check(sites.Site(), Path("/dev/shm/runs"))
 
 
 def test_an_edited_sweep(cluster: Cluster, tmp_path: Path) -> None:
