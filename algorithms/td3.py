@@ -72,8 +72,8 @@ class Config:
     hidden: Widths = (256, 256)  # ReLU units, actor and critics apart
 
 
-# 10,000 uniform steps for every off-policy algorithm on MuJoCo, so that they are compared alike. The paper
-# has 10,000 on HalfCheetah and Ant, 1,000 on its other tasks.
+# The paper has 10,000 uniform steps on HalfCheetah and Ant, 1,000 on its other tasks; the sweep
+# mujoco_offpolicy has that for every algorithm, so that they are compared alike.
 PRESETS = {
     "mujoco": Config(learning_starts=10_000),
     "code": Config(),
