@@ -60,6 +60,7 @@ def main() -> int:
         for run in runs:
             run.open()
             run.begin(0, SEEDS)
+            run.rewind(None)
         fill(trainer, MILLION + 200_000)
         timed("checkpoint with all transitions", partial(save, trainer, runs))
         fill(trainer, 3_000)
