@@ -72,8 +72,12 @@ def load(name_or_file: str) -> Sweep:
 
 
 def _parse(name: str, content: dict) -> Sweep:
-    from runners.resolve import resolve  # torch is needed from here on, not for a sweep's name
-
+    try:  # torch is needed from here on, not for a sweep's name
+        from runners.resolve import resolve
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"its cells cannot be resolved without {error.name}, missing here: `ascent plan` it where it is"
+        ) from error
     _check(content, KEYS, required=("seeds", "cells"))
     seeds = content["seeds"]
     if isinstance(seeds, str):

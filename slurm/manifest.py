@@ -57,13 +57,9 @@ def resolve(name_or_file: str, out: Path) -> Manifest:
 
     Raises InputError for a sweep that means nothing, or without torch.
     """
-    try:
-        from runners.memory import replay_bytes
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"planning needs {error.name}, which is not here: run `ascent plan {name_or_file}` where it is"
-        ) from error
     loaded = sweep.load(name_or_file)
+    from runners.memory import replay_bytes
+
     replay = {plan.cell.digest: replay_bytes(plan.cell, 1) for plan in loaded.planned}
     made = datetime.now(UTC).isoformat(timespec="seconds")
     return Manifest(_path(name_or_file, out), loaded.name, loaded.title, made, loaded.planned, replay)

@@ -421,6 +421,31 @@ def test_without_slurm(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.toml"]
 
 
+def test_without_torch(cluster: Cluster, tmp_path: Path) -> None:
+    """A login node has neither torch nor numpy: it can submit what was planned elsewhere, and watch it."""
+    user = User(cluster, tmp_path, LONG)
+    without = "import sys\nfor name in ('torch', 'numpy', 'gymnasium', 'mujoco'): sys.modules[name] = None\n"
+    code = without + "import ascent\nascent.main()"
+
+    def ascent(command: str, expect: int) -> str:
+        line = [sys.executable, "-c", code, command, str(user.sweep), "--out", str(user.out)]
+        environment = cluster.environment() | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(line, capture_output=True, text=True, env=environment, cwd=tmp_path)
+        assert done.returncode == expect, done.stderr
+        return done.stdout + done.stderr
+
+    for command in ("submit", "status"):
+        said = ascent(command, 2)
+        assert said.startswith("error: ") and "`ascent plan` it where" in said and said.count("\n") == 1
+    assert not user.out.exists()
+    user.ascent("plan")
+    assert "2 planned" in ascent("status", 1)
+    assert "2 runs in 1 array tasks" in ascent("submit", 0)
+    assert re.search("2 (pending|running)", ascent("status", 1))
+    user.wait_done()
+    user.check_bytes()
+
+
 def test_ten_thousand_runs(cluster: Cluster, tmp_path: Path) -> None:
     """A plan is shown in under 3 s, their state in under 5 s; nothing is submitted."""
     cells = "\n".join(
