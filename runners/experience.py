@@ -1,6 +1,6 @@
 """Storage of experience: a window of fixed length, or a ring. The arrays have the seed axis first."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -114,12 +114,19 @@ class ReplayStorage:
         action = rows[..., a].long() if self.discrete else rows[..., a:r]
         return Batch(rows[..., :a], action, rows[..., r], rows[..., n:], rows[..., d], None)
 
-    def unsaved(self) -> np.ndarray:
-        """(S, n, W): the transitions since the last call that are still in the ring, oldest first."""
-        n = min(self.seen - self.saved, self.capacity)
-        index = torch.arange(self.seen - n, self.seen, device=self.device) % self.capacity
+    def unsaved(self) -> list[Iterator[tuple[int, np.ndarray]]]:
+        """For each seed, its transitions since the last call that are still in the ring, oldest first: the
+        number of the first, and rows (n, W). They are read when they are asked for, which must be before the
+        next step: a copy of all at once may be gigabytes.
+        """
+        first = max(self.saved, self.seen - self.capacity)
+        index = torch.arange(first, self.seen, device=self.device) % self.capacity
         self.saved = self.seen
-        return np.stack([rows[index].cpu().numpy() for rows in self.rows])
+
+        def piece(rows: torch.Tensor) -> Iterator[tuple[int, np.ndarray]]:
+            yield first, rows[index].cpu().numpy()
+
+        return [piece(rows) for rows in self.rows]
 
     def restore(self, row: int, seen: int, segments: Iterable[tuple[int, np.ndarray]]) -> None:
         """Put back one seed's last transitions of `seen`, from (number of the first, rows (n, W)) pairs."""

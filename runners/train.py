@@ -225,7 +225,7 @@ class Trainer:
 
     def checkpoints(self, notes: dict[str, object]) -> list[Checkpoint]:
         """One checkpoint per seed."""
-        state, replay = self.state_dict(), None
+        state, replay = self.state_dict(), [None] * len(self.seeds)
         if isinstance(self.storage, ReplayStorage):
             replay = self.storage.unsaved()
         notes = {**notes, "metric_names": self.metric_names}
@@ -233,7 +233,7 @@ class Trainer:
             Checkpoint(
                 self.step,
                 {name: array[row : row + 1] for name, array in state.items()},
-                None if replay is None else [(self.step - replay.shape[1], replay[row])],
+                replay[row],
                 notes,
             )
             for row in range(len(self.seeds))

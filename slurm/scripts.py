@@ -14,8 +14,13 @@ from slurm.submission import Submission
 
 FOLDER = Path(__file__).resolve().parent
 NEEDED = {"name", "array", "options", "setup", "command"}  # placeholders of a job's template
-# The same instructions on every processor that has AVX2.
-PORTABLE = {"MKL_CBWR": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+# The same instructions on every processor of one vendor that has AVX2; numpy ignores what a processor lacks.
+PORTABLE = {
+    "MKL_CBWR": "AVX2",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+    "OPENBLAS_CORETYPE": "Haswell",
+}
 
 
 def check(site: Site) -> None:

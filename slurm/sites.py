@@ -13,7 +13,7 @@ pack = 10                 # seeds in one process; 0: what suits the algorithm an
 max_parallel = 100        # array tasks that may run at once; 0: no limit
 setup = "setup.sh"        # shell lines that make `python` one that has this project; this Python if left out
 template = "job.sh.jinja" # in place of slurm/job.sh.jinja
-math = "auto"             # "portable": the code of AVX2 on every processor, at half the speed of products
+math = "auto"             # "portable": AVX2 on every processor, at half the speed of products; see README.md
 extra = ["--licenses=x"]  # more options of sbatch
 warn_seconds = 120        # before the time is up: checkpoints are written and the task is requeued
 checkpoint_seconds = 300  # between checkpoints

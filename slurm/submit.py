@@ -217,7 +217,7 @@ def new_submission(manifest: Manifest, site: Site, array: Sequence, out: Path) -
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
     """One submission at a time below `out`: what one puts into the queue, the next one finds there."""
-    folder = out / "slurm"
+    folder = out / "slurm" / "lock"
     folder.mkdir(parents=True, exist_ok=True)
     lock, start = Ownership(folder, beat_seconds=5.0), time.monotonic()
     while True:

@@ -157,10 +157,10 @@ def test_replay_is_restored_from_its_pieces(cuts: tuple[int, ...]) -> None:
         step = Step(obs + 1, np.full((2, 1), float(t)), flags, flags, obs + 1, flags)
         whole.add(obs, np.zeros((2, 1), int), step)
         if t + 1 in cuts:
-            rows = whole.unsaved()
-            pieces.append((t + 1 - rows.shape[1], rows))
+            pieces.append([next(piece) for piece in whole.unsaved()])
     for row in range(2):
-        wanted = [(first, rows[row]) for first, rows in pieces if first + rows.shape[1] > cuts[-1] - 40]
+        mine = [piece[row] for piece in pieces]
+        wanted = [(first, rows) for first, rows in mine if first + len(rows) > cuts[-1] - 40]
         again.restore(row, cuts[-1], wanted)
     assert torch.equal(again.rows, whole.rows)
     assert again.seen == again.saved == whole.seen == cuts[-1]
