@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -228,8 +229,11 @@ def cancel(
     """Take a sweep's jobs out of the cluster's queue; `ascent submit` goes on from their checkpoints."""
     from slurm import cluster, manifest, submission
 
-    names = submission.names(out.resolve(), manifest.folder(name_or_file, out).name)
-    jobs = {task.job for task in cluster.queue([*names, *(f"{name}-report" for name in names)])}
+    out = out.resolve()
+    manifest.latest(name_or_file, out)  # refuses the folder of another sweep
+    sweep = manifest.folder(name_or_file, out).name
+    names = [*submission.names(out, sweep), *submission.reports(out, sweep)]
+    jobs = {task.job for task in cluster.queue(names)}
     if jobs:
         cluster.client("scancel", *sorted({job.partition("_")[0] for job in jobs}))
     print(f"{len(jobs)} array tasks and jobs are cancelled" if jobs else "nothing is in the queue")
@@ -253,12 +257,15 @@ def report(
             from runners import sweep as sweeps
             from slurm import manifest
 
+            found = None
             if source.endswith(".json"):
                 found = manifest.read(Path(source))
             elif not source.endswith(".toml") and source not in sweeps.names():
                 raise unknown("sweep or folder", source, sweeps.names())
             else:
-                found = manifest.find(source, runs) or sweeps.load(source)
+                with suppress(InputError):  # edited since it was planned: as it is now
+                    found = manifest.find(source, runs)
+                found = found or sweeps.load(source)
             expected = [
                 reports.Expected(c.suite, c.task, c.system, c.preset, c.digest, plan.seeds)
                 for plan in found.planned

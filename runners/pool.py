@@ -64,12 +64,14 @@ def run_pool(
     tell: Callable[[], None],
     cores: int = 0,
     stop: Callable[[], bool] = lambda: False,
+    failed: Callable[[Failure], None] = lambda failure: None,
 ) -> list[Failure]:
     """Run the jobs, at most `workers` at a time, on `cores` cores (0: all there are). `tell` is called ten
     times a second.
 
-    A job that fails takes no other down. Returns those that failed. When `stop` says so, or KeyboardInterrupt
-    is raised, which is raised again here, the processes are told to write checkpoints and waited for.
+    A job that fails takes no other down: `failed` is called at once. Returns those that failed. When `stop`
+    says so, or KeyboardInterrupt is raised, which is raised again here, the processes are told to write
+    checkpoints and waited for.
     """
     waiting, running, failures, stopped = deque(jobs), [], [], False
     cores = cores or len(os.sched_getaffinity(0))
@@ -90,8 +92,9 @@ def run_pool(
                 worker.file.close()
                 if not worker.process.returncode:
                     seal(worker.job.cell.folder(worker.job.out))
-                elif not stopped:
+                elif not (stopped or stop()):
                     failures.append(Failure(worker.job, _reason(worker), worker.log))
+                    failed(failures[-1])
             tell()
     except BaseException:
         for worker in running:

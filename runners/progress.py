@@ -70,6 +70,11 @@ def _cell_progress(plan: Planned, out: Path, known: Mapping[tuple[str, int], str
     return CellProgress(plan.cell.label(), folder, states, step, wanted, rate, max(left, default=None), score)
 
 
+def state(folder: Path) -> str:
+    """The state of the run in a folder, as its records say."""
+    return _run_progress(folder)[0]
+
+
 def _run_progress(folder: Path) -> tuple[str, dict]:
     try:
         result = files.read_json(folder / "result.json")

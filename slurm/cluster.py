@@ -1,5 +1,6 @@
 """What the cluster says: SLURM's own commands, read in the forms that stay the same between its versions."""
 
+import os
 import re
 import subprocess
 from collections.abc import Iterable
@@ -8,6 +9,9 @@ from dataclasses import dataclass
 from runners.errors import InputError
 
 TIMEOUT = 60  # seconds; a controller that is down makes its clients wait
+NAMES = 500  # of jobs that squeue is asked for in one go
+# What a user has set for SLURM's commands by hand, or a job by being one, is not meant for ours.
+FOREIGN = re.compile(r"(SLURM|SBATCH|SQUEUE|SINFO|SACCT|SCANCEL|SCONTROL)_(?!CONF$)")
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Task:
 
     @property
     def waits(self) -> bool:
-        """Whether it holds no node."""
+        """Whether none of its processes is at work."""
         return self.state in (
             "PENDING",
             "REQUEUED",
@@ -37,14 +41,17 @@ class Task:
 
 def client(*words: str) -> str:
     """What one of SLURM's commands prints. Raises InputError with its reason in one line."""
+    environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT, env=environment)
     except FileNotFoundError as error:
         raise InputError(
             f"there is no {words[0]} on the path: a login node of a SLURM cluster has it"
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise InputError(f"{words[0]}: SLURM's controller has not answered for {TIMEOUT} s") from error
+        said = (error.stderr or b"").decode(errors="replace")  # bytes, whatever was asked for
+        why = reason(said) if said else "SLURM's controller has not answered"
+        raise InputError(f"{words[0]}: {why}, for {TIMEOUT} s") from error
     if done.returncode:
         raise InputError(f"{words[0]}: {reason(done.stderr or done.stdout)}")
     return done.stdout
@@ -56,16 +63,18 @@ def reason(said: str) -> str:
     return "; ".join(line.rstrip(".") for line in dict.fromkeys(lines)) or "it gave no reason"
 
 
-def queue(names: Iterable[str] | None = None) -> list[Task]:
-    """The array tasks that are pending or running, of the jobs of these names or of all."""
-    words = ["squeue", "--noheader", "--array", "--format=%j|%F|%K|%T|%r|%N|%u"]
-    if names is not None:
-        if not (names := list(names)):
-            return []
-        words.append(f"--name={','.join(names)}")
+def queue(names: Iterable[str]) -> list[Task]:
+    """The array tasks, and jobs that are none, that are pending or running under these names."""
+    words = ["squeue", "--noheader", "--array", "--all", "--format=%j|%F|%K|%T|%N|%u|%r"]
+    if not (names := set(names)):
+        return []
+    if len(names) <= NAMES:
+        words.append(f"--name={','.join(sorted(names))}")
     tasks = []
     for line in client(*words).splitlines():
-        name, job, index, state, why, node, user = line.strip().split("|")
+        name, job, index, state, node, user, why = line.strip().split("|", 6)
+        if name not in names:
+            continue
         number = int(index) if index.isdecimal() else -1
         tasks.append(Task(name, number, job if number < 0 else f"{job}_{index}", state, why, node, user))
     return tasks
@@ -74,13 +83,16 @@ def queue(names: Iterable[str] | None = None) -> list[Task]:
 def max_array_size() -> int:
     """An array's indices must be below this."""
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)", client("scontrol", "show", "config"), re.M)
-    return int(found[1]) if found else 1001  # SLURM's default
+    size = int(found[1]) if found else 1001  # SLURM's default
+    if size == 0:
+        raise InputError("this cluster has no job arrays: its MaxArraySize is 0")
+    return size
 
 
-def partitions() -> dict[str, bool]:
-    """The partitions' names, and whether each is the default."""
-    lines = client("sinfo", "--noheader", "--format=%P").split()
-    return {line.rstrip("*"): line.endswith("*") for line in lines}
+def partitions() -> dict[str, str]:
+    """The partitions, and the time limit of each: SLURM's notation, or "infinite"."""
+    lines = client("sinfo", "--noheader", "--all", "--format=%R|%l").split()
+    return dict(line.split("|") for line in lines)
 
 
 def ended(jobs: Iterable[str]) -> dict[str, str]:

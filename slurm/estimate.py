@@ -29,11 +29,11 @@ def measured(suite: str, task: str, system: str, out: Path) -> float | None:
     steps, seconds = 0, 0.0
     for path in (out / suite / task).glob(f"{system}-*/seed-*/result.json"):
         try:
-            done, attempts = (
+            done, run = (
                 json.loads((path.parent / name).read_bytes()) for name in ("result.json", "run.json")
             )
-            used = [a["cpu_s"] for a in attempts["attempts"] if a["device"] == "cpu"]
-            if done["status"] != "done" or len(used) != len(attempts["attempts"]):
+            used = [attempt["cpu_s"] for attempt in run["attempts"] if attempt["device"] == "cpu"]
+            if done["status"] != "done" or len(used) != len(run["attempts"]):
                 continue
         except (OSError, ValueError, LookupError):
             continue  # an attempt that was killed recorded no time

@@ -2,7 +2,7 @@
 
     runs/slurm/<sweep>/manifest-<digest of the sweep's file>-<digest of the sources>.json
 
-The name says what it was made from, so that an edit of either is noticed, and a manifest never changes.
+The name says what it was made from, so that an edit of either is noticed: the same name, the same plan.
 """
 
 import re
@@ -26,6 +26,7 @@ class Manifest:
     """A sweep whose cells are resolved."""
 
     path: Path
+    origin: str  # the sweep's name, or its file
     name: str  # the sweep's
     title: str
     made: str  # when
@@ -40,7 +41,12 @@ class Manifest:
 def folder(name_or_file: str, out: Path) -> Path:
     """Where everything about a sweep on the cluster is kept. Raises InputError for an unknown sweep."""
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", sweep.find(name_or_file).stem)
-    return out / "slurm" / name
+    return out / "slurm" / (name.strip(".") or "sweep")
+
+
+def _origin(name_or_file: str) -> str:
+    """What tells sweeps apart whose files have the same name."""
+    return str(Path(name_or_file).resolve()) if name_or_file.endswith(".toml") else name_or_file
 
 
 def sources_digest() -> str:
@@ -62,7 +68,9 @@ def resolve(name_or_file: str, out: Path) -> Manifest:
 
     replay = {plan.cell.digest: replay_bytes(plan.cell, 1) for plan in loaded.planned}
     made = datetime.now(UTC).isoformat(timespec="seconds")
-    return Manifest(_path(name_or_file, out), loaded.name, loaded.title, made, loaded.planned, replay)
+    latest(name_or_file, out)  # refuses the folder of another sweep
+    path, origin = _path(name_or_file, out), _origin(name_or_file)
+    return Manifest(path, origin, loaded.name, loaded.title, made, loaded.planned, replay)
 
 
 def write(manifest: Manifest) -> None:
@@ -76,7 +84,8 @@ def write(manifest: Manifest) -> None:
         }
         for plan in manifest.planned
     ]
-    content = {"format": FORMAT, "sweep": manifest.name, "title": manifest.title, "made": manifest.made}
+    content = {"format": FORMAT, "origin": manifest.origin, "sweep": manifest.name}
+    content |= {"title": manifest.title, "made": manifest.made}
     manifest.path.parent.mkdir(parents=True, exist_ok=True)
     files.write_json(manifest.path, {**content, "cells": cells})
 
@@ -89,13 +98,21 @@ def read(path: Path) -> Manifest:
         raise InputError(f"{path}: {error}") from error
     if content.get("format") != FORMAT:
         raise DamagedFile(f"{path} is no manifest of format {FORMAT}")
+    try:
+        return _parse(path, content)
+    except (LookupError, TypeError) as error:
+        raise DamagedFile(f"{path} is damaged: {error!r}") from error
+
+
+def _parse(path: Path, content: dict) -> Manifest:
     cells = content["cells"]
     planned = tuple(Planned(Cell.from_json(cell), tuple(cell["seeds"])) for cell in cells)
     for plan, cell in zip(planned, cells, strict=True):
         if plan.cell.digest != cell["digest"]:
             raise DamagedFile(f"{path} is damaged: {plan.cell.label()} should have digest {cell['digest']}")
     replay = {cell["digest"]: cell["replay_bytes_per_seed"] for cell in cells}
-    return Manifest(path, content["sweep"], content["title"], content["made"], planned, replay)
+    about = (content[name] for name in ("origin", "sweep", "title", "made"))
+    return Manifest(path, *about, planned, replay)
 
 
 def find(name_or_file: str, out: Path) -> Manifest | None:
@@ -103,10 +120,10 @@ def find(name_or_file: str, out: Path) -> Manifest | None:
 
     Raises InputError if the sweep or the sources were edited since it was planned.
     """
-    path = _path(name_or_file, out)
+    path, last = _path(name_or_file, out), latest(name_or_file, out)
     if path.exists():
         return read(path)
-    if (last := latest(name_or_file, out)) is None:
+    if last is None:
         return None
     edited = (
         "the project" if last.path.name.split("-")[1] == path.name.split("-")[1] else sweep.find(name_or_file)
@@ -118,9 +135,15 @@ def find(name_or_file: str, out: Path) -> Manifest | None:
 
 
 def latest(name_or_file: str, out: Path) -> Manifest | None:
-    """The last manifest of a sweep that was made below `out`."""
-    paths = folder(name_or_file, out).glob("manifest-*.json")
-    return max((read(path) for path in paths), key=lambda found: found.made, default=None)
+    """The last manifest of a sweep that was made below `out`.
+
+    Raises InputError if the sweep's folder there belongs to another sweep, whose file has the same name.
+    """
+    place = folder(name_or_file, out)
+    found = max((read(path) for path in place.glob("manifest-*.json")), key=lambda m: m.made, default=None)
+    if found and found.origin != _origin(name_or_file):
+        raise InputError(f"{place} belongs to {found.origin}: give {name_or_file} another name or --out")
+    return found
 
 
 def _path(name_or_file: str, out: Path) -> Path:

@@ -52,7 +52,7 @@ def job(manifest: Manifest, site: Site, mem: str, submission: Submission) -> str
         options=options,
         setup=_setup(site),
         command=shlex.join([_python(site), "-m", "slurm.task", str(submission.path)]),
-        sweep=manifest.name,
+        sweep=manifest.path.parent.name,
         runs=sum(len(seeds) for task in submission.tasks for _, seeds in task),
         tasks=len(submission.tasks),
     )
@@ -75,7 +75,7 @@ def report(manifest: Manifest, site: Site, name: str, out: Path, page: Path) -> 
     command = shlex.join(map(str, words))
     values = {"name": name, "options": options, "setup": _setup(site), "command": command}
     template = _template(FOLDER / "report.sh.jinja", set(), {*values, "sweep"})
-    return template.render(**values, sweep=manifest.name)
+    return template.render(**values, sweep=manifest.path.parent.name)
 
 
 def _options(site: Site) -> list[str]:

@@ -34,6 +34,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from runners.errors import InputError, unknown
 
+EARLY = 30  # seconds by which SLURM's warning may come before its time
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 PLACES = (Path("slurm.toml"), Path("~/.config/ascent/slurm.toml"))  # where a site's file is looked for
 
@@ -130,11 +131,16 @@ def load(file: Path | None, options: dict[str, object]) -> Site:
             values = tomllib.loads(path.read_text())
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: {error}") from error
-        values |= {key: str(path.parent / str(values[key])) for key in ("setup", "template") if key in values}
         _checked(values, f"{path}: ")
+        values |= {
+            key: str(path.parent / Path(values[key]).expanduser())
+            for key in ("setup", "template")
+            if key in values
+        }
     site = _checked(values | {key: value for key, value in options.items() if value is not None}, "")
-    if seconds(site.time) <= site.warn_seconds:
-        raise InputError(f"time: {site.time} must be longer than warn_seconds, {site.warn_seconds}")
+    if seconds(site.time) <= site.warn_seconds + EARLY:
+        least = f"warn_seconds, {site.warn_seconds}, and {EARLY} s"
+        raise InputError(f"time: {site.time} must be longer than {least}")
     return site
 
 

@@ -14,6 +14,7 @@ from runners.plan import Planned
 from slurm import cluster, submission
 
 SHOWN = 8  # failures that are told in full
+LEFT = ("interrupted", "planned")  # states of runs that nobody trains
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Status:
     pending: Counter[str] = field(default_factory=Counter)  # runs by SLURM's reason for their waiting
     reports: list[str] = field(default_factory=list)  # state of the jobs that will make the report
     note: str = ""  # why the queue is not in it
+    unanswered: bool = False  # the queue is not in it for the moment
 
     @property
     def finished(self) -> bool:
@@ -44,7 +46,8 @@ class Status:
     def moves(self) -> bool:
         """Whether it can change by itself."""
         states = [cell.states for cell in self.cells]
-        return bool(self.reports) or any(state["pending"] or state["running"] for state in states)
+        at_work = any(state["pending"] or state["running"] for state in states)
+        return at_work or bool(self.reports) or (self.unanswered and not self.finished)
 
     def render(self) -> Group:
         """For a terminal."""
@@ -74,13 +77,15 @@ def look(planned: tuple[Planned, ...], out: Path, sweep: str) -> Status:
         return Status(progress.snapshot(planned, out), note="there is no squeue here: the queue is not shown")
     try:
         queued = submission.runs_in_queue(out)
-        reports = cluster.queue([f"{name}-report" for name in submission.names(out, sweep)])
+        reports = cluster.queue(submission.reports(out, sweep))
     except InputError as error:
-        return Status(progress.snapshot(planned, out), note=str(error))
+        return Status(progress.snapshot(planned, out), note=str(error), unanswered=True)
     known = {run: "pending" if task.waits else "running" for run, task in queued.items()}
     wanted = {(plan.cell.digest, seed): plan for plan in planned for seed in plan.seeds}
     gone = {
-        run for run, plan in wanted.items() if run not in known and not plan.cell.is_finished(run[1], out)
+        (digest, seed)
+        for (digest, seed), plan in wanted.items()
+        if (digest, seed) not in known and progress.state(plan.cell.folder(out) / f"seed-{seed}") in LEFT
     }
     failures = _failures(gone, known, out) if gone else []
     status = Status(progress.snapshot(planned, out, known), failures)
@@ -111,7 +116,7 @@ def _failures(gone: set[tuple[str, int]], known: dict[tuple[str, int], str], out
     told: dict[tuple[str, int], tuple[str, Path, list[str]]] = {}
     untold: dict[str, list[tuple[str, int]]] = {}
     for run, (one, index) in tasks.items():
-        for failure in _told(one.failure(index)):
+        for failure in submission.told(one.failure(index)):
             if failure["cell"] == run[0] and run[1] in failure["seeds"]:
                 told[run] = failure["reason"], Path(failure["log"]), failure["last_lines"]
         if run not in told and one.job:
@@ -129,10 +134,3 @@ def _failures(gone: set[tuple[str, int]], known: dict[tuple[str, int], str], out
         Failure(f"{labels[digest]} seeds {seeds}", reason, *told[digest, seeds[0]][1:])
         for (digest, reason), seeds in groups.items()
     ]
-
-
-def _told(path: Path) -> list[dict]:
-    try:
-        return files.read_json(path)["failures"]
-    except FileNotFoundError:
-        return []

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from runners import files
 from runners.cell import Cell
+from runners.errors import DamagedFile
 from slurm import cluster, manifest
 
 Pack = tuple[int, tuple[int, ...]]  # index of a cell in the manifest, seeds
@@ -64,7 +65,10 @@ class Submission:
 
 def read(path: Path) -> Submission:
     """The submission in a file. Raises DamagedFile or OSError."""
-    return Submission(**files.read_json(path))
+    try:
+        return Submission(**files.read_json(path))
+    except TypeError as error:
+        raise DamagedFile(f"{path} is damaged: {error}") from error
 
 
 def names(out: Path, sweep: str = "*") -> dict[str, Path]:
@@ -72,8 +76,23 @@ def names(out: Path, sweep: str = "*") -> dict[str, Path]:
     return {path.stem: path for path in sorted((out / "slurm").glob(f"{sweep}/jobs/*.json"))}
 
 
+def reports(out: Path, sweep: str) -> list[str]:
+    """The names of the jobs that make a sweep's report."""
+    return [path.stem for path in (out / "slurm").glob(f"{sweep}/jobs/*-report.sh")]
+
+
+def told(path: Path) -> list[dict]:
+    """What a task that runs has told of its failures."""
+    try:
+        return files.read_json(path)["failures"]
+    except FileNotFoundError:
+        return []
+
+
 def runs_in_queue(out: Path) -> dict[tuple[str, int], cluster.Task]:
-    """The runs, (digest of the cell, seed), that an array task of any sweep below `out` trains or will."""
+    """The runs, (digest of the cell, seed), that an array task of any sweep below `out` trains or will: not
+    those that have failed in it, though the task goes on with others.
+    """
     files_of = names(out)
     found: dict[tuple[str, int], cluster.Task] = {}
     tasks: dict[str, list[cluster.Task]] = {}
@@ -83,6 +102,9 @@ def runs_in_queue(out: Path) -> dict[tuple[str, int], cluster.Task]:
         submission = read(files_of[name])
         cells: list[Cell] = [plan.cell for plan in submission.planned().planned]
         for task in queued:
+            failures = [] if task.waits else told(submission.failure(task.index))
+            failed = {(failure["cell"], seed) for failure in failures for seed in failure["seeds"]}
             for cell, seeds in submission.tasks[task.index]:
-                found |= {(cells[cell].digest, seed): task for seed in seeds}
+                runs = {(cells[cell].digest, seed) for seed in seeds}
+                found |= dict.fromkeys(runs - failed, task)
     return found

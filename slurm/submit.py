@@ -4,7 +4,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,8 +14,8 @@ from runners.errors import InputError, RunHeld, unknown
 from runners.ownership import Ownership, beating
 from slurm import cluster, estimate, scripts
 from slurm.manifest import Manifest, missing, write
-from slurm.sites import Site, memory_bytes
-from slurm.submission import Pack, Submission, runs_in_queue
+from slurm.sites import Site, memory_bytes, seconds
+from slurm.submission import Pack, Submission, reports, runs_in_queue
 
 GIB = 2**30
 PATIENCE = 60.0  # seconds to wait for another submission to end
@@ -28,7 +28,8 @@ class Plan:
 
     arrays: list[list[list[Pack]]]  # of tasks, of packs
     runs: int
-    queued: int  # runs that are in the queue already
+    queued: int  # runs that are in the queue already ...
+    others: set[str]  # ... and the numbers of the arrays that they are in
     finished: int
     mem: str  # per task
     core_hours: float
@@ -55,10 +56,12 @@ def plan(manifest: Manifest, site: Site, out: Path) -> Plan:
     """
     queued, largest, hours, runs, waiting = runs_in_queue(out), 0.0, 0.0, 0, 0
     packs: list[Pack] = []
+    others: set[str] = set()
     index = {planned.cell.digest: i for i, planned in enumerate(manifest.planned)}
     for cell, seeds in missing(manifest, out):
         free = [seed for seed in seeds if (cell.digest, seed) not in queued]
-        waiting += len(seeds) - len(free)
+        tasks_of = [queued[cell.digest, seed] for seed in seeds if (cell.digest, seed) in queued]
+        waiting, others = waiting + len(tasks_of), others | {t.job.partition("_")[0] for t in tasks_of}
         replay = manifest.replay[cell.digest]
         size = site.pack or suggested_pack(site.device, replay > 0)
         some = [(index[cell.digest], tuple(seeds)) for seeds in _chunks(free, size)]
@@ -76,7 +79,7 @@ def plan(manifest: Manifest, site: Site, out: Path) -> Plan:
         )
     arrays = _chunks(tasks, cluster.max_array_size()) if tasks else []
     mem = site.mem or f"{-(-need // 0.25) * 0.25 * 1024:.0f}M"
-    return Plan(arrays, runs, waiting, manifest.runs - runs - waiting, mem, hours)
+    return Plan(arrays, runs, waiting, others, manifest.runs - runs - waiting, mem, hours)
 
 
 def _chunks(items: list, size: int) -> list[list]:
@@ -95,10 +98,12 @@ def check(site: Site, out: Path) -> None:
     """Raises InputError for what the cluster would refuse, or accept and never run; writes nothing."""
     scripts.check(site)
     there = cluster.partitions()
-    for partition in (site.partition, site.report_partition):
+    for partition, time_limit in ((site.partition, site.time), (site.report_partition, site.report_time)):
         for name in (partition or "").split(","):
             if name and name not in there:
                 raise unknown("partition", name, there)
+            if name and there[name] != "infinite" and seconds(time_limit) > seconds(there[name]):
+                raise InputError(f"time: {time_limit} is more than partition {name} gives, {there[name]}")
     if set(str(out)) & set(" \t\n%\\\"'"):
         raise InputError(f"{out}: a path with blanks, quotes or % cannot stand in a script for sbatch")
     folder = next(parent for parent in (out, *out.parents) if parent.exists())
@@ -158,37 +163,48 @@ def send(manifest: Manifest, site: Site, out: Path, report: Path) -> str:
     none. Returns what was done, in a line.
     """
     plan(manifest, site, out)  # what is wrong with it shows before anything is written
-    with _alone(out):
+    with _alone(out) as lock:
         todo = plan(manifest, site, out)
-        if todo.arrays:
-            _send(manifest, site, todo, out, report)
-    return todo.told()
+        told = todo.told()
+        if todo.arrays or (todo.others and not cluster.queue(reports(out, manifest.path.parent.name))):
+            _send(manifest, site, todo, out, report, lock)
+            told += "" if todo.arrays else "; a job will make the report"
+    return told
 
 
-def _send(manifest: Manifest, site: Site, todo: Plan, out: Path, report: Path) -> None:
-    sent: list[Submission] = []
+def _send(manifest: Manifest, site: Site, todo: Plan, out: Path, report: Path, lock: Ownership) -> None:
+    folder, new = manifest.path.parent, not manifest.path.exists()
+    sent = [new_submission(manifest, site, array, out) for array in todo.arrays]
+    name = f"{sent[0].name if sent else _name(manifest)}-report"
     jobs: list[str] = []
-    if not manifest.path.exists():
-        write(manifest)
     try:
-        for array in todo.arrays:
-            sent.append(new_submission(manifest, site, array, out))
-            text = scripts.job(manifest, site, todo.mem, sent[-1])
-            sent[-1].write()
-            sent[-1].log(0).parent.mkdir(exist_ok=True)  # SLURM fails a task that has no folder to log to
-            jobs.append(_sbatch(sent[-1].path.with_suffix(".sh"), text))
-            sent[-1] = sent[-1].write(job=jobs[-1])
-        name = f"{sent[0].name}-report"
-        text = scripts.report(manifest, site, name, out, report)
-        jobs.append(
-            _sbatch(sent[0].path.with_name(f"{name}.sh"), text, f"--dependency=afterany:{':'.join(jobs)}")
-        )
-    except BaseException:
+        if new:
+            write(manifest)
+        for place in ("jobs", "logs"):  # SLURM fails a task that has no folder to log to
+            (folder / place).mkdir(exist_ok=True)
         for submission in sent:
-            for file in submission.path.parent.glob(f"{submission.name}*"):
-                file.unlink()
-        if jobs:
-            cluster.client("scancel", *jobs)
+            submission.write()
+            text = scripts.job(manifest, site, todo.mem, submission)
+            lock.check()
+            jobs.append(_sbatch(submission.path.with_suffix(".sh"), text))
+            submission.write(job=jobs[-1])
+        lock.check()
+        text = scripts.report(manifest, site, name, out, report)
+        after = f"--dependency=afterany:{':'.join([*jobs, *sorted(todo.others)])}"
+        _sbatch(folder / "jobs" / f"{name}.sh", text, after)
+    except BaseException as error:
+        names = [*(submission.name for submission in sent), name]
+        try:  # by name: the number of one that was just submitted may never have come back
+            cluster.client("scancel", f"--name={','.join(names)}")
+        except InputError:
+            raise error from None  # the files stay: with them the jobs are found in the queue
+        for file in [file for name in names for file in (folder / "jobs").glob(f"{name}.*")]:
+            file.unlink()
+        if new:
+            manifest.path.unlink(missing_ok=True)
+        with suppress(OSError):  # what has other submissions stays
+            for place in (folder / "jobs", folder / "logs", folder):
+                place.rmdir()
         raise
 
 
@@ -198,10 +214,15 @@ def _sbatch(file: Path, text: str, *options: str) -> str:
     return cluster.client("sbatch", "--parsable", *options, str(file)).strip().partition(";")[0]
 
 
+def _name(manifest: Manifest) -> str:
+    """A new name for a job."""
+    return f"{manifest.path.parent.name}-{os.urandom(3).hex()}"
+
+
 def new_submission(manifest: Manifest, site: Site, array: Sequence, out: Path) -> Submission:
     """A submission under a name of its own."""
     return Submission(
-        name=f"{manifest.path.parent.name}-{os.urandom(3).hex()}",
+        name=_name(manifest),
         manifest=manifest.path.name,
         out=str(out),
         device=site.device,
@@ -215,7 +236,7 @@ def new_submission(manifest: Manifest, site: Site, array: Sequence, out: Path) -
 
 
 @contextmanager
-def _alone(out: Path) -> Iterator[None]:
+def _alone(out: Path) -> Iterator[Ownership]:
     """One submission at a time below `out`: what one puts into the queue, the next one finds there."""
     folder = out / "slurm" / "lock"
     folder.mkdir(parents=True, exist_ok=True)
@@ -230,6 +251,6 @@ def _alone(out: Path) -> Iterator[None]:
             time.sleep(0.5)
     try:
         with beating([lock]):
-            yield
+            yield lock
     finally:
         lock.remove()

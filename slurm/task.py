@@ -33,19 +33,32 @@ def main(words: list[str]) -> int:
     attempt = f"job {os.environ.get('SLURM_JOB_ID')}, restart {os.environ.get('SLURM_RESTART_COUNT', 0)}"
     say(f"{attempt}, on {os.environ.get('SLURMD_NODENAME')}: task {index} of {sent.name}")
     jobs = jobs_of(sent, index)
-    failures = [Failure(job, why, log_path(job)) for job in jobs if (why := stalled(job))]
-    if jobs := without(jobs, failures):
-        failures += run_pool(jobs, sent.workers, lambda: None, sent.cores, lambda: bool(received))
-    record(sent, index, failures)
-    for failure in failures:
+    failures: list[Failure] = []
+
+    def tell(failure: Failure) -> None:
+        failures.append(failure)
+        record(sent, index, failures)
         say(f"error: {failure.reason}")
+
+    record(sent, index, [])
+    for job in jobs:
+        if why := stalled(job):
+            tell(Failure(job, why, log_path(job)))
+    if jobs := without(jobs, failures):
+        run_pool(jobs, sent.workers, lambda: None, sent.cores, lambda: bool(received), tell)
     left = without(jobs_of(sent, index), failures)
-    if left and signal.SIGUSR1 in received:
+    if left and signal.SIGTERM not in received and received:
         say("the time is nearly up: checkpoints are written, asking to be requeued")
+        record(sent, index, [])  # what has failed is tried again, too
         # Not SLURM_JOB_ID: the last task of an array has the array's own number, which means all its tasks.
         task = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-        cluster.client("scontrol", "requeue", task)
-        time.sleep(30)  # SLURM ends this attempt
+        while signal.SIGTERM not in received:  # by which SLURM ends this attempt, or somebody cancels it
+            try:
+                cluster.client("scontrol", "requeue", task)
+                time.sleep(30)
+            except InputError as error:  # a controller that is just restarting, say
+                say(f"error: {error}")
+                time.sleep(5)
         return 0
     if left:
         say(f"stopped by signal {received[0]}: checkpoints are written")
@@ -80,13 +93,15 @@ def stalled(job: Job) -> str | None:
     """Why a pack is not tried again, if one of its runs began several times in this job at the same step."""
     me = this_job(os.environ)
     for seed in job.seeds:
+        folder = job.cell.folder(job.out) / f"seed-{seed}"
         try:
-            attempts = files.read_json(job.cell.folder(job.out) / f"seed-{seed}" / "run.json")["attempts"]
+            attempts = files.read_json(folder / "run.json")["attempts"]
         except (OSError, DamagedFile, LookupError):
             continue
         mine = [attempt for attempt in attempts[-TRIES:] if this_job(attempt) == me]
-        if len(mine) == TRIES and len({attempt["from_step"] for attempt in mine}) == 1:
-            step = mine[0]["from_step"]
+        starts = {attempt["from_step"] for attempt in mine}
+        reached = [int(path.stem.rpartition("-")[2]) for path in folder.glob("checkpoint-*.bin")]
+        if len(mine) == TRIES and len(starts) == 1 and max(reached, default=0) <= (step := starts.pop()):
             return f"{job.cell.label()} seed {seed}: {TRIES} attempts got no further than step {step:,}"
     return None
 

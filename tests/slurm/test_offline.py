@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from runners.errors import DamagedFile, InputError
-from slurm import manifest, scripts, sites, submit
+from runners.plan import Job
+from slurm import cluster, manifest, scripts, sites, submit, task
 from slurm.submission import Submission
 
 SWEEP = """
@@ -51,7 +52,7 @@ def test_memory() -> None:
 BAD_SITES = {
     'partion = "cpu"': "unknown key 'partion'; did you mean 'partition'?",
     'time = "soon"': "time: 'soon' is no time such as",
-    'time = "1"': "time: 1 must be longer than warn_seconds, 120",
+    'time = "1"': "time: 1 must be longer than warn_seconds, 120, and 30 s",
     'mem = "8 GB"': "mem: '8 GB' is no amount of memory",
     "mem = 8": "mem: ",
     "cpus = 0": "cpus: ",
@@ -171,6 +172,68 @@ def test_submission_reads_back(tmp_path: Path) -> None:
     sent.write(job="12")
     text = json.loads(sent.path.read_text())
     assert text["job"] == "12" and Submission(**text).tasks == [[[0, [0, 1]]]]
+
+
+def test_sweeps_of_one_name(tmp_path: Path) -> None:
+    """A folder below `out`/slurm belongs to one sweep; none is made outside of it."""
+    _, out, _ = planned(tmp_path)
+    (tmp_path / "other").mkdir()
+    other = written(tmp_path / "other" / "tiny.toml", SWEEP)
+    for action in (manifest.find, manifest.latest, manifest.resolve):
+        with pytest.raises(InputError, match=rf"slurm/tiny belongs to {tmp_path}/tiny\.toml: give "):
+            action(str(other), out)
+    assert manifest.folder(str(tmp_path / "...toml"), out) == out / "slurm" / "sweep"
+    assert manifest.folder(str(tmp_path / "a b\nc.toml"), out) == out / "slurm" / "a-b-c"
+
+
+def attempted(job: Job, *starts: tuple[str, int], checkpoint: int = 0) -> None:
+    """As if a run had been started by array tasks of these numbers, at these steps."""
+    folder = job.cell.folder(job.out) / "seed-0"
+    folder.mkdir(parents=True, exist_ok=True)
+    made = [
+        {"SLURM_ARRAY_JOB_ID": array, "SLURM_ARRAY_TASK_ID": "3", "from_step": step} for array, step in starts
+    ]
+    (folder / "run.json").write_text(json.dumps({"attempts": made}))
+    if checkpoint:
+        (folder / f"checkpoint-{checkpoint}.bin").write_bytes(b"")
+
+
+def test_stalled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three starts in this very job at one step, and no checkpoint beyond it: more would not help."""
+    _, out, made = planned(tmp_path)
+    job = Job(made.planned[0].cell, (0, 1), out)
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    assert task.stalled(job) is None
+    for starts in ([("7", 0)] * 2, [("6", 0), *[("7", 0)] * 2], [("7", 0), ("7", 0), ("7", 16)]):
+        attempted(job, *starts)
+        assert task.stalled(job) is None, starts
+    attempted(job, *[("7", 0)] * 3)
+    assert task.stalled(job).endswith("seed 0: 3 attempts got no further than step 0")
+    attempted(job, *[("7", 0)] * 3, checkpoint=32)
+    assert task.stalled(job) is None, "the third one came to step 32"
+    attempted(job, *[("7", 32)] * 3, checkpoint=32)
+    assert "no further than step 32" in task.stalled(job)
+
+
+def test_odd_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bar in a reason, a job of another name, a cluster without arrays, an answer that never comes."""
+    said = {
+        "squeue": "a-1|12|3|RUNNING|n1|me|odd | reason\nb|13|N/A|PENDING||me|x\n",
+        "scontrol": "MaxArraySize = 0",
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(cluster, "client", lambda name, *words: said[name])
+        (found,) = cluster.queue(["a-1"])
+        assert (found.job, found.index, found.reason, found.waits) == ("12_3", 3, "odd | reason", False)
+        with pytest.raises(InputError, match="no job arrays"):
+            cluster.max_array_size()
+    slow = written(tmp_path / "sbatch", "#!/bin/sh\necho sbatch: try again >&2; exec sleep 9\n")
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(cluster, "TIMEOUT", 1)
+    with pytest.raises(InputError, match="sbatch: try again, for 1 s"):
+        cluster.client("sbatch")
 
 
 def test_nothing_of_it_imports_torch() -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -288,6 +289,82 @@ def test_two_users_at_once(cluster: Cluster, tmp_path: Path) -> None:
     assert "cancelled" in user.ascent("cancel")
     wait(lambda: not user.queue(), 60)
     assert "nothing is in the queue" in user.ascent("cancel")
+
+
+def test_shared_runs(cluster: Cluster, tmp_path: Path) -> None:
+    """A sweep whose runs are all in the queue for another still gets its report, when they have ended."""
+    first, second = User(cluster, tmp_path, LONG), User(cluster, tmp_path, f'title = "Another"\n{LONG}')
+    first.submit("--report", str(tmp_path / "first"))
+    told = second.submit()
+    assert "nothing to submit: 0 runs are finished, 2 in the queue; a job will make the report" in told
+    assert "report" not in second.submit(), "there is one already"
+    assert "running" in second.ascent("status", expect=1) or "pending" in second.ascent("status", expect=1)
+    second.wait_done()
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert "Another" in page and second.cell().digest in page
+    second.check_bytes()
+
+
+def test_settings_of_the_user_for_slurm(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Variables that change SLURM's commands, and those of a job that we may be in, change nothing."""
+    settings = {
+        "SQUEUE_STATES": "COMPLETING",
+        "SQUEUE_PARTITION": "urgent",
+        "SINFO_PARTITION": "urgent",
+        "SBATCH_ARRAY_INX": "0-0",
+        "SBATCH_PARTITION": "urgent",
+        "SLURM_RESTART_COUNT": "7",
+    }
+    user = User(cluster, tmp_path, LONG)
+    usual = cluster.environment
+    monkeypatch.setattr(cluster, "environment", lambda: usual() | settings)
+    user.submit("--pack", "1")
+    assert "2 in the queue" in user.submit()
+    assert len([line for line in user.queue() if "N/A" not in line]) == 2
+    user.wait_done()
+    assert "SLURM_RESTART_COUNT" not in user.record(0)["attempts"][0]
+    assert user.record(0)["attempts"][0]["SLURM_JOB_PARTITION"] == "main"
+
+
+def test_sbatch_fails_after_it_has_submitted(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second of two arrays is in the queue, but its number never came back: all are taken out again."""
+    real = shutil.which("sbatch")
+    (tmp_path / "bin").mkdir()
+    wrapper = tmp_path / "bin" / "sbatch"
+    wrapper.write_text(f"""#!/bin/sh
+{real} "$@" > {tmp_path}/said || exit
+[ -e {tmp_path}/first ] && {{ echo "sbatch: error: lost" >&2; exit 1; }}
+touch {tmp_path}/first
+cat {tmp_path}/said
+""")
+    wrapper.chmod(0o755)
+    user = User(cluster, tmp_path, THIRTY)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(wrapper.parent), prepend=":")
+        words = ("--pack", "2", "--cpus", "3", "--site", str(user.site))
+        assert user.ascent("submit", *words, expect=2) == "error: sbatch: lost\n"
+    wait(lambda: not user.queue(), 60)
+    assert not list(user.out.glob(f"slurm/{user.sweep.stem}*"))
+    assert "30 runs in" in user.submit("--cpus", "4")
+    user.ascent("cancel")
+    wait(lambda: not user.queue(), 60)
+
+
+def test_a_pack_fails(cluster: Cluster, tmp_path: Path) -> None:
+    """Its siblings in the same array task go on, status tells at once, and it can be submitted again."""
+    user = User(cluster, tmp_path, LONG.replace("40_000", "4_000_000"))
+    user.submit("--pack", "1", "--cpus", "2")
+    user.wait_step(0), user.wait_step(1)
+    os.kill(packs_of(user.sent()[0].job)[0], signal.SIGKILL)
+    wait(lambda: "1 running, 1 failed" in user.ascent("status", expect=1), 30)
+    assert "killed by signal 9" in user.ascent("status", expect=1)
+    assert "1 runs in 1 array tasks" in user.submit("--pack", "1")
+    user.ascent("cancel")
+    wait(lambda: not user.queue(), 60)
 
 
 def test_a_run_that_is_held(cluster: Cluster, tmp_path: Path) -> None:
