@@ -14,7 +14,6 @@ from runners.plan import Planned
 from slurm import cluster, submission
 
 SHOWN = 8  # failures that are told in full
-LEFT = ("interrupted", "planned")  # states of runs that nobody trains
 
 
 @dataclass(frozen=True)
@@ -83,9 +82,7 @@ def look(planned: tuple[Planned, ...], out: Path, sweep: str) -> Status:
     known = {run: "pending" if task.waits else "running" for run, task in queued.items()}
     wanted = {(plan.cell.digest, seed): plan for plan in planned for seed in plan.seeds}
     gone = {
-        (digest, seed)
-        for (digest, seed), plan in wanted.items()
-        if (digest, seed) not in known and progress.state(plan.cell.folder(out) / f"seed-{seed}") in LEFT
+        run for run, plan in wanted.items() if run not in known and not plan.cell.is_finished(run[1], out)
     }
     failures = _failures(gone, known, out) if gone else []
     status = Status(progress.snapshot(planned, out, known), failures)
@@ -105,6 +102,7 @@ def _failures(gone: set[tuple[str, int]], known: dict[tuple[str, int], str], out
         (submission.read(path) for path in submission.names(out).values()), key=lambda s: s.submitted
     )
     labels: dict[str, str] = {}
+    folders: dict[tuple[str, int], Path] = {}
     for one in sent:
         cells = [plan.cell for plan in one.planned().planned]
         for index, packs in enumerate(one.tasks):
@@ -113,6 +111,7 @@ def _failures(gone: set[tuple[str, int]], known: dict[tuple[str, int], str], out
                 for seed in seeds:
                     if (cells[cell].digest, seed) in gone:
                         tasks[cells[cell].digest, seed] = (one, index)
+                        folders[cells[cell].digest, seed] = cells[cell].folder(out) / f"seed-{seed}"
     told: dict[tuple[str, int], tuple[str, Path, list[str]]] = {}
     untold: dict[str, list[tuple[str, int]]] = {}
     for run, (one, index) in tasks.items():
@@ -126,6 +125,7 @@ def _failures(gone: set[tuple[str, int]], known: dict[tuple[str, int], str], out
             for run in untold.get(job, []):
                 one, index = tasks[run]
                 told[run] = f"job {job} ended as {how}", one.log(index), files.last_lines(one.log(index))
+    told = {run: why for run, why in told.items() if not _taken_up(folders[run], *tasks[run])}
     groups: dict[tuple[str, str], list[int]] = {}
     for run, (reason, *_) in told.items():
         known[run] = "failed"
@@ -134,3 +134,12 @@ def _failures(gone: set[tuple[str, int]], known: dict[tuple[str, int], str], out
         Failure(f"{labels[digest]} seeds {seeds}", reason, *told[digest, seeds[0]][1:])
         for (digest, reason), seeds in groups.items()
     ]
+
+
+def _taken_up(folder: Path, sent: submission.Submission, index: int) -> bool:
+    """Whether another process than this array task is training the run now."""
+    if progress.state(folder) != "running":
+        return False
+    attempt = files.read_json(folder / "run.json")["attempts"][-1]
+    named = attempt.get("SLURM_ARRAY_JOB_ID"), attempt.get("SLURM_ARRAY_TASK_ID")
+    return named != (sent.job, str(index))

@@ -78,6 +78,7 @@ class User:
         self.sweep, self.site = folder / f"sweep{next(numbers)}.toml", folder / "slurm.toml"
         self.sweep.write_text(sweep)
         self.site.write_text(site)
+        self.settings: dict[str, str] = {}  # more of the environment of the commands
 
     def ascent(self, command: str, *words: str, expect: int | None = 0) -> str:
         """What a command prints; `expect` is its exit code."""
@@ -86,7 +87,7 @@ class User:
         return done.stdout + done.stderr
 
     def run(self, command: str, *words: str) -> subprocess.CompletedProcess:
-        environment = self.cluster.environment() | {"PYTHONPATH": str(ROOT)}
+        environment = self.cluster.environment() | {"PYTHONPATH": str(ROOT)} | self.settings
         line = [sys.executable, "-m", "ascent", command, str(self.sweep), "--out", str(self.out), *words]
         return subprocess.run(line, capture_output=True, text=True, env=environment, cwd=self.folder)
 
@@ -305,11 +306,10 @@ def test_shared_runs(cluster: Cluster, tmp_path: Path) -> None:
     second.check_bytes()
 
 
-def test_settings_of_the_user_for_slurm(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_settings_of_the_user_for_slurm(cluster: Cluster, tmp_path: Path) -> None:
     """Variables that change SLURM's commands, and those of a job that we may be in, change nothing."""
-    settings = {
+    user = User(cluster, tmp_path, LONG)
+    user.settings = {
         "SQUEUE_STATES": "COMPLETING",
         "SQUEUE_PARTITION": "urgent",
         "SINFO_PARTITION": "urgent",
@@ -317,9 +317,6 @@ def test_settings_of_the_user_for_slurm(
         "SBATCH_PARTITION": "urgent",
         "SLURM_RESTART_COUNT": "7",
     }
-    user = User(cluster, tmp_path, LONG)
-    usual = cluster.environment
-    monkeypatch.setattr(cluster, "environment", lambda: usual() | settings)
     user.submit("--pack", "1")
     assert "2 in the queue" in user.submit()
     assert len([line for line in user.queue() if "N/A" not in line]) == 2
@@ -328,9 +325,7 @@ def test_settings_of_the_user_for_slurm(
     assert user.record(0)["attempts"][0]["SLURM_JOB_PARTITION"] == "main"
 
 
-def test_sbatch_fails_after_it_has_submitted(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sbatch_fails_after_it_has_submitted(cluster: Cluster, tmp_path: Path) -> None:
     """The second of two arrays is in the queue, but its number never came back: all are taken out again."""
     real = shutil.which("sbatch")
     (tmp_path / "bin").mkdir()
@@ -343,10 +338,10 @@ cat {tmp_path}/said
 """)
     wrapper.chmod(0o755)
     user = User(cluster, tmp_path, THIRTY)
-    with monkeypatch.context() as patch:
-        patch.setenv("PATH", str(wrapper.parent), prepend=":")
-        words = ("--pack", "2", "--cpus", "3", "--site", str(user.site))
-        assert user.ascent("submit", *words, expect=2) == "error: sbatch: lost\n"
+    user.settings = {"PATH": f"{wrapper.parent}:{os.environ['PATH']}"}
+    words = ("--pack", "2", "--cpus", "3", "--site", str(user.site))
+    assert user.ascent("submit", *words, expect=2) == "error: sbatch: lost\n"
+    user.settings = {}
     wait(lambda: not user.queue(), 60)
     assert not list(user.out.glob(f"slurm/{user.sweep.stem}*"))
     assert "30 runs in" in user.submit("--cpus", "4")
