@@ -129,6 +129,19 @@ class User:
         path = self.cell().folder(self.out) / f"seed-{seed}" / "run.json"
         return len(files.read_json(path)["attempts"]) if path.exists() else 0
 
+    def processes(self) -> list[int]:
+        """Those that train for the first submission. Another cluster may have a job of the same number."""
+        mine = {f"SLURM_CONF={self.cluster.conf}", f"SLURM_ARRAY_JOB_ID={self.sent()[0].job}"}
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                line, environment = ((folder / name).read_bytes() for name in ("cmdline", "environ"))
+            except OSError:
+                continue
+            if b"runners.pack" in line and mine <= set(environment.decode(errors="replace").split("\0")):
+                found.append(int(folder.name))
+        return found
+
     def wait_step(self, seed: int, beyond: int = 0) -> int:
         """Until a run has a checkpoint beyond a step; that checkpoint's step."""
         folder = self.cell().folder(self.out) / f"seed-{seed}"
@@ -184,7 +197,7 @@ def test_time_limit(cluster: Cluster, tmp_path: Path) -> None:
     user = User(cluster, tmp_path, LONG, site)
     user.submit()
     user.wait_step(0)
-    (process,) = packs_of(user.sent()[0].job)
+    (process,) = user.processes()
     os.kill(process, signal.SIGSTOP)  # the minute passes without using up a core
     wait(lambda: "SIGTERM" in pending(process), 60)
     os.kill(process, signal.SIGCONT)
@@ -281,14 +294,16 @@ def test_preempted(cluster: Cluster, tmp_path: Path) -> None:
 
 
 def test_two_users_at_once(cluster: Cluster, tmp_path: Path) -> None:
-    """Both submit the same sweep: one's runs are all in the queue, the other has nothing to submit."""
-    user = User(cluster, tmp_path, THIRTY)
+    """Both submit the same sweep: one finds the other's runs in the queue, and each run is begun once."""
+    user = User(cluster, tmp_path, LONG)
     user.ascent("plan")
     with ThreadPoolExecutor() as pool:
-        told = sorted(pool.map(lambda _: user.submit("--cpus", "3"), range(2)))
-    assert "30 runs in" in told[0] and "nothing to submit: 0 runs are finished, 30 in the queue" in told[1]
-    assert "cancelled" in user.ascent("cancel")
-    wait(lambda: not user.queue(), 60)
+        told = sorted(pool.map(lambda _: user.submit("--pack", "1", "--cpus", "2"), range(2)))
+    assert "2 runs in 1 array tasks" in told[0]
+    assert "nothing to submit: 0 runs are finished, 2 in the queue" in told[1]
+    user.wait_done()
+    assert [user.started(seed) for seed in (0, 1)] == [1, 1]
+    user.check_bytes()
     assert "nothing is in the queue" in user.ascent("cancel")
 
 
@@ -354,7 +369,7 @@ def test_a_pack_fails(cluster: Cluster, tmp_path: Path) -> None:
     user = User(cluster, tmp_path, LONG.replace("40_000", "4_000_000"))
     user.submit("--pack", "1", "--cpus", "2")
     user.wait_step(0), user.wait_step(1)
-    os.kill(packs_of(user.sent()[0].job)[0], signal.SIGKILL)
+    os.kill(user.processes()[0], signal.SIGKILL)
     wait(lambda: "1 running, 1 failed" in user.ascent("status", expect=1), 30)
     assert "killed by signal 9" in user.ascent("status", expect=1)
     assert "1 runs in 1 array tasks" in user.submit("--pack", "1")
@@ -385,7 +400,7 @@ def test_no_progress_is_given_up(cluster: Cluster, tmp_path: Path) -> None:
     job = user.sent()[0].job
     for attempt in range(1, 4):
         wait(lambda n=attempt: user.started(0) == n, 60)
-        for process in packs_of(job):
+        for process in user.processes():
             os.kill(process, signal.SIGKILL)
         wait(lambda: not user.running(), 60)
         cluster.run("scontrol", "requeue", f"{job}_0")
@@ -403,19 +418,6 @@ def pending(process: int) -> list[str]:
     status = Path(f"/proc/{process}/status").read_text()
     mask = int(re.search(r"ShdPnd:\s*(\w+)", status)[1], 16)
     return [number.name for number in signal.Signals if mask >> number - 1 & 1]
-
-
-def packs_of(job: str) -> list[int]:
-    """The processes that train for a job."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            line, environment = ((folder / name).read_bytes() for name in ("cmdline", "environ"))
-        except OSError:
-            continue
-        if b"runners.pack" in line and f"SLURM_ARRAY_JOB_ID={job}\0".encode() in environment:
-            found.append(int(folder.name))
-    return found
 
 
 def test_gpus(cluster: Cluster, tmp_path: Path) -> None:
