@@ -52,10 +52,13 @@ def main(words: list[str]) -> int:
         record(sent, index, [])  # what has failed is tried again, too
         # Not SLURM_JOB_ID: the last task of an array has the array's own number, which means all its tasks.
         task = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+        asked = False
         while signal.SIGTERM not in received:  # by which SLURM ends this attempt, or somebody cancels it
             try:
-                cluster.client("scontrol", "requeue", task)
-                time.sleep(30)
+                if not asked:
+                    cluster.client("scontrol", "requeue", task)
+                    asked = True
+                time.sleep(0.2)
             except InputError as error:  # a controller that is just restarting, say
                 say(f"error: {error}")
                 time.sleep(5)
