@@ -23,8 +23,6 @@ class Task:
     job: str  # 1234 or 1234_5, as scancel takes it
     state: str  # PENDING, RUNNING, ...
     reason: str
-    node: str
-    user: str
 
     @property
     def waits(self) -> bool:
@@ -65,18 +63,18 @@ def reason(said: str) -> str:
 
 def queue(names: Iterable[str]) -> list[Task]:
     """The array tasks, and jobs that are none, that are pending or running under these names."""
-    words = ["squeue", "--noheader", "--array", "--all", "--format=%j|%F|%K|%T|%N|%u|%r"]
+    words = ["squeue", "--noheader", "--array", "--all", "--format=%j|%F|%K|%T|%r"]
     if not (names := set(names)):
         return []
     if len(names) <= NAMES:
         words.append(f"--name={','.join(sorted(names))}")
     tasks = []
     for line in client(*words).splitlines():
-        name, job, index, state, node, user, why = line.strip().split("|", 6)
+        name, job, index, state, why = line.strip().split("|", 4)
         if name not in names:
             continue
         number = int(index) if index.isdecimal() else -1
-        tasks.append(Task(name, number, job if number < 0 else f"{job}_{index}", state, why, node, user))
+        tasks.append(Task(name, number, job if number < 0 else f"{job}_{index}", state, why))
     return tasks
 
 

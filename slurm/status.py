@@ -141,5 +141,4 @@ def _taken_up(folder: Path, sent: submission.Submission, index: int) -> bool:
     if progress.state(folder) != "running":
         return False
     attempt = files.read_json(folder / "run.json")["attempts"][-1]
-    named = attempt.get("SLURM_ARRAY_JOB_ID"), attempt.get("SLURM_ARRAY_TASK_ID")
-    return named != (sent.job, str(index))
+    return submission.task_of(attempt) != (sent.job, str(index))

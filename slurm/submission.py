@@ -9,7 +9,9 @@ The job's name is its own: a job is found in the queue by it, also where its num
 the submitting process was killed.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from runners import files
@@ -60,7 +62,15 @@ class Submission:
 
     def planned(self) -> manifest.Manifest:
         """The manifest that the tasks' cells are in."""
-        return manifest.read(self.folder / self.manifest)
+        return _read_manifest(self.folder / self.manifest)
+
+
+_read_manifest = cache(manifest.read)  # of many arrays; one of the same name has the same plan
+
+
+def task_of(facts: Mapping[str, object]) -> tuple[object, object]:
+    """What names an array task, whatever its restarts: from the environment, or from an attempt's record."""
+    return facts.get("SLURM_ARRAY_JOB_ID"), facts.get("SLURM_ARRAY_TASK_ID")
 
 
 def read(path: Path) -> Submission:

@@ -94,24 +94,19 @@ def jobs_of(sent: submission.Submission, index: int) -> list[Job]:
 
 def stalled(job: Job) -> str | None:
     """Why a pack is not tried again, if one of its runs began several times in this job at the same step."""
-    me = this_job(os.environ)
+    me = submission.task_of(os.environ)
     for seed in job.seeds:
         folder = job.cell.folder(job.out) / f"seed-{seed}"
         try:
             attempts = files.read_json(folder / "run.json")["attempts"]
         except (OSError, DamagedFile, LookupError):
             continue
-        mine = [attempt for attempt in attempts[-TRIES:] if this_job(attempt) == me]
+        mine = [attempt for attempt in attempts[-TRIES:] if submission.task_of(attempt) == me]
         starts = {attempt["from_step"] for attempt in mine}
         reached = [int(path.stem.rpartition("-")[2]) for path in folder.glob("checkpoint-*.bin")]
         if len(mine) == TRIES and len(starts) == 1 and max(reached, default=0) <= (step := starts.pop()):
             return f"{job.cell.label()} seed {seed}: {TRIES} attempts got no further than step {step:,}"
     return None
-
-
-def this_job(facts: object) -> tuple[str | None, ...]:
-    """What names an array task, whatever its restarts: from the environment, or from an attempt's record."""
-    return tuple(facts.get(name) for name in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"))
 
 
 def record(sent: submission.Submission, index: int, failures: list[Failure]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from runners import provenance
 from runners.errors import DamagedFile, InputError
 from runners.plan import Job
 from slurm import cluster, manifest, scripts, sites, submit, task
@@ -153,6 +154,7 @@ def test_script(tmp_path: Path) -> None:
         assert text.count(f"#SBATCH {option}\n") == 1, option
     assert text.count("set -euo pipefail") == 1 and text.count("source ~/venv/bin/activate") == 1
     assert "export MKL_CBWR=AVX2\n" in text
+    assert set(scripts.PORTABLE) == set(provenance.MATH), "what a job sets, its record and platform key have"
     assert text.splitlines()[-1] == f'exec python -m slurm.task {sent.path} "$SLURM_ARRAY_TASK_ID"'
     assert text.splitlines()[0] == "#!/usr/bin/env bash" and "6 runs in 2 array tasks" in text
     report = scripts.report(made, site, "tiny-report", out, tmp_path / "page")
@@ -219,7 +221,7 @@ def test_stalled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_odd_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bar in a reason, a job of another name, a cluster without arrays, an answer that never comes."""
     said = {
-        "squeue": "a-1|12|3|RUNNING|n1|me|odd | reason\nb|13|N/A|PENDING||me|x\n",
+        "squeue": "a-1|12|3|RUNNING|odd | reason\nb|13|N/A|PENDING|x\n",
         "scontrol": "MaxArraySize = 0",
     }
     with monkeypatch.context() as patch:
