@@ -271,7 +271,8 @@ def report(
                 for plan in found.planned
                 for c in [plan.cell]
             ]
-            page = reports.build(runs, out or Path("out") / found.name, expected, found.title)
+            folder = out or Path("out") / found.name
+            page = reports.build(runs, folder, expected, found.title, found.declared)
     except ValueError as error:
         raise InputError(str(error)) from error
     print(page)

@@ -6,6 +6,6 @@ a report reads files, never live objects.
 """
 
 from reports.records import Expected
-from reports.report import build
+from reports.report import build, rebuild
 
-__all__ = ["Expected", "build"]
+__all__ = ["Expected", "build", "rebuild"]

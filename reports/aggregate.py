@@ -1,9 +1,11 @@
 """Aggregate: cells -> scores and learning curves, grouped by task.
 
 Each run is first reduced over time to one score by an estimator, then the scores of a cell's seeds are
-summarised. Statistics over seeds come from `stats`; a statistic across tasks belongs in a function here
-that takes the list of `Task`s.
+summarised. Statistics over seeds come from `stats`; what compares systems, within and across tasks, is in
+`compare`.
 """
+
+from __future__ import annotations  # TEMPORARY
 
 import json
 from collections.abc import Sequence
@@ -13,9 +15,10 @@ from itertools import groupby
 import numpy as np
 import pandas as pd
 
-from reports.estimators import ESTIMATORS, PRIMARY, diverged_score
+from reports import stats
+from reports.estimators import ACROSS_SEEDS, ESTIMATORS, Curves, diverged_score
 from reports.records import DIVERGED, DONE, Cell, Run
-from reports.stats import interquartile_mean, student_t_interval
+from runners.sweep import Declared
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,19 @@ class Score:
 
     n: int
     failures: int  # diverged runs among the n
+    failure_low: float  # Clopper-Pearson interval of the failure rate
+    failure_high: float
     mean: float
     low: float | None
     high: float | None
+    std: float | None  # over seeds, ddof 1
     iqm: float
     median: float
     worst: tuple[float, int]  # run score and its seed
     best: tuple[float, int]
+    tolerance: stats.Tolerance | None
+    area: tuple[float, float | None, float | None]  # mean, low, high of the estimator `area`
+    crossing: stats.Crossing | None  # steps to the declared threshold; None without anchors
 
 
 @dataclass(frozen=True)
@@ -38,9 +47,11 @@ class CellSummary:
     """A cell with its numbers.
 
     `label` names the system in tables and figures. `run_scores` maps estimator -> seed -> score, finished
-    runs only. `seeds` holds the recorded curves of the finished runs (P, S), index step, columns seed,
-    NaN where a diverged run has no evaluation. `curve` has the columns mean, low, high and index step.
-    `score` and `curve` are None unless the cell is complete.
+    runs only; NaN where there is no record of it. `seeds` holds the recorded curves of the finished runs (P,
+    S), index step, columns seed, NaN where a diverged run has no evaluation. `curve` has the columns mean,
+    low, high and index step. `score` and `curve` are None unless the cell is complete; `sample` (S,) are the
+    scores of a complete cell by the declared estimator, by seed, `normalised` the same with 0 for the task's
+    random score and 1 for its reference score; None where it has none.
     """
 
     cell: Cell
@@ -49,6 +60,8 @@ class CellSummary:
     seeds: pd.DataFrame
     score: Score | None
     curve: pd.DataFrame | None
+    sample: np.ndarray | None
+    normalised: np.ndarray | None
 
     @property
     def counts(self) -> str:
@@ -60,12 +73,16 @@ class CellSummary:
 
 @dataclass(frozen=True)
 class Task:
-    """The cells of one task. `best`: digest of the cell whose interval lies above all others, if any does."""
+    """The cells of one task. `best`: digest of the cell whose interval lies above all others, if any does.
+
+    `unlike` says in what the cells differ although a comparison needs it: then nothing compares them.
+    """
 
     suite: str
     name: str
     spec: dict
     cells: tuple[CellSummary, ...]
+    unlike: tuple[str, ...]
     warnings: tuple[str, ...]
     best: str | None
 
@@ -76,16 +93,17 @@ class Task:
         return [(name, float(score)) for name, score in found if score is not None]
 
 
-def aggregate(cells: Sequence[Cell]) -> list[Task]:
+def aggregate(cells: Sequence[Cell], declared: Declared) -> list[Task]:
     """Summaries of all cells, by task, in the order of `cells` (which `records.load` has sorted)."""
     labels = _labels(cells)
     tasks = []
     for (suite, name), group in groupby(cells, key=lambda cell: (cell.name.suite, cell.name.task)):
-        summaries = tuple(_summarise(cell, labels[cell.name.folder]) for cell in group)
+        summaries = tuple(_summarise(cell, labels[cell.name.folder], declared) for cell in group)
         spec = next((summary.cell.facts["spec"] for summary in summaries if summary.cell.facts), {})
-        unlike = _unlike(summaries)
+        unlike = tuple(_unlike(summaries))
         best = None if unlike else _separate_best(summaries)
-        tasks.append(Task(suite, name, spec, summaries, (*unlike, *_short_curves(summaries)), best))
+        warnings = _warnings(summaries, declared)
+        tasks.append(Task(suite, name, spec, summaries, unlike, tuple(warnings), best))
     return tasks
 
 
@@ -95,67 +113,99 @@ def evaluation_means(cells: Sequence[Cell]) -> pd.DataFrame:
     Columns suite, task, system, preset, digest, seed, state, policy, step, episodes, return, length.
     """
     names = ["suite", "task", "system", "preset", "digest"]
+    runs = [(cell, run) for cell in cells for run in cell.runs if run.finished]
     columns = [*names, "seed", "state", "policy", "step", "episodes", "return", "length"]
-    frames = [
-        _means(run).assign(**{key: getattr(cell.name, key) for key in names}, seed=run.seed, state=run.state)
-        for cell in cells
-        for run in cell.runs
-        if run.finished
-    ]
-    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
+    if not runs:
+        return pd.DataFrame(columns=columns)
+    table = pd.concat([run.means for _, run in runs], ignore_index=True)
+    rows = [len(run.means) for _, run in runs]
+    for name in names:
+        table[name] = np.repeat([getattr(cell.name, name) for cell, _ in runs], rows)
+    table["seed"] = np.repeat([run.seed for _, run in runs], rows)
+    table["state"] = np.repeat([run.state for _, run in runs], rows)
+    return table[columns]
 
 
-def greedy_curve(run: Run) -> pd.Series:
-    """Mean return of the greedy policy at each evaluation point (P,), index step; finite points only."""
-    means = _means(run)
-    curve = means[means["policy"] == "greedy"].set_index("step")["return"]
-    return curve[np.isfinite(curve)]  # only a diverged run has others, and those are not measurements
-
-
-def _means(run: Run) -> pd.DataFrame:
-    """policy, step, episodes, return, length: means over the episodes of an evaluation, sorted."""
-    frame = run.evaluations.astype({"policy": str})
-    return frame.groupby(["policy", "step"], as_index=False, sort=True).agg(
-        **{"episodes": ("episode", "size"), "return": ("return", "mean"), "length": ("length", "mean")}
-    )
-
-
-def _summarise(cell: Cell, label: str) -> CellSummary:
+def _summarise(cell: Cell, label: str, declared: Declared) -> CellSummary:
     finished = [run for run in cell.runs if run.finished]
-    curves = {run.seed: greedy_curve(run) for run in finished}
-    random_score = cell.facts["spec"].get("random_score") if cell.facts else None
-    diverged = [run.seed for run in finished if run.state == DIVERGED]
-    fill = {seed: diverged_score(curves[seed], random_score) for seed in diverged}
-    run_scores = {
-        name: {seed: fill[seed] if seed in fill else estimator(curve) for seed, curve in curves.items()}
-        for name, estimator in ESTIMATORS.items()
+    spec = cell.facts["spec"] if cell.facts else {}
+    random, reference = spec.get("random_score"), spec.get("reference_score")
+    diverged = [run.state == DIVERGED for run in finished]
+    fill = {
+        run.seed: diverged_score(run.greedy.to_numpy(), random) for run in finished if run.state == DIVERGED
     }
-    seeds = pd.DataFrame(curves).sort_index()
+    seeds = pd.DataFrame({run.seed: run.greedy for run in finished}).sort_index()
     _check_same_grid(cell, seeds)
-    if not cell.complete:
-        return CellSummary(cell, label, run_scores, seeds, None, None)
-    score = _score(run_scores[PRIMARY], failures=len(fill))
+    if not finished:
+        return CellSummary(cell, label, {name: {} for name in ESTIMATORS}, seeds, None, None, None, None)
+    flat = np.array([fill.get(run.seed, np.nan) for run in finished])
+    returns = np.where(
+        diverged, flat, seeds.to_numpy()
+    )  # a diverged run has one score, whatever the estimator
+    training = np.where(diverged, flat, [_training_score(run) for run in finished])
+    curves = Curves(seeds.index.to_numpy(), returns, training)
+    run_scores = {
+        name: dict(zip(seeds.columns, estimator(curves).tolist(), strict=True))
+        for name, estimator in ESTIMATORS.items()
+        if cell.complete or name not in ACROSS_SEEDS
+    }
+    sample = np.array(list(run_scores.get(declared.estimator, {}).values()))
+    if not cell.complete or np.isnan(sample).any():
+        return CellSummary(cell, label, run_scores, seeds, None, None, None, None)
+    normalised, crossing = None, None
+    if random is not None and reference is not None:
+        normalised = (sample - random) / (reference - random)
+        level = random + declared.threshold * (reference - random)
+        crossing = _crossing(curves.steps, seeds.to_numpy(), level)
+    score = _score(sample, seeds.columns, len(fill), np.array(list(run_scores["area"].values())), crossing)
     filled = seeds.fillna(fill)  # a diverged run stays in the mean: see `diverged_score`
-    low, high = student_t_interval(filled.to_numpy().T)
+    low, high = stats.student_t_interval(filled.to_numpy().T)
     curve = pd.DataFrame({"mean": filled.mean(axis=1), "low": low, "high": high})
-    return CellSummary(cell, label, run_scores, seeds, score, curve)
+    return CellSummary(cell, label, run_scores, seeds, score, curve, sample, normalised)
 
 
-def _score(by_seed: dict[int, float], failures: int) -> Score:
-    sample = np.array(list(by_seed.values()))
-    low, high = (float(limit) for limit in student_t_interval(sample))
-    ranked = sorted((value, seed) for seed, value in by_seed.items())
+def _training_score(run: Run) -> float:
+    return float(run.training.mean()) if run.training is not None and len(run.training) else np.nan
+
+
+def _crossing(steps: np.ndarray, returns: np.ndarray, level: float) -> stats.Crossing:
+    """First evaluation at which a run's return is at least `level`; censored at its last one."""
+    above = np.nan_to_num(returns, nan=-np.inf) >= level
+    reached = above.any(axis=0)
+    last = len(steps) - 1 - np.isfinite(returns)[::-1].argmax(axis=0)
+    return stats.steps_to_threshold(steps[np.where(reached, above.argmax(axis=0), last)], reached)
+
+
+def _score(
+    sample: np.ndarray,
+    seeds: Sequence[int],
+    failures: int,
+    areas: np.ndarray,
+    crossing: stats.Crossing | None,
+) -> Score:
+    ranked = sorted(zip(sample.tolist(), seeds, strict=True))
+    failure_low, failure_high = stats.failure_interval(failures, len(sample))
     return Score(
         n=len(sample),
         failures=failures,
-        mean=float(sample.mean()),
-        low=None if np.isnan(low) else low,
-        high=None if np.isnan(high) else high,
-        iqm=float(interquartile_mean(sample)),
+        failure_low=failure_low,
+        failure_high=failure_high,
+        **dict(zip(("mean", "low", "high"), _mean(sample), strict=True)),
+        std=float(sample.std(ddof=1)) if len(sample) > 1 else None,
+        iqm=float(stats.interquartile_mean(sample)),
         median=float(np.median(sample)),
         worst=ranked[0],
         best=ranked[-1],
+        tolerance=stats.tolerance_interval(sample),
+        area=_mean(areas),
+        crossing=crossing,
     )
+
+
+def _mean(sample: np.ndarray) -> tuple[float, float | None, float | None]:
+    """Mean and its interval."""
+    low, high = (float(limit) for limit in stats.student_t_interval(sample))
+    return float(sample.mean()), None if np.isnan(low) else low, None if np.isnan(high) else high
 
 
 def _check_same_grid(cell: Cell, seeds: pd.DataFrame) -> None:
@@ -190,23 +240,38 @@ def _separate_best(summaries: Sequence[CellSummary]) -> str | None:
 
 def _unlike(summaries: Sequence[CellSummary]) -> list[str]:
     """What the cells of one task do not have in common although a comparison needs it."""
-    warnings = []
+    found = []
     facts = [summary.cell.facts for summary in summaries if summary.cell.facts]
+    own = [summary.cell.facts for summary in summaries if summary.cell.facts and not summary.cell.imported]
     for what, values in {
         "the step budget": [fact["steps"] for fact in facts],
-        "the evaluation protocol": [fact["evaluation"] for fact in facts],
-        "the task's specification": [fact["spec"] for fact in facts],
-        "the suite's version": [fact["versions"].get("suite") for fact in facts],
+        "the evaluation protocol": [fact["evaluation"] for fact in own],
+        "the task's specification": [fact["spec"] for fact in own],
+        "the suite's version": [fact["versions"].get("suite") for fact in own],
     }.items():
         if len({json.dumps(value, sort_keys=True) for value in values}) > 1:
-            warnings.append(f"The cells of this task differ in {what}: none is called best.")
-    return warnings
+            found.append(
+                f"The cells of this task differ in {what}: nothing compares them, none is called best."
+            )
+    return found
 
 
-def _short_curves(summaries: Sequence[CellSummary]) -> list[str]:
+def _warnings(summaries: Sequence[CellSummary], declared: Declared) -> list[str]:
+    """What a reader of the task's numbers must know."""
     warnings = []
     for summary in summaries:
         points = int((summary.seeds.index > 0).sum())
-        if any(run.state == DONE for run in summary.cell.runs) and points < 10:
+        done = any(run.state == DONE for run in summary.cell.runs)
+        if done and points < 10 and declared.estimator == "mean_of_last_ten":
             warnings.append(f"{summary.label} has only {points} evaluation points: its score uses these.")
+        if summary.cell.complete and summary.score is None:
+            warnings.append(f"{summary.label} has no score: nothing is recorded for {declared.estimator}.")
+    systems = [(summary.cell.name.system, summary.cell.name.preset) for summary in summaries]
+    for system, preset in sorted({name for name in systems if systems.count(name) > 1}):
+        warnings.append(
+            f"{system} with preset {preset} is here with several settings: each is a cell of its own."
+        )
+    names = [summary.label for summary in summaries if summary.cell.imported]
+    if names:
+        warnings.append(f"Imported, with an evaluation protocol of its own: {', '.join(names)}.")
     return warnings

@@ -1,15 +1,21 @@
-"""Figures: a `Task` -> PNG bytes. Drawn without pyplot: nothing depends on a backend or on global state."""
+"""Figures: summaries -> matplotlib figures, and these as PNG or PDF.
+
+Drawn without pyplot: nothing depends on a backend or on global state. Call them within `drawing()`.
+"""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 
 import matplotlib.style
+import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from reports.aggregate import CellSummary, Task
+from reports.compare import TAUS, Group, Improvement
 from reports.records import DIVERGED
 
 # seaborn's colour-blind-safe palette, without its grey (the anchors') and without its yellow and pale pink
@@ -17,6 +23,9 @@ from reports.records import DIVERGED
 PALETTE = [sns.color_palette("colorblind").as_hex()[k] for k in (0, 1, 2, 4, 3, 9, 5)]
 DASHES = ["-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5))]
 ANCHOR = "#767676"
+WIDTH = 10.0  # inches
+
+Style = dict[str, tuple[str, object]]  # label -> (colour, dash)
 
 _STYLE = {
     **sns.axes_style("ticks"),
@@ -30,10 +39,11 @@ _STYLE = {
     "axes.formatter.useoffset": False,
     "figure.dpi": 160,
     "savefig.dpi": 160,
+    "pdf.fonttype": 42,  # TrueType: journals refuse the other kind
 }
 
 
-def styles(labels: Iterable[str]) -> dict[str, tuple[str, object]]:
+def styles(labels: Iterable[str]) -> Style:
     """Label -> (colour, dash), the same in every figure of a report."""
     return {
         label: (PALETTE[k % len(PALETTE)], DASHES[k // len(PALETTE) % len(DASHES)])
@@ -41,7 +51,7 @@ def styles(labels: Iterable[str]) -> dict[str, tuple[str, object]]:
     }
 
 
-def learning_curves(task: Task, style: dict[str, tuple[str, object]]) -> bytes | None:
+def learning_curves(task: Task, style: Style) -> Figure | None:
     """Means with bands in one panel, then a panel per system with every seed; None if no run is finished.
 
     The bands are pointwise Student-t intervals. The y range is that of the seeds and the anchors; a band
@@ -52,30 +62,135 @@ def learning_curves(task: Task, style: dict[str, tuple[str, object]]) -> bytes |
         return None
     columns = min(max(len(drawn), 3), 5)
     rows = -(-len(drawn) // columns)
-    # "default" first: a matplotlibrc of the user must not change the bytes
-    with matplotlib.style.context(["default", _STYLE]):
-        figure = Figure(figsize=(10, 4.0 + 1.75 * rows), layout="constrained")
-        upper, lower = figure.subfigures(2, 1, height_ratios=[4.0, 1.75 * rows])
-        main = upper.subplots()
-        for summary in drawn:
-            _draw_mean(main, summary, style[summary.label])
-        _frame(main, task, drawn)
-        _draw_anchors(main, task, named=True)
-        main.set_xlabel("environment steps per seed")
-        main.set_ylabel("return")
-        upper.legend(loc="outside upper left", ncols=min(len(drawn), 4), frameon=False)
-        panels = list(lower.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
-        for panel, summary in zip(panels, drawn, strict=False):
-            _draw_seeds(panel, summary, style[summary.label])
-            _frame(panel, task, drawn, ticks=3)
-            _draw_anchors(panel, task, named=False)
-        for panel in panels[len(drawn) :]:
-            panel.set_axis_off()
-        for panel in panels[max(len(drawn) - columns, 0) : len(drawn)]:  # these have nothing below them
-            panel.tick_params(labelbottom=True)
-        stream = io.BytesIO()
-        # Without its Software entry the file is the pixels alone; matplotlib writes no date into a PNG.
-        figure.savefig(stream, format="png", metadata={"Software": None})
+    # Sizes in inches, from the top. (Automatic layouts draw everything twice.)
+    legend, main, panel, gap = 0.2 + 0.2 * -(-len(drawn) // 4), 3.4, 1.15, 0.62
+    height = legend + main + 0.75 + rows * (panel + gap)
+    figure = Figure(figsize=(WIDTH, height))
+    box = _Boxes(figure, left=0.75, right=0.85)
+    axes = figure.add_axes(box.place(legend, main))
+    for summary in drawn:
+        _draw_mean(axes, summary, style[summary.label])
+    _frame(axes, task, drawn)
+    _draw_anchors(axes, task, named=True)
+    axes.set_xlabel("environment steps per seed")
+    axes.set_ylabel("return")
+    figure.legend(
+        loc="upper left", bbox_to_anchor=(0.65 / WIDTH, 1.0), ncols=min(len(drawn), 4), frameon=False
+    )
+    for k, summary in enumerate(drawn):
+        row, column = divmod(k, columns)
+        place = box.place(legend + main + 0.85 + row * (panel + gap), panel, column, columns)
+        axes = figure.add_axes(place)
+        _draw_seeds(axes, summary, style[summary.label])
+        _frame(axes, task, drawn, ticks=3)
+        _draw_anchors(axes, task, named=False)
+        axes.tick_params(labelleft=column == 0, labelbottom=k >= len(drawn) - columns)  # none below them
+    return figure
+
+
+def profiles(group: Group, style: Style) -> Figure:
+    """Performance profiles: the share of a system's runs, over all tasks, that score above a value.
+
+    Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice", figure 5.
+    """
+    legend = 0.2 + 0.2 * -(-len(group.systems) // 4)
+    figure = Figure(figsize=(WIDTH, legend + 3.4 + 0.6))
+    axes = figure.add_axes(_Boxes(figure, left=0.75, right=0.35).place(legend, 3.4))
+    for label in group.systems:
+        colour, dash = style[label]
+        value, low, high = group.profiles[label]
+        axes.fill_between(TAUS, low, high, color=colour, alpha=0.16, lw=0)
+        axes.plot(TAUS, value, color=colour, linestyle=dash, lw=1.8, label=label)
+    axes.set_xlim(TAUS[0], TAUS[-1])
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("normalised score")
+    axes.set_ylabel("share of runs above it")
+    figure.legend(
+        loc="upper left", bbox_to_anchor=(0.65 / WIDTH, 1.0), ncols=min(len(group.systems), 4), frameon=False
+    )
+    return figure
+
+
+def intervals(group: Group, style: Style) -> Figure:
+    """Aggregates across tasks with their intervals, a panel per statistic, a line per system."""
+    statistics = list(group.aggregates[group.systems[0]])
+    top, height = 0.35, 0.26 * len(group.systems) + 0.2
+    figure = Figure(figsize=(WIDTH, top + height + 0.55))
+    box = _Boxes(figure, left=1.35, right=0.2)
+    for k, statistic in enumerate(statistics):
+        axes = figure.add_axes(box.place(top, height, k, len(statistics)))
+        for y, label in enumerate(reversed(group.systems)):
+            interval, (colour, _) = group.aggregates[label][statistic], style[label]
+            axes.plot(
+                [interval.low, interval.high], [y, y], color=colour, lw=7, alpha=0.35, solid_capstyle="butt"
+            )
+            axes.plot([interval.value], [y], "|", color=colour, ms=11, mew=2.2)
+        axes.set_title(statistic.replace("_", " "), fontsize=9, loc="left")
+        axes.set_ylim(-0.6, len(group.systems) - 0.4)
+        axes.set_yticks(range(len(group.systems)), list(reversed(group.systems)) if k == 0 else [])
+        axes.xaxis.set_major_locator(MaxNLocator(3))
+        axes.spines.left.set_visible(False)
+        axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def matrix(improvements: Sequence[Improvement]) -> Figure | None:
+    """Probability of improvement of the system of each row over that of each column."""
+    labels = sorted({label for pair in improvements for label in (pair.x, pair.y)})
+    if not labels:
+        return None
+    values = np.full((len(labels), len(labels)), np.nan)
+    for pair in improvements:
+        row, column = labels.index(pair.x), labels.index(pair.y)
+        values[row, column], values[column, row] = pair.interval.value, 1 - pair.interval.value
+    cell, left, top = 0.56, 1.35, 1.0
+    size = cell * len(labels)
+    figure = Figure(figsize=(left + size + 1.0, top + size + 0.15))
+    axes = figure.add_axes(_Boxes(figure, left=left, right=1.0).place(top, size))
+    axes.grid(False)
+    image = axes.imshow(values, cmap=sns.color_palette("vlag", as_cmap=True), vmin=0, vmax=1, aspect="auto")
+    for row, column in np.argwhere(~np.isnan(values)):
+        value = values[row, column]
+        colour = "white" if abs(value - 0.5) > 0.35 else "black"
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
+    axes.set_xticks(range(len(labels)), labels, rotation=90)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    bar = figure.add_axes(((left + size + 0.15) / figure.get_figwidth(), 0.15 / figure.get_figheight(), 0.015,
+                           size / figure.get_figheight()))  # fmt: skip
+    figure.colorbar(image, cax=bar)
+    return figure
+
+
+class _Boxes:
+    """Places for axes in a figure, in inches from its top."""
+
+    def __init__(self, figure: Figure, left: float, right: float) -> None:
+        self.width, self.height = figure.get_size_inches()
+        self.left, self.right = left, right
+
+    def place(
+        self, top: float, height: float, column: int = 0, columns: int = 1
+    ) -> tuple[float, float, float, float]:
+        """left, bottom, width, height as shares of the figure, of one of `columns` boxes side by side."""
+        gap = 0.18
+        width = (self.width - self.left - self.right - gap * (columns - 1)) / columns
+        left = self.left + column * (width + gap)
+        return left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height
+
+
+def drawing() -> AbstractContextManager:
+    """The style of all figures; "default" first: a matplotlibrc of the user must not change the bytes."""
+    return matplotlib.style.context(["default", _STYLE])
+
+
+def encode(figure: Figure, form: str) -> bytes:
+    """A figure as "png" or "pdf". The same figure gives the same bytes: no date, no name of a program."""
+    stream = io.BytesIO()
+    empty = {"png": ["Software"], "pdf": ["Creator", "Producer", "CreationDate"]}[form]
+    figure.savefig(stream, format=form, metadata=dict.fromkeys(empty))
     return stream.getvalue()
 
 

@@ -5,6 +5,7 @@ This module gathers what the template shows; how it looks is the template's. The
 
 import base64
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,15 +15,28 @@ import jinja2
 
 from reports import tables
 from reports.aggregate import CellSummary, Task
-from reports.estimators import ESTIMATORS, PRIMARY, describe
+from reports.compare import ALPHA, Comparisons
+from reports.estimators import ESTIMATORS, describe
+from reports.figures import Style
 from reports.records import DAMAGED, FIRST_TUNING_SEED
 from reports.stats import FEW_SEEDS, LEVEL
+from runners.sweep import Declared
+
+OPEN_ROWS = 30  # a table with more rows is folded
 
 
 def render(
-    tasks: Sequence[Task], style: Mapping[str, tuple[str, object]], images: Mapping[str, bytes], title: str
+    tasks: Sequence[Task],
+    comparisons: Comparisons,
+    shown: Mapping[str, tables.Table],
+    style: Style,
+    images: Mapping[str, bytes],
+    title: str,
+    declared: Declared,
 ) -> str:
-    """The page. `style`: label -> (colour, dash), as in the figures; `images`: `anchor(task)` -> PNG."""
+    """The page. `shown`: name -> table; `style`: label -> (colour, dash), as in the figures; `images`: PNG by
+    the name of the figure.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -38,12 +52,19 @@ def render(
     provenance = {run.folder: tables.run_provenance(summary, run) for summary, run in runs}
     return environment.get_template("page.html.jinja").render(
         title=title,
+        declared=declared,
         tasks=tasks,
         cells=cells,
+        comparisons=comparisons,
+        shown=shown,
+        rows=rows,
+        open_rows=OPEN_ROWS,
         labels=sorted(style),
         style=style,
         images={key: base64.b64encode(image).decode() for key, image in images.items()},
         anchor=anchor,
+        curves_name=lambda task: curves_name(task, tasks),
+        group_name=group_name,
         decimals=tables.decimals,
         command=command,
         states=tables.state_counts(run for _, run in runs),
@@ -54,22 +75,53 @@ def render(
         mixed={summary.cell.name for summary, run in runs if tables.mixed_platforms(run)},
         tuning=any(run.seed >= FIRST_TUNING_SEED for _, run in runs),
         estimators=list(ESTIMATORS),
-        estimator=PRIMARY,
-        estimator_text=describe(PRIMARY),
+        estimator_text=describe(declared.estimator),
         few=FEW_SEEDS,
         level=f"{LEVEL:.0%}",
+        alpha=f"{ALPHA:.0%}",
     )
 
 
 def anchor(task: Task) -> str:
-    """Identifier of a task on the page and among the images."""
+    """Identifier of a task on the page."""
     return f"{task.suite}/{task.name}"
+
+
+def curves_name(task: Task, tasks: Sequence[Task]) -> str:
+    """Name of a task's figure: the task's, with the suite in front where two suites have a task of that name."""
+    shared = sum(other.name == task.name for other in tasks) > 1
+    return f"{task.suite}-{task.name}" if shared else task.name
+
+
+def group_name(what: str, group: int) -> str:
+    """Name of a figure of the numbered group of tasks."""
+    return what if group == 0 else f"{what}-{group + 1}"
+
+
+def rows(table: tables.Table, task: Task | None = None) -> list[list[tuple[str, str, Any]]]:
+    """Rows of a table, all or those of a task: (head, text with true minus signs, what to sort by)."""
+    chosen = range(len(table.shown))
+    if task is not None:
+        own = (table.data["suite"] == task.suite) & (table.data["task"] == task.name)
+        chosen = own.to_numpy().nonzero()[0]
+    keys = {head: table.data[key].tolist() for head, key in table.keys.items()}
+    texts = table.shown.to_numpy().tolist()
+    return [
+        [
+            (head, _MINUS.sub("\N{MINUS SIGN}", text), keys[head][k] if head in keys else text)
+            for head, text in zip(table.shown, texts[k], strict=True)
+        ]
+        for k in chosen
+    ]
+
+
+_MINUS = re.compile(r"(?<![\w.])-(?=\d)")
 
 
 def command(summary: CellSummary) -> str:
     """The command that trains a cell again; "" where no cell.json says with which budget."""
     name, facts = summary.cell.name, summary.cell.facts
-    if not facts:
+    if not facts or summary.cell.imported:
         return ""
     seeds = tables.seed_ranges(name.seeds)
     protocol = facts["evaluation"]

@@ -14,21 +14,24 @@ No evaluation of a damaged run is used, not even the part that can still be read
 """
 
 import hashlib
-import io
 import json
 import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from pyarrow import csv
 
 DONE, DIVERGED, UNFINISHED, MISSING, DAMAGED = "done", "diverged", "unfinished", "missing", "damaged"
 STATES = (DONE, DIVERGED, UNFINISHED, MISSING, DAMAGED)
+IMPORTED = "imported"  # algorithm of cells whose curves were made elsewhere
 FIRST_TUNING_SEED = 1000  # seeds from here up choose hyper-parameters; they never enter a reported number
 
 _SEED_FOLDER = re.compile(r"seed-(0|[1-9]\d*)")
@@ -36,7 +39,11 @@ _CELL_KEYS = {
     "system", "algorithm", "preset", "task", "suite", "config", "steps", "evaluation", "versions", "digest",
     "spec",
 }  # fmt: skip
-_EVALUATION_TYPES = {"step": np.int64, "policy": "category", "episode": np.int64, "length": np.int64}
+_EVALUATION_TYPES = {
+    "step": pa.int64(), "policy": pa.dictionary(pa.int32(), pa.string()), "episode": pa.int64(),
+    "return": pa.float64(), "length": pa.int64(),
+}  # fmt: skip
+LAST_EPISODES = 100  # training episodes that are read, the last ones
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,8 @@ class Run:
 
     `about` is run.json ({} where there is none), `result` is result.json ({} unless the run is finished),
     `evaluations` has the columns step, policy, episode, return, length, one row per episode (None unless
-    the run is finished), `note` says in one line what is wrong or how far the run is.
+    the run is finished), `training` the returns of the last training episodes, in the order in which they
+    ended (None without a record of them), `note` says in one line what is wrong or how far the run is.
     """
 
     seed: int
@@ -72,10 +80,43 @@ class Run:
     about: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
     evaluations: pd.DataFrame | None = None
+    training: np.ndarray | None = None
 
     @property
     def finished(self) -> bool:
         return self.state in (DONE, DIVERGED)
+
+    @cached_property
+    def means(self) -> pd.DataFrame:
+        """Means over the episodes of each evaluation: policy, step, episodes, return, length, sorted by
+        policy and step. For finished runs.
+        """
+        table = self.evaluations
+        policies, steps = table["policy"].cat, table["step"].to_numpy()
+        names = policies.categories.to_numpy()
+        codes = names.argsort().argsort()[policies.codes]  # by name
+        names = np.sort(names)
+        order = np.lexsort((steps, codes))
+        codes, steps = codes[order], steps[order]
+        starts = np.flatnonzero(np.r_[True, (np.diff(codes) != 0) | (np.diff(steps) != 0)])
+        episodes = np.diff(np.r_[starts, len(order)])
+        columns: dict[str, Any] = {
+            "policy": names[codes[starts]],
+            "step": steps[starts],
+            "episodes": episodes,
+        }
+        for name in ("return", "length"):
+            columns[name] = np.add.reduceat(table[name].to_numpy(float)[order], starts) / episodes
+        return pd.DataFrame(columns)
+
+    @cached_property
+    def greedy(self) -> pd.Series:
+        """Mean return of the greedy policy at each evaluation point (P,), index step; finite points only."""
+        means = self.means
+        returns = means["return"].to_numpy()
+        # Only a diverged run has others than finite ones, and those are no measurements.
+        rows = (means["policy"].to_numpy() == "greedy") & np.isfinite(returns)
+        return pd.Series(returns[rows], means["step"].to_numpy()[rows])
 
 
 @dataclass(frozen=True)
@@ -94,6 +135,11 @@ class Cell:
     def complete(self) -> bool:
         """Every expected seed has a verified result: the condition for showing a score at all."""
         return 0 < len(self.runs) == self.finished
+
+    @property
+    def imported(self) -> bool:
+        """Whether the curves come from another library (`ascent import`)."""
+        return self.facts.get("algorithm") == IMPORTED
 
 
 class _DamagedError(Exception):
@@ -119,11 +165,25 @@ def read_evaluations(content: bytes) -> pd.DataFrame:
 
     Raises ValueError where the content is not such a table.
     """
-    # Python's float is exact; the parser of pandas before 3.1 may be off by one unit in the last place.
-    columns = [*_EVALUATION_TYPES, "return"]
-    return pd.read_csv(
-        io.BytesIO(content), usecols=columns, dtype=_EVALUATION_TYPES, converters={"return": float}
-    )
+    return _read_table(content, _EVALUATION_TYPES).to_pandas()
+
+
+def _last_returns(content: bytes) -> np.ndarray:
+    """Returns of the last training episodes in train.csv, at most LAST_EPISODES, in the order they ended.
+
+    Raises ValueError where the content is not such a table.
+    """
+    return _read_table(content, {"return": pa.float64()})["return"].to_numpy()[-LAST_EPISODES:]
+
+
+def _read_table(content: bytes, types: dict[str, pa.DataType]) -> pa.Table:
+    options = csv.ConvertOptions(include_columns=list(types), column_types=types, null_values=[])
+    try:
+        return csv.read_csv(
+            pa.BufferReader(content), csv.ReadOptions(use_threads=False), convert_options=options
+        )
+    except KeyError as error:
+        raise ValueError(str(error)) from error
 
 
 def _found(runs: Path) -> list[Expected]:
@@ -187,8 +247,8 @@ class _Reader:
     """The files of a cell's runs: from its seal for the runs that are in it, from their folders for the
     others.
 
-    The seal is one file with run.json, result.json and eval.csv of the finished runs, so that ten thousand
-    runs load in seconds. A seal that cannot be read is as good as none: the folders have everything.
+    The seal is one file with run.json, result.json, eval.csv and train.csv of the finished runs, so that ten
+    thousand runs load in seconds. A seal that cannot be read is as good as none: the folders have everything.
     """
 
     def __init__(self, cell: Path) -> None:
@@ -209,10 +269,9 @@ class _Reader:
     def read(self, seed: int, file: str) -> bytes:
         name = f"seed-{seed}/{file}"
         try:
-            return self.sealed[name] if self.is_sealed(seed) else (self.cell / name).read_bytes()
-        except (OSError, KeyError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not in sealed.zip"
-            raise _DamagedError(f"{file}: unreadable ({reason})") from error
+            return self.sealed[name] if name in self.sealed else (self.cell / name).read_bytes()
+        except OSError as error:
+            raise _DamagedError(f"{file}: unreadable ({error.strerror})") from error
 
     def json(self, seed: int, file: str) -> dict[str, Any]:
         return _parse_json(self.read(seed, file), file)
@@ -258,20 +317,21 @@ def _load_run(reader: _Reader, cell_name: str, seed: int, cell_fault: str) -> Ru
             raise _DamagedError(f"result.json: status is {result.get('status')}")
         _check_digests(reader, seed, result)
         evaluations = _checked_evaluations(reader.read(seed, "eval.csv"), result["status"])
+        training = None
+        if "train.csv" in result["digests"]:
+            training = _checked_training(reader.read(seed, "train.csv"))
     except _DamagedError as error:
         return Run(seed, name, DAMAGED, str(error), about)
-    return Run(seed, name, result["status"], "", about, result, evaluations)
+    return Run(seed, name, result["status"], "", about, result, evaluations, training)
 
 
 def _check_digests(reader: _Reader, seed: int, result: dict[str, Any]) -> None:
-    """Compare the CSV files with result.json; of a sealed run, the one that the seal holds."""
+    """Compare the CSV files with result.json; of a sealed run, those that reports read."""
     digests = result.get("digests")
     if not isinstance(digests, dict) or "eval.csv" not in digests:
         raise _DamagedError("result.json: has no digest of eval.csv")
-    files = (
-        ["eval.csv"] if reader.is_sealed(seed) else sorted(name for name in digests if name.endswith(".csv"))
-    )
-    for file in files:
+    wanted = {"eval.csv", "train.csv"} if reader.is_sealed(seed) else digests
+    for file in sorted(name for name in digests if name.endswith(".csv") and name in wanted):
         if hashlib.sha256(reader.read(seed, file)).hexdigest() != digests[file]:
             raise _DamagedError(f"{file}: sha256 differs from result.json")
 
@@ -283,14 +343,21 @@ def _checked_evaluations(content: bytes, status: str) -> pd.DataFrame:
         raise _DamagedError("eval.csv: not a table of evaluations") from error
     if evaluations.duplicated(["policy", "step", "episode"]).any():
         raise _DamagedError("eval.csv: an episode is there twice")
-    finite = np.isfinite(evaluations["return"])
+    finite = np.isfinite(evaluations["return"].to_numpy())
     # A diverged run may have recorded what it diverged to; in one that is done it is a silent failure.
     if status == DONE and not finite.all():
         raise _DamagedError("eval.csv: a return is not finite, yet the run is called done")
-    greedy = evaluations[(evaluations["policy"] == "greedy") & finite]
-    if greedy.empty or (status == DONE and greedy["step"].max() == 0):
+    greedy = evaluations["step"].to_numpy()[(evaluations["policy"] == "greedy").to_numpy() & finite]
+    if not len(greedy) or (status == DONE and greedy.max() == 0):
         raise _DamagedError("eval.csv: no evaluation of the greedy policy to take a score from")
     return evaluations
+
+
+def _checked_training(content: bytes) -> np.ndarray:
+    try:
+        return _last_returns(content)
+    except ValueError as error:
+        raise _DamagedError("train.csv: not a table of training episodes") from error
 
 
 def _progress(reader: _Reader, seed: int) -> str:

@@ -1,50 +1,76 @@
 """Build: runs the stages and puts the finished report into place."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
 
 from reports import figures, page, tables
 from reports.aggregate import Task, aggregate, evaluation_means
+from reports.compare import Comparisons, compare
 from reports.records import Expected, load
+from runners.sweep import Declared
 
-FILES = {
-    "index.html", "scores.csv", "scores.md", "completeness.csv", "provenance.json", "data.parquet", "figures",
-}  # fmt: skip
+FILES = {"index.html", "provenance.json", "data.parquet", "references.bib", "tables", "figures"}
 
 
 def build(
-    runs: Path, out: Path, expected: Sequence[Expected] | None = None, title: str = "Ascent report"
+    runs: Path,
+    out: Path,
+    expected: Sequence[Expected] | None = None,
+    title: str = "Ascent report",
+    declared: Declared | None = None,
 ) -> Path:
     """Write the report on the records below `runs` to the folder `out`, and return its index.html.
 
     `expected` limits the report to these cells and seeds and lists what is missing of them; without it
-    the report takes everything it finds. An older report in `out` is replaced; until the new one is whole
-    the old one stays. Raises ValueError if there are no runs, if tuning and reporting seeds are mixed, or
-    if `out` holds something that is not a report.
+    the report takes everything it finds. `declared` is what the sweep says of its report. An older report in
+    `out` is replaced; until the new one is whole the old one stays. Raises ValueError if there are no runs, if
+    tuning and reporting seeds are mixed, or if `out` holds something that is not a report.
     """
-    runs, out = Path(runs), Path(out).resolve()
+    from reports.bibliography import bibliography  # TEMPORARY
+    from reports.verdicts import verdicts
+
+    runs, out, declared = Path(runs), Path(out).resolve(), declared or Declared()
     _check_replaceable(out, runs)
     cells = load(runs, expected)
-    tasks = aggregate(cells)
+    tasks = aggregate(cells, declared)
+    comparisons, judged = compare(tasks, declared), verdicts(tasks)
+    shown = {
+        table.name: table
+        for table in (
+            tables.scores(tasks, declared),
+            tables.spread(tasks, declared),
+            tables.verdicts(judged),
+            tables.aggregates(comparisons),
+            tables.improvements(comparisons),
+            tables.pairs(comparisons),
+            tables.compute(tasks),
+        )
+    }
     style = figures.styles(summary.label for task in tasks for summary in task.cells)
     out.parent.mkdir(parents=True, exist_ok=True)
     # A sibling, because a rename is whole only within one file system.
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as work:
         new, old = Path(work) / "new", Path(work) / "old"
-        (new / "figures").mkdir(parents=True)
         images: dict[str, bytes] = {}
-        for task in tasks:
-            image = figures.learning_curves(task, style)
-            if image is not None:
-                images[page.anchor(task)] = image
-                (new / figure_path(task, tasks)).write_bytes(image)
-        tables.scores(tasks).to_csv(new / "scores.csv", index=False, lineterminator="\n")
-        tables.completeness(cells).to_csv(new / "completeness.csv", index=False, lineterminator="\n")
+        for name, figure in _figures(tasks, comparisons, style):
+            for form in ("png", "pdf"):
+                _write(new / "figures" / f"{name}.{form}", figures.encode(figure, form))
+            images[name] = (new / "figures" / f"{name}.png").read_bytes()
+        for name, table in shown.items():
+            _write_csv(new / "tables" / f"{name}.csv", table.data)
+            _write(new / "tables" / f"{name}.md", tables.markdown(table).encode())
+            _write(new / "tables" / f"{name}.tex", tables.latex(table).encode())
+        _write_csv(new / "tables" / "completeness.csv", tables.completeness(cells))
         evaluation_means(cells).to_parquet(new / "data.parquet", index=False)
-        _write(new / "scores.md", tables.markdown(tasks, title))
-        _write(new / "provenance.json", tables.provenance(tasks))
-        _write(new / "index.html", page.render(tasks, style, images, title))
+        _write(new / "references.bib", bibliography(tasks, judged).encode())
+        _write(new / "provenance.json", tables.provenance(tasks, title, declared).encode())
+        html = page.render(tasks, comparisons, shown, style, images, title, declared)
+        _write(new / "index.html", html.encode())
         if out.exists():
             out.rename(old)
         try:
@@ -56,10 +82,28 @@ def build(
     return out / "index.html"
 
 
-def figure_path(task: Task, tasks: Sequence[Task]) -> str:
-    """figures/<task>.png, with the suite in front where two suites have a task of that name."""
-    shared = sum(other.name == task.name for other in tasks) > 1
-    return f"figures/{task.suite}-{task.name}.png" if shared else f"figures/{task.name}.png"
+def rebuild(provenance: dict[str, Any], runs: Path, out: Path) -> Path:
+    """The report again that has this provenance.json, from the records below `runs`. Raises as `build` does,
+    and KeyError or TypeError for what is no report's provenance.
+    """
+    asked = provenance["report"]
+    expected = [Expected(**{**cell, "seeds": tuple(cell["seeds"])}) for cell in asked["expected"]]
+    return build(runs, out, expected, asked["title"], Declared(**asked["settings"]))
+
+
+def _figures(
+    tasks: Sequence[Task], comparisons: Comparisons, style: figures.Style
+) -> Iterator[tuple[str, Figure]]:
+    """Every figure with the name of its files."""
+    with figures.drawing():
+        for task in tasks:
+            if figure := figures.learning_curves(task, style):
+                yield page.curves_name(task, tasks), figure
+        for k, group in enumerate(comparisons.groups):
+            yield page.group_name("intervals", k), figures.intervals(group, style)
+            yield page.group_name("profiles", k), figures.profiles(group, style)
+        if figure := figures.matrix(comparisons.improvements):
+            yield "improvement", figure
 
 
 def _check_replaceable(out: Path, runs: Path) -> None:
@@ -70,5 +114,11 @@ def _check_replaceable(out: Path, runs: Path) -> None:
         raise ValueError(f"{out} holds more than an older report: choose another folder")
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.write_bytes(content)
+
+
+def _write_csv(path: Path, data: pd.DataFrame) -> None:
+    # Fifteen digits: the last ones of a sum depend on the processor.
+    _write(path, data.to_csv(index=False, lineterminator="\n", float_format="%.15g").encode())

@@ -452,7 +452,7 @@ def _totals(attempts: list[dict]) -> dict[str, object]:
 
 
 SEAL = "sealed.zip"
-SEALED = ("run.json", "result.json", "eval.csv")
+SEALED = ("run.json", "result.json", "eval.csv", "train.csv")
 
 
 def seal(cell_folder: Path) -> None:

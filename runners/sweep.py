@@ -5,6 +5,11 @@ seeds = "0-9"
 evaluations = 50          # optional: points over the budget, and episodes at each
 episodes = 10
 
+[report]                  # optional: what the report is to say, declared before the first run
+estimator = "final"       # makes the headline numbers, a name of ESTIMATORS; the first of them
+baseline = "ppo"          # every system is compared with this one; all pairs
+threshold = 0.9           # of the normalised score, for the steps until it is reached; 0.5
+
 [[cells]]                 # every algorithm on every task
 algorithms = ["ppo", "dqn"]
 tasks = ["CartPole-v1"]
@@ -16,6 +21,7 @@ set = { gamma = 0.98 }    # optional: changes to the preset
 import tomllib
 from dataclasses import dataclass
 from hashlib import sha256
+from math import isfinite
 from pathlib import Path
 
 from runners.cell import Cell, Evaluation
@@ -23,8 +29,33 @@ from runners.errors import InputError, unknown
 from runners.plan import Planned, check_seeds, parse_seeds
 
 FOLDER = Path(__file__).resolve().parent / "sweeps"
-KEYS = {"title": str, "seeds": (str, list), "evaluations": int, "episodes": int, "cells": list}
+KEYS = {
+    "title": str, "seeds": (str, list), "evaluations": int, "episodes": int, "report": dict, "cells": list,
+}  # fmt: skip
+REPORT_KEYS = {"estimator": str, "baseline": str, "threshold": (float, int)}
 CELL_KEYS = {"algorithms": list, "tasks": list, "steps": int, "preset": str, "set": dict}
+
+
+# Functions of `reports.estimators`, which explains them. The first is used where none is declared.
+ESTIMATORS = (
+    "mean_of_last_ten", "final", "peak_of_mean_curve", "mean_of_per_seed_peaks", "area",
+    "last_100_training_episodes",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a sweep says of its report before the first run. Raises InputError for an unknown estimator."""
+
+    estimator: str = ESTIMATORS[0]  # of every headline number
+    baseline: str = ""  # the system that the others are compared with; none: all pairs of systems
+    threshold: float = 0.5  # normalised score, for the steps until it is reached
+
+    def __post_init__(self) -> None:
+        if self.estimator not in ESTIMATORS:
+            raise unknown("estimator", self.estimator, ESTIMATORS)
+        if not isfinite(self.threshold):
+            raise InputError(f"threshold: {self.threshold} must be finite")
 
 
 @dataclass(frozen=True)
@@ -34,6 +65,7 @@ class Sweep:
     name: str
     title: str
     planned: tuple[Planned, ...]
+    declared: Declared = Declared()
 
 
 def names() -> list[str]:
@@ -87,6 +119,9 @@ def _parse(name: str, content: dict) -> Sweep:
     evaluation = Evaluation(
         content.get("evaluations", default.points), content.get("episodes", default.episodes)
     )
+    report = content.get("report", {})
+    _check(report, REPORT_KEYS, required=())
+    declared = Declared(**report)
     cells: dict[str, Cell] = {}
     for block in content["cells"]:
         _check(block, CELL_KEYS, required=("algorithms", "tasks"))
@@ -105,9 +140,11 @@ def _parse(name: str, content: dict) -> Sweep:
                 cells[cell.digest] = cell
     if not cells:
         raise InputError("cells: there are none")
-    return Sweep(
-        name, content.get("title", name), tuple(Planned(cell, tuple(seeds)) for cell in cells.values())
-    )
+    systems = sorted({cell.system for cell in cells.values()})
+    if declared.baseline and declared.baseline not in systems:
+        raise unknown("baseline", declared.baseline, systems)
+    planned = tuple(Planned(cell, tuple(seeds)) for cell in cells.values())
+    return Sweep(name, content.get("title", name), planned, declared)
 
 
 def _check(values: object, keys: dict[str, object], required: tuple[str, ...]) -> None:

@@ -31,6 +31,7 @@ class Manifest:
     title: str
     made: str  # when
     planned: tuple[Planned, ...]
+    declared: sweep.Declared
     replay: dict[str, int]  # bytes of replay per seed, by the cell's digest; 0 where nothing is replayed
 
     @property
@@ -70,7 +71,7 @@ def resolve(name_or_file: str, out: Path) -> Manifest:
     made = datetime.now(UTC).isoformat(timespec="seconds")
     latest(name_or_file, out)  # refuses the folder of another sweep
     path, origin = _path(name_or_file, out), _origin(name_or_file)
-    return Manifest(path, origin, loaded.name, loaded.title, made, loaded.planned, replay)
+    return Manifest(path, origin, loaded.name, loaded.title, made, loaded.planned, loaded.declared, replay)
 
 
 def write(manifest: Manifest) -> None:
@@ -86,6 +87,7 @@ def write(manifest: Manifest) -> None:
     ]
     content = {"format": FORMAT, "origin": manifest.origin, "sweep": manifest.name}
     content |= {"title": manifest.title, "made": manifest.made}
+    content["report"] = asdict(manifest.declared)
     manifest.path.parent.mkdir(parents=True, exist_ok=True)
     files.write_json(manifest.path, {**content, "cells": cells})
 
@@ -112,7 +114,8 @@ def _parse(path: Path, content: dict) -> Manifest:
             raise DamagedFile(f"{path} is damaged: {plan.cell.label()} should have digest {cell['digest']}")
     replay = {cell["digest"]: cell["replay_bytes_per_seed"] for cell in cells}
     about = (content[name] for name in ("origin", "sweep", "title", "made"))
-    return Manifest(path, *about, planned, replay)
+    declared = sweep.Declared(**content.get("report", {}))  # manifests once had none
+    return Manifest(path, *about, planned, declared, replay)
 
 
 def find(name_or_file: str, out: Path) -> Manifest | None:

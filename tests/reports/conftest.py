@@ -155,7 +155,7 @@ class Records:
 
     def scores(self) -> pd.DataFrame:
         """scores.csv of the report, index system."""
-        return pd.read_csv(self.out / "scores.csv", dtype={"digest": str}).set_index("system")
+        return pd.read_csv(self.out / "tables" / "scores.csv", dtype={"digest": str}).set_index("system")
 
     def bytes(self) -> dict[str, bytes]:
         """Every file of the report with its content."""

@@ -50,9 +50,12 @@ def test_the_order_of_expected_changes_nothing(sweep: "Records") -> None:
 
 
 def test_files_of_a_report(sweep: "Records") -> None:
+    tables = ("scores", "spread", "verdicts", "aggregates", "improvement", "comparisons", "compute")
+    figures = ("CartPole-v1", "Pendulum-v1", "intervals", "profiles", "improvement")
     assert set(sweep.bytes()) == {
-        "index.html", "scores.csv", "scores.md", "completeness.csv", "provenance.json", "data.parquet",
-        "figures/CartPole-v1.png", "figures/Pendulum-v1.png",
+        "index.html", "provenance.json", "data.parquet", "references.bib", "tables/completeness.csv",
+        *(f"tables/{name}.{form}" for name in tables for form in ("csv", "md", "tex")),
+        *(f"figures/{name}.{form}" for name in figures for form in ("png", "pdf")),
     }  # fmt: skip
     for name, content in sweep.bytes().items():
         assert str(sweep.runs).encode() not in content, name
@@ -63,6 +66,8 @@ def test_figures_carry_no_metadata(sweep: "Records") -> None:
     assert b"tEXt" not in image
     assert b"tIME" not in image
     assert matplotlib.__version__.encode() not in image
+    document = sweep.bytes()["figures/CartPole-v1.pdf"]
+    assert not any(word in document for word in (b"CreationDate", b"Producer", b"Creator"))
 
 
 def test_an_older_report_is_replaced(store: "Records") -> None:

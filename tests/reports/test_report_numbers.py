@@ -1,5 +1,7 @@
 """The numbers of a report against scipy, closed forms and arithmetic on the records."""
 
+import hashlib
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,9 @@ from scipy import stats as scipy_stats
 
 from reports import estimators, figures, stats, tables
 from reports.aggregate import aggregate
+from reports.estimators import Curves
 from reports.records import load
+from runners.sweep import Declared
 
 if TYPE_CHECKING:
     from conftest import Records
@@ -51,22 +55,46 @@ def test_interquartile_mean_drops_a_whole_number_at_each_end(n: int, kept: tuple
 
 
 def test_estimators() -> None:
-    curve = pd.Series(np.arange(21.0) ** 2, index=np.arange(21) * 100)
-    assert estimators.mean_of_last_ten(curve) == pytest.approx(np.mean(np.arange(11.0, 21.0) ** 2))
-    assert estimators.final(curve) == 400.0
+    """By hand on three runs of 21 evaluations: k^2, 300 - k and one spike."""
+    k = np.arange(21.0)
+    spike = np.where(k == 5, 900.0, 0.0)
+    training = np.array([1.0, 2.0, np.nan])
+    curves = Curves(k * 100, np.column_stack([k**2, 300 - k, spike]), training)
+    assert estimators.mean_of_last_ten(curves) == pytest.approx([np.mean(k[11:] ** 2), 284.5, 0.0])
+    assert estimators.final(curves).tolist() == [400.0, 280.0, 0.0]
+    assert estimators.mean_of_per_seed_peaks(curves).tolist() == [400.0, 300.0, 900.0]
+    assert estimators.peak_of_mean_curve(curves).tolist() == [25.0, 295.0, 900.0]  # where the spike is
+    assert estimators.area(curves) == pytest.approx([(np.sum(k**2) - 200.0) / 20, 290.0, 45.0])
+    assert np.array_equal(estimators.last_100_training_episodes(curves), training, equal_nan=True)
     # a short curve: the points it has, but never the untrained policy at step 0
-    assert estimators.mean_of_last_ten(curve.iloc[:4]) == pytest.approx((1 + 4 + 9) / 3)
+    short = Curves(curves.steps[:4], curves.returns[:4], training)
+    assert estimators.mean_of_last_ten(short)[0] == pytest.approx((1 + 4 + 9) / 3)
+    one = Curves(curves.steps[:1], curves.returns[:1], training)
+    assert estimators.area(one).tolist() == [0.0, 300.0, 0.0]
+
+
+def test_training_returns_are_the_last_hundred(store: "Records") -> None:
+    run = store.run(store.cell(), 0, [0.0] + [9.0] * 50)
+    rows = "".join(f"{100 * k},0,{float(k)!r},100,0\n" for k in range(250))
+    table = "step,env,return,length,unstable\n" + rows
+    (run / "train.csv").write_text(table)
+    result = json.loads((run / "result.json").read_text())
+    result["digests"]["train.csv"] = hashlib.sha256(table.encode()).hexdigest()
+    (run / "result.json").write_text(json.dumps(result))
+    store.build()
+    scores = json.loads((store.out / "provenance.json").read_text())["runs"][0]["scores"]
+    assert scores["last_100_training_episodes"] == np.mean(np.arange(150.0, 250.0))
 
 
 def test_diverged_score_is_the_worst_of_chance_and_the_run_itself() -> None:
-    curve = pd.Series([-50.0, -10.0, -80.0, 5.0])
-    assert estimators.diverged_score(curve, random_score=-20.0) == -80.0
-    assert estimators.diverged_score(curve, random_score=-200.0) == -200.0
-    assert estimators.diverged_score(curve, random_score=None) == -80.0
+    known = np.array([-50.0, -10.0, -80.0, 5.0])
+    assert estimators.diverged_score(known, random_score=-20.0) == -80.0
+    assert estimators.diverged_score(known, random_score=-200.0) == -200.0
+    assert estimators.diverged_score(known, random_score=None) == -80.0
 
 
 def test_scores_table_from_the_csv_files_by_hand(sweep: "Records") -> None:
-    table = pd.read_csv(sweep.out / "scores.csv", dtype={"digest": str})
+    table = pd.read_csv(sweep.out / "tables" / "scores.csv", dtype={"digest": str})
     assert len(table) == 8
     for row in table.itertuples():
         cell = sweep.runs / row.suite / row.task / f"{row.system}-{row.preset}-{row.digest}"
@@ -88,7 +116,7 @@ def test_scores_table_from_the_csv_files_by_hand(sweep: "Records") -> None:
 
 def test_mean_curve_and_band(store: "Records") -> None:
     store.flat_runs(store.cell(), [1.0, 2.0, 6.0])
-    (task,) = aggregate(load(store.runs))
+    (task,) = aggregate(load(store.runs), Declared())
     curve = task.cells[0].curve
     assert curve.index.tolist() == [2_000 * k for k in range(51)]
     assert curve.loc[0].tolist() == [0.0, 0.0, 0.0]  # all seeds equal: no width
@@ -109,7 +137,7 @@ def test_a_diverged_run_counts_with_the_worst_value(store: "Records") -> None:
     assert "n=4, 2 diverged" in page
     assert "Diverged runs" in page
     # the mean curve ends where the score is; what is not finite counts as what was not reached
-    (task,) = aggregate(load(store.runs))
+    (task,) = aggregate(load(store.runs), Declared())
     assert task.cells[0].curve["mean"].iloc[-1] == pytest.approx(row["mean"])
     assert task.cells[0].curve["mean"].loc[2_000] == pytest.approx((400 + 500 + 450 + 450) / 4)
 
@@ -123,8 +151,8 @@ def test_one_seed_has_no_interval(store: "Records") -> None:
     assert "no interval (n=1)" in page
     assert "few seeds" in page
     assert not re.search(r"\bnan\b", text_of(page), re.IGNORECASE)
-    assert "nan" not in (store.out / "scores.csv").read_text()
-    assert "nan" not in (store.out / "scores.md").read_text()
+    assert "nan" not in (store.out / "tables" / "scores.csv").read_text()
+    assert "nan" not in (store.out / "tables" / "scores.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -140,7 +168,7 @@ def test_one_seed_has_no_interval(store: "Records") -> None:
 def test_best_only_where_intervals_separate(store: "Records", scores: dict, best: str | None) -> None:
     for system, values in scores.items():
         store.flat_runs(store.cell(system=system), values)
-    (task,) = aggregate(load(store.runs))
+    (task,) = aggregate(load(store.runs), Declared())
     assert [cell.label for cell in task.cells if cell.cell.name.digest == task.best] == (
         [best] if best else []
     )
@@ -149,9 +177,11 @@ def test_best_only_where_intervals_separate(store: "Records", scores: dict, best
 def test_no_best_among_cells_of_unlike_budgets(store: "Records") -> None:
     store.flat_runs(store.cell(system="ppo"), [10, 11, 12])
     store.flat_runs(store.cell(system="sac", steps=200_000), [100, 101, 102])
-    (task,) = aggregate(load(store.runs))
+    (task,) = aggregate(load(store.runs), Declared())
     assert task.best is None
-    assert task.warnings == ("The cells of this task differ in the step budget: none is called best.",)
+    assert task.unlike == (
+        "The cells of this task differ in the step budget: they are not compared, none is called best.",
+    )
 
 
 def test_a_short_curve_is_scored_with_a_warning(store: "Records") -> None:
@@ -167,7 +197,7 @@ def test_labels_are_as_short_as_they_can_be(store: "Records") -> None:
         ("td3", "classic", "dd"), ("td3", "classic", "ee"),
     ):  # fmt: skip
         store.flat_runs(store.cell(system=system, preset=preset, digest=digest), [1.0])
-    (task,) = aggregate(load(store.runs))
+    (task,) = aggregate(load(store.runs), Declared())
     assert [cell.label for cell in task.cells] == [
         "ppo", "sac (classic)", "sac (paper)", "td3 (classic, dd)", "td3 (classic, ee)",
     ]  # fmt: skip

@@ -22,18 +22,18 @@ NUMBERS = ["mean", "low", "high", "iqm", "median", "min", "max"]
 
 
 def test_incomplete_cells_have_no_score_anywhere(spoilt: "Records") -> None:
-    table = pd.read_csv(spoilt.out / "scores.csv").set_index(["task", "system"])
+    table = pd.read_csv(spoilt.out / "tables" / "scores.csv").set_index(["task", "system"])
     row = table.loc[("Pendulum-v1", "reinforce")]
     assert (row["complete"], row["finished"], row["expected"]) == (False, 7, 10)
     assert row[NUMBERS].isna().all()
     page = (spoilt.out / "index.html").read_text(encoding="utf-8")
     assert page.count("incomplete 7/10</span>") == 2  # in the summary and in the task's table
-    assert "| incomplete 7/10 |" in (spoilt.out / "scores.md").read_text()
+    assert "| incomplete 7/10 |" in (spoilt.out / "tables" / "scores.md").read_text()
     assert table.drop(index=("Pendulum-v1", "reinforce"))[NUMBERS].notna().all(axis=None)
 
 
 def test_every_expected_run_is_listed_with_its_state(spoilt: "Records") -> None:
-    table = pd.read_csv(spoilt.out / "completeness.csv", keep_default_na=False)
+    table = pd.read_csv(spoilt.out / "tables" / "completeness.csv", keep_default_na=False)
     assert len(table) == 80
     rest = table[table["state"] != "done"]
     assert rest[["task", "system", "seed", "state", "note"]].to_numpy().tolist() == [

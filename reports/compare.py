@@ -1,0 +1,177 @@
+"""Compare: systems with each other, task by task and across tasks.
+
+Within a task every pair of systems (or each system and the declared baseline) is compared by Welch's test and
+by a permutation test. All these pairs, of all tasks, are the family that Holm's correction speaks of. Across
+tasks scores are normalised by the task's fixed anchors, and only systems that have the same tasks come
+together. Nothing here knows an incomplete cell: it has no sample.
+"""
+
+from __future__ import annotations  # TEMPORARY
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from reports import stats
+
+try:  # TEMPORARY
+    from reports import bootstrap
+except ImportError:
+    bootstrap = None
+from reports.aggregate import CellSummary, Task
+from runners.sweep import Declared
+
+SEED = 0  # of the generators that resample
+ALPHA = 0.05
+TAUS = np.linspace(0.0, 1.2, 61)  # normalised scores at which a performance profile is drawn
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two systems on one task, `x` minus `y`, in units of return."""
+
+    task: Task
+    x: CellSummary
+    y: CellSummary
+    welch: stats.Comparison
+    p_permutation: float
+    p_welch_holm: float
+    p_permutation_holm: float
+    g: tuple[float, float, float]  # Hedges' g and its interval
+    superiority: tuple[float, float, float]  # P(X > Y) + P(X = Y) / 2 and its interval
+    detectable: float  # difference that Welch's test would have found with power 0.8, at the unadjusted 5%
+
+    @property
+    def differs(self) -> bool:
+        """Whether a difference may be claimed: both tests reject at 5% after Holm's correction."""
+        return bool(self.p_permutation_holm < ALPHA and not self.p_welch_holm >= ALPHA)
+
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """Probability that a run of `x` scores higher than one of `y`, mean over the tasks that both have."""
+
+    x: str
+    y: str
+    tasks: tuple[str, ...]
+    interval: bootstrap.Interval
+
+
+@dataclass(frozen=True)
+class Group:
+    """Systems that all have a score on the same tasks, at least two.
+
+    `left_out` are those that should be here and are not, with the reason. `aggregates`: system -> statistic
+    -> interval; `profiles`: system -> (share of runs above each of TAUS, lower, upper limit).
+    """
+
+    tasks: tuple[str, ...]
+    systems: tuple[str, ...]
+    left_out: dict[str, str]
+    aggregates: dict[str, dict[str, bootstrap.Interval]]
+    profiles: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """Everything that compares systems."""
+
+    pairs: tuple[Pair, ...]
+    groups: tuple[Group, ...]
+    improvements: tuple[Improvement, ...]
+
+
+def compare(tasks: Sequence[Task], declared: Declared) -> Comparisons:
+    """All comparisons of a report."""
+    pairs = _pairs(tasks, declared)
+    systems = _normalised(tasks)
+    improvements = []
+    for x, y in combinations(systems, 2):
+        shared = [task for task in systems[x] if task in systems[y]]
+        if shared and _wanted(x, y, tasks, declared):
+            samples = ([systems[name][task] for task in shared] for name in (x, y))
+            interval = bootstrap.improvement(*samples, seed=SEED)
+            improvements.append(Improvement(x, y, tuple(shared), interval))
+    return Comparisons(tuple(pairs), tuple(_groups(tasks, systems)), tuple(improvements))
+
+
+def _wanted(x: str, y: str, tasks: Sequence[Task], declared: Declared) -> bool:
+    """Whether two systems, by their labels, are compared: one of them is the baseline if there is one."""
+    if not declared.baseline:
+        return True
+    names = {cell.label: cell.cell.name.system for task in tasks for cell in task.cells}
+    return declared.baseline in (names[x], names[y])
+
+
+def _pairs(tasks: Sequence[Task], declared: Declared) -> list[Pair]:
+    found = [
+        (task, x, y)
+        for task in tasks
+        if not task.unlike
+        for x, y in combinations([cell for cell in task.cells if cell.score and cell.score.n > 1], 2)
+        if _wanted(x.label, y.label, tasks, declared)
+    ]
+    p_permutation = np.full(len(found), np.nan)
+    sizes = defaultdict(list)  # pairs of the same sizes are tested together
+    for k, (_, x, y) in enumerate(found):
+        sizes[len(x.sample), len(y.sample)].append(k)
+    for rows in sizes.values():
+        samples = (np.array([found[k][side].sample for k in rows]) for side in (1, 2))
+        p_permutation[rows] = stats.permutation_p(*samples, seed=SEED)
+    welch = [stats.welch(x.sample, y.sample) for _, x, y in found]
+    p_welch_holm = stats.holm(np.array([comparison.p for comparison in welch]))
+    p_permutation_holm = stats.holm(p_permutation)
+    return [
+        Pair(
+            task, x, y, welch[k], *(float(p[k]) for p in (p_permutation, p_welch_holm, p_permutation_holm)),
+            stats.hedges_g(x.sample, y.sample), stats.superiority(x.sample, y.sample),
+            stats.minimum_detectable_difference(x.score.std, y.score.std, x.score.n, y.score.n),
+        )
+        for k, (task, x, y) in enumerate(found)
+    ]  # fmt: skip
+
+
+def _normalised(tasks: Sequence[Task]) -> dict[str, dict[str, np.ndarray]]:
+    """System -> task -> normalised scores, where there are any and the task's cells can be compared."""
+    systems: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
+    for task in tasks:
+        for cell in task.cells if not task.unlike else ():
+            if cell.normalised is not None:
+                systems[cell.label][f"{task.suite}/{task.name}"] = cell.normalised
+    return {label: systems[label] for label in sorted(systems)}
+
+
+def _groups(tasks: Sequence[Task], systems: dict[str, dict[str, np.ndarray]]) -> list[Group]:
+    """One group per set of tasks that some system was planned for: it and all that have those tasks."""
+    planned: dict[str, dict[str, str]] = defaultdict(dict)  # system -> task -> why it has no score there
+    for task in tasks:
+        for cell in task.cells:
+            why = task.unlike[0] if task.unlike else cell.counts if cell.score is None else "no anchors"
+            planned[cell.label][f"{task.suite}/{task.name}"] = f"{task.name}: {why}"
+    groups = []
+    for names in sorted({tuple(sorted(found)) for found in planned.values()}, key=lambda n: (-len(n), n)):
+        members = [label for label, found in planned.items() if set(names) <= set(found)]
+        lacking = {
+            label: "; ".join(planned[label][name] for name in names if name not in systems.get(label, {}))
+            for label in sorted(members)
+        }
+        whole = [label for label, why in lacking.items() if not why]
+        if len(names) < 2 or not whole:
+            continue
+        scores = {label: [systems[label][name] for name in names] for label in whole}
+        groups.append(
+            Group(
+                names,
+                tuple(whole),
+                {label: why for label, why in lacking.items() if why},
+                bootstrap.aggregates(scores, seed=SEED),
+                bootstrap.profiles(scores, TAUS, seed=SEED),
+            )
+        )
+    return groups

@@ -1,0 +1,128 @@
+"""Comparisons: who is compared with whom, and what is never averaged over."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reports import figures, tables
+from reports.aggregate import aggregate
+from reports.compare import Comparisons, compare
+from reports.records import load
+from runners.sweep import Declared
+
+if TYPE_CHECKING:
+    from tests.reports.conftest import Records
+
+TASKS = ("CartPole-v1", "Pendulum-v1")
+
+
+def compared(store: "Records", **declared: object) -> Comparisons:
+    what = Declared(**declared)
+    return compare(aggregate(load(store.runs), what), what)
+
+
+def names(comparisons: Comparisons) -> list[tuple[str, str, str]]:
+    return [(pair.task.name, pair.x.label, pair.y.label) for pair in comparisons.pairs]
+
+
+@pytest.fixture
+def three(store: "Records") -> "Records":
+    """ppo and sac on both tasks, td3 on one, ten seeds: sac is far better than ppo, td3 equals it."""
+    rng = np.random.default_rng(0)
+    for system, tasks, shift in (("ppo", TASKS, 0), ("sac", TASKS, 300), ("td3", TASKS[:1], 300)):
+        for task in tasks:
+            base = {"CartPole-v1": 100.0, "Pendulum-v1": -900.0}[task]
+            store.flat_runs(store.cell(task, system), list(base + shift + 20 * rng.normal(size=10)))
+    return store
+
+
+def test_all_pairs_within_tasks(three: "Records") -> None:
+    found = compared(three)
+    assert names(found) == [
+        ("CartPole-v1", "ppo", "sac"), ("CartPole-v1", "ppo", "td3"), ("CartPole-v1", "sac", "td3"),
+        ("Pendulum-v1", "ppo", "sac"),
+    ]  # fmt: skip
+    assert [pair.differs for pair in found.pairs] == [True, True, False, True]
+    first = found.pairs[0]
+    assert first.welch.difference == pytest.approx(first.x.score.mean - first.y.score.mean)
+    # four comparisons: Holm multiplies the smallest p by four
+    smallest = min(found.pairs, key=lambda pair: pair.welch.p)
+    assert smallest.p_welch_holm == pytest.approx(4 * smallest.welch.p)
+
+
+def test_a_declared_baseline_is_the_family(three: "Records") -> None:
+    found = compared(three, baseline="sac")
+    assert names(found) == [
+        ("CartPole-v1", "ppo", "sac"), ("CartPole-v1", "sac", "td3"), ("Pendulum-v1", "ppo", "sac"),
+    ]  # fmt: skip
+    assert [(pair.x, pair.y) for pair in found.improvements] == [("ppo", "sac"), ("sac", "td3")]
+
+
+def test_groups_share_their_tasks(three: "Records") -> None:
+    (group,) = compared(three).groups  # td3 has one task: no group of its own, and not in this one
+    assert group.tasks == ("classic/CartPole-v1", "classic/Pendulum-v1")
+    assert group.systems == ("ppo", "sac")
+    ppo = [
+        (np.array(list(cell.run_scores["mean_of_last_ten"].values())) - low) / (high - low)
+        for task, low, high in (("CartPole-v1", 22.2, 475.0), ("Pendulum-v1", -1229.0, -150.0))
+        for cell in [next(c for t in aggregate(load(three.runs), Declared()) for c in t.cells
+                          if t.name == task and c.label == "ppo")]
+    ]  # fmt: skip
+    assert group.aggregates["ppo"]["mean"].value == pytest.approx(np.mean([scores.mean() for scores in ppo]))
+    value, low, high = group.profiles["ppo"]
+    assert value[0] == np.mean([scores > 0 for scores in ppo])
+    assert (low <= value + 1e-12).all() and (value <= high + 1e-12).all()
+
+
+def test_an_incomplete_cell_is_left_out_with_its_reason(three: "Records") -> None:
+    cell = three.cell("Pendulum-v1", "ppo")
+    three.run(cell, 10, [0.0, 1.0], status=None)
+    found = compared(three)
+    assert [group.systems for group in found.groups] == [("sac",)]
+    assert found.groups[0].left_out == {"ppo": "Pendulum-v1: incomplete 10/11"}
+    assert ("Pendulum-v1", "ppo", "sac") not in names(found)
+
+
+def test_unlike_budgets_are_never_compared(three: "Records") -> None:
+    three.flat_runs(three.cell("Pendulum-v1", "a2c", steps=300_000), [1.0, 2.0, 3.0])
+    found = compared(three)
+    assert {task for task, _, _ in names(found)} == {"CartPole-v1"}
+    assert found.groups == ()
+    page = three.build()
+    assert "differ in the step budget: they are not compared" in page
+
+
+def test_two_settings_under_one_name_are_two_systems(three: "Records") -> None:
+    three.flat_runs(three.cell("CartPole-v1", "ppo", digest="feed"), [400.0, 410.0, 420.0])
+    page = three.build()
+    assert "ppo with preset classic has several settings here" in page
+    assert three.scores().loc["ppo", "n"].tolist() == [10, 3, 10]
+
+
+def test_one_seed_is_not_tested(store: "Records") -> None:
+    store.flat_runs(store.cell(system="ppo"), [1.0])
+    store.flat_runs(store.cell(system="sac"), [100.0, 101.0])
+    assert compared(store).pairs == ()
+    assert "Nothing to compare" in store.build()
+
+
+def test_the_table_has_what_was_computed(three: "Records") -> None:
+    three.build()
+    table = pd.read_csv(three.out / "tables" / "comparisons.csv")
+    found = compared(three).pairs
+    assert table["p_permutation_holm"].tolist() == pytest.approx([pair.p_permutation_holm for pair in found])
+    assert table["differs"].tolist() == [True, True, False, True]
+    assert (table["x_mean"] - table["y_mean"]).tolist() == pytest.approx(table["difference"].tolist())
+
+
+def test_figures_of_any_number_of_systems() -> None:
+    assert figures.matrix([]) is None
+
+
+def test_numbers_in_latex() -> None:
+    shown = pd.DataFrame({"a_b": ["-3.5 [-4, 1-2]", "<0.001 & 50%"], "m": ["x", "y"]})
+    text = tables.latex(tables.Table("t", "T", shown, shown, {"m": "m"}))
+    assert r"a\_b" in text and "$-$3.5 [$-$4, 1-2]" in text and r"$<$0.001 \& 50\%" in text
+    assert r"\begin{tabular}{@{}lr@{}}" in text and r"\toprule" in text
