@@ -7,7 +7,7 @@ import time
 import tomllib
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -241,41 +241,151 @@ def cancel(
 
 @app.command()
 def report(
-    source: Annotated[str, typer.Argument(help="a sweep, its manifest, or a folder of run records")],
+    source: Annotated[
+        str, typer.Argument(help="a sweep, its manifest, a folder of run records, or a bundle")
+    ],
     runs: Annotated[Path, typer.Option(help="folder of run records, for a sweep")] = Path("runs"),
     out: Annotated[Path | None, typer.Option(help="where the report goes; out/NAME if left out")] = None,
 ) -> None:
     """Make the report of a sweep, or of all the runs in a folder: an HTML page, figures, tables."""
     import reports
-    from runners.errors import InputError, unknown
+    from runners.errors import InputError
 
     try:
-        if Path(source).is_dir():
+        if source.endswith(".zip"):
+            from reports import bundle
+
+            with bundle.opened(Path(source)) as unpacked:
+                about = bundle.provenance(unpacked / "report")
+                page = reports.rebuild(about, unpacked / "runs", out or Path("out") / Path(source).stem)
+        elif Path(source).is_dir():
             folder = out or Path("out") / Path(source).resolve().name
             page = reports.build(Path(source), folder, title=f"Runs in {Path(source).name}")
         else:
-            from runners import sweep as sweeps
-            from slurm import manifest
-
-            found = None
-            if source.endswith(".json"):
-                found = manifest.read(Path(source))
-            elif not source.endswith(".toml") and source not in sweeps.names():
-                raise unknown("sweep or folder", source, sweeps.names())
-            else:
-                with suppress(InputError):  # edited since it was planned: as it is now
-                    found = manifest.find(source, runs)
-                found = found or sweeps.load(source)
-            expected = [
-                reports.Expected(c.suite, c.task, c.system, c.preset, c.digest, plan.seeds)
-                for plan in found.planned
-                for c in [plan.cell]
-            ]
+            found, expected = _sweep_of(source, runs)
             folder = out or Path("out") / found.name
             page = reports.build(runs, folder, expected, found.title, found.declared)
     except ValueError as error:
         raise InputError(str(error)) from error
     print(page)
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="a folder of run records, a cell's, a run's, or a bundle")],
+    sweep: Annotated[
+        str | None, typer.Option(help="a sweep or its manifest: exactly its cells and seeds must be there")
+    ] = None,
+) -> None:
+    """Whether run records may be reported or contributed, rule by rule. The exit code is 0 if so, else 1."""
+    from rich.console import Console
+
+    from reports import bundle
+    from reports import check as checks
+
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    with bundle.unpacked(folder) as (_, records):
+        planned = _sweep_of(sweep, records)[0].planned if sweep else None
+        outcomes = checks.check(records, planned)
+    console.print(checks.render(outcomes))
+    raise typer.Exit(0 if checks.passed(outcomes) else 1)
+
+
+@app.command()
+def verify(
+    target: Annotated[Path, typer.Argument(help="the folder of a report, a cell or a run, or a bundle")],
+    depth: Annotated[
+        str, typer.Option(help="records: look; start: train the first steps again; whole: train all again")
+    ] = "records",
+    steps: Annotated[
+        int | None, typer.Option(help="how far `start` trains; two evaluations if left out")
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="folder of run records, for a report")] = Path("runs"),
+    install: Annotated[
+        bool, typer.Option("--install", help="make an environment with the recorded packages where needed")
+    ] = False,
+) -> None:
+    """Whether a result comes out again. Training runs the recorded sources: it runs their code.
+
+    The exit code is 0 if it does, 1 if something differs, 2 if it cannot be verified here.
+    """
+    from rich.console import Console
+
+    from reports import verify as verification
+
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    outcomes = verification.verify(target, depth, steps, runs, install)
+    console.print(verification.render(outcomes))
+    raise typer.Exit(verification.exit_code(outcomes))
+
+
+@app.command()
+def bundle(
+    report: Annotated[Path, typer.Argument(help="the folder of a report")],
+    runs: Annotated[Path, typer.Option(help="folder of its run records")] = Path("runs"),
+    to: Annotated[Path | None, typer.Option(help="the archive; REPORT.zip if left out")] = None,
+) -> None:
+    """Pack a report with its records into one file that another machine can check, verify and report from."""
+    from reports import bundle as bundles
+
+    target = to or report.resolve().with_name(f"{report.resolve().name}.zip")
+    names = bundles.pack(report, runs, target)
+    print(f"{len(names)} files, {target.stat().st_size:,} bytes", file=sys.stderr)
+    print(target)
+
+
+wandb_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Mirror results in Weights & Biases."
+)
+app.add_typer(wandb_app, name="wandb")
+
+
+@wandb_app.callback()
+def wandb_group() -> None:
+    """Mirror results in Weights & Biases."""
+
+
+@wandb_app.command("push")
+def wandb_push(
+    source: Annotated[str, typer.Argument(help="a sweep, its manifest, or a folder of run records")],
+    report: Annotated[Path | None, typer.Option(help="folder of a report, to be mirrored with it")] = None,
+    project: Annotated[str | None, typer.Option(help="WANDB_PROJECT if left out")] = None,
+    entity: Annotated[str | None, typer.Option(help="WANDB_ENTITY, or the key's own, if left out")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="write offline runs, contact nobody")] = False,
+    runs: Annotated[Path, typer.Option(help="folder of run records, for a sweep")] = Path("runs"),
+    out: Annotated[Path, typer.Option(help="folder for all that wandb writes")] = Path("out/wandb"),
+    timeout: Annotated[float, typer.Option(help="seconds that a run may take until it is there")] = 60.0,
+) -> None:
+    """Mirror finished runs, and a report, in W&B; what is there already is not sent again."""
+    from reports import mirror, records
+    from runners.errors import InputError
+
+    try:
+        folder, expected = (Path(source), None) if Path(source).is_dir() else (runs, _sweep_of(source, runs)[1])
+        cells = records.load(folder, expected)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    print(mirror.command(cells, folder, report, project, entity, offline, out, timeout))
+
+
+def _sweep_of(source: str, runs: Path) -> tuple[Any, list]:
+    """The sweep that is meant by its name, its file or its manifest, and the cells and seeds expected of it."""
+    from reports import Expected
+    from runners import sweep as sweeps
+    from runners.errors import InputError, unknown
+    from slurm import manifest
+
+    found = None
+    if source.endswith(".json"):
+        found = manifest.read(Path(source))
+    elif not source.endswith(".toml") and source not in sweeps.names():
+        raise unknown("sweep or folder", source, sweeps.names())
+    else:
+        with suppress(InputError):  # edited since it was planned: as it is now
+            found = manifest.find(source, runs)
+        found = found or sweeps.load(source)
+    cells = [(plan.cell, plan.seeds) for plan in found.planned]
+    return found, [Expected(c.suite, c.task, c.system, c.preset, c.digest, seeds) for c, seeds in cells]
 
 
 def _planned(name_or_file: str, out: Path) -> tuple[tuple, str]:
