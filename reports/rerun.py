@@ -1,0 +1,146 @@
+"""Train recorded runs again, as they were trained, by `python -m runners.pack` into a temporary folder."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reports.folder import CellFiles, RunFiles
+from reports.setting import CannotVerify, Setting, device, find
+from runners import files
+from runners.errors import InputError
+from runners.plan import Job
+
+PACK = 10  # seeds in one process: on the CPU results do not depend on it
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Runs of one cell that one process trains again. Their new folders are `folder(run)`."""
+
+    cell: CellFiles
+    runs: tuple[RunFiles, ...]
+    setting: Setting
+    out: Path
+    until: int  # it is enough when an evaluation at or after this step is recorded
+
+    def folder(self, run: RunFiles) -> Path:
+        return self.cell.cell.folder(self.out) / f"seed-{run.seed}"
+
+
+def packs(
+    cell: CellFiles, runs: Sequence[RunFiles], until: Callable[[CellFiles], int], work: Path, install: bool
+) -> Iterator[Pack]:
+    """The runs in packs that are ready to be trained, as far as `until` says. Raises CannotVerify."""
+    if cell.imported:
+        raise CannotVerify("its curves were imported: there is nothing that could be trained again")
+    if cell.cell is None:
+        raise CannotVerify("cell.json is missing, unreadable or describes no cell")
+    out = work / "runs" / cell.name.replace("/", "-")  # two folders may hold one cell
+    alike: dict[str, list[RunFiles]] = {}
+    for run in runs:
+        key = [run.about.get(name) for name in ("source_digest", "packages", "lock_digest", "platform")]
+        alike.setdefault(json.dumps([key, device(run)], sort_keys=True), []).append(run)
+    for group in alike.values():
+        setting = find(cell, group[0], work, install)
+        size = PACK if device(group[0]) == "cpu" else len(group)
+        for start in range(0, len(group), size):
+            yield Pack(cell, tuple(group[start : start + size]), setting, out, until(cell))
+
+
+def train(packs: Sequence[Pack], tell: Callable[[int], None]) -> dict[int, str]:
+    """Train the packs again, one process per core.
+
+    `tell` is given the steps that all runs together have come to. Returns what went wrong, by pack.
+    """
+    waiting, running, failed = list(enumerate(packs)), {}, {}
+    workers = len(os.sched_getaffinity(0)) if all(device(p.runs[0]) == "cpu" for p in packs) else 1
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                place, pack = waiting.pop(0)
+                running[place] = _start(pack)
+            time.sleep(0.1)
+            for place, process in list(running.items()):
+                over = process.poll() is not None
+                if not over and _enough(packs[place]):
+                    process.send_signal(signal.SIGTERM)
+                    process.wait()
+                    over = True
+                if over:
+                    del running[place]
+                    if process.returncode and not _enough(packs[place]):
+                        failed[place] = _last_words(packs[place], process.returncode)
+            tell(sum(_step(pack, run) for pack in packs for run in pack.runs))
+    finally:
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.wait()
+    return failed
+
+
+def _start(pack: Pack) -> subprocess.Popen:
+    first = pack.runs[0]
+    kind = "cpu" if device(first) == "cpu" else "cuda"
+    job = Job(pack.cell.cell, tuple(run.seed for run in pack.runs), pack.out, kind, checkpoint_seconds=1e9)
+    pack.out.mkdir(parents=True, exist_ok=True)
+    environment = pack.setting.environment()
+    # What chooses the code of matrix products is part of the platform: as it was recorded.
+    for name, value in ((first.about.get("platform") or {}).get("flags") or {}).items():
+        environment.pop(name, None)
+        if value and name in _flags():
+            environment[name] = str(value)
+    with _log(pack).open("wb") as log:
+        command = [pack.setting.python, "-m", "runners.pack"]
+        places = {"cwd": pack.setting.root, "env": environment}
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, **places)
+    process.stdin.write(job.to_json().encode())
+    process.stdin.close()
+    return process
+
+
+def _log(pack: Pack) -> Path:
+    return pack.out / f"{pack.cell.path.name}-{pack.runs[0].seed}.log"
+
+
+def _flags() -> tuple[str, ...]:
+    from runners.provenance import FLAGS
+
+    return FLAGS
+
+
+def _last_words(pack: Pack, code: int) -> str:
+    lines = files.last_lines(_log(pack))
+    return (lines[-1] if lines else "it said nothing").removeprefix("error: ") + f" (exit code {code})"
+
+
+def _enough(pack: Pack) -> bool:
+    """Whether all of a pack's runs have come far enough; those that go to the end stop by themselves."""
+    last = pack.cell.evaluation_steps()[-1]
+    steps = (evaluated(pack.folder(run), pack.until) for run in pack.runs)
+    return pack.until < last and all(step is not None for step in steps)
+
+
+def evaluated(run: Path, until: int) -> int | None:
+    """The step of the first recorded evaluation at or after `until`; of a run that is over, its last one."""
+    try:
+        rows = (run / "ladder.csv").read_bytes().decode().split("\n")[1:-1]
+    except FileNotFoundError:
+        return None
+    steps = [int(row.split(",")[0]) for row in rows if row.split(",")[1] == "evaluation"]
+    ended = (run / "result.json").exists()
+    return next((step for step in steps if step >= until), steps[-1] if ended and steps else None)
+
+
+def _step(pack: Pack, run: RunFiles) -> int:
+    for name, key in (("result.json", "steps"), ("progress.json", "step")):
+        try:
+            return int(files.read_json(pack.folder(run) / name)[key])
+        except (OSError, InputError, KeyError):
+            continue
+    return 0
