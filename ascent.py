@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 import tomllib
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -106,17 +106,25 @@ def train(
     device: Device = "cpu",
     out: Out = Path("runs"),
     checkpoint_seconds: Save = 60.0,
+    stream: Annotated[
+        str | None, typer.Option("--wandb", metavar="live", help="live: stream the records to W&B meanwhile")
+    ] = None,
+    wandb_project: Annotated[str | None, typer.Option(help="for that; WANDB_PROJECT if left out")] = None,
 ) -> None:
     """Train one algorithm on one task. Finished runs stay, interrupted ones go on exactly where they were."""
     from runners.cell import Evaluation
+    from runners.errors import unknown
     from runners.plan import Planned, parse_seeds
     from runners.resolve import resolve
 
+    if stream not in (None, "live"):
+        raise unknown("value of --wandb", stream, ("live",))
     overrides = dict(_assignment(text) for text in changes or [])
     wanted = parse_seeds(seeds)
     evaluation = Evaluation(evaluations, episodes)
     cell = resolve(algorithm, task, preset=preset, overrides=overrides, steps=steps, evaluation=evaluation)
-    _run([Planned(cell, wanted)], out, pack, jobs, device, checkpoint_seconds)
+    with _streamed(cell, wanted, out, wandb_project) if stream else nullcontext():
+        _run([Planned(cell, wanted)], out, pack, jobs, device, checkpoint_seconds)
     print(cell.folder(out))
 
 
@@ -284,7 +292,7 @@ def check(
     from reports import check as checks
 
     console = Console() if sys.stdout.isatty() else Console(width=200)
-    with bundle.unpacked(folder) as (_, records):
+    with bundle.records(folder) as records:
         planned = _sweep_of(sweep, records)[0].planned if sweep else None
         outcomes = checks.check(records, planned)
     console.print(checks.render(outcomes))
@@ -361,15 +369,17 @@ def wandb_push(
     from runners.errors import InputError
 
     try:
-        folder, expected = (Path(source), None) if Path(source).is_dir() else (runs, _sweep_of(source, runs)[1])
-        cells = records.load(folder, expected)
+        if Path(source).is_dir():
+            folder, cells = Path(source), records.load(Path(source))
+        else:
+            folder, cells = runs, records.load(runs, _sweep_of(source, runs)[1])
     except ValueError as error:
         raise InputError(str(error)) from error
     print(mirror.command(cells, folder, report, project, entity, offline, out, timeout))
 
 
 def _sweep_of(source: str, runs: Path) -> tuple[Any, list]:
-    """The sweep that is meant by its name, its file or its manifest, and the cells and seeds expected of it."""
+    """The sweep meant by a name, a file or a manifest, and the cells and seeds that are expected of it."""
     from reports import Expected
     from runners import sweep as sweeps
     from runners.errors import InputError, unknown
@@ -399,6 +409,14 @@ def _planned(name_or_file: str, out: Path) -> tuple[tuple, str]:
     except InputError as edited:
         found, note = manifest.latest(name_or_file, out), f"this is the sweep as it was planned: {edited}"
     return (found or sweeps.load(name_or_file)).planned, note
+
+
+def _streamed(cell: Any, seeds: tuple[int, ...], out: Path, project: str | None) -> AbstractContextManager:
+    """Meanwhile a process of its own streams the runs that are not finished to W&B."""
+    from reports.live import Stream
+
+    missing = [seed for seed in seeds if not cell.is_finished(seed, out)]
+    return Stream(cell, missing, out, project) if missing else nullcontext()
 
 
 def _assignment(text: str) -> tuple[str, object]:

@@ -9,6 +9,7 @@ import json
 import os
 import queue
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -252,6 +253,8 @@ class _Client:
             stored = self.service.files(run.id, deadline) if sent else {}
             lacking = [name for name, size in sent.items() if stored.get(name) != size]
             if _complete(run, there) and not lacking:
+                for copy in self.folder.glob(f"wandb/run-*-{run.id}"):  # wandb's own, which nobody needs now
+                    shutil.rmtree(copy, ignore_errors=True)
                 return
             refused = _refusal(self._run_log(run))
             if refused or time.monotonic() + pause > deadline:
@@ -288,7 +291,7 @@ def _refusal(log: Path | None) -> str | None:
     for line in log.read_text(errors="replace").splitlines():
         with suppress(ValueError):
             entry: dict[str, Any] = json.loads(line)
-            if entry.get("status", 0) and entry["status"] >= 400:
+            if isinstance(entry.get("status"), int) and entry["status"] >= 400:
                 path = "/" + entry.get("url", "").partition("://")[2].partition("/")[2]
                 found = f"HTTP {entry['status']} from {path}"
             elif "unexpected HTTP status" in entry.get("msg", ""):

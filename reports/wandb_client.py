@@ -32,7 +32,8 @@ def settings(patient: bool = False) -> wandb.Settings:
     return wandb.Settings(
         console="off", silent=True, disable_code=True, disable_git=True, disable_job_creation=True,
         save_code=False, x_disable_meta=True, x_disable_stats=True, x_disable_machine_info=True,
-        x_save_requirements=False, table_raise_on_max_row_limit_exceeded=True, **options,
+        x_save_requirements=False, table_raise_on_max_row_limit_exceeded=True,
+        symlink=False, **options,
     )  # fmt: skip
 
 

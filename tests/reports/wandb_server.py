@@ -10,7 +10,8 @@ numbers, tables, images, HTML and files, and from the queries of its public API;
 What it stores can be looked at in `runs` and `artifacts`; `requests` has every request in order. `fail` makes
 answers of one kind an HTTP error, or makes them never come.
 
-As a script, `python -m tests.reports.wandb_server PORT` serves until it is stopped and prints what it is asked.
+As a script, `python -m tests.reports.wandb_server PORT` serves, and prints what it is asked, until it is
+stopped.
 """
 
 import base64
