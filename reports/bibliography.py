@@ -1,0 +1,87 @@
+"""Bibliography: BibTeX of what a report or a citation uses, from the files in `references/`."""
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
+
+from reports.aggregate import Task
+from reports.verdicts import FOLDER, Verdict, algorithm_of, sources, split_version
+
+SUITE = "ascent"  # key of this suite
+ALGORITHMS = {
+    "reinforce": ("williams1992simple", "sutton2018reinforcement"),
+    "a2c": ("mnih2016asynchronous",),
+    "a3c": ("mnih2016asynchronous",),
+    "trpo": ("schulman2015trust", "schulman2016high"),
+    "ppo": ("schulman2017proximal",),
+    "dqn": ("mnih2015human",),
+    "double-dqn": ("hasselt2016deep", "mnih2015human"),
+    "ddpg": ("lillicrap2016continuous",),
+    "td3": ("fujimoto2018addressing",),
+    "sac": ("haarnoja2018applications",),
+    "sac-fixed": ("haarnoja2018soft", "haarnoja2018applications"),
+    "maddpg": ("lowe2017multi",),
+    "mappo": ("yu2022surprising",),
+    "matd3": ("ackermann2019reducing",),
+}
+SUITES = {
+    "classic": ("towers2024gymnasium",),
+    "mujoco": ("towers2024gymnasium", "todorov2012mujoco"),
+    "mpe": ("lowe2017multi", "mordatch2018emergence"),
+}
+FAMILIES = {
+    "CartPole": "barto1983neuronlike",
+    "Acrobot": "sutton1996generalization",
+    "MountainCar": "moore1990efficient",
+    "MountainCarContinuous": "moore1990efficient",
+    "HalfCheetah": "wawrzynski2009cat",
+    "Hopper": "erez2011infinite",
+    "Walker2d": "erez2011infinite",
+    "Ant": "schulman2016high",
+    "Humanoid": "tassa2012synthesis",
+    "HumanoidStandup": "tassa2012synthesis",
+    "Swimmer": "coulom2002reinforcement",
+    "InvertedPendulum": "barto1983neuronlike",
+}
+
+
+def bibliography(tasks: Sequence[Task], verdicts: Sequence[Verdict]) -> str:
+    """references.bib of a report: this suite, the algorithms and tasks of its cells, the sources of its
+    published scores; sorted by key, nothing else.
+    """
+    used = {SUITE} | {sources()[verdict.reference.source].bibtex for verdict in verdicts}
+    for task in tasks:
+        for summary in task.cells:
+            used.update(task_keys(task.suite, task.name))
+            used.update(algorithm_keys(summary.cell.facts))
+    return text(used)
+
+
+def algorithm_keys(facts: dict[str, Any]) -> tuple[str, ...]:
+    """Keys of a cell's algorithm, from its cell.json; none for one that is not known here."""
+    return ALGORITHMS.get(algorithm_of(facts), ()) if facts else ()
+
+
+def task_keys(suite: str, task: str) -> tuple[str, ...]:
+    """Keys of a task, its suite's and its own."""
+    own = FAMILIES.get(split_version(task)[0])
+    return (*SUITES.get(suite, ()), *([own] if own else ()))
+
+
+def text(keys: Iterable[str]) -> str:
+    """The entries of these keys, sorted by key. Raises KeyError for one that has none."""
+    return "\n\n".join(entries()[key] for key in sorted(set(keys), key=str.lower)) + "\n"
+
+
+@cache
+def entries() -> dict[str, str]:
+    """Every entry of the .bib files, by key. Raises ValueError if a key is there twice."""
+    found: dict[str, str] = {}
+    for path in sorted(FOLDER.glob("*.bib")):
+        for entry in re.split(r"\n(?=@)", path.read_text(encoding="utf-8")):
+            key = re.match(r"@\w+\{([^,]+),", entry)[1]
+            if key in found:
+                raise ValueError(f"{path.name}: {key} is there twice")
+            found[key] = entry.strip()
+    return found
