@@ -342,6 +342,57 @@ def bundle(
     print(target)
 
 
+@app.command("import")
+def import_command(
+    files: Annotated[
+        list[Path], typer.Argument(help="one CSV, or one evaluations.npz of Stable-Baselines3 per seed")
+    ],
+    name: Annotated[str, typer.Option(help='what the system shall be called, such as "SB3 PPO"')],
+    task: Annotated[str, typer.Option(help="a name from `ascent list tasks`")],
+    steps: Annotated[
+        int | None, typer.Option(help="the budget per seed; the last evaluation's step if left out")
+    ] = None,
+    step_column: Annotated[str, typer.Option(help="environment steps of the seed so far")] = "step",
+    seed_column: Annotated[str, typer.Option(help="numbers below 1000")] = "seed",
+    return_column: Annotated[str, typer.Option(help="undiscounted, of an evaluation or an episode of it")] = (
+        "return"
+    ),
+    out: Out = Path("runs"),
+) -> None:
+    """Evaluation curves from another library, as records that a report shows beside those made here.
+
+    The CSV has a row for each seed and evaluation step, and a column `episode` if it has one for each episode.
+    All seeds have the same steps. From pandas:
+
+    pd.concat(pd.read_csv(f).assign(seed=k) for k, f in enumerate(logs)).to_csv("curves.csv")
+
+    Episodes of a training log (Monitor's monitor.csv, CleanRL's charts/episodic_return as TensorBoard exports
+    it) end at any step. With columns seed, step and return they are first averaged over windows:
+
+    t = log.assign(step=(log.step // 10_000 + 1) * 10_000).groupby(["seed", "step"])["return"].mean()
+
+    and then t.reset_index().to_csv("curves.csv").
+    """
+    from reports.importing import import_curves
+
+    columns = {"step_column": step_column, "seed_column": seed_column, "return_column": return_column}
+    print(import_curves(files, name, task, out, steps, **columns))
+
+
+@app.command()
+def cite(
+    cell: Annotated[str, typer.Argument(help="a cell's folder, or its digest or the start of that")],
+    estimator: Annotated[
+        str | None, typer.Option(help="how a run becomes a score; mean_of_last_ten if left out")
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="folder of run records, for a digest")] = Path("runs"),
+) -> None:
+    """The sentence that puts a cell's score into a paper, how to check it, and BibTeX."""
+    from reports.cite import cite as citation
+
+    print(citation(cell, runs, estimator), end="")
+
+
 wandb_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Mirror results in Weights & Biases."
 )

@@ -43,6 +43,7 @@ FAMILIES = {
     "HumanoidStandup": "tassa2012synthesis",
     "Swimmer": "coulom2002reinforcement",
     "InvertedPendulum": "barto1983neuronlike",
+    "InvertedDoublePendulum": "barto1983neuronlike",
 }
 
 

@@ -1,9 +1,9 @@
 """Verdicts: our scores against published ones, each by the estimator that was published.
 
 The published results are in `references/published.csv`, with their sources in `sources.csv`. How far apart
-two means may be and still count as equal was fixed beforehand, with a reason, in `margins.csv`; what a version
-of an environment changed is in `environments.csv`. A verdict needs a spread over seeds and a number of seeds;
-without them a comparison is descriptive and says why.
+two means may be and still count as equal was fixed beforehand, with a reason, in `margins.csv`; what a
+version of an environment changed is in `environments.csv`. A verdict needs a spread over seeds and a number
+of seeds; without them a comparison is descriptive and says why.
 """
 
 import csv

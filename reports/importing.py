@@ -1,0 +1,214 @@
+"""Import: evaluation curves that another library made, as records that a report shows beside our own.
+
+The cell's algorithm is "imported", and its config says from which files it came. Nothing else sets it apart:
+reports overlay and compare its curves, but no verdict is passed on them, and nothing can train them again.
+"""
+
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports.identity import own_digest
+from reports.records import FIRST_TUNING_SEED, IMPORTED
+from runners import files
+from runners.cell import Cell, Evaluation
+from runners.errors import InputError, unknown
+
+FORMAT = 2  # of the files in a run's folder: runners.records.FORMAT, which needs torch
+NEAR_BUDGET = 0.98  # the last evaluation is at this share of the step budget, or later
+COLUMNS = ["seed", "step", "episode", "return", "length"]  # of curves; length 0 where it is not known
+
+
+def import_curves(
+    paths: Sequence[Path],
+    name: str,
+    task: str,
+    out: Path,
+    steps: int | None = None,
+    step_column: str = "step",
+    seed_column: str = "seed",
+    return_column: str = "return",
+) -> Path:
+    """Write curves as a cell below `out`, and return its folder. The same curves again change nothing.
+
+    `paths` is one CSV file, or one evaluations.npz of Stable-Baselines3 per seed, the seeds 0, 1, ... in this
+    order. `name` is what the system shall be called, `steps` its budget per seed, the last evaluation's step
+    if None. Raises InputError, before anything is written, for whatever is wrong with the curves.
+    """
+    system = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if not system:
+        raise InputError(f"--name {name!r} has no letter or digit to make a folder's name of")
+    spec = _spec(task)
+    npz = [path.suffix == ".npz" for path in paths]
+    if len(paths) > 1 and not all(npz):
+        raise InputError(
+            "several files must all be evaluations.npz, one per seed; one CSV holds all its seeds"
+        )
+    contents = [path.read_bytes() for path in paths]
+    columns = {"step": step_column, "seed": seed_column, "return": return_column}
+    if npz[0]:
+        curves = pd.concat([_read_npz(path, seed) for seed, path in enumerate(paths)], ignore_index=True)
+        columns = {"step": "timesteps", "return": "results"}
+    else:
+        curves = _read_csv(paths[0], columns)
+    _check(curves, paths[0])
+    grid = sorted(curves["step"].unique().tolist())
+    source = {
+        "name": name,
+        "files": [
+            {"name": path.name, "sha256": sha256(content).hexdigest()}
+            for path, content in zip(paths, contents, strict=True)
+        ],
+        "columns": columns,
+    }
+    evaluation = Evaluation(sum(step > 0 for step in grid), int(curves["episode"].nunique()))
+    budget = _budget(grid[-1], steps)
+    suite = spec.pop("suite")
+    cell = Cell(system, IMPORTED, IMPORTED, source, suite, task, budget, evaluation, {})
+    facts = {**asdict(cell), "digest": cell.digest, "spec": spec}
+    _write(cell.folder(out), out, _records(facts, curves))
+    return cell.folder(out)
+
+
+def _spec(task: str) -> dict[str, Any]:
+    """The task's suite, and its facts as every cell.json has them."""
+    import suites
+
+    if task not in suites.TASKS:
+        raise unknown("task", task, suites.TASKS)
+    names = ("suite", "horizon", "random_score", "reference_score", "reference_source", "return_convention")
+    return {name: getattr(suites.TASKS[task], name) for name in (*names, "packages")}
+
+
+def _read_csv(path: Path, names: dict[str, str]) -> pd.DataFrame:
+    """Columns COLUMNS from a long CSV file: a row per seed and evaluation, or per episode of it."""
+    try:
+        table = pd.read_csv(path)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no CSV file: {str(error).splitlines()[0]}") from error
+    for name in names.values():
+        if name not in table.columns:
+            raise unknown(f"column of {path}", name, map(str, table.columns))
+    if table.empty:
+        raise InputError(f"{path} has no rows")
+    curves = pd.DataFrame(index=table.index)
+    for column, name in names.items():
+        curves[column] = _numbers(table[name], path, whole=column != "return")
+    if "episode" in table.columns:
+        curves["episode"] = _numbers(table["episode"], path, whole=True)
+    else:
+        curves["episode"] = 0
+    return curves.assign(length=0)[COLUMNS]
+
+
+def _numbers(column: pd.Series, path: Path, whole: bool) -> pd.Series:
+    """The column as numbers. Raises InputError with the line of the first that is none."""
+    numbers = pd.to_numeric(column, errors="coerce").astype(float)
+    bad = ~np.isfinite(numbers)
+    if whole:
+        bad |= (numbers < 0) | (numbers % 1 != 0)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        kind = "a whole number of at least 0" if whole else "a finite number"
+        raise InputError(f"{path}, data row {row + 1}: {column.name} is {column.iloc[row]}, not {kind}")
+    return numbers.astype(np.int64) if whole else numbers
+
+
+def _read_npz(path: Path, seed: int) -> pd.DataFrame:
+    """Columns COLUMNS from evaluations.npz of Stable-Baselines3's EvalCallback: timesteps (T,), results and
+    ep_lengths (T, episodes).
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            steps, returns = arrays["timesteps"], np.asarray(arrays["results"], dtype=float)
+            lengths = arrays["ep_lengths"] if "ep_lengths" in arrays else np.zeros(returns.shape, np.int64)
+    except (ValueError, KeyError, EOFError, OSError) as error:
+        raise InputError(f"{path} is no evaluations.npz of Stable-Baselines3: {error}") from error
+    if returns.ndim != 2 or steps.shape != returns.shape[:1] or lengths.shape != returns.shape:
+        raise InputError(f"{path}: timesteps {steps.shape} and results {returns.shape} do not go together")
+    if not returns.size:
+        raise InputError(f"{path} has no evaluations")
+    curves = pd.DataFrame({"return": returns.ravel(), "length": lengths.ravel().astype(np.int64)})
+    curves["step"] = np.repeat(steps.astype(np.int64), returns.shape[1])
+    curves["episode"] = np.tile(np.arange(returns.shape[1]), len(returns))
+    _numbers(curves["return"], path, whole=False)
+    return curves.assign(seed=seed)[COLUMNS]
+
+
+def _check(curves: pd.DataFrame, path: Path) -> None:
+    """Raises InputError unless all seeds were evaluated at the same steps, by as many episodes."""
+    tuning = curves[curves["seed"] >= FIRST_TUNING_SEED]
+    if len(tuning):
+        raise InputError(
+            f"{path}: seed {tuning['seed'].iloc[0]}: seeds from {FIRST_TUNING_SEED} up are for tuning and "
+            "enter no report; number the runs from 0"
+        )
+    double = curves.duplicated(["seed", "step", "episode"])
+    if double.any():
+        row = curves[double].iloc[0]
+        raise InputError(f"{path}: seed {row['seed']:.0f} has step {row['step']:.0f} twice")
+    points = curves.groupby("seed")["step"].unique()
+    wanted = set(points.iloc[0].tolist())
+    for seed, steps in points.items():
+        for step in sorted(wanted ^ set(steps.tolist()))[:1]:
+            without = seed if step in wanted else points.index[0]
+            raise InputError(f"{path}: seed {without} has no step {step}, which other seeds have")
+    if max(wanted) == 0:
+        raise InputError(f"{path} has no evaluation after step 0")
+    episodes = curves.groupby(["seed", "step"])["episode"].agg(tuple)
+    for (seed, step), numbers in episodes.items():
+        if set(numbers) != set(episodes.iloc[0]):
+            raise InputError(f"{path}: seed {seed}, step {step} has other episodes than the first evaluation")
+
+
+def _budget(last: int, steps: int | None) -> int:
+    if steps is not None and not NEAR_BUDGET * steps <= last <= steps / NEAR_BUDGET:
+        raise InputError(f"--steps {steps}: the last evaluation is at step {last}")
+    return last if steps is None else steps
+
+
+def _records(facts: dict[str, Any], curves: pd.DataFrame) -> dict[str, bytes]:
+    """The files of the cell's folder."""
+    contents = {"cell.json": files.json_bytes(facts)}
+    for seed, curve in curves.sort_values(["seed", "step", "episode"]).groupby("seed"):
+        rows = zip(*(curve[name].tolist() for name in COLUMNS[1:]), strict=True)
+        lines = [f"{step},greedy,{episode},{value!r},{length},0" for step, episode, value, length in rows]
+        table = "\n".join(["step,policy,episode,return,length,unstable", *lines, ""]).encode()
+        last = int(curve["step"].iloc[-1])
+        result: dict[str, Any] = {
+            "format": FORMAT, "status": "done", "steps": last,
+            "score": float(curve.loc[curve["step"] == last, "return"].mean()),
+            "digests": {"eval.csv": sha256(table).hexdigest()}, "unstable_steps": {"train": 0, "eval": 0},
+        }  # fmt: skip
+        result["digest"] = own_digest(result)
+        about = {"format": FORMAT, "seed": seed, "cell": facts["digest"], "attempts": []}
+        contents |= {
+            f"seed-{seed}/eval.csv": table,
+            f"seed-{seed}/result.json": files.json_bytes(result),
+            f"seed-{seed}/run.json": files.json_bytes(about),
+        }
+    return contents
+
+
+def _write(folder: Path, out: Path, contents: dict[str, bytes]) -> None:
+    """Put the folder into place, whole; leave one that holds the same."""
+    if folder.exists():
+        there = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        if there != contents:
+            raise InputError(f"{folder} holds other files than this import writes: move it away")
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".import-") as work:
+        for name, content in contents.items():
+            path = Path(work) / "cell" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        (Path(work) / "cell").rename(folder)
