@@ -216,10 +216,5 @@ def _table(name: str, data: bytes) -> pd.DataFrame:
     types = dict.fromkeys(columns, np.int64)
     types |= {column: np.float64 for column in columns[1:] if name == "metrics.csv" or column in _NUMBERS}
     types |= {column: str for column in columns if column in _TEXT}
-    options = {
-        "index_col": False,
-        "na_values": ["nan"],
-        "skip_blank_lines": False,
-        "float_precision": "round_trip",
-    }
-    return pd.read_csv(io.BytesIO(data), dtype=types, keep_default_na=False, **options)
+    strict = {"index_col": False, "skip_blank_lines": False, "keep_default_na": False, "na_values": ["nan"]}
+    return pd.read_csv(io.BytesIO(data), dtype=types, **strict)

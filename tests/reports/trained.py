@@ -1,0 +1,123 @@
+"""Really trained records for the tests of check, verify and bundle, and what a forger would do to them."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from reports.folder import RESULTS
+from reports.identity import own_digest
+from runners import files
+from runners.cell import Cell
+from runners.records import seal
+from runners.train import train
+from tests.small import small_cell
+
+CLEAN = {"commit": "c0ffee" * 6 + "c0ff", "dirty": False}
+SEEDS = (0, 1, 2)
+
+
+def cells() -> list[Cell]:
+    """Two of them: discrete actions with several environments, continuous ones with replay."""
+    return [
+        small_cell("a2c", "CartPole-v1", steps=400, points=4),
+        small_cell("td3", "Pendulum-v1", steps=500, points=5, hidden=[8]),
+    ]
+
+
+def record(cell: Cell, out: Path, seeds: Sequence[int] = SEEDS) -> Path:
+    """Train a cell as if from a clean commit, and seal it, as the pool does. Returns its folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("runners.provenance.commit", lambda: CLEAN)
+        assert train(cell, seeds, out)
+    seal(cell.folder(out))
+    return cell.folder(out)
+
+
+def make(out: Path) -> Path:
+    """The cells of `cells`, trained."""
+    for cell in cells():
+        record(cell, out)
+    return out
+
+
+def edit(path: Path, change: Callable[[dict], object]) -> None:
+    """Change a JSON file in place."""
+    content = files.read_json(path)
+    change(content)
+    files.write_json(path, content)
+
+
+def rows(path: Path, change: Callable[[list[str]], object]) -> None:
+    """Change the rows below a table's header in place."""
+    head, *lines = path.read_text().splitlines()
+    change(lines)
+    path.write_text("".join(f"{line}\n" for line in (head, *lines)))
+
+
+def forge(cell: Path) -> None:
+    """Make every digest and the seal fit what the files say now."""
+    for run in cell.glob("seed-*"):
+        path = run / "result.json"
+        if path.exists():
+            result = json.loads(path.read_text())
+            present = [name for name in RESULTS if (run / name).exists()]
+            result["digests"] = {name: sha256((run / name).read_bytes()).hexdigest() for name in present}
+            result["digest"] = own_digest(result)
+            files.write_json(path, result)
+    reseal(cell)
+
+
+def reseal(cell: Path) -> None:
+    (cell / "sealed.zip").unlink(missing_ok=True)
+    seal(cell)
+
+
+def rename_cell(cell: Path, change: Callable[[dict], object]) -> Path:
+    """Change a cell's description and let everything that names it follow. Returns its new folder."""
+    edit(cell / "cell.json", change)
+    facts = files.read_json(cell / "cell.json")
+    digest = Cell.from_json(facts).digest
+    edit(cell / "cell.json", lambda facts: facts.update(digest=digest))
+    for path in cell.glob("seed-*/run.json"):
+        edit(path, lambda about: about.update(cell=digest))
+    folder = cell.parent / f"{facts['system']}-{facts['preset']}-{digest}"
+    cell.rename(folder)
+    reseal(folder)
+    return folder
+
+
+def as_seed(run: Path, seed: int) -> Path:
+    """Pass a run off as that of another seed."""
+    target = run.with_name(f"seed-{seed}")
+    run.rename(target)
+    pretend_seed(target, seed)
+    return target
+
+
+def pretend_seed(run: Path, seed: int) -> None:
+    """Let run.json say another seed."""
+
+    def change(about: dict) -> None:
+        about["seed"] = seed
+        for attempt in about["attempts"]:
+            attempt["pack"] = sorted({*attempt["pack"], seed})
+
+    edit(run / "run.json", change)
+
+
+def copy_run(run: Path, seed: int) -> Path:
+    """The run once more, as another seed's."""
+    spare = run.with_name("spare")
+    shutil.copytree(run, spare)
+    return as_seed(spare, seed)
+
+
+def swap_seeds(cell: Path) -> None:
+    """Exchange the folders of seeds 0 and 1."""
+    (cell / "seed-0").rename(cell / "spare")
+    (cell / "seed-1").rename(cell / "seed-0")
+    (cell / "spare").rename(cell / "seed-1")
