@@ -345,22 +345,18 @@ def test_without_a_seal_all_is_said(runs: Path) -> None:
 @pytest.mark.parametrize("value", [None, "text", -1, [], {}, float("nan")])
 def test_records_of_any_type_are_findings(value: object, runs: Path) -> None:
     """A hostile record is refused by some rule, and none of them falls over it."""
-    for name in ("run.json", "result.json"):
-        for key in (
-            "attempts",
-            "packages",
-            "seed",
-            "platform",
-            "digests",
-            "steps",
-            "score",
-            "unstable_steps",
-        ):
-            path = cell_of(runs) / "seed-1" / name
-            kept = path.read_bytes()
-            edit(path, lambda content, key=key: content.update({key: value}))
-            assert broken(runs), (name, key)
-            path.write_bytes(kept)
+    cell = cell_of(runs)
+    keys = {
+        "run.json": ("attempts", "packages", "seed", "platform"),
+        "result.json": ("digests", "steps", "score", "unstable_steps", "status"),
+        "../cell.json": ("config", "evaluation", "versions", "spec", "steps", "task", "algorithm"),
+    }
+    for name, key in ((name, key) for name in keys for key in keys[name]):
+        path = cell / "seed-1" / name
+        kept = path.read_bytes()
+        edit(path, lambda content, key=key: content.update({key: value}))
+        assert broken(cell), (name, key)
+        path.write_bytes(kept)
     assert broken(cell) == set()
 
 
