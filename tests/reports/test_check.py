@@ -351,7 +351,7 @@ def test_records_of_any_type_are_findings(value: object, runs: Path) -> None:
         "result.json": ("digests", "steps", "score", "unstable_steps", "status"),
         "../cell.json": ("config", "evaluation", "versions", "spec", "steps", "task", "algorithm"),
     }
-    for name, key in ((name, key) for name in keys for key in keys[name]):
+    for name, key in ((file, key) for file in keys for key in keys[file]):
         path = cell / "seed-1" / name
         kept = path.read_bytes()
         edit(path, lambda content, key=key: content.update({key: value}))
