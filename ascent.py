@@ -361,7 +361,7 @@ def import_command(
 ) -> None:
     """Evaluation curves from another library, as records that a report shows beside those made here.
 
-    The CSV has a row for each seed and evaluation step, and a column `episode` if it has one for each episode.
+    The CSV has a row for each seed and evaluation step; with a column `episode`, one for each episode of it.
     All seeds have the same steps. From pandas:
 
     pd.concat(pd.read_csv(f).assign(seed=k) for k, f in enumerate(logs)).to_csv("curves.csv")
