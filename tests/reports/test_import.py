@@ -1,0 +1,283 @@
+"""`ascent import`: curves become records that load and pass every check; bad ones leave nothing."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reports import check, importing, verdicts
+from reports.aggregate import aggregate
+from reports.records import load
+from runners import records, resolve
+from runners.cell import Cell, Evaluation
+from runners.errors import InputError
+from runners.sweep import Declared
+from tests.test_ascent import call
+
+STEPS = range(0, 110_000, 10_000)
+
+
+def table(seeds: int = 3, episodes: int = 0) -> pd.DataFrame:
+    """Long curves: returns seed * 100 + step / 1000, or that plus the episode's number."""
+    rows = [
+        {"seed": seed, "step": step, "return": seed * 100 + step / 1000 + max(episode, 0)}
+        | ({"episode": episode} if episodes else {})
+        for seed in range(seeds)
+        for step in STEPS
+        for episode in (range(episodes) if episodes else [-1])
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def csv(tmp_path: Path) -> Path:
+    path = tmp_path / "curves.csv"
+    table().to_csv(path, index=False)
+    return path
+
+
+def bring(*paths: Path, **changes: object) -> Path:
+    options = {"name": "SB3 PPO", "task": "CartPole-v1", "out": paths[0].parent / "runs"} | changes
+    return importing.import_curves(paths, **options)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_curves_become_records(csv: Path) -> None:
+    folder = bring(csv)
+    assert folder.parent == csv.parent / "runs" / "classic" / "CartPole-v1"
+    (cell,) = load(csv.parent / "runs")
+    assert cell.imported and cell.complete and cell.name.system == "sb3-ppo"
+    assert [run.seed for run in cell.runs] == [0, 1, 2]
+    for run in cell.runs:
+        assert run.greedy.index.tolist() == list(STEPS)
+        assert run.greedy.tolist() == [run.seed * 100 + step / 1000 for step in STEPS]
+    assert cell.facts["steps"] == 100_000
+    assert cell.facts["evaluation"] == {"points": 10, "episodes": 1}
+    assert Cell.from_json(cell.facts).digest == cell.facts["digest"]
+    assert cell.facts["config"]["name"] == "SB3 PPO"
+    assert all(check.passed([outcome]) for outcome in check.check(csv.parent / "runs"))
+
+
+def test_the_task_is_described_as_in_cells_that_are_trained(csv: Path) -> None:
+    folder = bring(csv)
+    trained = resolve.describe(resolve.resolve("ppo", "CartPole-v1", evaluation=Evaluation(10, 1)))
+    imported = json.loads((folder / "cell.json").read_text())
+    assert imported.keys() == trained.keys()
+    assert imported["spec"] == json.loads(json.dumps(trained["spec"]))
+    assert importing.FORMAT == records.FORMAT
+
+
+def test_scores(csv: Path) -> None:
+    bring(csv)
+    (task,) = aggregate(load(csv.parent / "runs"), Declared())
+    (summary,) = task.cells
+    assert list(summary.sample) == [55.0, 155.0, 255.0]  # the mean of 10, 20, ..., 100 is 55
+    assert verdicts.verdicts([task]) == []
+
+
+def test_episodes(tmp_path: Path) -> None:
+    path = tmp_path / "curves.csv"
+    table(episodes=4).sample(frac=1, random_state=0).to_csv(path, index=False)
+    bring(path)
+    (cell,) = load(tmp_path / "runs")
+    assert cell.facts["evaluation"]["episodes"] == 4
+    assert cell.runs[1].greedy.tolist() == [100 + step / 1000 + 1.5 for step in STEPS]
+
+
+def test_names_of_columns_and_of_the_system(tmp_path: Path) -> None:
+    path = tmp_path / "curves.csv"
+    table().rename(columns={"seed": "run", "step": "global_step", "return": "r"}).to_csv(path, index=False)
+    names = {"seed_column": "run", "step_column": "global_step", "return_column": "r"}
+    assert bring(path, name="  CleanRL: PPO (v1) ", **names).name.startswith("cleanrl-ppo-v1-imported-")
+    with pytest.raises(InputError, match="no letter or digit"):
+        bring(path, name="()", **names)
+
+
+def test_npz_of_stable_baselines(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{letter}.npz" for letter in "ba"]
+    for k, path in enumerate(paths):
+        results = np.arange(6.0).reshape(3, 2) + 10 * k
+        steps = np.array([1000, 2000, 3000])
+        np.savez(path, timesteps=steps, results=results, ep_lengths=np.full((3, 2), 7))
+    bring(*paths)
+    (cell,) = load(tmp_path / "runs")
+    assert cell.facts["steps"] == 3000 and cell.facts["evaluation"] == {"points": 3, "episodes": 2}
+    assert cell.runs[0].greedy.tolist() == [0.5, 2.5, 4.5]  # in the order given, not of the names
+    assert cell.runs[1].greedy.tolist() == [10.5, 12.5, 14.5]
+    assert cell.runs[0].means["length"].tolist() == [7, 7, 7]
+    assert all(check.passed([outcome]) for outcome in check.check(tmp_path / "runs"))
+
+
+def test_again_changes_nothing_and_other_content_is_another_cell(csv: Path) -> None:
+    folder = bring(csv)
+    before = contents(csv.parent / "runs")
+    stamps = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert bring(csv) == folder
+    assert contents(csv.parent / "runs") == before
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == stamps
+    table(seeds=4).to_csv(csv, index=False)
+    other = bring(csv)
+    assert other != folder and len(load(csv.parent / "runs")) == 2
+    assert (
+        contents(folder).items()
+        <= {
+            name.removeprefix(f"classic/CartPole-v1/{folder.name}/"): data for name, data in before.items()
+        }.items()
+    )
+
+
+def test_a_folder_that_was_changed_is_not_believed(csv: Path) -> None:
+    folder = bring(csv)
+    (folder / "seed-0" / "eval.csv").write_text("step\n")
+    with pytest.raises(InputError, match="move it away"):
+        bring(csv)
+
+
+@pytest.mark.parametrize(
+    ("steps", "budget"), [(None, 100_000), (100_000, 100_000), (101_000, 101_000), (98_500, 98_500)]
+)
+def test_budget(csv: Path, steps: int | None, budget: int) -> None:
+    bring(csv, steps=steps)
+    assert load(csv.parent / "runs")[0].facts["steps"] == budget
+
+
+def change(**columns: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """A change of the table's first row."""
+
+    def apply(data: pd.DataFrame) -> pd.DataFrame:
+        data = data.astype(object)
+        for name, value in columns.items():
+            data.loc[data.index[5], name.rstrip("_")] = value
+        return data
+
+    return apply
+
+
+BAD = {
+    "nearest column": (
+        lambda d: d.rename(columns={"return": "returns"}),
+        "'return'; did you mean 'returns'?",
+    ),
+    "no column": (lambda d: d[["step", "return"]], "unknown column of"),
+    "NaN": (change(return_=float("nan")), "data row 6: return is nan, not a finite number"),
+    "infinite": (change(return_=float("inf")), "data row 6: return is inf"),
+    "text": (change(return_="high"), "data row 6: return is high"),
+    "fraction of a step": (change(step=0.5), "step is 0.5, not a whole number"),
+    "negative step": (change(step=-1), "step is -1, not a whole number"),
+    "text for a seed": (change(seed="a"), "seed is a, not a whole number"),
+    "grid": (change(step=55_000), "seed 0 has no step 50000"),
+    "short": (lambda d: d.iloc[:-1], "seed 2 has no step 100000"),
+    "twice": (change(step=60_000), "seed 0 has step 60000 twice"),
+    "tuning": (lambda d: d.assign(seed=d["seed"] + 1234), "seed 1234: seeds from 1000 up are for tuning"),
+    "empty": (lambda d: d.iloc[:0], "has no rows"),
+    "untrained": (lambda d: d[d["step"] == 0], "no evaluation after step 0"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_tables(tmp_path: Path, capsys: pytest.CaptureFixture, name: str) -> None:
+    spoil, words = BAD[name]
+    path, runs = tmp_path / "curves.csv", tmp_path / "runs"
+    spoil(table()).to_csv(path, index=False)
+    code, out, err = call(
+        capsys, "import", str(path), "--name", "x", "--task", "CartPole-v1", "--out", str(runs)
+    )
+    assert (code, out) == (2, "")
+    assert words in err and err.startswith("error: ") and err.count("\n") == 1
+    assert not runs.exists()
+
+
+def test_episodes_that_are_missing(tmp_path: Path) -> None:
+    path = tmp_path / "curves.csv"
+    table(episodes=3).iloc[:-1].to_csv(path, index=False)
+    with pytest.raises(InputError, match="seed 2, step 100000 has other episodes"):
+        bring(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\x89PNG\r\n\x1a\n\0\0\xff", "is no CSV file"),
+        (b"", "is no CSV file"),
+        (b'a,b\n1,"2\n', "no CSV file"),
+    ],
+)
+def test_files_that_are_no_csv(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "curves.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=words):
+        bring(path)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_bad_npz(tmp_path: Path, csv: Path) -> None:
+    path = tmp_path / "a.npz"
+    path.write_bytes(b"PK nothing")
+    with pytest.raises(InputError, match=r"is no evaluations\.npz"):
+        bring(path)
+    np.savez(path, timesteps=[1, 2], results=[[1.0], [2.0], [3.0]])
+    with pytest.raises(InputError, match="do not go together"):
+        bring(path)
+    np.savez(path, timesteps=[1, 2], results=[[1.0], [np.nan]])
+    with pytest.raises(InputError, match="not a finite number"):
+        bring(path)
+    np.savez(path, timesteps=[1, 2], returns=[[1.0], [2.0]])
+    with pytest.raises(InputError, match="results"):
+        bring(path)
+    with pytest.raises(InputError, match="one per seed"):
+        bring(csv, path)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--task", "CartPole-v9"], "unknown task 'CartPole-v9'; did you mean 'CartPole-v1'?"),
+        (
+            ["--task", "CartPole-v1", "--steps", "200000"],
+            "--steps 200000: the last evaluation is at step 100000",
+        ),
+        (
+            ["--task", "CartPole-v1", "--steps", "50000"],
+            "--steps 50000: the last evaluation is at step 100000",
+        ),
+        (["--task", "CartPole-v1", "--steps", "0"], "--steps"),
+        (["--task", "CartPole-v1", "--seed-column", "sed"], "'sed'; did you mean 'seed'?"),
+    ],
+)
+def test_bad_options(csv: Path, capsys: pytest.CaptureFixture, words: list[str], said: str) -> None:
+    runs = csv.parent / "runs"
+    code, _, err = call(capsys, "import", str(csv), "--name", "x", *words, "--out", str(runs))
+    assert code == 2 and said in err and err.count("\n") == 1
+    assert not runs.exists()
+
+
+def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    code, _, err = call(capsys, "import", str(tmp_path / "no.csv"), "--name", "x", "--task", "CartPole-v1")
+    assert code == 2 and "no.csv" in err and err.count("\n") == 1
+
+
+def test_a_failure_while_writing_leaves_nothing(csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space"):
+        bring(csv)
+    assert list((csv.parent / "runs").rglob("*")) == []
+
+
+def test_nothing_of_an_import_needs_torch(csv: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom reports.importing import import_curves\n"
+        f"import_curves([Path({str(csv)!r})], 'x', 'CartPole-v1', Path({str(csv.parent / 'runs')!r}))\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(importing.__file__).parents[1])
