@@ -5,8 +5,6 @@ summarised. Statistics over seeds come from `stats`; what compares systems, with
 `compare`.
 """
 
-from __future__ import annotations  # TEMPORARY
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

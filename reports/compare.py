@@ -6,8 +6,6 @@ tasks scores are normalised by the task's fixed anchors, and only systems that h
 together. Nothing here knows an incomplete cell: it has no sample.
 """
 
-from __future__ import annotations  # TEMPORARY
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,17 +13,11 @@ from itertools import combinations
 
 import numpy as np
 
-from reports import stats
-
-try:  # TEMPORARY
-    from reports import bootstrap
-except ImportError:
-    bootstrap = None
+from reports import bootstrap, stats
 from reports.aggregate import CellSummary, Task
 from runners.sweep import Declared
 
 SEED = 0  # of the generators that resample
-ALPHA = 0.05
 TAUS = np.linspace(0.0, 1.2, 61)  # normalised scores at which a performance profile is drawn
 
 
@@ -47,10 +39,7 @@ class Pair:
     @property
     def differs(self) -> bool:
         """Whether a difference may be claimed: both tests reject at 5% after Holm's correction."""
-        return bool(self.p_permutation_holm < ALPHA and not self.p_welch_holm >= ALPHA)
-
-
-ALPHA = 0.05
+        return bool(self.p_permutation_holm < stats.ALPHA and not self.p_welch_holm >= stats.ALPHA)
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ import jinja2
 
 from reports import tables
 from reports.aggregate import CellSummary, Task
-from reports.compare import ALPHA, Comparisons
+from reports.compare import Comparisons
 from reports.estimators import ESTIMATORS, describe
 from reports.figures import Style
 from reports.records import DAMAGED, FIRST_TUNING_SEED
-from reports.stats import FEW_SEEDS, LEVEL
+from reports.stats import ALPHA, FEW_SEEDS, LEVEL
 from runners.sweep import Declared
 
 OPEN_ROWS = 30  # a table with more rows is folded

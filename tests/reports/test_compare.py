@@ -30,7 +30,7 @@ def names(comparisons: Comparisons) -> list[tuple[str, str, str]]:
 @pytest.fixture
 def three(store: "Records") -> "Records":
     """ppo and sac on both tasks, td3 on one, ten seeds: sac is far better than ppo, td3 equals it."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(1)
     for system, tasks, shift in (("ppo", TASKS, 0), ("sac", TASKS, 300), ("td3", TASKS[:1], 300)):
         for task in tasks:
             base = {"CartPole-v1": 100.0, "Pendulum-v1": -900.0}[task]
