@@ -126,7 +126,7 @@ def _sentence(summary: CellSummary, estimator: str, places: int) -> str:
     mixed = [run.seed for run in cell.runs if mixed_platforms(run)]
     keys = {(run.about.get("platform") or {}).get("key") for run in cell.runs}
     if mixed:
-        text += f"Seeds {seed_ranges(mixed)} were moved between platforms while they trained. "
+        text += f"Moved between platforms while they trained: seeds {seed_ranges(mixed)}. "
     if len(keys) > 1:
         text += f"The runs were made on {len(keys)} platforms. "
     commits = " and ".join(commit[:12] for commit in _values(cell, "commit"))

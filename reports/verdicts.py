@@ -144,7 +144,7 @@ class Verdict:
     reference: Reference
     ours: Sample | None
     margin: Margin | None
-    test: Any  # stats.Equivalence | None
+    test: stats.Equivalence | None
     reason: str
     differences: tuple[str, ...]
 

@@ -1,0 +1,171 @@
+"""`ascent cite`: what it prints can be checked by hand; what must not be cited is refused in one line."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.cite import cite
+from tests.reports.conftest import Records, damage, write_json
+from tests.test_ascent import call
+
+SCORES = [440.0, 450.0, 460.0, 470.0, 480.0, 490.0, 500.0, 430.0, 420.0, 410.0]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"  # of conftest's runs
+
+
+@pytest.fixture
+def cell(store: Records) -> Path:
+    folder = store.cell()
+    store.flat_runs(folder, SCORES)
+    return folder
+
+
+def edit(run: Path, **changes: Any) -> None:
+    """Change entries of a run.json; None removes one."""
+    facts = json.loads((run / "run.json").read_text()) | changes
+    write_json(run / "run.json", {key: value for key, value in facts.items() if value is not None})
+
+
+def refused(capsys: pytest.CaptureFixture, folder: Path, *options: str) -> str:
+    code, out, err = call(capsys, "cite", str(folder), *options)
+    assert (code, out) == (2, "") and err.startswith("error: ") and err.count("\n") == 1
+    return err
+
+
+def test_the_sentence(cell: Path, capsys: pytest.CaptureFixture) -> None:
+    code, out, err = call(capsys, "cite", str(cell))
+    assert (code, err) == (0, "")
+    sentence, facts, *entries = out.split("\n\n")
+    # 410, 420, ..., 500: mean 455, standard deviation 30.28, t(0.975, 9) = 2.262: 455 -+ 21.66
+    for words in (
+        "ppo (preset classic) on CartPole-v1, 100,000 environment steps per seed",
+        "mean return 455.0 over n = 10 seeds (0-9)",
+        "95% Student-t interval [433.3, 476.7]",
+        "interquartile mean 455.0",
+        "mean of the greedy evaluation returns over the last ten evaluation points "
+        "(50 evaluations, 10 episodes each)",
+        "commit 0123456789ab",
+    ):
+        assert words in sentence
+    assert "fewer" not in sentence and "platform" not in sentence and "diverged" not in sentence
+    digest = json.loads((cell / "cell.json").read_text())["digest"]
+    assert digest in sentence and f"digest {digest}" in facts and COMMIT in facts
+    assert f"ascent verify {cell}" in facts and "gymnasium 1.3.0" in facts
+    assert [re.match(r"@\w+\{(.+),", entry)[1] for entry in entries] == [
+        "ascent", "barto1983neuronlike", "schulman2017proximal", "towers2024gymnasium"
+    ]  # fmt: skip
+
+
+def test_another_estimator(store: Records, capsys: pytest.CaptureFixture) -> None:
+    folder = store.cell()
+    for seed in range(10):
+        store.run(folder, seed, [0.0] * 50 + [100.0 + seed])
+    out = call(capsys, "cite", str(folder), "--estimator", "final")[1]
+    assert "mean return 104.5 " in out and "greedy evaluation return at the last evaluation point" in out
+    assert "mean return 10.45 " in call(capsys, "cite", str(folder))[1]
+    assert "did you mean 'final'?" in refused(capsys, folder, "--estimator", "finale")
+
+
+def test_by_digest(store: Records, cell: Path, capsys: pytest.CaptureFixture) -> None:
+    other = store.cell(system="sac")
+    store.flat_runs(other, SCORES)
+    digest, runs = cell.name.rpartition("-")[2], str(store.runs)
+    by_folder = call(capsys, "cite", str(cell))[1]
+    assert call(capsys, "cite", digest, "--runs", runs)[1] == by_folder
+    assert call(capsys, "cite", digest[:6], "--runs", runs)[1] == by_folder
+    assert digest in refused(capsys, digest[:-1] + "x", "--runs", runs)  # the nearest
+    assert "it has no cell.json" in refused(capsys, store.runs)
+    assert "there are no cells" in refused(capsys, "abc", "--runs", str(store.out))
+    write_json(cell.with_name("ppo-classic-aa11") / "cell.json", {})
+    write_json(cell.with_name("ppo-classic-aa22") / "cell.json", {})
+    assert "the start of 2 digests" in refused(capsys, "aa", "--runs", runs)
+
+
+def test_few_seeds_mixed_platforms_and_failures_are_said(
+    store: Records, capsys: pytest.CaptureFixture
+) -> None:
+    folder = store.cell()
+    store.flat_runs(folder, SCORES[:3])
+    store.run(folder, 3, [0.0, 20.0], status="diverged")
+    edit(folder / "seed-1", mixed_platforms=["a", "b"])
+    edit(folder / "seed-2", platform={"key": "another"})
+    out = call(capsys, "cite", str(folder))[1]
+    assert "n = 4 seeds (0-3, fewer than 10)" in out
+    assert "1 of the runs diverged and count" in out
+    assert "Moved between platforms while they trained: seeds 1." in out
+    assert "The runs were made on 2 platforms." in out
+
+
+def test_one_seed_has_no_interval(store: Records, capsys: pytest.CaptureFixture) -> None:
+    folder = store.cell()
+    store.flat_runs(folder, SCORES[:1])
+    out = call(capsys, "cite", str(folder))[1]
+    assert "n = 1 seed (0, fewer than 10), no interval" in out
+
+
+def test_two_commits_are_both_named(cell: Path) -> None:
+    edit(cell / "seed-4", commit="f" * 40)
+    out = cite(str(cell), Path("runs"))
+    assert "commit 0123456789ab and ffffffffffff" in out and f"{COMMIT}, {'f' * 40}" in out
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"dirty": True}, "seed 4 was made from a changed tree"),
+        ({"dirty": None}, "seed 4 was made from a changed tree"),
+        ({"commit": None}, "from which commit seed 4 was made"),
+        ({"commit": ""}, "from which commit seed 4 was made"),
+        ({"seed": 5}, "seed 4 is damaged: run.json: seed is 5"),
+    ],
+)
+def test_runs_that_nobody_can_make_again(
+    cell: Path, capsys: pytest.CaptureFixture, changes: dict, words: str
+) -> None:
+    edit(cell / "seed-4", **changes)
+    assert words in refused(capsys, cell)
+
+
+def test_damage(cell: Path, capsys: pytest.CaptureFixture) -> None:
+    damage(cell / "seed-7" / "eval.csv")
+    assert "seed 7 is damaged: eval.csv: sha256 differs" in refused(capsys, cell)
+
+
+def test_unfinished(store: Records, cell: Path, capsys: pytest.CaptureFixture) -> None:
+    store.run(cell, 10, [0.0, 1.0], status=None)
+    assert "is not complete: seed 10 is unfinished: at step 2,000" in refused(capsys, cell)
+
+
+def test_damaged_cells(store: Records, cell: Path, capsys: pytest.CaptureFixture) -> None:
+    facts = json.loads((cell / "cell.json").read_text())
+    write_json(cell / "cell.json", facts | {"task": "Pendulum-v1"})
+    assert "task is Pendulum-v1, but the folder says CartPole-v1" in refused(capsys, cell)
+    (cell / "cell.json").write_text("{")
+    assert "cell.json is damaged" in refused(capsys, cell)
+    assert "has no runs" in refused(capsys, store.cell(system="sac"))
+
+
+def test_tuning_seeds(store: Records, capsys: pytest.CaptureFixture) -> None:
+    folder = store.cell()
+    for seed in (1000, 1001):
+        store.run(folder, seed, [0.0] + [5.0] * 50)
+    assert "tuning seeds (1000-1001)" in refused(capsys, folder)
+    store.run(folder, 0, [0.0] + [5.0] * 50)
+    assert "tuning seeds" in refused(capsys, folder)
+
+
+def test_imported(store: Records, capsys: pytest.CaptureFixture) -> None:
+    folder = store.cell(system="other", preset="imported", algorithm="imported", versions={})
+    store.flat_runs(folder, SCORES)
+    assert "was imported" in refused(capsys, folder)
+
+
+def test_a_score_that_is_not_recorded(cell: Path, capsys: pytest.CaptureFixture) -> None:
+    for run in cell.glob("seed-*"):
+        result = json.loads((run / "result.json").read_text())
+        del result["digests"]["train.csv"]
+        write_json(run / "result.json", result)
+    words = "has no scores by last_100_training_episodes"
+    assert words in refused(capsys, cell, "--estimator", "last_100_training_episodes")
