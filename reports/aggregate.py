@@ -249,7 +249,7 @@ def _unlike(summaries: Sequence[CellSummary]) -> list[str]:
     }.items():
         if len({json.dumps(value, sort_keys=True) for value in values}) > 1:
             found.append(
-                f"The cells of this task differ in {what}: nothing compares them, none is called best."
+                f"The cells of this task differ in {what}: they are not compared, none is called best."
             )
     return found
 
@@ -267,7 +267,7 @@ def _warnings(summaries: Sequence[CellSummary], declared: Declared) -> list[str]
     systems = [(summary.cell.name.system, summary.cell.name.preset) for summary in summaries]
     for system, preset in sorted({name for name in systems if systems.count(name) > 1}):
         warnings.append(
-            f"{system} with preset {preset} is here with several settings: each is a cell of its own."
+            f"{system} with preset {preset} has several settings here: each is a cell of its own."
         )
     names = [summary.label for summary in summaries if summary.cell.imported]
     if names:

@@ -9,23 +9,14 @@ section 4.3) mend both.
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from typing import NamedTuple
 
 import numpy as np
 from scipy import stats as scipy_stats
 
-from reports.stats import LEVEL
+from reports.stats import LEVEL, Estimate
 
 BLOCK = 2_000  # resamples at a time, so that they stay in the cache; the numbers do not depend on it
 Scores = Sequence[np.ndarray]
-
-
-class Interval(NamedTuple):
-    """A value and its interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def mean(scores: Scores) -> float:
@@ -53,7 +44,7 @@ STATISTICS = {function.__name__: function for function in (iqm, mean, median, op
 
 def aggregates(
     systems: Mapping[str, Scores], resamples: int = 50_000, seed: int = 0
-) -> dict[str, dict[str, Interval]]:
+) -> dict[str, dict[str, Estimate]]:
     """System -> statistic -> value with its interval.
 
     Every system has a generator of its own, from `seed` and its name: its interval does not depend on which
@@ -63,7 +54,7 @@ def aggregates(
     for label, scores in systems.items():
         draws = _resampled_statistics(scores, resamples, _generator(seed, label))
         found[label] = {
-            name: Interval(function(scores), *_limits(draws[name], scores).tolist())
+            name: Estimate(function(scores), *_limits(draws[name], scores).tolist())
             for name, function in STATISTICS.items()
         }
     return found
@@ -104,7 +95,7 @@ def profiles(
     return found
 
 
-def improvement(x: Scores, y: Scores, resamples: int = 50_000, seed: int = 0) -> Interval:
+def improvement(x: Scores, y: Scores, resamples: int = 50_000, seed: int = 0) -> Estimate:
     """Probability that a run of x scores higher than one of y (a tie is half), mean over the tasks.
 
     x, y: scores over the same tasks. Both are resampled, within each task.
@@ -120,7 +111,7 @@ def improvement(x: Scores, y: Scores, resamples: int = 50_000, seed: int = 0) ->
         draws += (won * _counts(m, resamples, rng)).sum(axis=0) / (n * m)
         values.append(wins.mean())
     low, high = _limits(draws / len(values), [*x, *y])
-    return Interval(float(np.mean(values)), float(low), float(high))
+    return Estimate(float(np.mean(values)), float(low), float(high))
 
 
 def _counts(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:

@@ -32,8 +32,8 @@ class Pair:
     p_permutation: float
     p_welch_holm: float
     p_permutation_holm: float
-    g: tuple[float, float, float]  # Hedges' g and its interval
-    superiority: tuple[float, float, float]  # P(X > Y) + P(X = Y) / 2 and its interval
+    g: stats.Estimate  # Hedges' g and its interval
+    superiority: stats.Estimate  # P(X > Y) + P(X = Y) / 2 and its interval
     detectable: float  # difference that Welch's test would have found with power 0.8, at the unadjusted 5%
 
     @property
@@ -49,7 +49,7 @@ class Improvement:
     x: str
     y: str
     tasks: tuple[str, ...]
-    interval: bootstrap.Interval
+    interval: stats.Estimate
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Group:
     tasks: tuple[str, ...]
     systems: tuple[str, ...]
     left_out: dict[str, str]
-    aggregates: dict[str, dict[str, bootstrap.Interval]]
+    aggregates: dict[str, dict[str, stats.Estimate]]
     profiles: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import pandas as pd
 
 from reports import tables
 from reports.aggregate import CellSummary, Task
@@ -88,7 +89,7 @@ def anchor(task: Task) -> str:
 
 
 def curves_name(task: Task, tasks: Sequence[Task]) -> str:
-    """Name of a task's figure: the task's, with the suite in front where two suites have a task of that name."""
+    """Name of a task's figure: the task's, with the suite in front where two suites have such a task."""
     shared = sum(other.name == task.name for other in tasks) > 1
     return f"{task.suite}-{task.name}" if shared else task.name
 
@@ -108,11 +109,16 @@ def rows(table: tables.Table, task: Task | None = None) -> list[list[tuple[str, 
     texts = table.shown.to_numpy().tolist()
     return [
         [
-            (head, _MINUS.sub("\N{MINUS SIGN}", text), keys[head][k] if head in keys else text)
+            (head, _MINUS.sub("\N{MINUS SIGN}", text), _key(keys[head][k]) if head in keys else "")
             for head, text in zip(table.shown, texts[k], strict=True)
         ]
         for k in chosen
     ]
+
+
+def _key(value: Any) -> str:
+    """What the page's script reads a number from; "" for none."""
+    return "" if pd.isna(value) else f"{value:.9g}"
 
 
 _MINUS = re.compile(r"(?<![\w.])-(?=\d)")

@@ -10,8 +10,10 @@ from matplotlib.figure import Figure
 
 from reports import figures, page, tables
 from reports.aggregate import Task, aggregate, evaluation_means
+from reports.bibliography import bibliography
 from reports.compare import Comparisons, compare
 from reports.records import Expected, load
+from reports.verdicts import verdicts
 from runners.sweep import Declared
 
 FILES = {"index.html", "provenance.json", "data.parquet", "references.bib", "tables", "figures"}
@@ -28,12 +30,9 @@ def build(
 
     `expected` limits the report to these cells and seeds and lists what is missing of them; without it
     the report takes everything it finds. `declared` is what the sweep says of its report. An older report in
-    `out` is replaced; until the new one is whole the old one stays. Raises ValueError if there are no runs, if
-    tuning and reporting seeds are mixed, or if `out` holds something that is not a report.
+    `out` is replaced; until the new one is whole the old one stays. Raises ValueError if there are no runs,
+    if tuning and reporting seeds are mixed, or if `out` holds something that is not a report.
     """
-    from reports.bibliography import bibliography  # TEMPORARY
-    from reports.verdicts import verdicts
-
     runs, out, declared = Path(runs), Path(out).resolve(), declared or Declared()
     _check_replaceable(out, runs)
     cells = load(runs, expected)

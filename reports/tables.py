@@ -16,6 +16,8 @@ from reports.aggregate import CellSummary, Task
 from reports.compare import Comparisons
 from reports.records import STATES, Cell, Run
 from reports.stats import FEW_SEEDS
+from reports.verdicts import Verdict
+from reports.verdicts import table as verdict_table
 from runners.sweep import Declared
 
 NAMES = ("suite", "task", "system", "preset", "digest")
@@ -52,9 +54,10 @@ def scores(tasks: Sequence[Task], declared: Declared) -> Table:
                 tolerance, crossing = score.tolerance, score.crossing
                 row |= {
                     "n": score.n, "failures": score.failures, "failure_low": score.failure_low,
-                    "failure_high": score.failure_high, "mean": score.mean, "low": score.low, "high": score.high,
-                    "std": score.std, "iqm": score.iqm, "median": score.median, "min": score.worst[0],
-                    "min_seed": score.worst[1], "max": score.best[0], "max_seed": score.best[1],
+                    "failure_high": score.failure_high, "mean": score.mean, "low": score.low,
+                    "high": score.high, "std": score.std, "iqm": score.iqm, "median": score.median,
+                    "min": score.worst[0], "min_seed": score.worst[1], "max": score.best[0],
+                    "max_seed": score.best[1],
                     "area": score.area[0], "area_low": score.area[1], "area_high": score.area[2],
                 }  # fmt: skip
                 if tolerance:
@@ -63,7 +66,8 @@ def scores(tasks: Sequence[Task], declared: Declared) -> Table:
                     row |= {f"threshold_{key}": getattr(crossing, key) for key in ("median", "low", "high")}
                     row["threshold_reached"] = crossing.reached
                 text |= {
-                    "mean": number(score.mean, places), "95% interval": interval(score.low, score.high, places),
+                    "mean": number(score.mean, places),
+                    "95% interval": interval(score.low, score.high, places),
                     "std": "" if score.std is None else number(score.std, places),
                     "IQM": number(score.iqm, places), "median": number(score.median, places),
                     "n": f"{score.n} (!)" if score.n < FEW_SEEDS else str(score.n),
@@ -77,10 +81,10 @@ def scores(tasks: Sequence[Task], declared: Declared) -> Table:
             data.append(row)
             shown.append(text)
     columns = [
-        *NAMES, "estimator", "complete", "finished", "expected", "n", "failures", "failure_low", "failure_high",
-        "mean", "low", "high", "std", "iqm", "median", "min", "min_seed", "max", "max_seed", "area", "area_low",
-        "area_high", "tolerance_content", "tolerance_low", "tolerance_high", "threshold_reached",
-        "threshold_median", "threshold_low", "threshold_high", "random_score", "reference_score",
+        *NAMES, "estimator", "complete", "finished", "expected", "n", "failures", "failure_low",
+        "failure_high", "mean", "low", "high", "std", "iqm", "median", "min", "min_seed", "max", "max_seed",
+        "area", "area_low", "area_high", "tolerance_content", "tolerance_low", "tolerance_high",
+        "threshold_reached", "threshold_median", "threshold_low", "threshold_high", "random_score", "reference_score",
     ]  # fmt: skip
     whole = [
         "n",
@@ -91,16 +95,16 @@ def scores(tasks: Sequence[Task], declared: Declared) -> Table:
     ]  # Int64 has a missing value: 10 stays 10
     frame = pd.DataFrame(data, columns=columns).astype(dict.fromkeys(whole, "Int64"))
     heads = [
-        "task", "system", "cell", "mean", "95% interval", "std", "IQM", "median", "n", "failures", "min (seed)",
-        "max (seed)",
+        "task", "system", "cell", "mean", "95% interval", "std", "IQM", "median", "n", "failures",
+        "min (seed)", "max (seed)",
     ]  # fmt: skip
     keys = {head: head.lower().removesuffix(" (seed)") for head in heads} | {"95% interval": "low"}
     keys = {head: key for head, key in keys.items() if key in columns}
-    return Table("scores", "Scores", frame, pd.DataFrame(shown, columns=heads).fillna(""), keys)
+    return Table("scores", "Scores", frame, _texts(shown, heads), keys)
 
 
 def spread(tasks: Sequence[Task], declared: Declared) -> Table:
-    """What else is known of a cell's runs: tolerance, failures, steps to the threshold, area. Complete cells."""
+    """Of each complete cell: tolerance interval, failure rate, steps to the threshold, area."""
     data = scores(tasks, declared).data
     shown = []
     for task in tasks:
@@ -128,9 +132,13 @@ def spread(tasks: Sequence[Task], declared: Declared) -> Table:
     ]  # fmt: skip
     keys = {"tolerance interval": "tolerance_low", "failure rate": "failures", "area": "area"}
     keys |= {"steps to threshold": "threshold_median"}
-    frame = pd.DataFrame(shown, columns=heads).fillna("")
+    frame = _texts(shown, heads)
     complete = data["n"].notna()
     return Table("spread", "Spread, failures and speed of learning", data[complete], frame[complete], keys)
+
+
+def _texts(rows: list[dict[str, str]], heads: Sequence[str] | None = None) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=heads, dtype=object).fillna("")
 
 
 def _crossing(crossing: Any) -> str:
@@ -141,6 +149,32 @@ def _crossing(crossing: Any) -> str:
         return f"not by half of them {reached}"
     limits = ["?" if limit is None else f"{limit:,.0f}" for limit in (crossing.low, crossing.high)]
     return f"{crossing.median:,.0f} [{', '.join(limits)}] {reached}"
+
+
+def verdicts(found: Sequence[Verdict]) -> Table:
+    """One row per published score that one of our cells can be compared with."""
+    shown = []
+    for item in found:
+        places, test, theirs = decimals(item.task), item.test, item.reference
+        ours = f"{number(item.ours.mean, places)} ± {number(item.ours.std, places)}, n={item.ours.n}"
+        spread = "" if theirs.spread is None else f" ± {number(theirs.spread, places)} ({theirs.spread_kind})"
+        n = f", n={theirs.n}" if theirs.n else ""
+        shown.append({
+            "task": item.task.name, "system": item.summary.label, "estimator": theirs.estimator,
+            "ours (mean, std)": ours if item.ours else "none",
+            "published": f"{number(theirs.mean, places)}{spread}{n}",
+            "source": f"{theirs.source}, {theirs.environment}, as {theirs.printed}",
+            "difference": limits(test.difference, test.low, test.high, places) if test else "",
+            "margin": number(item.margin.margin, places) if item.margin else "",
+            "power": f"{test.power:.2f}" if test else "",
+            "verdict": item.verdict + (f": {item.reason}" if item.reason else ""),
+            "what else differs": "; ".join(item.differences),
+        })  # fmt: skip
+    keys = {
+        "ours (mean, std)": "ours_mean", "published": "theirs_mean", "difference": "difference",
+        "margin": "margin", "power": "power",
+    }  # fmt: skip
+    return Table("verdicts", "Verdicts", verdict_table(found), _texts(shown), keys)
 
 
 def pairs(comparisons: Comparisons) -> Table:
@@ -154,17 +188,19 @@ def pairs(comparisons: Comparisons) -> Table:
             row |= {side: summary.label, f"{side}_digest": summary.cell.name.digest}
             row |= {f"{side}_n": summary.score.n, f"{side}_mean": summary.score.mean}
         row |= {
-            "difference": welch.difference, "low": welch.low, "high": welch.high, "t": welch.t, "df": welch.df,
-            "p_welch": welch.p, "p_permutation": pair.p_permutation, "p_welch_holm": pair.p_welch_holm,
-            "p_permutation_holm": pair.p_permutation_holm,
-            **dict(zip(("hedges_g", "hedges_g_low", "hedges_g_high"), pair.g, strict=True)),
-            **dict(zip(("superiority", "superiority_low", "superiority_high"), pair.superiority, strict=True)),
+            "difference": welch.difference, "low": welch.low, "high": welch.high, "t": welch.t,
+            "df": welch.df, "p_welch": welch.p, "p_permutation": pair.p_permutation,
+            "p_welch_holm": pair.p_welch_holm, "p_permutation_holm": pair.p_permutation_holm,
+            "hedges_g": pair.g.value, "hedges_g_low": pair.g.low, "hedges_g_high": pair.g.high,
+            "superiority": pair.superiority.value, "superiority_low": pair.superiority.low,
+            "superiority_high": pair.superiority.high,
             "detectable": pair.detectable, "differs": pair.differs,
         }  # fmt: skip
         data.append(row)
         shown.append({
             "task": pair.task.name, "x": pair.x.label, "y": pair.y.label,
-            "x - y": number(welch.difference, places), "95% interval": interval(welch.low, welch.high, places),
+            "x - y": number(welch.difference, places),
+            "95% interval": "" if math.isnan(welch.low) else interval(welch.low, welch.high, places),
             "p Welch": p_value(welch.p), "p permutation": p_value(pair.p_permutation),
             "Holm: Welch": p_value(pair.p_welch_holm), "Holm: permutation": p_value(pair.p_permutation_holm),
             "Hedges g": limits(*pair.g, 2), "P(x > y)": limits(*pair.superiority, 2),
@@ -176,7 +212,7 @@ def pairs(comparisons: Comparisons) -> Table:
         "Holm: Welch": "p_welch_holm", "Holm: permutation": "p_permutation_holm", "Hedges g": "hedges_g",
         "P(x > y)": "superiority", "detectable": "detectable",
     }  # fmt: skip
-    return Table("comparisons", "Comparisons within tasks", pd.DataFrame(data), pd.DataFrame(shown), keys)
+    return Table("comparisons", "Comparisons within tasks", pd.DataFrame(data), _texts(shown), keys)
 
 
 def aggregates(comparisons: Comparisons) -> Table:
@@ -199,7 +235,7 @@ def aggregates(comparisons: Comparisons) -> Table:
             shown.append(text)
     heads = list(shown[0])[2:] if shown else []
     keys = {head: head.lower().replace(" ", "_") for head in heads}
-    return Table("aggregates", "Across tasks", pd.DataFrame(data), pd.DataFrame(shown), keys)
+    return Table("aggregates", "Across tasks", pd.DataFrame(data), _texts(shown), keys)
 
 
 def improvements(comparisons: Comparisons) -> Table:
@@ -208,15 +244,15 @@ def improvements(comparisons: Comparisons) -> Table:
     for pair in comparisons.improvements:
         value = pair.interval
         data.append({
-            "x": pair.x, "y": pair.y, "tasks": " ".join(pair.tasks), "probability": value.value, "low": value.low,
-            "high": value.high,
+            "x": pair.x, "y": pair.y, "tasks": " ".join(pair.tasks), "probability": value.value,
+            "low": value.low, "high": value.high,
         })  # fmt: skip
         shown.append({
             "x": pair.x, "y": pair.y, "tasks": str(len(pair.tasks)),
             "P(x > y)": limits(value.value, value.low, value.high, 3),
         })  # fmt: skip
     keys = {"P(x > y)": "probability"}
-    return Table("improvement", "Probability of improvement", pd.DataFrame(data), pd.DataFrame(shown), keys)
+    return Table("improvement", "Probability of improvement", pd.DataFrame(data), _texts(shown), keys)
 
 
 def compute(tasks: Sequence[Task]) -> Table:
@@ -246,7 +282,7 @@ def compute(tasks: Sequence[Task]) -> Table:
         "runs": "runs", "failed": "failed", "wall hours": "wall_hours", "CPU hours": "cpu_hours",
         "steps/s": "steps_per_second", "restarts": "restarts", "lost hours": "lost_hours",
     }  # fmt: skip
-    return Table("compute", "Compute used", pd.DataFrame(data), pd.DataFrame(shown), keys)
+    return Table("compute", "Compute used", pd.DataFrame(data), _texts(shown), keys)
 
 
 def completeness(cells: Iterable[Cell]) -> pd.DataFrame:
@@ -363,7 +399,8 @@ def interval(low: float | None, high: float | None, places: int) -> str:
 
 def limits(value: float, low: float, high: float, places: int) -> str:
     """A value and its interval; "" for what is not defined."""
-    return "" if math.isnan(value) else f"{number(value, places)} {interval(low, high, places)}"
+    text = "" if math.isnan(value) else number(value, places)
+    return text if math.isnan(low) else f"{text} {interval(low, high, places)}"
 
 
 def p_value(p: float) -> str:
