@@ -127,7 +127,7 @@ class _Follower:
         facts = json.loads((self.folder.parent / "cell.json").read_bytes())
         about = json.loads((self.folder / "run.json").read_bytes())
         mirrored = begun(facts, about, self.folder.parent.name, self.seed)
-        self.run = begin(mirrored, self.service.project, self.service.entity, patient=True)
+        self.run = begin(asdict(mirrored), self.service.project, self.service.entity, patient=True)
 
     def _send(self, found: list[dict[str, Any]]) -> None:
         from reports.wandb_client import log

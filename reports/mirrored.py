@@ -28,7 +28,7 @@ from runners.errors import DamagedFile, InputError
 
 TABLES = ("eval.csv", "train.csv", "metrics.csv")  # what rows are made of
 _PREFIX = {"greedy": "eval", "sampled": "eval_sampled"}
-_NUMBER = re.compile(r"-?\d+(\.\d*)?([eE][-+]?\d+)?|-?inf|nan", re.IGNORECASE)
+_NUMBER = re.compile(r"-?\d+(\.\d*)?([eE][-+]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Mirrored:
 
     @property
     def lines(self) -> int:
-        """Rows of history; the tables and images of a report are one row."""
+        """Rows of history; the tables, images and page of a report are one row."""
         return len(self.rows) + bool(self.tables or self.images or self.html)
 
 
@@ -197,11 +197,11 @@ def _digest(path: Path) -> str:
     return sha256(path.read_bytes()).hexdigest()
 
 
-def cells(path: Path) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows of a CSV file. A column is of numbers, or of booleans, if all its cells are that, and
+def table_cells(path: Path) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows of a CSV file. A column is of finite numbers, or of booleans, if all its cells are, and
     else of text; empty cells are None.
 
-    Digests and commits stay text: 12e4567890 is none of a number.
+    W&B's tables lose NaN, which text keeps. Digests and commits stay text: 12e4567890 is no number.
     """
     table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
     columns = {name: _typed(name, table[name].tolist()) for name in table}

@@ -1,7 +1,7 @@
-"""A process that hands runs to W&B's own client: the only place that imports wandb.
+"""A process that hands runs to W&B's own client: the only place that imports wandb, and nothing of ours but that.
 
-First it says wandb's version. Then it reads one `Mirrored` per line of standard input, as JSON, and answers
-each with a line on standard output: {"id", "error"} and, where there is none, "files": the names and sizes of
+First it says wandb's version. Then it reads one `mirrored.Mirrored` per line of standard input, as JSON, its
+tables as [columns, rows], and answers each with a line on standard output: {"id", "error"} and, where there is none, "files": the names and sizes of
 what was uploaded beside the history. What wandb itself has to say goes to standard error. An answer does not
 mean that the service has anything: the client says that it is finished even where nothing was uploaded.
 """
@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import wandb
-
-from reports.mirrored import Mirrored, cells
 
 ROWS = 200_000  # of a table, as many as W&B takes
 
@@ -37,12 +35,12 @@ def settings(patient: bool = False) -> wandb.Settings:
     )  # fmt: skip
 
 
-def begin(mirrored: Mirrored, project: str, entity: str | None, patient: bool = False) -> Any:
-    """Start a run of W&B. Without resumption, whose default is that what is sent replaces what is there."""
+def begin(mirrored: dict[str, Any], project: str, entity: str | None, patient: bool = False) -> Any:
+    """Start a run of W&B, or go on with the one that is there: not resumed, its rows would be there twice."""
     run = wandb.init(
-        id=mirrored.id, name=mirrored.name, group=mirrored.group, job_type=mirrored.job_type,
-        tags=mirrored.tags, config=mirrored.config, project=project, entity=entity,
-        reinit="create_new", settings=settings(patient),
+        **{name: mirrored[name] for name in ("id", "name", "group", "job_type", "tags", "config")},
+        project=project, entity=entity, reinit="create_new", settings=settings(patient),
+        resume=None if os.environ["WANDB_MODE"] == "offline" else "allow",
     )  # fmt: skip
     run.define_metric("global_step")
     run.define_metric("*", step_metric="global_step")
@@ -50,31 +48,32 @@ def begin(mirrored: Mirrored, project: str, entity: str | None, patient: bool = 
 
 
 def log(run: Any, rows: list[dict[str, Any]]) -> None:
-    """Add rows to the history."""
+    """Add those rows to the history that it does not have."""
     for row in rows:
-        run.log(row, step=row["global_step"], commit=True)
+        if row["global_step"] >= run.starting_step:
+            run.log(row, step=row["global_step"], commit=True)
 
 
-def send(mirrored: Mirrored, project: str, entity: str | None) -> list[list[Any]]:
+def send(mirrored: dict[str, Any], project: str, entity: str | None) -> list[list[Any]]:
     """Hand over a whole run; returns [name, bytes] of its files."""
     run = begin(mirrored, project, entity)
-    log(run, mirrored.rows)
-    media: dict[str, Any] = {}
-    for name, path in mirrored.tables.items():
-        columns, data = cells(Path(path))
-        media[name] = wandb.Table(columns=columns, data=data, allow_mixed_types=True)
-    media |= {name: wandb.Image(path) for name, path in mirrored.images.items()}
-    if mirrored.html:
-        media["report"] = wandb.Html(Path(mirrored.html).read_text(encoding="utf-8"), inject=False)
+    log(run, mirrored["rows"])
+    media: dict[str, Any] = {
+        name: wandb.Table(columns=columns, data=data, allow_mixed_types=True)
+        for name, (columns, data) in mirrored["tables"].items()
+    }
+    media |= {name: wandb.Image(path) for name, path in mirrored["images"].items()}
+    if mirrored["html"]:
+        media["report"] = wandb.Html(Path(mirrored["html"]).read_text(encoding="utf-8"), inject=False)
     if media:
-        run.log(media, step=0, commit=True)
-    for path in mirrored.files:
-        run.save(path, base_path=mirrored.base, policy="now")
-    run.summary.update(mirrored.summary)
+        run.log(media)
+    for path in mirrored["files"]:
+        run.save(path, base_path=mirrored["base"], policy="now")
+    run.summary.update(mirrored["summary"])
     folder = Path(run.dir)
     run.finish()
     names = [path.relative_to(folder).as_posix() for path in (folder / "media").rglob("*") if path.is_file()]
-    names += [Path(path).relative_to(mirrored.base).as_posix() for path in mirrored.files]
+    names += [Path(path).relative_to(mirrored["base"]).as_posix() for path in mirrored["files"]]
     return [[name, (folder / name).stat().st_size] for name in names]
 
 
@@ -85,11 +84,11 @@ def main() -> None:
     wandb.Table.MAX_ROWS = ROWS
     print(wandb.__version__, file=answers, flush=True)  # it has started
     for line in sys.stdin:
-        mirrored = Mirrored(**json.loads(line))
+        mirrored = json.loads(line)
         try:
-            answer = {"id": mirrored.id, "error": None, "files": send(mirrored, project, entity)}
+            answer = {"id": mirrored["id"], "error": None, "files": send(mirrored, project, entity)}
         except Exception as error:  # of wandb's many kinds; the parent says it and stops
-            answer = {"id": mirrored.id, "error": " ".join(f"{type(error).__name__}: {error}".split())}
+            answer = {"id": mirrored["id"], "error": " ".join(f"{type(error).__name__}: {error}".split())}
         print(json.dumps(answer), file=answers, flush=True)
 
 
