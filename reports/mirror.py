@@ -163,14 +163,11 @@ def _refuse_other(run: Mirrored, there: Stored) -> None:
 
 def _complete(run: Mirrored, there: Stored | None) -> bool:
     """Whether the service has a run wholly. The digest comes into its summary once all was handed over."""
-    return (
-        there is not None
-        and (
-            there.rows == run.lines or (not run.rows and there.rows > 0)
-        )  # a report may have been sent twice
-        and there.state == "finished"
-        and all(there.summary.get(key) == value for key, value in run.summary.items())
-    )
+    if there is None or there.state != "finished":
+        return False
+    # The one row of a report is there twice after a second try.
+    lines = there.rows == run.lines if run.rows else there.rows > 0
+    return lines and all(there.summary.get(key) == value for key, value in run.summary.items())
 
 
 class _Ledger:
@@ -341,7 +338,8 @@ def command(
         mirrored.append(of_report(report))
     if service is not None:
         service = service.known(time.monotonic() + timeout)
-    with Progress(console=Console(stderr=True), transient=True) as display:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as display:
         bar = display.add_task("W&B", total=len(mirrored))
         outcome = push(
             mirrored,

@@ -10,7 +10,6 @@ One row of history for each evaluation of a run; `global_step`, the environment 
     episode/length, episode/count                    before; none of them where none ended
 """
 
-import io
 import json
 import re
 from collections.abc import Mapping
@@ -21,12 +20,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from pyarrow import csv as pa_csv
 
 from reports import estimators
 from reports.records import DIVERGED, FIRST_TUNING_SEED, Cell, Run
 from runners.errors import DamagedFile, InputError
 
 TABLES = ("eval.csv", "train.csv", "metrics.csv")  # what rows are made of
+_INTEGERS = dict.fromkeys(("step", "env", "episode", "length", "unstable"), pa.int64())
 _PREFIX = {"greedy": "eval", "sampled": "eval_sampled"}
 _NUMBER = re.compile(r"-?\d+(\.\d*)?([eE][-+]?\d+)?")
 
@@ -159,7 +161,10 @@ def _read(content: bytes) -> pd.DataFrame:
     whole = content[: content.rfind(b"\n") + 1]
     if not whole:
         return pd.DataFrame()
-    return pd.read_csv(io.BytesIO(whole), float_precision="round_trip")
+    names = whole[: whole.index(b"\n")].decode().split(",")
+    types = {name: _INTEGERS.get(name, pa.float64()) for name in names} | {"policy": pa.string()}
+    options = pa_csv.ConvertOptions(column_types=types, null_values=[])
+    return pa_csv.read_csv(pa.BufferReader(whole), convert_options=options).to_pandas()
 
 
 def of_report(folder: Path) -> Mirrored:
@@ -198,8 +203,8 @@ def _digest(path: Path) -> str:
 
 
 def table_cells(path: Path) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows of a CSV file. A column is of finite numbers, or of booleans, if all its cells are, and
-    else of text; empty cells are None.
+    """Columns and rows of a CSV file. A column is of finite numbers, or of booleans, if all its cells are, or
+    it is of text; empty cells are None.
 
     W&B's tables lose NaN, which text keeps. Digests and commits stay text: 12e4567890 is no number.
     """

@@ -1,9 +1,10 @@
-"""A process that hands runs to W&B's own client: the only place that imports wandb, and nothing of ours but that.
+"""A process that hands runs to W&B's own client. Only this imports wandb, and it imports nothing of ours.
 
 First it says wandb's version. Then it reads one `mirrored.Mirrored` per line of standard input, as JSON, its
-tables as [columns, rows], and answers each with a line on standard output: {"id", "error"} and, where there is none, "files": the names and sizes of
-what was uploaded beside the history. What wandb itself has to say goes to standard error. An answer does not
-mean that the service has anything: the client says that it is finished even where nothing was uploaded.
+tables as [columns, rows], and answers each with a line on standard output: {"id", "error"} and, without one,
+"files": the names and sizes of what was uploaded beside the history. What wandb itself has to say goes to
+standard error. An answer does not mean that the service has anything: the client says that it is finished
+even where nothing was uploaded.
 """
 
 import json

@@ -480,7 +480,7 @@ def test_another_key_is_told(one: Path, tmp_path: Path) -> None:
 
 def test_another_result_under_the_same_id_is_told(one: Path, tmp_path: Path) -> None:
     with StandIn() as server:
-        assert push(tmp_path, str(one), "--project", PROJECT, **online(server)).returncode == 0
+        assert push(tmp_path, str(one), "--project", PROJECT, **online(server)).code == 0
         before = server.state()
         runs = tmp_path / "runs"
         shutil.copytree(one, runs)

@@ -215,6 +215,8 @@ class _Answers:
         viewer = {"id": "VXNlcjox", "entity": ENTITY, "username": "somebody", "email": "", "flags": "{}"}
         return _data(viewer=viewer | {"teams": {"edges": [{"node": {"name": ENTITY}}]}})
 
+    GetDefaultEntity = Viewer
+
     def ServerFeaturesQuery(self) -> tuple[int, Any]:
         return _data(serverInfo={"features": []})
 
