@@ -15,7 +15,7 @@ from scipy import stats as scipy_stats
 
 from reports.stats import LEVEL, Estimate
 
-BLOCK = 2_000  # resamples at a time, so that they stay in the cache; the numbers do not depend on it
+BLOCK = 25_000  # values resampled at a time, so that they stay in the cache; the numbers do not depend on it
 Scores = Sequence[np.ndarray]
 
 
@@ -66,18 +66,21 @@ def _resampled_statistics(scores: Scores, resamples: int, rng: np.random.Generat
     sizes = np.array([len(task) for task in scores])
     starts = np.r_[0, sizes[:-1].cumsum()]
     offset, size = np.repeat(starts, sizes), np.repeat(sizes, sizes).astype(float)
-    cut = int(0.25 * len(values))
-    blocks: dict[str, list[np.ndarray]] = {name: [] for name in STATISTICS}
-    for start in range(0, resamples, BLOCK):
-        uniform = rng.random((min(BLOCK, resamples - start), len(values)))
+    cut, half = int(0.25 * len(values)), len(sizes) // 2
+    rows = max(1, BLOCK // len(values))
+    found = {name: np.empty(resamples) for name in STATISTICS}
+    for start in range(0, resamples, rows):
+        block = slice(start, min(start + rows, resamples))
+        uniform = rng.random((block.stop - start, len(values)))
         drawn = values[offset + (uniform * size).astype(np.intp)]
         means = np.add.reduceat(drawn, starts, axis=1) / sizes
-        blocks["mean"].append(means.mean(axis=1))
-        blocks["median"].append(np.median(means, axis=1))
-        blocks["optimality_gap"].append(1.0 - np.minimum(drawn, 1.0).mean(axis=1))
+        found["mean"][block] = means.mean(axis=1)
+        means.sort(axis=1)
+        found["median"][block] = (means[:, (len(sizes) - 1) // 2] + means[:, half]) / 2
+        found["optimality_gap"][block] = 1.0 - np.minimum(drawn, 1.0).mean(axis=1)
         drawn.sort(axis=1)
-        blocks["iqm"].append(drawn[:, cut : len(values) - cut].mean(axis=1))
-    return {name: np.concatenate(parts) for name, parts in blocks.items()}
+        found["iqm"][block] = drawn[:, cut : len(values) - cut].mean(axis=1)
+    return found
 
 
 def profiles(
@@ -95,29 +98,57 @@ def profiles(
     return found
 
 
-def improvement(x: Scores, y: Scores, resamples: int = 50_000, seed: int = 0) -> Estimate:
-    """Probability that a run of x scores higher than one of y (a tie is half), mean over the tasks.
+def improvements(
+    systems: Mapping[str, Mapping[str, np.ndarray]],
+    pairs: Sequence[tuple[str, str]],
+    resamples: int = 50_000,
+    seed: int = 0,
+) -> list[Estimate]:
+    """For each pair (x, y): the probability that a run of x scores higher than one of y (a tie is half), mean
+    over the tasks that both have.
 
-    x, y: scores over the same tasks. Both are resampled, within each task.
+    systems: label -> task -> scores (n,). Every system is resampled once in each task, with a generator from
+    `seed` and their names, and that sample serves all of its pairs.
     """
-    rng = np.random.default_rng(seed)
-    draws = np.zeros(resamples)
-    values = []
-    for ours, theirs in zip(x, y, strict=True):
-        wins = (ours[:, None] > theirs) + 0.5 * (ours[:, None] == theirs)  # (n, m)
-        n, m = wins.shape
-        # Small whole numbers and halves: exact in float32.
-        won = wins.T.astype(np.float32) @ _counts(n, resamples, rng)  # (m, resamples)
-        draws += (won * _counts(m, resamples, rng)).sum(axis=0) / (n * m)
-        values.append(wins.mean())
-    low, high = _limits(draws / len(values), [*x, *y])
-    return Estimate(float(np.mean(values)), float(low), float(high))
+    shared = [sorted(systems[x].keys() & systems[y].keys()) for x, y in pairs]
+    rngs = {
+        (label, task): _generator(seed, f"{label} {task}") for label in systems for task in systems[label]
+    }
+    wins = {
+        (x, y, task): _wins(systems[x][task], systems[y][task])
+        for (x, y), tasks in zip(pairs, shared, strict=True)
+        for task in tasks
+    }
+    draws = np.zeros((len(pairs), resamples))
+    for start in range(0, resamples, BLOCK):
+        size = min(BLOCK, resamples - start)
+        counts = {name: _counts(len(systems[name[0]][name[1]]), size, rng) for name, rng in rngs.items()}
+        for row, ((x, y), tasks) in enumerate(zip(pairs, shared, strict=True)):
+            for task in tasks:
+                # Whole numbers and halves: exact in float32.
+                won = wins[x, y, task].T @ counts[x, task]  # (m, size)
+                total = np.einsum("mr,mr->r", won, counts[y, task])
+                draws[row, start : start + size] += total / wins[x, y, task].size
+    found = []
+    for row, ((x, y), tasks) in enumerate(zip(pairs, shared, strict=True)):
+        value = np.mean([wins[x, y, task].mean(dtype=float) for task in tasks])
+        samples = [systems[label][task] for label in (x, y) for task in tasks]
+        found.append(Estimate(float(value), *_limits(draws[row] / len(tasks), samples).tolist()))
+    return found
+
+
+def _wins(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(n, m): 1 where a run of x scores higher than one of y, 1/2 where they score the same."""
+    return (x[:, None] > y).astype(np.float32) + np.float32(0.5) * (x[:, None] == y)
 
 
 def _counts(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
     """How often each of n runs is drawn in n draws: (n, resamples)."""
-    drawn = rng.integers(n, size=(n, resamples), dtype=np.uint16)
-    return np.stack([(drawn == run).sum(axis=0, dtype=np.uint16) for run in range(n)]).astype(np.float32)
+    drawn = (rng.random((resamples, n), dtype=np.float32) * np.float32(n)).astype(
+        np.uint8 if n < 256 else np.uint16
+    )
+    drawn = np.ascontiguousarray(drawn.T)
+    return np.stack([(drawn == run).sum(axis=0, dtype=drawn.dtype) for run in range(n)]).astype(np.float32)
 
 
 def _limits(draws: np.ndarray, scores: Scores) -> np.ndarray:

@@ -80,13 +80,15 @@ def compare(tasks: Sequence[Task], declared: Declared) -> Comparisons:
     """All comparisons of a report."""
     pairs = _pairs(tasks, declared)
     systems = _normalised(tasks)
-    improvements = []
-    for x, y in combinations(systems, 2):
-        shared = [task for task in systems[x] if task in systems[y]]
-        if shared and _wanted(x, y, tasks, declared):
-            samples = ([systems[name][task] for task in shared] for name in (x, y))
-            interval = bootstrap.improvement(*samples, seed=SEED)
-            improvements.append(Improvement(x, y, tuple(shared), interval))
+    wanted = [
+        (x, y)
+        for x, y in combinations(systems, 2)
+        if systems[x].keys() & systems[y].keys() and _wanted(x, y, tasks, declared)
+    ]
+    improvements = [
+        Improvement(x, y, tuple(sorted(systems[x].keys() & systems[y].keys())), estimate)
+        for (x, y), estimate in zip(wanted, bootstrap.improvements(systems, wanted, seed=SEED), strict=True)
+    ]
     return Comparisons(tuple(pairs), tuple(_groups(tasks, systems)), tuple(improvements))
 
 

@@ -17,6 +17,7 @@ from reports.verdicts import verdicts
 from runners.sweep import Declared
 
 FILES = {"index.html", "provenance.json", "data.parquet", "references.bib", "tables", "figures"}
+OLDER_FILES = {"scores.csv", "scores.md", "completeness.csv"}  # once lay beside the page
 
 
 def build(
@@ -109,7 +110,7 @@ def _check_replaceable(out: Path, runs: Path) -> None:
     """The old folder is deleted in the end, so it must be a report and nothing else."""
     if runs.resolve().is_relative_to(out):
         raise ValueError(f"{out} holds the runs themselves: choose another folder for the report")
-    if out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= FILES):
+    if out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= FILES | OLDER_FILES):
         raise ValueError(f"{out} holds more than an older report: choose another folder")
 
 

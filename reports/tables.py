@@ -84,7 +84,8 @@ def scores(tasks: Sequence[Task], declared: Declared) -> Table:
         *NAMES, "estimator", "complete", "finished", "expected", "n", "failures", "failure_low",
         "failure_high", "mean", "low", "high", "std", "iqm", "median", "min", "min_seed", "max", "max_seed",
         "area", "area_low", "area_high", "tolerance_content", "tolerance_low", "tolerance_high",
-        "threshold_reached", "threshold_median", "threshold_low", "threshold_high", "random_score", "reference_score",
+        "threshold_reached", "threshold_median", "threshold_low", "threshold_high",
+        "random_score", "reference_score",
     ]  # fmt: skip
     whole = [
         "n",
