@@ -46,7 +46,7 @@ class Stream:
     def __enter__(self) -> "Stream":
         try:
             check_installed()
-            service = find(self.project, None, os.environ)
+            service = find(self.project, None, os.environ, option="--wandb-project")
             if unused := ignored(os.environ):
                 _say(f"not used: {', '.join(unused)}")
             environment = environment_of(service, self.out / FOLDER)

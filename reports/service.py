@@ -159,19 +159,24 @@ def _message(content: Any) -> str:
         return "an answer that is none"
 
 
-def find(project: str | None, entity: str | None, environment: Mapping[str, str]) -> Service:
-    """The service that the options and the environment name. Raises InputError without project or API key."""
+def find(
+    project: str | None, entity: str | None, environment: Mapping[str, str], option: str = "--project"
+) -> Service:
+    """The service that the options and the environment name; `option` is what names a project.
+
+    Raises InputError without project or API key.
+    """
     url = environment.get("WANDB_BASE_URL", "https://api.wandb.ai").rstrip("/")
     if urlsplit(url).scheme not in ("http", "https"):
         raise InputError(f"WANDB_BASE_URL: {url!r} must begin with https:// or http://")
     project = project or environment.get("WANDB_PROJECT")
     if not project:
-        raise InputError("W&B needs a project: give --project NAME, or set WANDB_PROJECT")
+        raise InputError(f"W&B needs a project: give {option} NAME, or set WANDB_PROJECT")
     key = environment.get("WANDB_API_KEY") or _netrc_key(url, environment)
     if not key:
         raise InputError(
-            f"no API key for W&B at {url}: set WANDB_API_KEY (from {url.replace('api.', '', 1)}/authorize), "
-            "or write offline runs with --offline"
+            f"no API key for W&B at {url}: set WANDB_API_KEY (from {url.replace('api.', '', 1)}/authorize); "
+            "`ascent wandb push --offline` needs none"
         )
     return Service(url, key, project, entity or environment.get("WANDB_ENTITY") or None)
 
