@@ -323,7 +323,7 @@ def verify(
 
     console = Console() if sys.stdout.isatty() else Console(width=200)
     outcomes = verification.verify(target, depth, steps, runs, install)
-    console.print(verification.render(outcomes))
+    console.print(verification.render(outcomes), soft_wrap=True)
     raise typer.Exit(verification.exit_code(outcomes))
 
 

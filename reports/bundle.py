@@ -155,7 +155,7 @@ def _refuse_changed(about: dict[str, Any], expected: list[Expected], runs: Path)
 
 
 _SAID = ("state", "note", "result_digest")  # of a run, in provenance.json
-_RULES = (identity.result_digests, identity.seal_agrees, identity.recorded_sources)
+_RULES = (identity.all_finished, identity.result_digests, identity.seal_agrees, identity.recorded_sources)
 
 
 def _below(report: Path) -> list[Path]:

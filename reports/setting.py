@@ -111,6 +111,10 @@ def _check_device(run: RunFiles) -> None:
 @cache
 def _packages(setting: Setting, task: str) -> dict[str, str]:
     """The versions that a run's record would name with this setting."""
+    if (setting.python, setting.root) == (sys.executable, ROOT):
+        from runners import provenance
+
+        return provenance.packages(task)
     command = [setting.python, "-c", _PACKAGES, task]
     places = {"cwd": setting.root, "env": setting.environment()}
     done = subprocess.run(command, capture_output=True, text=True, **places)

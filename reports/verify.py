@@ -18,9 +18,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 from rich.text import Text
-from scipy.stats import ttest_ind
 
 from reports import bundle, folder, rerun
 from reports.aggregate import aggregate
@@ -31,6 +29,7 @@ from reports.records import Expected, load
 from reports.report import rebuild
 from reports.rerun import Pack
 from reports.setting import CannotVerify, device
+from reports.stats import equivalence
 from runners.errors import InputError, unknown
 from runners.sweep import Declared
 
@@ -38,7 +37,6 @@ DEPTHS = ("records", "start", "whole")
 VERIFIED, DIFFERS, CANNOT = "verified", "DIFFERS", "cannot be verified"
 STYLES = {VERIFIED: "green", DIFFERS: "bold red", CANNOT: "yellow"}
 MARGIN = 0.1  # of the span from random to reference score: what counts as the same on another platform
-LEVEL = 0.05  # of the tests on another platform
 
 
 @dataclass(frozen=True)
@@ -90,15 +88,15 @@ def exit_code(outcomes: Sequence[Outcome]) -> int:
     return 1 if DIFFERS in verdicts else 2 if CANNOT in verdicts or not verdicts else 0
 
 
-def render(outcomes: Sequence[Outcome]) -> Table:
-    """A table of the outcomes."""
-    table = Table("what", "", "why", box=None, pad_edge=False)
+def render(outcomes: Sequence[Outcome]) -> Text:
+    """A line for each outcome with what there is to say of it, and the counts."""
+    text = Text()
     for outcome in outcomes:
-        table.add_row(Text(outcome.where), Text(outcome.verdict, STYLES[outcome.verdict]), Text(outcome.why))
+        text.append(outcome.verdict, STYLES[outcome.verdict])
+        text.append(f"  {outcome.where}\n")
+        text.append("".join(f"    {line}\n" for line in outcome.why.splitlines()))
     counts = Counter(outcome.verdict for outcome in outcomes)
-    table.caption_justify = "left"
-    table.caption = ", ".join(f"{counts[verdict]} {verdict}" for verdict in STYLES if counts[verdict])
-    return table
+    return text.append(", ".join(f"{counts[verdict]} {verdict}" for verdict in STYLES if counts[verdict]))
 
 
 @contextmanager
@@ -256,8 +254,7 @@ def _rows(data: bytes | None, step: int) -> list[str]:
 def _tested(pairs: Sequence[tuple[Pack, RunFiles]], declared: Declared) -> Outcome:
     """A cell whose bytes need not come again: are the scores the same, on average over seeds?
 
-    Rounding that differs makes another run of the same seed, so runs are not paired. Welch's test says
-    whether the means differ, two one-sided Welch tests (Schuirmann 1987) whether they agree within a margin.
+    Rounding that differs makes another run of the same seed, so runs are not paired.
     """
     pack, run = pairs[0]
     cell, unlike = pack.cell, f"compared by a statistical test, not by bytes, as {_unlike(pack, run)}"
@@ -270,14 +267,17 @@ def _tested(pairs: Sequence[tuple[Pack, RunFiles]], declared: Declared) -> Outco
     if was is None or now is None or not span > 0:
         return Outcome(cell.name, CANNOT, f"{unlike}; there are no scores to compare, see `ascent check`")
     means = f"{declared.estimator} {was.mean():.4g} recorded, {now.mean():.4g} again, n = {len(seeds)} each"
-    margin = MARGIN * span
-    differ, same = welch_tests(was, now, margin)
-    means += f"; Welch p = {differ:.2g}, equivalence within {margin:.4g} p = {same:.2g}"
-    if same < LEVEL:
-        return Outcome(cell.name, VERIFIED, f"{unlike}: the same within the margin; {means}")
-    if differ < LEVEL:
-        return Outcome(cell.name, DIFFERS, f"{unlike}: the scores differ; {means}")
-    return Outcome(cell.name, CANNOT, f"{unlike}: too few runs or too much spread to tell; {means}")
+    moments = [(scores.mean(), scores.std(ddof=1), len(scores)) for scores in (was, now)]
+    test = equivalence(*moments[0], *moments[1], margin := MARGIN * span)
+    means += (
+        f"; Welch p = {test.p_different:.2g}, equivalence within {margin:.4g} p = {test.p_equivalent:.2g}"
+    )
+    verdict, word = {
+        "reproduced": (VERIFIED, "the same within the margin"),
+        "different": (DIFFERS, "the scores differ"),
+        "inconclusive": (CANNOT, "too few runs or too much spread to tell"),
+    }[test.verdict]
+    return Outcome(cell.name, verdict, f"{unlike}: {word}; {means}")
 
 
 def _scores(root: Path, cell: CellFiles, seeds: tuple[int, ...], declared: Declared) -> np.ndarray | None:
@@ -287,14 +287,3 @@ def _scores(root: Path, cell: CellFiles, seeds: tuple[int, ...], declared: Decla
     except ValueError:
         return None
     return aggregate(loaded, declared)[0].cells[0].sample
-
-
-def welch_tests(one: np.ndarray, other: np.ndarray, margin: float) -> tuple[float, float]:
-    """p of equal means against different ones, and of means at least `margin` apart against nearer ones."""
-    if one.std() == other.std() == 0.0:  # no test is defined, and none is needed
-        gap = abs(one.mean() - other.mean())
-        return float(gap == 0.0), float(gap >= margin)
-    differ = ttest_ind(one, other, equal_var=False).pvalue
-    low = ttest_ind(one + margin, other, equal_var=False, alternative="greater").pvalue
-    high = ttest_ind(one - margin, other, equal_var=False, alternative="less").pvalue
-    return float(differ), float(max(low, high))

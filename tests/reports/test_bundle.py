@@ -1,0 +1,279 @@
+"""`ascent bundle`: one file from which another machine checks, verifies and reports; changes are named."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+import reports
+from reports import bundle, importing
+from runners.errors import InputError
+from tests.reports import trained
+from tests.reports.trained import edit, forge, rows
+from tests.test_ascent import call
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_commit() -> Iterator[None]:
+    """Somebody may commit while the tests run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bundle, "_project", lambda: {"version": "0.1.0", "commit": trained.CLEAN["commit"]})
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `runs`, `report` and `report.zip`; not to be changed."""
+    folder = tmp_path_factory.mktemp("made")
+    trained.make(folder / "runs")
+    (folder / "curves.csv").write_text("seed,step,return\n0,0,1.5\n0,400,2.5\n1,0,1.0\n1,400,2.0\n")
+    importing.import_curves([folder / "curves.csv"], "Other", "CartPole-v1", folder / "runs")
+    (cell,) = folder.glob("runs/*/*/td3-*")
+    (cell / "seed-4").mkdir()  # was interrupted: the report says so
+    for name in ("run.json", "train.csv"):
+        shutil.copy(cell / "seed-1" / name, cell / "seed-4")
+    trained.pretend_seed(cell / "seed-4", 4)
+    reports.build(folder / "runs", folder / "report", title="Two cells")
+    bundle.pack(folder / "report", folder / "runs", folder / "report.zip")
+    return folder
+
+
+@pytest.fixture
+def copy(made: Path, tmp_path: Path) -> Path:
+    """The same, to be changed."""
+    return shutil.copytree(made, tmp_path / "copy")
+
+
+def repack(path: Path, change: Callable[[dict[str, bytes]], object], sums: bool = True) -> None:
+    """Change what is in a bundle; with `sums`, also its sums, as who means ill would."""
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    change(content)
+    if sums:
+        digests = {name: sha256(data).hexdigest() for name, data in content.items() if name != bundle.SUMS}
+        content[bundle.SUMS] = "".join(f"{d}  {name}\n" for name, d in sorted(digests.items())).encode()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+
+
+def test_another_machine_needs_nothing_else(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Check, verify at two depths, and the same report, from the one file in an empty folder."""
+    shutil.copy(made / "report.zip", tmp_path)
+    settings = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}}
+
+    def ascent(*words: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "ascent", *words]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, **settings)
+        return done.returncode, done.stdout
+
+    code, out = ascent("verify", "report.zip")
+    assert code == 0 and "byte for byte" in out
+    code, out = ascent("report", "report.zip", "--out", "again")
+    assert code == 0 and out.strip() == str(tmp_path / "again" / "index.html")
+    names = sorted(
+        path.relative_to(made / "report") for path in (made / "report").rglob("*") if path.is_file()
+    )
+    assert len(names) > 20
+    for name in names:
+        assert (tmp_path / "again" / name).read_bytes() == (made / "report" / name).read_bytes(), name
+    code, out = ascent("check", "report.zip")
+    assert code == 1 and out.count("FAIL") == 1 and "all-finished         FAIL" in out
+    code, out = ascent("verify", "report.zip", "--depth", "start", "--steps", "0")
+    assert code == 2 and "6 verified, 2 cannot be verified" in out
+    assert {path.name for path in tmp_path.iterdir()} == {"report.zip", "again"}, "nothing is left behind"
+
+
+def test_same_bytes_each_time(made: Path, tmp_path: Path) -> None:
+    """Whatever the folder and the times of the files."""
+    elsewhere = shutil.copytree(made, tmp_path / "elsewhere", copy_function=shutil.copyfile)
+    for cell in elsewhere.glob("runs/*/*/*"):
+        (cell / "sealed.zip").unlink(missing_ok=True)
+        (cell / "logs").mkdir()
+    names = bundle.pack(elsewhere / "report", elsewhere / "runs", tmp_path / "again.zip")
+    assert (tmp_path / "again.zip").read_bytes() == (made / "report.zip").read_bytes()
+    assert "bundle.json" in names and bundle.SUMS in names
+    assert not [name for name in names if "sealed" in name or "checkpoint" in name]
+    assert sum(name.endswith("policy.npz") for name in names) == 6
+    assert sum("/sources-" in name for name in names) == 2
+
+
+def test_sums_are_those_that_sha256sum_reads(made: Path, tmp_path: Path) -> None:
+    if not shutil.which("sha256sum"):
+        pytest.skip("sha256sum is not installed")
+    shutil.unpack_archive(made / "report.zip", tmp_path)
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", bundle.SUMS], cwd=tmp_path, check=True)
+
+
+def test_a_flipped_byte_is_named(made: Path, tmp_path: Path) -> None:
+    """Anywhere in the archive: refused, or in a field of the format that changes nothing that comes out."""
+    whole = (made / "report.zip").read_bytes()
+    with zipfile.ZipFile(made / "report.zip") as archive:
+        places = {entry.header_offset + 30 + len(entry.filename): entry for entry in archive.infolist()}
+        content = {name: archive.read(name) for name in archive.namelist()}
+    path = tmp_path / "flipped.zip"
+    named = 0
+    for start, entry in places.items():
+        if entry.file_size < 10:
+            continue  # padding is all there is
+        data = bytearray(whole)
+        data[start + entry.compress_size // 2] ^= 16
+        path.write_bytes(data)
+        with pytest.raises(InputError) as refusal, bundle.opened(path):
+            pass
+        named += entry.filename in str(refusal.value)
+    assert named > 50
+    for at in range(len(whole) - 700, len(whole)):  # the end of the directory
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
+        try:
+            with bundle.opened(path) as folder:
+                assert {name: (folder / name).read_bytes() for name in content if name != bundle.SUMS} == {
+                    name: data for name, data in content.items() if name != bundle.SUMS
+                }
+        except InputError as error:
+            assert str(path) in str(error)
+
+
+HOSTILE: dict[str, tuple[str, str]] = {
+    "absolute": ("/tmp/ascent-was-here", "does not belong into a bundle"),
+    "leads out": ("report/../../../ascent-was-here", "leads out of the bundle"),
+    "leads out at the end": ("report/figures/..", "leads out of the bundle"),
+    "double slash": ("report//etc/passwd", "leads out of the bundle"),
+    "folder": ("report/figures/", "or is a folder"),
+    "backslash": ("report\\..\\..\\x", "does not belong into a bundle"),
+    "beside": ("setup.py", "does not belong into a bundle"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_names(case: str, copy: Path) -> None:
+    """Their sums are right."""
+    name, said = HOSTILE[case]
+    repack(copy / "report.zip", lambda content: content.update({name: b"x"}))
+    with pytest.raises(InputError, match=said), bundle.opened(copy / "report.zip"):
+        pass
+
+
+def test_links_bombs_and_doubles(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = copy / "report.zip"
+    kept = path.read_bytes()
+
+    def refused(said: str) -> None:
+        with pytest.raises(InputError, match=said), bundle.opened(path):
+            pass
+        path.write_bytes(kept)
+
+    link = zipfile.ZipInfo("report/link")
+    link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(link, "/etc/passwd")
+    refused("'report/link' is a link")
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("report/index.html", "another")
+    refused("a name is there twice")
+    monkeypatch.setattr(bundle, "MAX_RATIO", 20)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("report/bomb", bytes(10**6))
+    refused("'report/bomb' claims 1,000,000 bytes")
+    monkeypatch.undo()
+    monkeypatch.setattr(bundle, "MAX_BYTES", 1000)
+    refused("more than a bundle may have")
+    monkeypatch.undo()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
+    refused("which has 1 left")
+
+
+def test_what_is_no_bundle(copy: Path, tmp_path: Path) -> None:
+    path = copy / "report.zip"
+    kept = path.read_bytes()
+    for change, sums, said in (
+        (lambda content: content.pop(bundle.SUMS), False, "SHA256SUMS is missing"),
+        (lambda content: content.pop("report/index.html"), False, "report/index.html is not there"),
+        (lambda content: content.update({"report/more": b""}), False, "report/more is not in SHA256SUMS"),
+        (
+            lambda content: content.update({"report/index.html": b"x"}),
+            False,
+            "report/index.html has not the sha256",
+        ),
+        (lambda content: content.pop("bundle.json"), True, "has no bundle.json"),
+        (lambda content: content.update({"bundle.json": b'{"format": 9}'}), True, "bundle of format 9"),
+    ):
+        repack(path, change, sums)
+        with pytest.raises(InputError, match=said), bundle.opened(path):
+            pass
+        path.write_bytes(kept)
+    path.write_bytes(kept[:-100])
+    with pytest.raises(InputError, match="damaged or no bundle"), bundle.opened(path):
+        pass
+    with pytest.raises(InputError, match="No such file"), bundle.opened(tmp_path / "nowhere.zip"):
+        pass
+
+
+CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "run gone": (lambda cell: shutil.rmtree(cell / "seed-1"), "seed-1 was done, now it is missing"),
+    "cell gone": (shutil.rmtree, "seed-0 was done, now it is missing"),
+    "cell.json gone": (lambda cell: (cell / "cell.json").unlink(), "seed-0 was done, now it is damaged"),
+    "policy gone": (lambda cell: (cell / "seed-1" / "policy.npz").unlink(), "seed-1: has no policy.npz"),
+    "ladder changed": (
+        lambda cell: rows(cell / "seed-1" / "ladder.csv", lambda lines: lines.pop()),
+        "seed-1: ladder.csv has not the sha256",
+    ),
+    "evaluation changed, forged": (
+        lambda cell: (rows(cell / "seed-1" / "eval.csv", lambda lines: lines.pop()), forge(cell)),
+        "seed-1 was done, now it is another run",
+    ),
+    "sources gone": (
+        lambda cell: next(cell.glob("sources-*.zip")).unlink(), "cannot be read",
+    ),
+    "other seal": (
+        lambda cell: (edit(cell / "seed-1" / "run.json", lambda about: about.update(dirty=True))),
+        "sealed.zip has another seed-1/run.json",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_records_that_are_missing_or_changed_are_refused(case: str, copy: Path) -> None:
+    """By name, and no file is left."""
+    change, said = CHANGES[case]
+    (cell,) = copy.glob("runs/*/*/a2c-*")
+    change(cell)
+    with pytest.raises(InputError, match=said):
+        bundle.pack(copy / "report", copy / "runs", copy / "new.zip")
+    assert {path.name for path in copy.iterdir()} == {"runs", "report", "report.zip", "curves.csv"}
+
+
+def test_unfinished_then_done_is_a_change(copy: Path) -> None:
+    (cell,) = copy.glob("runs/*/*/td3-*")
+    shutil.copy(cell / "seed-1" / "result.json", cell / "seed-4" / "result.json")
+    with pytest.raises(InputError, match="seed-4 was unfinished, now it is damaged"):
+        bundle.pack(copy / "report", copy / "runs", copy / "new.zip")
+
+
+def test_command(copy: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(copy))
+    kept = (copy / "report.zip").read_bytes()
+    (copy / "report.zip").unlink()
+    code, out, err = call(capsys, "bundle", str(copy / "report"), "--runs", str(copy / "runs"))
+    assert code == 0 and out.strip() == str(copy / "report.zip") and "files, " in err
+    assert (copy / "report.zip").read_bytes() == kept
+    code, _, err = call(capsys, "bundle", str(copy / "runs"))
+    assert code == 2 and "is no report" in err and err.count("\n") == 1
+    code, _, err = call(capsys, "bundle", str(copy / "report"), "--runs", str(copy / "nowhere"))
+    assert code == 2 and "the report's records are missing" in err and err.count("\n") == 1
+    (copy / "report.zip").write_bytes(kept[:-30])
+    for command in ("check", "verify", "report"):
+        code, _, err = call(capsys, command, str(copy / "report.zip"))
+        assert code == 2 and "is damaged or no bundle" in err and err.count("\n") == 1
