@@ -11,6 +11,7 @@ import matplotlib.style
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -70,7 +71,8 @@ def learning_curves(task: Task, style: Style) -> Figure | None:
     axes = figure.add_axes(box.place(legend, main))
     for summary in drawn:
         _draw_mean(axes, summary, style[summary.label])
-    _frame(axes, task, drawn)
+    ranges = _ranges(task, drawn)
+    _frame(axes, ranges)
     _draw_anchors(axes, task, named=True)
     axes.set_xlabel("environment steps per seed")
     axes.set_ylabel("return")
@@ -82,7 +84,7 @@ def learning_curves(task: Task, style: Style) -> Figure | None:
         place = box.place(legend + main + 0.85 + row * (panel + gap), panel, column, columns)
         axes = figure.add_axes(place)
         _draw_seeds(axes, summary, style[summary.label])
-        _frame(axes, task, drawn, ticks=3)
+        _frame(axes, ranges, ticks=3)
         _draw_anchors(axes, task, named=False)
         axes.tick_params(labelleft=column == 0, labelbottom=k >= len(drawn) - columns)  # none below them
     return figure
@@ -207,9 +209,9 @@ def _draw_mean(axes: Axes, summary: CellSummary, style: tuple[str, object]) -> N
 
 def _draw_seeds(axes: Axes, summary: CellSummary, style: tuple[str, object]) -> None:
     colour, dash = style
-    for seed in summary.seeds.columns:
-        curve = summary.seeds[seed].dropna()
-        axes.plot(curve.index, curve, color=colour, lw=0.7, alpha=0.55)
+    steps, returns = summary.seeds.index.to_numpy(float), summary.seeds.to_numpy()
+    lines = [np.column_stack([steps, curve])[~np.isnan(curve)] for curve in returns.T]
+    axes.add_collection(LineCollection(lines, colors=colour, linewidths=0.7, alpha=0.55))
     for run in summary.cell.runs:
         if run.state == DIVERGED:
             curve = summary.seeds[run.seed].dropna()
@@ -220,16 +222,20 @@ def _draw_seeds(axes: Axes, summary: CellSummary, style: tuple[str, object]) -> 
     axes.tick_params(labelsize=7)
 
 
-def _frame(axes: Axes, task: Task, drawn: list[CellSummary], ticks: int = 5) -> None:
-    """One range for all panels of a task, from everything that was measured."""
+def _ranges(task: Task, drawn: list[CellSummary]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Limits of the steps and of the returns for all panels of a task, from everything that was measured."""
     tables = [summary.seeds for summary in drawn]
     tables += [summary.curve[["mean"]] for summary in drawn if summary.curve is not None]
     values = [limit for table in tables for limit in (table.min().min(), table.max().max())]
     values += [score for _, score in task.anchors]
     low, high = min(values), max(values)
     margin = 0.05 * (high - low) or 1.0
-    axes.set_ylim(low - margin, high + margin)
-    axes.set_xlim(0, max(table.index.max() for table in tables) or 1)
+    return (0, max(table.index.max() for table in tables) or 1), (low - margin, high + margin)
+
+
+def _frame(axes: Axes, ranges: tuple[tuple[float, float], tuple[float, float]], ticks: int = 5) -> None:
+    axes.set_xlim(*ranges[0])
+    axes.set_ylim(*ranges[1])
     axes.xaxis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: short_steps(step)))
 
