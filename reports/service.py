@@ -199,6 +199,7 @@ def environment_of(service: Service | None, folder: Path) -> dict[str, str]:
     names = ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR")
     folder = folder.resolve()
     inside = {"WANDB_DIR": folder} | {name: folder / name.split("_")[1].lower() for name in names[1:]}
+    inside["TMPDIR"] = folder / "tmp"
     for path in inside.values():
         path.mkdir(parents=True, exist_ok=True)  # wandb takes another place for one that is not there
     kept |= {name: str(path) for name, path in inside.items()}

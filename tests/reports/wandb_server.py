@@ -73,7 +73,7 @@ class StandIn:
     """The server; `with StandIn() as server:` serves it in threads at `server.url`."""
 
     def __init__(self, port: int = 0) -> None:
-        self.runs: dict[str, StoredRun] = {}
+        self.runs: dict[tuple[str, str], StoredRun] = {}  # by project and id
         self.artifacts: dict[str, StoredArtifact] = {}
         self.requests: list[tuple[str, Any]] = []  # (operation or path, body)
         self.fail: dict[
@@ -172,8 +172,8 @@ class _Handler(BaseHTTPRequestHandler):
         if kind == "file_stream":
             return _stream(server, name, body)
         if kind == "upload":
-            _, _, owner, key, file = name.split("/", 4)
-            stored = server.runs[key] if owner == "run" else server.artifacts[key]
+            _, _, owner, project, key, file = name.split("/", 5)
+            stored = server.runs[project, key] if owner == "run" else server.artifacts[key]
             stored.files[file] = data
             return 200, {}
         return 200, {}  # telemetry
@@ -191,7 +191,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _stream(server: StandIn, path: str, body: dict[str, Any]) -> tuple[int, Any]:
-    run = server.runs.get(path.split("/")[4])
+    run = server.runs.get(tuple(path.split("/")[3:5]))
     if run is None:
         return 404, {"error": "run not found"}
     for name, chunk in (body.get("files") or {}).items():
@@ -227,7 +227,7 @@ class _Answers:
         return _data(entity={"xxhashDigestsEnabled": False})
 
     def RunResumeStatus(self, project: str, entity: str | None, name: str) -> tuple[int, Any]:
-        run = self.server.runs.get(name)
+        run = self.server.runs.get((project, name))
         model = {"id": "UHJv", "name": project, "entity": {"id": "RW50", "name": ENTITY}, "bucket": None}
         if run is not None:
             lines = {file: run.streams.get(f"wandb-{file}.jsonl", {}) for file in ("history", "events")}
@@ -241,14 +241,14 @@ class _Answers:
         return _data(model=model)
 
     def UpsertBucket(self, **given: Any) -> tuple[int, Any]:
-        name = given["name"]
+        project, name = given["project"], given["name"]
         if name in self.server.deleted:
             message = f"run {name} was previously created and deleted; try a new run name"
             return 409, {"errors": [{"message": message}], "error": message}
-        run = self.server.runs.get(name)
+        run = self.server.runs.get((project, name))
         inserted = run is None
         if run is None:
-            run = self.server.runs[name] = StoredRun(name, given["project"])
+            run = self.server.runs[project, name] = StoredRun(name, project)
         if given.get("config") is not None:
             run.config = json.loads(given["config"])
         for attribute, key in {
@@ -263,7 +263,8 @@ class _Answers:
         return _data(upsertBucket={"bucket": bucket, "inserted": inserted})
 
     def CreateRunFiles(self, entity: str, project: str, run: str, files: list[str]) -> tuple[int, Any]:
-        urls = [{"name": f, "uploadUrl": f"{self.server.url}/upload/run/{run}/{quote(f)}"} for f in files]
+        start = f"{self.server.url}/upload/run/{project}/{run}"
+        urls = [{"name": f, "uploadUrl": f"{start}/{quote(f)}"} for f in files]
         return _data(createRunFiles={"runID": run, "uploadHeaders": [], "files": urls})
 
     def MarkRunFilesUploaded(self, **_: Any) -> tuple[int, Any]:
@@ -283,12 +284,13 @@ class _Answers:
         return _data(project={"internalId": "1", "runCount": len(runs), "readOnly": False, "runs": page})
 
     def RunFiles(self, project: str, entity: str, name: str, **_: Any) -> tuple[int, Any]:
-        run = self.server.runs.get(name)
+        run = self.server.runs.get((project, name))
         if run is None:
             return _data(project={"internalId": "1", "run": None})
+        start = f"{self.server.url}/upload/run/{project}/{name}"
         nodes = [
             {"id": file, "name": file, "sizeBytes": len(content), "md5": "", "mimetype": "",
-             "updatedAt": None, "url": f"{self.server.url}/upload/run/{name}/{file}", "directUrl": ""}
+             "updatedAt": None, "directUrl": "", "url": f"{start}/{file}"}
             for file, content in run.files.items()
         ]  # fmt: skip
         edges = [{"node": node, "cursor": node["name"]} for node in nodes]
@@ -359,7 +361,7 @@ class _Answers:
         return _data(useArtifact={"artifact": {"id": input["artifactID"]}})
 
     def _address(self, artifact: str, name: str) -> str:
-        return f"{self.server.url}/upload/artifact/{artifact}/{quote(name)}"
+        return f"{self.server.url}/upload/artifact/any/{artifact}/{quote(name)}"
 
 
 def _data(**answer: Any) -> tuple[int, Any]:
