@@ -29,6 +29,7 @@ from reports.folder import RESULTS
 from reports.records import Expected, load
 from runners import files
 from runners.errors import InputError
+from runners.sweep import Declared
 
 FORMAT = 1
 SUMS = "SHA256SUMS"
@@ -105,7 +106,7 @@ def records(path: Path) -> Iterator[Path]:
 
 
 def provenance(report: Path) -> dict[str, Any]:
-    """A report's provenance.json. Raises InputError if it is none."""
+    """A report's provenance.json. Raises InputError unless it says all that makes the report again."""
     path = report / "provenance.json"
     try:
         about = files.read_json(path)
@@ -113,16 +114,24 @@ def provenance(report: Path) -> dict[str, Any]:
         raise InputError(f"{report} is no report: {path.name}: {error.strerror}") from error
     if "report" not in about:
         raise InputError(f"{path} does not say how the report was made: make it again")
+    try:
+        declared(about)
+        str(about["report"]["title"])
+        wanted(about)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} does not say what makes the report again: {error!r}") from error
     return about
 
 
+def declared(about: dict[str, Any]) -> Declared:
+    """What the report with this provenance.json was declared to say."""
+    return Declared(**about["report"]["settings"])
+
+
 def wanted(about: dict[str, Any]) -> list[Expected]:
-    """The cells and seeds of the report with this provenance.json. Raises InputError if it has none."""
-    try:
-        cells = about["report"]["expected"]
-        found = [Expected(**{**cell, "seeds": tuple(cell["seeds"])}) for cell in cells]
-    except (LookupError, TypeError) as error:
-        raise InputError(f"provenance.json does not name the report's cells: {error!r}") from error
+    """The cells and seeds of the report with this provenance.json."""
+    cells = about["report"]["expected"]
+    found = [Expected(**{**cell, "seeds": tuple(cell["seeds"])}) for cell in cells]
     for cell in found:
         if ".." in (parts := cell.folder.split("/")) or len(parts) != 3 or not all(parts):
             raise InputError(f"provenance.json names {cell.folder!r}, which is no cell's folder")

@@ -112,7 +112,7 @@ def _found(target: Path, runs: Path) -> Iterator[Target]:
                 loaded = folder.load(path)
                 chosen = [run for run in loaded.runs if run.seed in cell.seeds]
                 cells.append(CellFiles(path, loaded.facts, loaded.cell, chosen))
-        yield Target(target, tuple(cells), runs, Declared(**about["report"].get("settings", {})))
+        yield Target(target, tuple(cells), runs, bundle.declared(about))
     else:
         paths = folder.find(target)
         if paths != [target.resolve()]:
@@ -125,12 +125,11 @@ def _found(target: Path, runs: Path) -> Iterator[Target]:
 
 def _rebuilt(report: Path, runs: Path) -> Outcome:
     about = bundle.provenance(report)
-    bundle.wanted(about)
     with tempfile.TemporaryDirectory(prefix="ascent-verify-") as work:
         again = Path(work) / "report"
         try:
             rebuild(about, runs, again)
-        except (ValueError, LookupError, TypeError) as error:
+        except ValueError as error:
             return Outcome(str(report), DIFFERS, f"cannot be made from the records in {runs}: {error}")
         same, why = compare_reports(report, again, about["report"].get("made_with"))
     return Outcome(str(report), VERIFIED if same else DIFFERS, why)
@@ -165,7 +164,10 @@ def _again(found: Target, depth: str, steps: int | None, install: bool) -> list[
             except CannotVerify as error:
                 outcomes.append(Outcome(cell.name, CANNOT, str(error)))
         total = sum(pack.until * len(pack.runs) for pack in packs)
-        with Progress(console=Console(stderr=True), transient=True) as progress:
+        console = Console(stderr=True)
+        for note in dict.fromkeys(f"{pack.cell.name} {n}" for pack in packs for n in pack.setting.notes):
+            console.print(note, soft_wrap=True)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             bar = progress.add_task(f"{sum(len(pack.runs) for pack in packs)} runs again", total=total)
             failed = rerun.train(packs, lambda done: progress.update(bar, completed=min(done, total)))
         for place, why in failed.items():

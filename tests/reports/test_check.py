@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reports import check
+from reports import check, importing
 from reports.folder import RESULTS
 from runners import files
 from runners.plan import Planned
@@ -393,6 +393,22 @@ def test_diverged_runs_are_no_fault(system: str, task: str, tmp_path: Path) -> N
 
 def statuses_of(cell: Path) -> list[str]:
     return [files.read_json(path)["status"] for path in sorted(cell.glob("seed-*/result.json"))]
+
+
+def test_imported_curves(tmp_path: Path) -> None:
+    """They have neither ladder nor sources; what they do have is held to its rules."""
+    curves = tmp_path / "curves.csv"
+    curves.write_text("seed,step,return\n0,0,1.5\n0,10,2.5\n1,0,1.0\n1,10,2.0\n2,0,1.0\n2,10,3.0\n")
+    cell = importing.import_curves([curves], "Other", "CartPole-v1", tmp_path / "runs")
+    assert broken(tmp_path / "runs") == set()
+    flip(cell / "seed-1" / "eval.csv")
+    assert broken(cell) == {"result-digests"}
+    shutil.copy(cell / "seed-0" / "eval.csv", cell / "seed-1" / "eval.csv")
+    forge(cell)
+    assert broken(cell) == {"unique-seeds"}
+    edit(cell / "cell.json", lambda facts: facts["config"].update(name="Another"))
+    (cell / "seed-2" / "eval.csv").unlink()
+    assert broken(cell) == {"unique-seeds", "cell-digest", "all-finished"}
 
 
 def test_one_run_is_checked_alone(runs: Path) -> None:

@@ -428,8 +428,9 @@ def test_a_folder_that_only_looks_like_a_report(tmp_path: Path) -> None:
     for content, said in (
         ("{}", "does not say how the report was made"),
         ("[", "damaged"),
-        ('{"report": {}}', "does not name the report's cells"),
-        (json.dumps({"report": {"expected": [cell]}}), "no cell's folder"),
+        ('{"report": {"settings": {}, "title": ""}}', "does not say what makes the report again"),
+        ('{"report": {"settings": {"colour": 1}}}', "does not say what makes the report again"),
+        (json.dumps({"report": {"settings": {}, "title": "", "expected": [cell]}}), "no cell's folder"),
     ):
         (tmp_path / "old" / "provenance.json").write_text(content)
         with pytest.raises(InputError, match=said):

@@ -68,7 +68,8 @@ def forge(cell: Path) -> None:
             result["digests"] = {name: sha256((run / name).read_bytes()).hexdigest() for name in present}
             result["digest"] = own_digest(result)
             files.write_json(path, result)
-    reseal(cell)
+    if (cell / "sealed.zip").exists():
+        reseal(cell)
 
 
 def reseal(cell: Path) -> None:
