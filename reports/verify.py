@@ -12,7 +12,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +52,10 @@ class Outcome:
 class Target:
     """What is to be verified: a report with the folder of its records, or cells and runs."""
 
+    name: str
     report: Path | None
     cells: tuple[CellFiles, ...]
+    missing: tuple[str, ...]  # runs that the report names and that have no record
     runs: Path
     declared: Declared
 
@@ -79,7 +81,7 @@ def verify(
             return _again(found, depth, steps, install)
         if found.report is None:
             return [_checked(cell) for cell in found.cells]
-        return [_rebuilt(found.report, found.runs)]
+        return [_rebuilt(found)]
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:
@@ -104,35 +106,36 @@ def _found(target: Path, runs: Path) -> Iterator[Target]:
     """The `Target` that a path means, unpacked if it is a bundle."""
     if target.is_file():
         with bundle.opened(target) as unpacked, _found(unpacked / "report", unpacked / "runs") as found:
-            yield found
+            yield replace(found, name=str(target))
     elif (target / "provenance.json").exists():
-        cells, about = [], bundle.provenance(target)
+        about = bundle.provenance(target)
+        cells, missing = [], []
         for cell in bundle.wanted(about):
-            if (path := runs.resolve() / cell.folder).is_dir():
-                loaded = folder.load(path)
-                chosen = [run for run in loaded.runs if run.seed in cell.seeds]
-                cells.append(CellFiles(path, loaded.facts, loaded.cell, chosen))
-        yield Target(target, tuple(cells), runs, bundle.declared(about))
+            path = runs.resolve() / cell.folder
+            found = folder.load(path) if path.is_dir() else CellFiles(path, {}, None)
+            missing += [f"{found.name}/seed-{s}" for s in set(cell.seeds) - {run.seed for run in found.runs}]
+            cells.append(replace(found, runs=[run for run in found.runs if run.seed in cell.seeds]))
+        yield Target(str(target), target, tuple(cells), tuple(missing), runs, bundle.declared(about))
     else:
         paths = folder.find(target)
         if paths != [target.resolve()]:
             raise InputError(f"{target} is no run, cell, report or bundle; it holds {len(paths)} cells")
-        yield Target(None, tuple(folder.load(path) for path in paths), runs, Declared())
+        yield Target(str(target), None, tuple(map(folder.load, paths)), (), runs, Declared())
 
 
 # ---- records
 
 
-def _rebuilt(report: Path, runs: Path) -> Outcome:
-    about = bundle.provenance(report)
+def _rebuilt(found: Target) -> Outcome:
+    about = bundle.provenance(found.report)
     with tempfile.TemporaryDirectory(prefix="ascent-verify-") as work:
         again = Path(work) / "report"
         try:
-            rebuild(about, runs, again)
+            rebuild(about, found.runs, again)
         except ValueError as error:
-            return Outcome(str(report), DIFFERS, f"cannot be made from the records in {runs}: {error}")
-        same, why = compare_reports(report, again, about["report"].get("made_with"))
-    return Outcome(str(report), VERIFIED if same else DIFFERS, why)
+            return Outcome(found.name, DIFFERS, f"cannot be made from the records in {found.runs}: {error}")
+        same, why = compare_reports(found.report, again, about["report"].get("made_with"))
+    return Outcome(found.name, VERIFIED if same else DIFFERS, why)
 
 
 def _checked(cell: CellFiles) -> Outcome:
@@ -154,9 +157,10 @@ def _checked(cell: CellFiles) -> Outcome:
 
 
 def _again(found: Target, depth: str, steps: int | None, install: bool) -> list[Outcome]:
-    outcomes, packs = [], []
+    outcomes = [Outcome(run, CANNOT, f"there is no record of it in {found.runs}") for run in found.missing]
+    packs: list[Pack] = []
     with tempfile.TemporaryDirectory(prefix="ascent-verify-") as work:
-        for cell in found.cells:
+        for cell in (cell for cell in found.cells if cell.runs):
             missing = [run for run in cell.runs if not run.finished]
             outcomes += [Outcome(run.name, CANNOT, "is not finished") for run in missing]
             try:

@@ -80,7 +80,7 @@ def test_another_machine_needs_nothing_else(
         return done.returncode, done.stdout
 
     code, out = ascent("verify", "report.zip")
-    assert code == 0 and "byte for byte" in out
+    assert code == 0 and out.startswith("verified  report.zip\n") and "byte for byte" in out
     code, out = ascent("report", "report.zip", "--out", "again")
     assert code == 0 and out.strip() == str(tmp_path / "again" / "index.html")
     names = sorted(

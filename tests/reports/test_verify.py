@@ -18,6 +18,8 @@ import torch
 
 import reports
 from reports import differences, importing, verify
+from reports.folder import RunFiles
+from reports.rerun import Pack
 from reports.verify import CANNOT, DIFFERS, VERIFIED, Outcome, exit_code
 from runners import files, provenance
 from runners.errors import InputError
@@ -175,11 +177,30 @@ def test_it_comes_out_again(runs: Path) -> None:
     assert verdicts(outcomes) == [VERIFIED] * 3 and "6 result files have the same bytes" in outcomes[0].why
 
 
+def test_start_stops_where_enough_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of some seconds is not trained to its end."""
+    cell = trained.record(small_cell("a2c", "CartPole-v1", steps=15_000, points=30), tmp_path / "runs", [0])
+    compared, ended = verify._compared, []
+
+    def spy(pack: Pack, run: RunFiles, depth: str) -> Outcome:
+        ended.append((pack.folder(run) / "result.json").exists())
+        return compared(pack, run, depth)
+
+    monkeypatch.setattr(verify, "_compared", spy)
+    (outcome,) = verify.verify(cell, "start")
+    assert outcome.verdict == VERIFIED and "up to step 1,000 of 15,000" in outcome.why
+    assert ended == [False]
+
+
 def test_start_of_a_report(report: Path, runs: Path) -> None:
-    """Every run that it names, of both cells."""
+    """Every run that it names, of both cells; none that is gone is passed over."""
     shutil.rmtree(cell_of(runs) / "seed-1")
     outcomes = verify.verify(report, "start", steps=0, runs=runs)
-    assert verdicts(outcomes) == [VERIFIED] * 5
+    assert verdicts(outcomes) == [VERIFIED, CANNOT, *[VERIFIED] * 4]
+    assert outcomes[1].where.endswith("/seed-1") and "there is no record of it" in outcomes[1].why
+    shutil.rmtree(cell_of(runs))
+    shutil.rmtree(cell_of(runs, "td3"))
+    assert verdicts(verify.verify(report, "start", steps=0, runs=runs)) == [CANNOT] * 6
 
 
 def test_tampered_parameter_shows_at_the_first_update(runs: Path) -> None:
