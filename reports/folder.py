@@ -30,6 +30,8 @@ HEADERS = {
     "train.csv": ["step", "env", "return", "length", "unstable"],
     "ladder.csv": ["step", "event", "digest"],
 }
+MOST = 100_000  # evaluations, episodes, environments: a hostile record may ask for any number
+MAX_MODULE = 1_000_000  # bytes
 _TEXT = {"policy", "event", "digest"}
 _NUMBERS = {"return"}  # with a fraction; in metrics.csv every column but the step
 
@@ -159,6 +161,9 @@ def load(path: Path) -> CellFiles:
     found = CellFiles(folder, facts, None, sorted(runs, key=lambda run: run.seed))
     try:
         found.cell = Cell.from_json(facts)
+        evaluation = found.cell.evaluation
+        if max(evaluation.points, evaluation.episodes, found.envs) > MOST:
+            raise ValueError("no run is evaluated so often")
         found.evaluation_steps()
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
         found.cell = None
@@ -172,11 +177,11 @@ def sources(path: Path) -> tuple[str, dict[str, bytes]]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            for name in names:
-                if not re.fullmatch(r"(algorithms|suites|runners)/\w+\.py", name):
-                    raise InputError(f"{path.name} holds {name!r}, which is no module of this project")
-            content = {name: archive.read(name) for name in names}
+            for entry in archive.infolist():
+                known = re.fullmatch(r"(algorithms|suites|runners)/\w+\.py", entry.filename)
+                if not known or entry.file_size > MAX_MODULE:
+                    raise InputError(f"{path.name} holds {entry.filename!r}, no module of this project")
+            content = {name: archive.read(name) for name in archive.namelist()}
     except (OSError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path.name} cannot be read: {error}") from error
     digest = sha256()
