@@ -242,7 +242,7 @@ FORGERIES: dict[str, tuple[str, Mutation]] = {
     "sampled called greedy": ("evaluation-protocol", field("eval.csv", -1, 1, "greedy")),
     "evaluation of no length": ("evaluation-protocol", field("eval.csv", 2, 4, "0")),
     "evaluation cut": ("whole-tables", table("eval.csv", cut)),
-    "no end of the last line": ("whole-tables", table("eval.csv", lambda p: p.write_text(p.read_text()[:-1]))),
+    "no last line end": ("whole-tables", table("eval.csv", lambda p: p.write_text(p.read_text()[:-1]))),
     "no number": ("whole-tables", field("eval.csv", 2, 2, "one")),
     "a field more": ("whole-tables", field("eval.csv", 2, 5, "0,0")),
     "other columns": ("whole-tables", table("train.csv", lambda p: p.write_text("step,return\n1,1.0\n"))),
