@@ -1,24 +1,27 @@
-"""Statistics over seeds. They take arrays of scores and know nothing of records."""
+"""Statistics over seeds. They take arrays of scores and know nothing of records.
 
-from functools import cache
+A score that is not finite is refused with a ValueError: no statistic of it would mean anything.
+"""
+
 from itertools import combinations
 from math import comb
 from typing import NamedTuple
 
 import numpy as np
+from scipy import special
 from scipy import stats as scipy_stats
 from statsmodels.duration.survfunc import SurvfuncRight
-from statsmodels.stats.meta_analysis import effectsize_smd
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.nonparametric import rank_compare_2indep
-from statsmodels.stats.power import TTestIndPower
 from statsmodels.stats.proportion import proportion_confint
 
 LEVEL = 0.95  # confidence of every interval
 ALPHA = 0.05  # of every test
 FEW_SEEDS = 10  # below this many seeds a number carries a warning
+TAIL = (1 + LEVEL) / 2
 EXACT_PARTITIONS = 20_000  # up to here a permutation test goes through all of them
 RANDOM_PARTITIONS = 9_999  # else through so many, and the one observed
+POWER_POINTS = 500  # over which the power of a verdict is summed: right to 1e-4
 
 
 class Tolerance(NamedTuple):
@@ -30,7 +33,7 @@ class Tolerance(NamedTuple):
 
 
 class Crossing(NamedTuple):
-    """Median number of steps until a threshold is reached by `reached` of `n` runs, None where less than half
+    """Median number of steps until a threshold is reached by `reached` of `n` runs, None unless more than half
     do, and its limits, None where they are not defined.
     """
 
@@ -77,11 +80,12 @@ def student_t_interval(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     sample (n, ...) -> low, high, each (...); NaN for n = 1, where there is no spread to estimate.
     """
+    _refuse_not_finite(sample)
     n = len(sample)
     mean = sample.mean(axis=0)
     if n < 2:
         return np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-    half = scipy_stats.t.ppf((1 + LEVEL) / 2, n - 1) * sample.std(axis=0, ddof=1) / np.sqrt(n)
+    half = special.stdtrit(n - 1, TAIL) * sample.std(axis=0, ddof=1) / np.sqrt(n)
     return mean - half, mean + half
 
 
@@ -90,6 +94,7 @@ def interquartile_mean(sample: np.ndarray) -> np.ndarray:
 
     No value is counted in part, so at n = 10 six of ten values stay, and below n = 4 it is the mean.
     """
+    _refuse_not_finite(sample)
     return scipy_stats.trim_mean(sample, 0.25, axis=0)
 
 
@@ -99,6 +104,7 @@ def tolerance_interval(sample: np.ndarray) -> Tolerance | None:
     The share between the r-th smallest and the r-th largest value is Beta(n - 2r + 1, 2r), whatever the
     distribution (Wilks 1941); the largest r that has confidence LEVEL is taken. None for fewer values.
     """
+    _refuse_not_finite(sample)
     n, ordered = len(sample), np.sort(sample)
     for content in (0.9, 0.5):
         r = 0
@@ -120,6 +126,7 @@ def steps_to_threshold(steps: np.ndarray, reached: np.ndarray) -> Crossing:
 
     The interval is that of the sign test (Brookmeyer and Crowley 1982) with a log-log survival.
     """
+    _refuse_not_finite(steps)
     median, limits = None, (None, None)
     if reached.any():
         survival = SurvfuncRight(steps, reached.astype(int))
@@ -135,16 +142,34 @@ def steps_to_threshold(steps: np.ndarray, reached: np.ndarray) -> Crossing:
 def welch(x: np.ndarray, y: np.ndarray) -> Comparison:
     """Welch's test and interval for the difference of the means of x (n,) and y (m,).
 
-    Two samples without any spread have no standard error: the difference stands without interval and p.
+    Two samples without any spread have no standard error, and one run has no spread: the difference then
+    stands without interval and p.
     """
+    _refuse_not_finite(x, y)
     difference = float(x.mean() - y.mean())
-    if min(len(x), len(y)) < 2 or (np.ptp(x) == 0 and np.ptp(y) == 0):
+    if not _have_spread(x, y):
         return Comparison(difference, *[float("nan")] * 5)
-    test = scipy_stats.ttest_ind(x, y, equal_var=False)
-    low, high = test.confidence_interval(LEVEL)
-    return Comparison(
-        difference, float(low), float(high), float(test.statistic), float(test.df), float(test.pvalue)
-    )
+    error, df = _welch_error(x.std(ddof=1), len(x), y.std(ddof=1), len(y))
+    t, half = difference / error, float(special.stdtrit(df, TAIL)) * error
+    p = float(2 * special.stdtr(df, -abs(t)))
+    return Comparison(difference, difference - half, difference + half, t, df, p)
+
+
+def _welch_error(std_x: float, n: int, std_y: float, m: int) -> tuple[float, float]:
+    """Standard error of a difference of means and its degrees of freedom (Welch 1947); not both std are 0."""
+    part_x, part_y = std_x**2 / n, std_y**2 / m
+    df = (part_x + part_y) ** 2 / (part_x**2 / (n - 1) + part_y**2 / (m - 1))
+    return float(np.sqrt(part_x + part_y)), float(df)
+
+
+def _have_spread(x: np.ndarray, y: np.ndarray) -> bool:
+    """Whether two samples tell of their spread: two runs each, and not all the same in both."""
+    return min(len(x), len(y)) > 1 and bool(np.ptp(x) > 0 or np.ptp(y) > 0)
+
+
+def _refuse_not_finite(*samples: np.ndarray) -> None:
+    if not all(np.isfinite(sample).all() for sample in samples):
+        raise ValueError("scores must be finite")
 
 
 def permutation_p(x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
@@ -152,9 +177,13 @@ def permutation_p(x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
 
     Welch's t is the statistic (Janssen 1997; Chung and Romano 2013), so that the test stays valid for unequal
     variances at larger n. All partitions where there are few, else random ones and the one observed (Phipson
-    and Smyth 2010, (b + 1) / (m + 1)). A partition without spread on either side has t = 0 or infinity.
+    and Smyth 2010, (b + 1) / (m + 1)). A partition without spread on either side has t = 0 if the means are
+    equal, else infinity: nothing can be more extreme. One run on a side has no t (ValueError).
     """
+    _refuse_not_finite(x, y)
     n, m = x.shape[1], y.shape[1]
+    if min(n, m) < 2:
+        raise ValueError("a permutation test needs two runs on either side")
     if comb(n + m, n) <= EXACT_PARTITIONS:
         chosen = np.array(list(combinations(range(n + m), n)))
     else:
@@ -163,29 +192,29 @@ def permutation_p(x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
     groups = np.zeros((len(chosen), n + m))
     np.put_along_axis(groups, chosen, 1.0, axis=1)
     pooled = np.hstack([x, y])
-    pooled = pooled - pooled.mean(axis=1, keepdims=True)
-    scale = pooled.std(axis=1, keepdims=True)
-    pooled = np.divide(pooled, scale, out=np.zeros_like(pooled), where=scale > 0)
+    spread = np.ptp(pooled, axis=1, keepdims=True)
+    pooled = (pooled - pooled.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, np.inf)
     p = np.empty(len(pooled))
     for k, values in enumerate(pooled):
         t = np.abs(_welch_t(values, groups, n, m))
-        observed = np.abs(_welch_t(values, (np.arange(n + m) < n)[None].astype(float), n, m))[0]
-        p[k] = (t >= observed * (1 - 1e-9)).mean()  # equal but for rounding is equal
+        p[k] = (
+            t >= t[0] * (1 - 1e-9)
+        ).mean()  # the first is the one observed; equal but for rounding is equal
     return p
 
 
 def _welch_t(values: np.ndarray, groups: np.ndarray, n: int, m: int) -> np.ndarray:
-    """Welch's t (R,) of standardised values (n + m,); groups (R, n + m): 1 in the first sample, else 0."""
-    first, squares = groups @ values, groups @ values**2
-    means = first / n, (values.sum() - first) / m
-    variances = []
-    for total, mean, size in ((squares, means[0], n), ((values**2).sum() - squares, means[1], m)):
-        spread = (total - size * mean**2) / (size - 1)
-        variances.append(np.where(spread < 1e-12, 0.0, spread) / size)  # what rounding leaves is no spread
-    difference, error = means[0] - means[1], np.sqrt(variances[0] + variances[1])
-    difference = np.where(np.abs(difference) < 1e-12, 0.0, difference)
+    """Welch's t (R,) of values (n + m,) with mean 0 and range 1; groups (R, n + m): 1 in the first sample."""
+    first, squares = (groups @ np.stack([values, values**2], axis=1)).T
+    mean_x, mean_y = first / n, (values.sum() - first) / m
+    var_x = (squares - n * mean_x**2) / (n - 1)
+    var_y = ((values**2).sum() - squares - m * mean_y**2) / (m - 1)
+    # What rounding leaves of no spread, about 1e-16, is none.
+    error = np.sqrt(sum(np.where(var < 1e-14, 0.0, var) / size for var, size in ((var_x, n), (var_y, m))))
+    difference = mean_x - mean_y
+    difference = np.where(np.abs(difference) < 1e-14, 0.0, difference)
     flat = np.where(difference == 0, 0.0, np.inf)
-    return np.where(error > 0, difference / np.where(error > 0, error, 1.0), flat)
+    return np.divide(difference, error, out=flat, where=error > 0)
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -197,39 +226,61 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def hedges_g(x: np.ndarray, y: np.ndarray) -> Estimate:
-    """Standardised difference of means, bias-corrected (Hedges 1981), with its large-sample interval."""
-    n, m = len(x), len(y)
-    if min(n, m) < 2 or (np.ptp(x) == 0 and np.ptp(y) == 0):
+    """Standardised difference of means, bias-corrected (Hedges 1981), with the interval of its noncentral t
+    (Steiger and Fouladi 1997), exact for normal scores with equal spread. NaN without any spread.
+    """
+    _refuse_not_finite(x, y)
+    if not _have_spread(x, y):
         return Estimate(*[float("nan")] * 3)
-    g, variance = effectsize_smd(x.mean(), x.std(ddof=1), n, y.mean(), y.std(ddof=1), m)
-    half = scipy_stats.t.ppf((1 + LEVEL) / 2, n + m - 2) * np.sqrt(variance)
-    return Estimate(float(g), float(g - half), float(g + half))
+    n, m, df = len(x), len(y), len(x) + len(y) - 2
+    std = np.sqrt(((n - 1) * x.var(ddof=1) + (m - 1) * y.var(ddof=1)) / df)
+    unit = np.sqrt(1 / n + 1 / m)
+    t = float(x.mean() - y.mean()) / (std * unit)
+    correction = np.exp(special.gammaln(df / 2) - special.gammaln((df - 1) / 2)) / np.sqrt(df / 2)
+    if abs(t) < 1000:
+        low, high = (float(special.nctdtrinc(df, p, t)) for p in (TAIL, 1 - TAIL))
+    else:  # the numerator's own error no longer counts, and the routine does not end
+        low, high = sorted(t * float(np.sqrt(special.chdtri(df, p) / df)) for p in (TAIL, 1 - TAIL))
+    return Estimate(float(correction * t * unit), float(low * unit), float(high * unit))
 
 
 def superiority(x: np.ndarray, y: np.ndarray) -> Estimate:
-    """P(X > Y) + P(X = Y) / 2 with the interval of Brunner and Munzel (2000).
+    """P(X > Y) + P(X = Y) / 2 with the interval of Brunner and Munzel (2000), made on the logit scale so that it
+    stays within [0, 1] and holds near its ends.
 
     Samples that do not overlap have no spread of ranks; their limit is that of min(n, m) successes in as many
-    independent pairs (Clopper-Pearson), which is conservative.
+    independent pairs (Clopper-Pearson), which is conservative. NaN limits where all runs are the same, or one
+    of a single run is among the others.
     """
+    _refuse_not_finite(x, y)
     if x.min() > y.max() or x.max() < y.min():
-        bound = float((ALPHA / 2) ** (1 / min(len(x), len(y))))
+        bound = sure_within(min(len(x), len(y)))
         return Estimate(1.0, bound, 1.0) if x.min() > y.max() else Estimate(0.0, 0.0, 1 - bound)
-    if min(len(x), len(y)) < 2 or (np.ptp(x) == 0 and np.ptp(y) == 0):
-        return Estimate(0.5, float("nan"), float("nan"))
+    if not _have_spread(x, y):
+        value = ((x[:, None] > y) + 0.5 * (x[:, None] == y)).mean()
+        return Estimate(float(value), float("nan"), float("nan"))
     result = rank_compare_2indep(x, y)
-    low, high = np.clip(result.conf_int(alpha=ALPHA), 0, 1)
-    return Estimate(float(result.prob1), float(low), float(high))
+    value = float(result.prob1)
+    half = special.stdtrit(result.df, TAIL) * np.sqrt(result.var_prob) / (value * (1 - value))
+    low, high = special.expit(special.logit(value) + np.array([-half, half]))
+    return Estimate(value, float(low), float(high))
+
+
+def sure_within(successes: int) -> float:
+    """Lower limit of a probability after so many successes and no failure (Clopper-Pearson)."""
+    return float((ALPHA / 2) ** (1 / successes))
 
 
 def minimum_detectable_difference(std_x: float, std_y: float, n: int, m: int, power: float = 0.8) -> float:
-    """The difference of means that a two-sided t test at ALPHA finds with this power."""
-    return _detectable(n, m, power) * float(np.sqrt((std_x**2 + std_y**2) / 2))
+    """The difference of means that Welch's two-sided test at ALPHA finds with this power, in units of the
+    scores, if these are the true spreads; 0 without spread.
 
-
-@cache
-def _detectable(n: int, m: int, power: float) -> float:
-    return float(TTestIndPower().solve_power(nobs1=n, ratio=m / n, alpha=ALPHA, power=power))
+    Its t is taken as noncentral t with Welch's degrees of freedom; rejections on the wrong side do not count.
+    """
+    if std_x == std_y == 0:
+        return 0.0
+    error, df = _welch_error(std_x, n, std_y, m)
+    return error * float(special.nctdtrinc(df, 1 - power, special.stdtrit(df, TAIL)))
 
 
 def equivalence(
@@ -242,27 +293,24 @@ def equivalence(
     no error: the difference itself decides.
     """
     difference = mean - other_mean
-    parts = std**2 / n, other_std**2 / other_n
-    error = float(np.sqrt(sum(parts)))
-    if error == 0:
+    if std == other_std == 0:
         inside = abs(difference) < margin
         p_equivalent, p_different = float(not inside), float(difference == 0)
         verdict = "reproduced" if inside else "different"
         return Equivalence(difference, difference, difference, p_equivalent, p_different, verdict, 1.0)
-    df = error**4 / sum(part**2 / (size - 1) for part, size in zip(parts, (n, other_n), strict=True) if part)
-    t = scipy_stats.t(df)
-    p_equivalent = float(t.sf((margin - abs(difference)) / error))
-    p_different = float(2 * t.sf(abs(difference) / error))
+    error, df = _welch_error(std, n, other_std, other_n)
+    p_equivalent = float(special.stdtr(df, -(margin - abs(difference)) / error))
+    p_different = float(2 * special.stdtr(df, -abs(difference) / error))
     verdict = "inconclusive"
     if p_equivalent < ALPHA:
         verdict = "reproduced"
     elif p_different < ALPHA:
         verdict = "different"
-    half = float(t.ppf((1 + LEVEL) / 2)) * error
-    # P(|D| < margin - t SE') with D ~ N(0, SE^2) and SE'^2 ~ SE^2 chi2(df) / df, at the middles of 2,000
-    # quantiles
-    drawn = error * np.sqrt(scipy_stats.chi2.ppf((np.arange(2000) + 0.5) / 2000, df) / df)
-    room = np.maximum(margin - t.ppf(1 - ALPHA) * drawn, 0) / error
-    power = float((2 * scipy_stats.norm.cdf(room) - 1).mean())
+    half = float(special.stdtrit(df, TAIL)) * error
+    # P(|D| < margin - t SE') with D ~ N(0, SE^2) and SE'^2 ~ SE^2 chi2(df) / df, at the middles of quantiles
+    quantiles = (np.arange(POWER_POINTS) + 0.5) / POWER_POINTS
+    drawn = np.sqrt(special.chdtri(df, quantiles) / df)
+    room = np.maximum(margin / error - special.stdtrit(df, 1 - ALPHA) * drawn, 0)
+    power = float(special.erf(room / np.sqrt(2)).mean())
     limits = difference - half, difference + half
     return Equivalence(difference, *limits, p_equivalent, p_different, verdict, power)
