@@ -33,8 +33,8 @@ class Tolerance(NamedTuple):
 
 
 class Crossing(NamedTuple):
-    """Median number of steps until a threshold is reached by `reached` of `n` runs, None unless more than half
-    do, and its limits, None where they are not defined.
+    """Median number of steps until a threshold is reached by `reached` of `n` runs, None unless more than
+    half do, and its limits, None where they are not defined.
     """
 
     median: float | None
@@ -197,9 +197,7 @@ def permutation_p(x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
     p = np.empty(len(pooled))
     for k, values in enumerate(pooled):
         t = np.abs(_welch_t(values, groups, n, m))
-        p[k] = (
-            t >= t[0] * (1 - 1e-9)
-        ).mean()  # the first is the one observed; equal but for rounding is equal
+        p[k] = (t >= t[0] * (1 - 1e-9)).mean()  # the first was observed; equal but for rounding is equal
     return p
 
 
@@ -245,8 +243,8 @@ def hedges_g(x: np.ndarray, y: np.ndarray) -> Estimate:
 
 
 def superiority(x: np.ndarray, y: np.ndarray) -> Estimate:
-    """P(X > Y) + P(X = Y) / 2 with the interval of Brunner and Munzel (2000), made on the logit scale so that it
-    stays within [0, 1] and holds near its ends.
+    """P(X > Y) + P(X = Y) / 2 with the interval of Brunner and Munzel (2000), made on the logit scale so that
+    it stays within [0, 1] and holds near its ends.
 
     Samples that do not overlap have no spread of ranks; their limit is that of min(n, m) successes in as many
     independent pairs (Clopper-Pearson), which is conservative. NaN limits where all runs are the same, or one
@@ -254,7 +252,7 @@ def superiority(x: np.ndarray, y: np.ndarray) -> Estimate:
     """
     _refuse_not_finite(x, y)
     if x.min() > y.max() or x.max() < y.min():
-        bound = sure_within(min(len(x), len(y)))
+        bound = unanimous(min(len(x), len(y)))
         return Estimate(1.0, bound, 1.0) if x.min() > y.max() else Estimate(0.0, 0.0, 1 - bound)
     if not _have_spread(x, y):
         value = ((x[:, None] > y) + 0.5 * (x[:, None] == y)).mean()
@@ -266,9 +264,9 @@ def superiority(x: np.ndarray, y: np.ndarray) -> Estimate:
     return Estimate(value, float(low), float(high))
 
 
-def sure_within(successes: int) -> float:
-    """Lower limit of a probability after so many successes and no failure (Clopper-Pearson)."""
-    return float((ALPHA / 2) ** (1 / successes))
+def unanimous(n: int) -> float:
+    """Lower limit of a probability after n successes and no failure (Clopper-Pearson)."""
+    return float((ALPHA / 2) ** (1 / n))
 
 
 def minimum_detectable_difference(std_x: float, std_y: float, n: int, m: int, power: float = 0.8) -> float:
@@ -290,8 +288,10 @@ def equivalence(
 
     "reproduced" if both one-sided tests reject: the 90% interval of the difference lies within the margin;
     else "different" if equality is rejected; else "inconclusive" (Lakens 2018). Without any spread there is
-    no error: the difference itself decides.
+    no error: the difference itself decides. One run on a side tells of no spread (ValueError).
     """
+    if min(n, other_n) < 2:
+        raise ValueError("an equivalence test needs two runs on either side")
     difference = mean - other_mean
     if std == other_std == 0:
         inside = abs(difference) < margin
