@@ -35,15 +35,15 @@ matplotlib.use("agg")
 
 PROJECT = "benchmarks"
 ODD = [  # cells that are easily spoilt on their way into a table
-    ["system", "digest", "n", "mean", "done", "note", "odd"],
-    ["ppo", "0123456789", "10", "-1.5", "True", 'a "quoted", comma', "1.5"],
-    ["sac", "12e4567890", "", "", "False", "Größe", "nan"],
-    ["td3", "1111111111", "-3", "1e-05", "True", "", "-inf"],
+    ["system", "digest", "n", "mean", "done", "note", "odd", "commit"],
+    ["ppo", "0123456789", "10", "-1.5", "True", 'a "quoted", comma', "1.5", "0000001"],
+    ["sac", "12e4567890", "", "", "False", "Größe", "nan", "0000002"],
+    ["td3", "1111111111", "-3", "1e-05", "True", "", "-inf", "0000003"],
 ]
 TYPED = [
-    ["ppo", "0123456789", 10, -1.5, True, 'a "quoted", comma', "1.5"],
-    ["sac", "12e4567890", None, None, False, "Größe", "nan"],
-    ["td3", "1111111111", -3, 1e-05, True, None, "-inf"],
+    ["ppo", "0123456789", 10, -1.5, True, 'a "quoted", comma', "1.5", "0000001"],
+    ["sac", "12e4567890", None, None, False, "Größe", "nan", "0000002"],
+    ["td3", "1111111111", -3, 1e-05, True, None, "-inf", "0000003"],
 ]
 LONG = 10_050  # rows; wandb by itself cuts a table off at 10,000
 
@@ -111,7 +111,7 @@ def pushed(record: Records, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """A server to which the record was pushed, from this folder, and how that went."""
     folder = tmp_path_factory.mktemp("online")
     with StandIn() as server:
-        done = push(folder, *_words(record), **online(server, WANDB_MODE="disabled", WANDB_RUN_ID="mine"))
+        done = push(folder, *_words(record), **online(server, WANDB_MODE="disabled", WANDB_RUN_GROUP="mine"))
         yield server, folder, done
 
 
@@ -238,7 +238,7 @@ def test_all_rows_are_acknowledged(pushed: tuple, record: Records) -> None:
     assert (done.code, done.out) == (0, f"{server.url}/{ENTITY}/{PROJECT}\n")
     assert done.lines == [
         "left out: 1 unfinished",
-        "not used: WANDB_MODE, WANDB_RUN_ID",
+        "not used: WANDB_MODE, WANDB_RUN_GROUP",
         f"acknowledged: {rows} of {rows} rows, 4 of 4 runs; 0 rows were there before",
     ]
     assert sum(len(run.history) for run in server.runs.values()) == rows
@@ -263,6 +263,7 @@ def test_the_report_arrives_whole(pushed: tuple, record: Records) -> None:
     server = pushed[0]
     (run,) = [run for run in server.runs.values() if run.job_type == "report"]
     (row,) = run.history
+    assert run.group is None and run.tags == ["report"]
     for name in ("odd", "long"):
         assert_table(json.loads(run.files[row[name]["path"]]), name)
         (artifact,) = [a for a in server.artifacts.values() if a.name == f"run-{run.id}-{name}"]
@@ -463,6 +464,15 @@ def test_files_that_do_not_arrive_are_told(record: Records, tmp_path: Path) -> N
         assert done.code == 2
         assert "of its 9 files" in done.err or "not taken within" in done.err
         assert "HTTP 500" in done.err
+
+
+def test_a_file_that_is_lost_is_told(record: Records, tmp_path: Path) -> None:
+    """Its upload was acknowledged, and then the service has it not: nobody but the service is believed."""
+    with StandIn() as server:
+        server.lost.add("odd.csv")
+        done = push(tmp_path, *_words(record), "--timeout", "12", **online(server))
+        assert done.code == 2
+        assert "1 of its 1 rows are there, and 9 of its 10 files; acknowledged: " in done.err
 
 
 def test_nobody_there_is_told(one: Path, tmp_path: Path) -> None:

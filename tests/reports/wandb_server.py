@@ -79,7 +79,7 @@ class StandIn:
         self.fail: dict[
             str, int | str
         ] = {}  # "graphql", an operation, "file_stream" or "upload" -> status, HANG
-        self.deleted: set[str] = set()  # ids that were used once and are gone
+        self.lost: set[str] = set()  # files whose upload is acknowledged, and that are not there afterwards
         self.lock = threading.RLock()
         self.stopping = threading.Event()
         self.http = _Server(("127.0.0.1", port), type("Handler", (_Handler,), {"stand_in": self}))
@@ -174,7 +174,8 @@ class _Handler(BaseHTTPRequestHandler):
         if kind == "upload":
             _, _, owner, project, key, file = name.split("/", 5)
             stored = server.runs[project, key] if owner == "run" else server.artifacts[key]
-            stored.files[file] = data
+            if file not in server.lost:
+                stored.files[file] = data
             return 200, {}
         return 200, {}  # telemetry
 
@@ -242,9 +243,6 @@ class _Answers:
 
     def UpsertBucket(self, **given: Any) -> tuple[int, Any]:
         project, name = given["project"], given["name"]
-        if name in self.server.deleted:
-            message = f"run {name} was previously created and deleted; try a new run name"
-            return 409, {"errors": [{"message": message}], "error": message}
         run = self.server.runs.get((project, name))
         inserted = run is None
         if run is None:
