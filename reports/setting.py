@@ -151,6 +151,7 @@ def _installed(run: RunFiles, wanted: dict[str, str], work: Path) -> str:
     (work / "requirements.lock").write_bytes(lock)
     # A lock says torch 2.13.0 where a record says 2.13.0+cpu. Names with a dot are model files.
     exact = [f"{name}=={what}" for name, what in wanted.items() if name != "python" and "." not in name]
+    print(f"installing the packages of commit {commit}, which may take minutes", file=sys.stderr, flush=True)
     create = [_interpreter(wanted.get("python", "")), "-m", "venv", str(home)]
     install = [str(python), "-m", "pip", "install", "--quiet"]
     install += ["-r", str(work / "requirements.lock"), *exact]

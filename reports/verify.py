@@ -8,6 +8,7 @@ whole    every run is trained again to the end: the same bytes on the same platf
          another, where rounding differs and learning amplifies it
 """
 
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -196,8 +197,8 @@ def _until(depth: str, steps: int | None) -> Callable[[CellFiles], int]:
         points = cell.evaluation_steps()
         if depth == "whole" or steps is not None:
             return points[-1] if steps is None else min(steps, points[-1])
-        ladders = [ladder for run in cell.finished if (ladder := run.table("ladder.csv")) is not None]
-        updates = [step for ladder in ladders for step in ladder["step"][ladder["event"] == "first update"]]
+        ladders = (run.read("ladder.csv") or b"" for run in cell.finished)
+        updates = [int(step) for ladder in ladders for step in re.findall(rb"\n(\d+),first update,", ladder)]
         begun = next((point for point in points if updates and point >= max(updates)), 0)
         return max(points[min(2, len(points) - 1)], begun)
 
