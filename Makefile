@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: install demo slurm-demo test slow lint format bench golden lock
+.PHONY: install demo slurm-demo test slow lint format bench statistics golden lock
 
 install: $(INSTALLED)
 
@@ -36,6 +36,9 @@ format: install
 
 bench: install  ## speed against Stable-Baselines3, and of the MuJoCo twins against the bare simulator
 	$(BIN)/python -m tests.benchmarks
+
+statistics: install  ## true coverage of every interval and false alarms of every test, by simulation
+	$(BIN)/python -m pytest -q -s tests/reports/test_coverage.py
 
 golden: install  ## record the golden digests of this platform, after a deliberate change of results
 	$(BIN)/python -m tests.algorithms.golden

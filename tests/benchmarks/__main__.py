@@ -2,6 +2,7 @@
 
 import sys
 
-from tests.benchmarks import speed, stepping
+from tests.benchmarks import reports, speed, stepping
 
-sys.exit(max(speed.main(list(speed.COMPARISONS)), stepping.main(list(stepping.TASKS))))
+codes = speed.main(list(speed.COMPARISONS)), stepping.main(list(stepping.TASKS)), reports.main()
+sys.exit(max(codes))

@@ -1,0 +1,254 @@
+"""How often intervals hold the truth and how often tests raise a false alarm, by simulation.
+
+`make statistics` prints the tables. Scores are normal, skewed (exponential) or bimodal (three in ten fail),
+at 5, 10 and 20 seeds. Nominal is 95% and 5%; the bounds in the tests are what honest methods reach at so few
+runs, and a change that makes one of them worse fails.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from reports import bootstrap, stats
+
+SIZES = (5, 10, 20)
+
+
+def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return rng.normal(size=shape)
+
+
+def skewed(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return rng.exponential(size=shape) - 1.0
+
+
+def bimodal(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Mean 0: 30% of the runs end near -1.4, the others near 0.6."""
+    return np.where(rng.random(shape) < 0.3, -1.4, 0.6) + 0.15 * rng.normal(size=shape)
+
+
+SHAPES: dict[str, Callable[..., np.ndarray]] = {f.__name__: f for f in (normal, skewed, bimodal)}
+# The share of many runs that is above 0.3, and the interquartile mean, of each shape.
+LARGE = {name: draw(np.random.default_rng(99), 2_000_000) for name, draw in SHAPES.items()}
+ABOVE = {name: float((sample > 0.3).mean()) for name, sample in LARGE.items()}
+
+
+def table(what: str, rows: dict[str, list[float]]) -> None:
+    print(f"\n{what:44}" + "".join(f"{f'n={n}':>9}" for n in SIZES))
+    for name, values in rows.items():
+        print(f"  {name:42}" + "".join(f"{value:9.1%}" for value in values))
+
+
+def simulate(hit: Callable[[np.random.Generator, Callable, int], bool | np.ndarray], repeats: int) -> dict:
+    """Shape -> for each size the share of repeats that hit."""
+    return {
+        name: [
+            float(np.mean([hit(rng, draw, n) for _ in range(repeats)]))
+            for n in SIZES
+            for rng in [np.random.default_rng([n, len(name)])]
+        ]
+        for name, draw in SHAPES.items()
+    }
+
+
+def holds(interval: tuple[float, float], truth: float) -> bool:
+    return interval[0] <= truth <= interval[1]
+
+
+def test_mean() -> None:
+    """The interval of every headline number."""
+
+    def hit(rng: np.random.Generator, draw: Callable, n: int) -> np.ndarray:
+        low, high = stats.student_t_interval(draw(rng, n, 40_000))
+        return (low <= 0) & (high >= 0)
+
+    rows = simulate(hit, 1)
+    table("mean, Student t", rows)
+    assert all(0.945 <= value <= 0.955 for value in rows["normal"])
+    assert 0.93 <= rows["normal"][1] <= 0.97
+    assert rows["skewed"] == sorted(rows["skewed"]) and rows["skewed"][1] > 0.89
+    # Five seeds see no failed run in one of six samples: no interval from the sample alone can know of it.
+    assert rows["bimodal"][0] > 0.80 and rows["bimodal"][1] > 0.92
+
+
+def test_difference_of_means() -> None:
+    def hit(rng: np.random.Generator, draw: Callable, n: int) -> bool:
+        found = stats.welch(draw(rng, n), 2 * draw(rng, n))
+        return holds((found.low, found.high), 0.0)
+
+    rows = simulate(hit, 1_000)
+    table("difference of means, Welch, unequal spread", rows)
+    assert min(rows["normal"]) > 0.93
+    assert min(rows["skewed"][1:] + rows["bimodal"][1:]) > 0.88
+
+
+def test_hedges_g() -> None:
+    def hit(rng: np.random.Generator, draw: Callable, n: int) -> bool:
+        shift = draw(rng, n) + 1.0
+        return holds(stats.hedges_g(shift, draw(rng, n))[1:], 1.0 / np.std(LARGE[draw.__name__]))
+
+    rows = simulate(hit, 600)
+    table("Hedges' g", rows)
+    assert min(rows["normal"]) > 0.93
+    assert min(rows["skewed"] + rows["bimodal"]) > 0.85
+
+
+def test_superiority() -> None:
+    truth = {
+        name: float((sample[:1_000_000] + 0.5 > sample[1_000_000:]).mean()) for name, sample in LARGE.items()
+    }
+
+    def hit(rng: np.random.Generator, draw: Callable, n: int) -> bool:
+        return holds(stats.superiority(draw(rng, n) + 0.5, draw(rng, n))[1:], truth[draw.__name__])
+
+    rows = simulate(hit, 600)
+    table("P(X > Y) of two samples, Brunner-Munzel", rows)
+    assert all(value > 0.92 for values in rows.values() for value in values)
+
+
+def test_tolerance_interval() -> None:
+    """At least the stated share of all runs, with confidence 95%, whatever the distribution."""
+    for n, content in ((8, 0.5), (10, 0.5), (20, 0.5), (46, 0.9), (60, 0.9)):
+        rng, hits = np.random.default_rng(n), []
+        for _ in range(2_000):
+            found = stats.tolerance_interval(rng.random(n))  # uniform: the share is the length
+            assert found.content == content
+            hits.append(found.high - found.low >= content)
+        print(f"  tolerance interval, {content:.0%} of all runs, n={n:<3} {np.mean(hits):9.1%}")
+        assert np.mean(hits) > 0.94
+
+
+def test_failure_rate() -> None:
+    for n in SIZES:
+        for rate in (0.02, 0.1, 0.3):
+            failures = np.random.default_rng(n).binomial(n, rate, 1_000)
+            limits = {k: stats.failure_interval(k, n) for k in set(failures.tolist())}
+            share = np.mean([holds(limits[k], rate) for k in failures.tolist()])
+            print(f"  failure rate {rate:.0%}, Clopper-Pearson, n={n:<3} {share:9.1%}")
+            assert share > 0.94
+
+
+def test_steps_to_threshold() -> None:
+    """The median of exponential waiting times, a third of them censored at the end of the budget."""
+    for n in (10, 20, 40):
+        rng, hits = np.random.default_rng(n), []
+        for _ in range(400):
+            waited = rng.exponential(size=n)
+            found = stats.steps_to_threshold(np.minimum(waited, 1.1), waited <= 1.1)
+            hits.append(
+                (found.low is None or found.low <= np.log(2))
+                and (found.high is None or found.high >= np.log(2))
+            )
+        print(f"  median steps to threshold, n={n:<3} {np.mean(hits):9.1%}")
+        assert np.mean(hits) > 0.92
+
+
+@pytest.mark.parametrize("tasks", [1, 5])
+def test_aggregates_across_tasks(tasks: int) -> None:
+    """Of runs on tasks that differ in nothing, so that the true value of every statistic is known."""
+    large = {name: [sample] for name, sample in LARGE.items()}
+    truth = {
+        name: {statistic: function(scores) for statistic, function in bootstrap.STATISTICS.items()}
+        for name, scores in large.items()
+    }
+    names = list(bootstrap.STATISTICS)
+    names.remove("median")  # of the tasks' means: for one task the mean, for several not a smooth statistic
+
+    def hit(rng: np.random.Generator, draw: Callable, n: int) -> np.ndarray:
+        found = bootstrap.aggregates(
+            {"x": [draw(rng, n) for _ in range(tasks)]}, 1_000, int(rng.integers(2**31))
+        )["x"]
+        return np.array([holds(found[name][1:], truth[draw.__name__][name]) for name in names])
+
+    for shape, draw in SHAPES.items():
+        hits = np.array([
+            np.mean([hit(rng, draw, n) for _ in range(250)], axis=0)
+            for n in SIZES for rng in [np.random.default_rng([n, tasks, len(shape)])]
+        ])  # fmt: skip
+        table(f"bootstrap, {tasks} task(s), {shape}", dict(zip(names, hits.T.tolist(), strict=True)))
+        floor = 0.90 if shape == "normal" else 0.85
+        few = 1 if tasks == 1 else 0  # of one task's five runs a bootstrap knows little
+        assert (hits[few:, :2] > floor).all()
+
+
+def test_profiles_and_improvement() -> None:
+    def profile(rng: np.random.Generator, draw: Callable, n: int) -> bool:
+        scores = {"x": [draw(rng, n) for _ in range(5)]}
+        _, low, high = bootstrap.profiles(scores, np.array([0.3]), 1_000, int(rng.integers(2**31)))["x"]
+        return holds((low[0] - 1e-6, high[0] + 1e-6), ABOVE[draw.__name__])
+
+    rows = simulate(profile, 250)
+    table("performance profile at 0.3, 5 tasks", rows)
+    assert min(rows["normal"] + rows["skewed"] + rows["bimodal"]) > 0.90
+
+    def improvement(rng: np.random.Generator, draw: Callable, n: int) -> bool:
+        systems = {name: {str(k): draw(rng, n) for k in range(5)} for name in ("x", "y")}
+        (found,) = bootstrap.improvements(systems, [("x", "y")], 1_000, int(rng.integers(2**31)))
+        return holds(found[1:], 0.5)
+
+    rows = simulate(improvement, 250)
+    table("probability of improvement, 5 tasks", rows)
+    assert min(rows["normal"] + rows["skewed"] + rows["bimodal"]) > 0.90
+
+
+def test_false_alarms_of_the_tests() -> None:
+    """Two systems that are equal: how often a difference is found at 5%."""
+    welch, permutation = {}, {}
+    for shape, draw in SHAPES.items():
+        welch[shape], permutation[shape] = [], []
+        for n in SIZES:
+            rng = np.random.default_rng([n, len(shape), 1])
+            x, y = draw(rng, 6_000, n), draw(rng, 6_000, n)
+            rejected = [stats.welch(a, b).p < 0.05 for a, b in zip(x[:1500], y[:1500], strict=True)]
+            welch[shape].append(np.mean(rejected))
+            permutation[shape].append(np.mean(stats.permutation_p(x, y, seed=n) < 0.05))
+    table("false alarms, Welch", welch)
+    table("false alarms, permutation", permutation)
+    assert max(rate for row in permutation.values() for rate in row) <= 0.06  # exact, whatever the shape
+    assert max(welch["normal"]) <= 0.06
+    assert max(welch["skewed"] + welch["bimodal"]) <= 0.07
+
+
+def test_false_alarms_of_a_family() -> None:
+    """Ten comparisons without any difference: the chance of a single claim, as `Pair.differs` makes it."""
+    rng, claims = np.random.default_rng(3), []
+    x, y = rng.normal(size=(6_000, 10)), rng.normal(size=(6_000, 10))
+    welch = np.array([stats.welch(a, b).p for a, b in zip(x, y, strict=True)])
+    permutation = stats.permutation_p(x, y, seed=0)
+    for family in np.arange(6_000).reshape(600, 10):
+        both = (stats.holm(welch[family]) < 0.05) & (stats.holm(permutation[family]) < 0.05)
+        claims.append(both.any())
+    print(f"  any claim in a family of ten, Holm: {np.mean(claims):.1%}")
+    assert 0.005 < np.mean(claims) <= 0.06
+
+
+def verdicts(n: int, m: int, shift: float, margin: float, std: float, repeats: int = 2_000) -> list:
+    rng = np.random.default_rng([n, m, round(100 * abs(shift))])
+    found = []
+    for _ in range(repeats):
+        x, y = shift + rng.normal(size=n), std * rng.normal(size=m)
+        found.append(stats.equivalence(x.mean(), x.std(ddof=1), n, y.mean(), y.std(ddof=1), m, margin))
+    return found
+
+
+@pytest.mark.parametrize(("n", "m", "std"), [(5, 5, 1.0), (10, 10, 1.0), (10, 5, 2.0), (20, 10, 0.5)])
+def test_false_verdicts(n: int, m: int, std: float) -> None:
+    """ "Different" although equal, and "reproduced" although as far apart as the margin: 5% each at most."""
+    equal = verdicts(n, m, 0.0, 1.5, std)
+    different = np.mean([v.p_different < 0.05 for v in equal])
+    called = np.mean([v.verdict == "different" for v in equal])
+    reproduced = np.mean([v.verdict == "reproduced" for v in verdicts(n, m, 1.5, 1.5, std)])
+    print(f"  n={n}, m={m}: different though equal {called:.1%}, reproduced at the margin {reproduced:.1%}")
+    assert called <= different <= 0.06
+    assert reproduced <= 0.06
+
+
+@pytest.mark.parametrize(("n", "m", "margin"), [(10, 10, 1.0), (10, 10, 1.5), (5, 10, 1.5), (20, 20, 0.8)])
+def test_power_is_as_stated(n: int, m: int, margin: float) -> None:
+    """The share of "reproduced" when there is no difference, against the power at the true spreads."""
+    stated = stats.equivalence(0.0, 1.0, n, 0.0, 1.0, m, margin).power
+    found = np.mean([v.verdict == "reproduced" for v in verdicts(n, m, 0.0, margin, 1.0)])
+    print(f"  n={n}, m={m}, margin {margin}: stated {stated:.1%}, simulated {found:.1%}")
+    assert found == pytest.approx(stated, abs=0.03)
+    assert 0.05 < stated < 0.99
