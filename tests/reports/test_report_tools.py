@@ -1,0 +1,100 @@
+"""The page in a browser, the tables in LaTeX, the bibliography in BibTeX."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Records
+
+TABLES = ("scores", "spread", "verdicts", "aggregates", "improvement", "comparisons", "compute")
+browser = shutil.which("chromium") or shutil.which("google-chrome")
+needs_browser = pytest.mark.skipif(not browser, reason="Chromium is not installed")
+
+
+def in_browser(page: str, folder: Path, script: str) -> str:
+    """The document as it is after `script` has run in it."""
+    changed = folder / "page.html"
+    changed.write_text(page.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
+    done = subprocess.run(
+        [browser, *flags, "--dump-dom", changed.as_uri()], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def column(page: str, table: str, k: int) -> list[str]:
+    """Text of column `k` (from 0) of the first sortable table that has `table` among its heads."""
+    found = next(
+        part for part in re.findall(r'<table class="sortable">.*?</table>', page, re.DOTALL) if table in part
+    )
+    rows = re.findall(r"<tr.*?</tr>", found.partition("<tbody>")[2], re.DOTALL)
+    return [
+        re.sub(r"<[^>]*>", "", re.findall(r"<t[dh].*?</t[dh]>", row, re.DOTALL)[k]).strip() for row in rows
+    ]
+
+
+@needs_browser
+def test_tables_are_sorted_by_a_click(spoilt: "Records", tmp_path: Path) -> None:
+    """Once: ascending; twice: descending. Text by letters, numbers by size, what has no number last."""
+    page = (spoilt.out / "index.html").read_text(encoding="utf-8")
+    click = (
+        "const table = [...document.querySelectorAll('table.sortable')]"
+        ".find(t => t.tHead.innerText.includes('Welch'));"
+        "const head = [...table.tHead.rows[0].cells].find(c => c.innerText.startsWith('x - y'));"
+    )
+    differences = [
+        float(x.replace("\N{MINUS SIGN}", "-").replace(",", "")) for x in column(page, "p Welch", 3)
+    ]
+    assert differences != sorted(differences)
+    for clicks, expected in ((1, sorted(differences)), (2, sorted(differences, reverse=True))):
+        folder = tmp_path / str(clicks)
+        folder.mkdir()
+        shown = column(in_browser(page, folder, click + "head.click();" * clicks), "p Welch", 3)
+        assert [float(x.replace("\N{MINUS SIGN}", "-").replace(",", "")) for x in shown] == expected
+
+
+@needs_browser
+def test_nothing_can_be_loaded_from_elsewhere(sweep: "Records", tmp_path: Path) -> None:
+    """The page's own policy refuses every request, should one ever slip in."""
+    page = (sweep.out / "index.html").read_text(encoding="utf-8")
+    probe = (
+        "document.addEventListener('securitypolicyviolation',"
+        "e => { document.title = 'refused ' + e.blockedURI; });"
+        "document.body.append(Object.assign(new Image(), {src: 'http://127.0.0.1:9/x.png'}));"
+    )
+    assert "<title>refused http://127.0.0.1:9/x.png</title>" in in_browser(page, tmp_path, probe)
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="LaTeX is not installed")
+def test_every_table_compiles(spoilt: "Records", store: "Records", tmp_path: Path) -> None:
+    for system in ("ppo", "dqn"):  # at a budget for which there are published scores
+        store.flat_runs(store.cell(system=system, steps=200_000), [450.0, 480.0, 500.0])
+    store.build()
+    assert (store.out / "tables" / "verdicts.tex").read_text().count("descriptive") >= 2
+    inputs = "\n\n".join(rf"\resizebox{{\textwidth}}{{!}}{{\input{{{name}}}}}" for name in TABLES)
+    for name in TABLES:
+        records = store if name == "verdicts" else spoilt
+        shutil.copy(records.out / "tables" / f"{name}.tex", tmp_path)
+    (tmp_path / "paper.tex").write_text(
+        "\\documentclass{article}\n\\usepackage{booktabs,graphicx,url}\n\\begin{document}\n"
+        + inputs
+        + "\n\\nocite{*}\n\\bibliographystyle{plain}\\bibliography{references}\n\\end{document}\n"
+    )
+    shutil.copy(store.out / "references.bib", tmp_path)
+    for command in (
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper"],
+        ["bibtex", "paper"],
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper"],
+    ):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout[-2_000:]
+        assert "warning" not in done.stdout.lower() or command[0] == "pdflatex"
+    log = (tmp_path / "paper.log").read_text(errors="replace")
+    assert "Missing character" not in log and "There is no" not in log
+    assert (tmp_path / "paper.pdf").read_bytes().startswith(b"%PDF")
