@@ -127,7 +127,8 @@ def intervals(group: Group, style: Style) -> Figure:
                 [interval.low, interval.high], [y, y], color=colour, lw=7, alpha=0.35, solid_capstyle="butt"
             )
             axes.plot([interval.value], [y], "|", color=colour, ms=11, mew=2.2)
-        axes.set_title(statistic.replace("_", " "), fontsize=9, loc="left")
+        name = "IQM" if statistic == "iqm" else statistic.replace("_", " ")
+        axes.set_title(name, fontsize=9, loc="left")
         axes.set_ylim(-0.6, len(group.systems) - 0.4)
         axes.set_yticks(range(len(group.systems)), list(reversed(group.systems)) if k == 0 else [])
         axes.xaxis.set_major_locator(MaxNLocator(3))
