@@ -261,7 +261,7 @@ def report(
 
     try:
         if source.endswith(".zip"):
-            from reports import bundle
+            from reports.checking import bundle
 
             with bundle.opened(Path(source)) as unpacked:
                 about = bundle.provenance(unpacked / "report")
@@ -288,8 +288,8 @@ def check(
     """Whether run records may be reported or contributed, rule by rule. The exit code is 0 if so, else 1."""
     from rich.console import Console
 
-    from reports import bundle
-    from reports import check as checks
+    from reports.checking import bundle
+    from reports.checking import check as checks
 
     console = Console() if sys.stdout.isatty() else Console(width=200)
     with bundle.records(folder) as records:
@@ -319,7 +319,7 @@ def verify(
     """
     from rich.console import Console
 
-    from reports import verify as verification
+    from reports.checking import verify as verification
 
     console = Console() if sys.stdout.isatty() else Console(width=200)
     outcomes = verification.verify(target, depth, steps, runs, install)
@@ -334,7 +334,7 @@ def bundle(
     to: Annotated[Path | None, typer.Option(help="the archive; REPORT.zip if left out")] = None,
 ) -> None:
     """Pack a report with its records into one file that another machine can check, verify and report from."""
-    from reports import bundle as bundles
+    from reports.checking import bundle as bundles
 
     target = to or report.resolve().with_name(f"{report.resolve().name}.zip")
     names = bundles.pack(report, runs, target)

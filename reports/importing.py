@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.identity import own_digest
+from reports.checking.identity import own_digest
 from reports.records import FIRST_TUNING_SEED, IMPORTED
 from runners import files
 from runners.cell import Cell, Evaluation

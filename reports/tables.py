@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from reports.aggregate import CellSummary, Task
+from reports.checking.differences import made_with
 from reports.compare import Comparisons
 from reports.records import STATES, Cell, Run
 from reports.stats import FEW_SEEDS
@@ -351,8 +352,9 @@ def provenance(tasks: Sequence[Task], title: str, declared: Declared) -> str:
     cells = [summary for task in tasks for summary in task.cells]
     keys = ("algorithm", "config", "steps", "evaluation", "versions", "spec")
     expected = [asdict(summary.cell.name) for summary in cells]
+    report = {"title": title, "settings": asdict(declared), "expected": expected, "made_with": made_with()}
     content = {
-        "report": {"title": title, "settings": asdict(declared), "expected": expected},
+        "report": report,
         "estimator": declared.estimator,
         "cells": [
             {"folder": summary.cell.name.folder} | {key: summary.cell.facts.get(key) for key in keys}

@@ -106,7 +106,7 @@ BAD_SWEEPS = {
     "seeds = 3": "seeds: 3 is of the wrong type",
     "episodes = 0": "episodes: 0 must be",
     "title =": "Invalid value",
-    'report = { estimator = "mean_of_last" }': "unknown estimator 'mean_of_last'; did you mean 'mean_of_last_ten'?",
+    'report = { estimator = "mean_of_last" }': "did you mean 'mean_of_last_ten'?",
     'report = { baseline = "sac" }': "unknown baseline 'sac'",
     "report = { threshold = inf }": "threshold: inf must be finite",
     'report = { reference = "x" }': "unknown key 'reference'",

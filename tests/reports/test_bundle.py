@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 import reports
-from reports import bundle, importing
+from reports import importing
+from reports.checking import bundle
 from runners.errors import InputError
 from tests.reports import trained
 from tests.reports.trained import edit, forge, rows

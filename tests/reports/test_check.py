@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reports import check, importing
-from reports.folder import RESULTS
+from reports import importing
+from reports.checking import check
+from reports.checking.folder import RESULTS
 from runners import files
 from runners.plan import Planned
 from runners.records import seal

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports import check, importing, verdicts
+from reports import importing, verdicts
 from reports.aggregate import aggregate
+from reports.checking import check
 from reports.records import load
 from runners import records, resolve
 from runners.cell import Cell, Evaluation

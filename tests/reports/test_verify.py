@@ -17,10 +17,11 @@ import pytest
 import torch
 
 import reports
-from reports import differences, importing, verify
-from reports.folder import RunFiles
-from reports.rerun import Pack
-from reports.verify import CANNOT, DIFFERS, VERIFIED, Outcome, exit_code
+from reports import importing
+from reports.checking import differences, verify
+from reports.checking.folder import RunFiles
+from reports.checking.rerun import Pack
+from reports.checking.verify import CANNOT, DIFFERS, VERIFIED, Outcome, exit_code
 from runners import files, provenance
 from runners.errors import InputError
 from runners.plan import Job
@@ -351,7 +352,7 @@ def test_install(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     empty = {"python": python}
     assert f"git show {CLEAN['commit']}:requirements.lock: " in outcome(b"", packages=empty)
-    monkeypatch.setattr("reports.setting._git_show", lambda name: b"# nothing\n")
+    monkeypatch.setattr("reports.checking.setting._git_show", lambda name: b"# nothing\n")
     assert "has not the recorded sha256" in outcome(b"something else", packages=empty)
     assert "do not run with the packages here: ModuleNotFoundError" in outcome(b"# nothing\n", packages=empty)
     assert "needs Python 2.7.18; there is none here" in outcome(b"# nothing\n", packages={"python": "2.7.18"})

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from reports.folder import RESULTS
-from reports.identity import own_digest
+from reports.checking.folder import RESULTS
+from reports.checking.identity import own_digest
 from runners import files
 from runners.cell import Cell
 from runners.records import seal

@@ -21,15 +21,15 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
-from reports import bundle, folder, rerun
 from reports.aggregate import aggregate
-from reports.check import check
-from reports.differences import compare_reports, first_difference
-from reports.folder import RESULTS, CellFiles, RunFiles
+from reports.checking import bundle, folder, rerun
+from reports.checking.check import check
+from reports.checking.differences import compare_reports, first_difference
+from reports.checking.folder import RESULTS, CellFiles, RunFiles
+from reports.checking.rerun import Pack
+from reports.checking.setting import CannotVerify, device
 from reports.records import Expected, load
 from reports.report import rebuild
-from reports.rerun import Pack
-from reports.setting import CannotVerify, device
 from reports.stats import equivalence
 from runners.errors import InputError, unknown
 from runners.sweep import Declared

@@ -24,8 +24,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from reports import folder, identity
-from reports.folder import RESULTS
+from reports.checking import folder, identity
+from reports.checking.folder import RESULTS
 from reports.records import Expected, load
 from runners import files
 from runners.errors import InputError
@@ -243,7 +243,7 @@ def _project() -> dict[str, str | None]:
         number = version("ascent")
     except PackageNotFoundError:
         number = None
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     try:
         command = ["git", "-C", str(root), "rev-parse", "HEAD"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=20)

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from reports.folder import CellFiles, RunFiles
+from reports.checking.folder import CellFiles, RunFiles
 from reports.records import DIVERGED, DONE
 
 

@@ -15,11 +15,11 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
-from reports import folder
-from reports.folder import CellFiles, RunFiles
+from reports.checking import folder
+from reports.checking.folder import CellFiles, RunFiles
 from runners.errors import InputError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = """
 import json, sys
 from runners import provenance

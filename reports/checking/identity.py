@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
-from reports import folder
-from reports.folder import RESULTS, SEED_FOLDER, CellFiles
-from reports.protocol import Finding
+from reports.checking import folder
+from reports.checking.folder import RESULTS, SEED_FOLDER, CellFiles
+from reports.checking.protocol import Finding
 from runners.errors import InputError
 
 TASK_FACTS = ("horizon", "random_score", "reference_score")  # of cell.json's spec, which no digest covers

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reports.folder import CellFiles, RunFiles
-from reports.setting import CannotVerify, Setting, device, find
+from reports.checking.folder import CellFiles, RunFiles
+from reports.checking.setting import CannotVerify, Setting, device, find
 from runners import files
 from runners.errors import InputError
 from runners.plan import Job

@@ -12,9 +12,9 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from reports import folder, identity, protocol
-from reports.folder import CellFiles
-from reports.protocol import Finding
+from reports.checking import folder, identity, protocol
+from reports.checking.folder import CellFiles
+from reports.checking.protocol import Finding
 from reports.records import DIVERGED, FIRST_TUNING_SEED
 from runners.plan import Planned
 

@@ -1,0 +1,3 @@
+"""Checking: whether records may be reported (`check`), whether results come out again (`verify`), and both
+in one file (`bundle`).
+"""
