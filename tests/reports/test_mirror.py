@@ -426,7 +426,7 @@ def one(record: Records, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "runs"
 
 
-TIMEOUT = 4.0
+TIMEOUT = 6.0  # in which wandb's client must have met the failure, on a busy machine too
 
 
 def refused(folder: Path, one: Path, **variables: str) -> str:
@@ -460,10 +460,9 @@ def test_an_id_that_was_deleted_is_told(one: Path, tmp_path: Path) -> None:
 def test_files_that_do_not_arrive_are_told(record: Records, tmp_path: Path) -> None:
     with StandIn() as server:
         server.fail["upload"] = 500
-        done = push(tmp_path, *_words(record), "--timeout", str(TIMEOUT), **online(server))
+        done = push(tmp_path, *_words(record), "--timeout", "12", **online(server))
         assert done.code == 2
-        assert "of its 9 files" in done.err or "not taken within" in done.err
-        assert "HTTP 500" in done.err
+        assert "HTTP 500" in done.err and "of 4 runs" in done.err
 
 
 def test_a_file_that_is_lost_is_told(record: Records, tmp_path: Path) -> None:
