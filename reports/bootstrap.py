@@ -4,16 +4,19 @@ A system's scores are a list over tasks of arrays (n,) of normalised run scores.
 each task (Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice", arXiv
 2108.13264). Percentile intervals are too narrow by sqrt((n - 1) / n) and by the normal quantile where
 Student's belongs: Hesterberg's expanded percentiles (2015, "What Teachers Should Know about the Bootstrap",
-section 4.3) mend both.
+section 4.3) mend both. How much depends on which tasks the spread comes from: to first order a statistic is
+a mean over tasks of means over runs, and it is the degrees of freedom of such a mean that are taken
+(Satterthwaite 1946).
 """
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
 import numpy as np
+from scipy import special
 from scipy import stats as scipy_stats
 
-from reports.stats import LEVEL, Estimate
+from reports.stats import TAIL, Estimate, refuse_not_finite, unanimous
 
 BLOCK = 25_000  # values resampled at a time, so that they stay in the cache; the numbers do not depend on it
 Scores = Sequence[np.ndarray]
@@ -52,12 +55,23 @@ def aggregates(
     """
     found = {}
     for label, scores in systems.items():
+        refuse_not_finite(*scores)
         draws = _resampled_statistics(scores, resamples, _generator(seed, label))
         found[label] = {
-            name: Estimate(function(scores), *_limits(draws[name], scores).tolist())
+            name: Estimate(function(scores), *_limits(draws[name], _linear(name, scores)).tolist())
             for name, function in STATISTICS.items()
         }
     return found
+
+
+def _linear(name: str, scores: Scores) -> Scores:
+    """What of each run a statistic is, to first order, the mean of."""
+    pooled = np.concatenate(scores)
+    if name == "optimality_gap":
+        return [np.minimum(task, 1.0) for task in scores]
+    if name == "iqm":
+        return [task.clip(*np.quantile(pooled, [0.25, 0.75])) for task in scores]
+    return scores
 
 
 def _resampled_statistics(scores: Scores, resamples: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -89,12 +103,14 @@ def profiles(
     """System -> (share of its runs, over all tasks, above each of taus (P,), and its pointwise band)."""
     found = {}
     for label, scores in systems.items():
+        refuse_not_finite(*scores)
         rng = _generator(seed, label)
-        above = np.concatenate(scores)[:, None] > taus  # (N, P)
+        above = [task[:, None] > taus for task in scores]  # (n, P) each
         counts = np.hstack([_counts(len(task), resamples, rng).T for task in scores])  # (resamples, N)
-        draws = counts @ above.astype(np.float32) / np.float32(len(above))
-        low, high = _limits(draws.astype(float), scores)
-        found[label] = above.mean(axis=0), low, high
+        drawn = counts @ np.vstack(above).astype(np.float32)  # whole numbers: exact in float32
+        value = np.vstack(above).mean(axis=0)
+        limits = _limits(drawn.astype(float) / counts.shape[1], above)
+        found[label] = value, *_at_the_ends(value, limits, counts.shape[1])
     return found
 
 
@@ -128,17 +144,20 @@ def improvements(
                 # Whole numbers and halves: exact in float32.
                 won = wins[x, y, task].T @ counts[x, task]  # (m, size)
                 total = np.einsum("mr,mr->r", won, counts[y, task])
-                draws[row, start : start + size] += total / wins[x, y, task].size
+                draws[row, start : start + size] += total.astype(float) / wins[x, y, task].size
     found = []
     for row, ((x, y), tasks) in enumerate(zip(pairs, shared, strict=True)):
-        value = np.mean([wins[x, y, task].mean(dtype=float) for task in tasks])
-        samples = [systems[label][task] for label in (x, y) for task in tasks]
-        found.append(Estimate(float(value), *_limits(draws[row] / len(tasks), samples).tolist()))
+        won = [wins[x, y, task].astype(float) for task in tasks]
+        value = np.mean([task.mean() for task in won])
+        limits = _limits(draws[row] / len(tasks), [task.mean(axis=k) for k in (1, 0) for task in won])
+        limits = _at_the_ends(value, limits, sum(min(task.shape) for task in won))
+        found.append(Estimate(float(value), *limits.tolist()))
     return found
 
 
 def _wins(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """(n, m): 1 where a run of x scores higher than one of y, 1/2 where they score the same."""
+    refuse_not_finite(x, y)
     return (x[:, None] > y).astype(np.float32) + np.float32(0.5) * (x[:, None] == y)
 
 
@@ -151,17 +170,39 @@ def _counts(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
     return np.stack([(drawn == run).sum(axis=0, dtype=drawn.dtype) for run in range(n)]).astype(np.float32)
 
 
-def _limits(draws: np.ndarray, scores: Scores) -> np.ndarray:
-    """Lower and upper limit by expanded percentiles of draws (resamples, ...): (2, ...). NaN where a task has
-    one run: nothing is known of its spread.
+def _limits(draws: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Lower and upper limit by expanded percentiles of draws (resamples, ...): (2, ...).
+
+    parts: for each set of runs that was resampled, what the statistic is to first order a mean of, (n, ...).
+    NaN where a set has one run: nothing is known of its spread.
     """
-    sizes = np.array([len(task) for task in scores])
-    if sizes.min() < 2:
+    if min(len(part) for part in parts) < 2:
         return np.full((2, *draws.shape[1:]), np.nan)
-    t = scipy_stats.t.ppf((1 + LEVEL) / 2, (sizes - 1).sum())
-    n = sizes.min()
-    tail = scipy_stats.norm.cdf(-np.sqrt(n / (n - 1)) * t)
-    return np.quantile(draws, [tail, 1 - tail], axis=0)
+    spare = np.array([len(part) - 1 for part in parts])
+    errors = np.stack([part.var(axis=0, ddof=1) / len(part) for part in parts], axis=-1)  # (..., parts)
+    errors = np.where(errors.sum(axis=-1, keepdims=True) > 0, errors, 1.0)  # no spread, then any will do
+    df = errors.sum(axis=-1) ** 2 / (errors**2 / spare).sum(axis=-1)
+    narrowed = (errors * (spare / (spare + 1))).sum(axis=-1) / errors.sum(axis=-1)
+    tail = special.ndtr(-special.stdtrit(df, TAIL) / np.sqrt(narrowed))
+    ordered = np.sort(draws, axis=0)
+    return np.stack([_quantile(ordered, tail), _quantile(ordered, 1 - tail)])
+
+
+def _quantile(ordered: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Of sorted draws (resamples, ...), linear between them, as numpy's, but with p (...) for each column."""
+    place = p * (len(ordered) - 1)
+    below = np.floor(place).astype(int)
+    low, high = (np.take_along_axis(ordered, k[None], 0)[0] for k in (below, np.ceil(place).astype(int)))
+    return low + (place - below) * (high - low)
+
+
+def _at_the_ends(value: np.ndarray, limits: np.ndarray, n: int) -> np.ndarray:
+    """Limits (2, ...) of shares. Where all of n independent runs, or pairs, agree, no resample differs, and
+    the exact limit for so many takes the bootstrap's place; shares may differ between tasks.
+    """
+    low, high = limits
+    low = np.where((value == 1) & ~np.isnan(low), unanimous(n), low)
+    return np.stack([low, np.where((value == 0) & ~np.isnan(high), 1 - unanimous(n), high)])
 
 
 def _generator(seed: int, label: str) -> np.random.Generator:

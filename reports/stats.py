@@ -80,7 +80,7 @@ def student_t_interval(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     sample (n, ...) -> low, high, each (...); NaN for n = 1, where there is no spread to estimate.
     """
-    _refuse_not_finite(sample)
+    refuse_not_finite(sample)
     n = len(sample)
     mean = sample.mean(axis=0)
     if n < 2:
@@ -94,7 +94,7 @@ def interquartile_mean(sample: np.ndarray) -> np.ndarray:
 
     No value is counted in part, so at n = 10 six of ten values stay, and below n = 4 it is the mean.
     """
-    _refuse_not_finite(sample)
+    refuse_not_finite(sample)
     return scipy_stats.trim_mean(sample, 0.25, axis=0)
 
 
@@ -104,7 +104,7 @@ def tolerance_interval(sample: np.ndarray) -> Tolerance | None:
     The share between the r-th smallest and the r-th largest value is Beta(n - 2r + 1, 2r), whatever the
     distribution (Wilks 1941); the largest r that has confidence LEVEL is taken. None for fewer values.
     """
-    _refuse_not_finite(sample)
+    refuse_not_finite(sample)
     n, ordered = len(sample), np.sort(sample)
     for content in (0.9, 0.5):
         r = 0
@@ -126,7 +126,7 @@ def steps_to_threshold(steps: np.ndarray, reached: np.ndarray) -> Crossing:
 
     The interval is that of the sign test (Brookmeyer and Crowley 1982) with a log-log survival.
     """
-    _refuse_not_finite(steps)
+    refuse_not_finite(steps)
     median, limits = None, (None, None)
     if reached.any():
         survival = SurvfuncRight(steps, reached.astype(int))
@@ -145,7 +145,7 @@ def welch(x: np.ndarray, y: np.ndarray) -> Comparison:
     Two samples without any spread have no standard error, and one run has no spread: the difference then
     stands without interval and p.
     """
-    _refuse_not_finite(x, y)
+    refuse_not_finite(x, y)
     difference = float(x.mean() - y.mean())
     if not _have_spread(x, y):
         return Comparison(difference, *[float("nan")] * 5)
@@ -167,7 +167,8 @@ def _have_spread(x: np.ndarray, y: np.ndarray) -> bool:
     return min(len(x), len(y)) > 1 and bool(np.ptp(x) > 0 or np.ptp(y) > 0)
 
 
-def _refuse_not_finite(*samples: np.ndarray) -> None:
+def refuse_not_finite(*samples: np.ndarray) -> None:
+    """ValueError if any score is NaN or infinite."""
     if not all(np.isfinite(sample).all() for sample in samples):
         raise ValueError("scores must be finite")
 
@@ -180,7 +181,7 @@ def permutation_p(x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
     and Smyth 2010, (b + 1) / (m + 1)). A partition without spread on either side has t = 0 if the means are
     equal, else infinity: nothing can be more extreme. One run on a side has no t (ValueError).
     """
-    _refuse_not_finite(x, y)
+    refuse_not_finite(x, y)
     n, m = x.shape[1], y.shape[1]
     if min(n, m) < 2:
         raise ValueError("a permutation test needs two runs on either side")
@@ -227,7 +228,7 @@ def hedges_g(x: np.ndarray, y: np.ndarray) -> Estimate:
     """Standardised difference of means, bias-corrected (Hedges 1981), with the interval of its noncentral t
     (Steiger and Fouladi 1997), exact for normal scores with equal spread. NaN without any spread.
     """
-    _refuse_not_finite(x, y)
+    refuse_not_finite(x, y)
     if not _have_spread(x, y):
         return Estimate(*[float("nan")] * 3)
     n, m, df = len(x), len(y), len(x) + len(y) - 2
@@ -249,7 +250,7 @@ def superiority(x: np.ndarray, y: np.ndarray) -> Estimate:
     independent pairs (Clopper-Pearson), which is conservative. NaN limits where all runs are the same, or one
     of a single run is among the others.
     """
-    _refuse_not_finite(x, y)
+    refuse_not_finite(x, y)
     if x.min() > y.max() or x.max() < y.min():
         bound = unanimous(min(len(x), len(y)))
         return Estimate(1.0, bound, 1.0) if x.min() > y.max() else Estimate(0.0, 0.0, 1 - bound)

@@ -1,5 +1,6 @@
 """Statistics against rliable, scipy, statsmodels, enumeration and published tables."""
 
+from collections.abc import Callable
 from itertools import combinations
 
 import numpy as np
@@ -61,14 +62,32 @@ def test_improvement_is_over_the_tasks_that_both_have() -> None:
     assert found.value == pytest.approx((1 + 0.5 + 0 + 1 + 1 + 0) / 6)
 
 
-def test_bootstrap_of_a_mean_has_the_standard_error_of_theory() -> None:
-    """Drawn within tasks: variance sum s_k^2 / n_k / T^2 with ddof 0; limits by the wider tails."""
+def test_bootstrap_of_a_mean_is_students_and_welchs_interval() -> None:
+    """Of a mean all is known: for one task the interval is Student's, for two it is that of Welch's sum."""
     rng = np.random.default_rng(1)
-    tasks = [rng.normal(size=10) * (k + 1) for k in range(3)]
-    found = bootstrap.aggregates({"x": tasks}, resamples=50_000)["x"]["mean"]
-    error = np.sqrt(sum(task.var() / 10 for task in tasks)) / 3
-    t = scipy_stats.t.ppf(0.975, 27)
-    assert found.high - found.low == pytest.approx(2 * np.sqrt(10 / 9) * t * error, rel=0.02)
+    tasks = [rng.normal(size=n) * spread + 2 for n, spread in ((12, 0.3), (7, 1.0))]
+    found = bootstrap.aggregates({"one": tasks[:1], "two": tasks}, resamples=200_000)
+    low, high = stats.student_t_interval(tasks[0])
+    assert found["one"]["mean"].high - found["one"]["mean"].low == pytest.approx(high - low, rel=0.03)
+    welch = stats.welch(tasks[0], -tasks[1])  # the difference of the one and minus the other is their sum
+    width = found["two"]["mean"].high - found["two"]["mean"].low
+    assert width == pytest.approx((welch.high - welch.low) / 2, rel=0.03)
+
+
+def test_shares_that_all_runs_agree_on_have_the_exact_limit() -> None:
+    """No resample differs from the sample: 0.025^(1/n) of n runs, or of the pairs that share no run."""
+    low, high = [np.full(5, 0.0), np.full(5, 0.1)], [np.full(5, 1.0), np.full(4, 1.1)]
+    value, lower, upper = bootstrap.profiles({"x": low}, np.array([-1.0, 0.05, 2.0]))["x"]
+    assert value.tolist() == [1.0, 0.5, 0.0]
+    bound = 0.025 ** (1 / 10)
+    assert lower.tolist() == pytest.approx([bound, 0.5, 0.0])  # the tasks are as constant as they are
+    assert upper.tolist() == pytest.approx([1.0, 0.5, 1 - bound])
+    systems = {
+        name: {str(k): task for k, task in enumerate(tasks)} for name, tasks in (("x", high), ("y", low))
+    }
+    better, worse = bootstrap.improvements(systems, [("x", "y"), ("y", "x")], resamples=100)
+    assert better == (1.0, pytest.approx(0.025 ** (1 / 9)), 1.0)
+    assert worse == (0.0, 0.0, pytest.approx(1 - 0.025 ** (1 / 9)))
 
 
 def test_an_interval_depends_on_its_system_alone(scores: dict, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,3 +262,115 @@ def test_verdicts(difference: float, std: float, verdict: str) -> None:
     found = stats.equivalence(10.0 + difference, std, 10, 10.0, std, 10, margin=2.0)
     assert (found.verdict, found.difference) == (verdict, pytest.approx(difference))
     assert 0 <= found.power <= 1
+
+
+BAD = np.array([1.0, np.nan, 2.0])
+GOOD = np.array([1.0, 2.0, 4.0])
+
+
+@pytest.mark.parametrize("bad", [BAD, np.array([1.0, -np.inf, 2.0])])
+@pytest.mark.parametrize(
+    "function",
+    [
+        stats.student_t_interval, stats.interquartile_mean, stats.tolerance_interval,
+        lambda x: stats.steps_to_threshold(x, np.ones(3, bool)),
+        lambda x: stats.welch(GOOD, x), lambda x: stats.hedges_g(x, GOOD),
+        lambda x: stats.superiority(GOOD, x),
+        lambda x: stats.permutation_p(np.stack([GOOD, x]), np.stack([GOOD, GOOD]), seed=0),
+        lambda x: bootstrap.aggregates({"x": [GOOD, x]}, resamples=10),
+        lambda x: bootstrap.profiles({"x": [x]}, np.array([0.5]), resamples=10),
+        lambda x: bootstrap.improvements({"x": {"a": x}, "y": {"a": GOOD}}, [("x", "y")], resamples=10),
+    ],
+)  # fmt: skip
+def test_scores_that_are_not_finite_are_refused(function: Callable, bad: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        function(bad)
+
+
+def test_one_run_on_a_side() -> None:
+    one, more = np.array([3.0]), np.array([1.0, 2.0, 4.0, 5.0])
+    assert stats.tolerance_interval(one) is None
+    found = stats.welch(one, more)
+    assert found.difference == 0.0 and np.isnan(found[1:]).all()
+    assert np.isnan(stats.hedges_g(more, one)).all()
+    among, above = stats.superiority(one, more), stats.superiority(one + 9, more)
+    assert among.value == 0.5 and np.isnan(among[1:]).all()
+    assert above == (1.0, pytest.approx(0.025), 1.0)
+    for refuse in (
+        lambda: stats.permutation_p(one[None], more[None], seed=0),
+        lambda: stats.equivalence(3.0, np.nan, 1, 3.0, 1.0, 4, margin=1.0),
+    ):
+        with pytest.raises(ValueError, match="two runs on either side"):
+            refuse()
+
+
+def test_welch_of_published_cars() -> None:
+    """NIST/SEMATECH e-Handbook 1.3.5.3, AUTO83B, from the moments: t = -12.94627 with 136.8750 degrees."""
+    found = stats.equivalence(20.14458, 6.41470, 249, 30.48101, 6.10771, 79, margin=1.0)
+    t = scipy_stats.t.ppf(0.975, 136.8750)
+    assert found.difference / (found.high - found.difference) * t == pytest.approx(-12.94627, abs=1e-4)
+    assert found.verdict == "different"
+
+
+def test_superiority_of_published_pain_scores() -> None:
+    """Brunner and Munzel 2000, table 1: P = 0.788961, 95% limits 0.5952169 and 0.9827052, 17.682841 degrees.
+
+    Ours has the same standard error, and its limits on the logit scale: logit P -+ t SE / (P (1 - P)).
+    """
+    x = np.array([1, 2, 1, 1, 1, 1, 1, 1, 1, 1, 2, 4, 1, 1], float)
+    y = np.array([3, 3, 4, 3, 1, 2, 3, 1, 1, 5, 4], float)
+    found = stats.superiority(y, x)
+    assert found.value == pytest.approx(0.788961, abs=1e-6)
+    half = (0.9827052 - 0.5952169) / 2 / (found.value * (1 - found.value))
+    expected = 1 / (1 + np.exp(-np.log(found.value / (1 - found.value)) - np.array([-half, half])))
+    assert found[1:] == pytest.approx(expected.tolist(), abs=1e-6)
+
+
+def test_steps_to_threshold_of_published_remissions() -> None:
+    """Freireich et al. 1963, weeks of remission: medians 23 (13, none) and 8 (4, 11), log-log limits."""
+    treated = [6, 6, 6, 7, 10, 13, 16, 22, 23, -6, -9, -10, -11, -17, -19, -20, -25, -32, -32, -34, -35]
+    weeks = np.array(treated, float)  # below 0: censored
+    found = stats.steps_to_threshold(np.abs(weeks), weeks > 0)
+    assert found == (23.0, 13.0, None, 9, 21)
+    placebo = np.array([1, 1, 2, 2, 3, 4, 4, 5, 5, 8, 8, 8, 8, 11, 11, 12, 12, 15, 17, 22, 23], float)
+    assert stats.steps_to_threshold(placebo, np.ones(21, bool)) == (8.0, 4.0, 11.0, 21, 21)
+
+
+@pytest.mark.parametrize(("n", "m", "shift"), [(3, 3, 0.0), (5, 12, -4.0), (20, 20, 1.0), (10, 10, 60.0)])
+def test_hedges_interval_is_of_the_noncentral_t(n: int, m: int, shift: float) -> None:
+    """At the limits the observed t has the probabilities 2.5% and 97.5%."""
+    rng = np.random.default_rng(n)
+    x, y = rng.normal(size=n) + shift, rng.normal(size=m)
+    found, test = stats.hedges_g(x, y), scipy_stats.ttest_ind(x, y)
+    limits = np.array(found[1:]) / np.sqrt(1 / n + 1 / m)
+    p = scipy_stats.nct.cdf(test.statistic, n + m - 2, limits)
+    assert p == pytest.approx([0.975, 0.025], abs=1e-4)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_hedges_interval_of_scores_that_hardly_vary(sign: int) -> None:
+    """From t = 1000 on by its limiting distribution, without a jump; and it ends."""
+    x, y = np.tile([-1.0, 1.0], 5), np.tile([-1.0, 1.0], 5)
+    below, above, far = (stats.hedges_g(x + sign * k, y) for k in (471.0, 472.0, 1e9))
+    assert above[1:] == pytest.approx(np.array(below[1:]) * 472 / 471, rel=1e-4)
+    assert far[1:] == pytest.approx(np.array(below[1:]) * 1e9 / 471, rel=1e-4)
+
+
+@pytest.mark.parametrize(("n", "m", "ratio"), [(5, 5, 1.0), (10, 10, 3.0), (5, 20, 0.5)])
+def test_detectable_difference_is_found_in_four_of_five(n: int, m: int, ratio: float) -> None:
+    difference = stats.minimum_detectable_difference(1.0, ratio, n, m)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(n, 20_000)) + difference, ratio * rng.normal(size=(m, 20_000))
+    found = scipy_stats.ttest_ind(x, y, equal_var=False).pvalue < 0.05
+    assert found.mean() == pytest.approx(0.8, abs=0.03)  # 77% at five each, whose degrees of freedom vary
+    assert stats.minimum_detectable_difference(0.0, 0.0, n, m) == 0.0
+
+
+def test_intervals_do_not_depend_on_the_unit() -> None:
+    """Returns in thousands, or shifted: the tests say the same."""
+    rng = np.random.default_rng(4)
+    x, y = np.round(rng.normal(size=(3, 9)), 1), np.round(rng.normal(size=(3, 8)) + 1, 1)
+    expected = stats.permutation_p(x, y, seed=0)
+    assert stats.permutation_p(1e4 * x, 1e4 * y, seed=0).tolist() == expected.tolist()
+    assert stats.permutation_p(x - 500, y - 500, seed=0).tolist() == expected.tolist()
+    assert stats.permutation_p(-x, -y, seed=0).tolist() == expected.tolist()
