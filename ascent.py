@@ -416,7 +416,8 @@ def wandb_push(
     timeout: Annotated[float, typer.Option(help="seconds that a run may take until it is there")] = 60.0,
 ) -> None:
     """Mirror finished runs, and a report, in W&B; what is there already is not sent again."""
-    from reports import mirror, records
+    from reports import records
+    from reports.mirror import push
     from runners.errors import InputError
 
     try:
@@ -426,7 +427,7 @@ def wandb_push(
             folder, cells = runs, records.load(runs, _sweep_of(source, runs)[1])
     except ValueError as error:
         raise InputError(str(error)) from error
-    print(mirror.command(cells, folder, report, project, entity, offline, out, timeout))
+    print(push.command(cells, folder, report, project, entity, offline, out, timeout))
 
 
 def _sweep_of(source: str, runs: Path) -> tuple[Any, list]:
@@ -464,7 +465,7 @@ def _planned(name_or_file: str, out: Path) -> tuple[tuple, str]:
 
 def _streamed(cell: Any, seeds: tuple[int, ...], out: Path, project: str | None) -> AbstractContextManager:
     """Meanwhile a process of its own streams the runs that are not finished to W&B."""
-    from reports.live import Stream
+    from reports.mirror.live import Stream
 
     missing = [seed for seed in seeds if not cell.is_finished(seed, out)]
     return Stream(cell, missing, out, project) if missing else nullcontext()

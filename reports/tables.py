@@ -136,6 +136,8 @@ def spread(tasks: Sequence[Task], declared: Declared) -> Table:
     keys |= {"steps to threshold": "threshold_median"}
     frame = _texts(shown, heads)
     complete = data["n"].notna()
+    own = [name for name in data if name.startswith(("tolerance_", "failure", "threshold_", "area"))]
+    data = data[[*NAMES, "n", *own]]
     return Table("spread", "Spread, failures and speed of learning", data[complete], frame[complete], keys)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import ascent
-from reports import live
+from reports.mirror import live
 from runners.train import train
 from tests.reports.test_mirror import PROJECT, assert_about, assert_history, online, push
 from tests.reports.wandb_server import HANG, StandIn
@@ -206,7 +206,7 @@ def test_training_imports_no_wandb(tmp_path: Path) -> None:
     """Neither the process that trains nor the one that has the display; nor what reports import."""
     code = f"""
 import sys
-import ascent, reports, reports.live, reports.mirror, reports.service
+import ascent, reports, reports.mirror.live, reports.mirror.push, reports.mirror.service
 from pathlib import Path
 from runners.train import train
 from tests.small import small_cell

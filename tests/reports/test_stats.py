@@ -6,6 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_ind
 
 from reports import bootstrap, stats
@@ -160,6 +161,8 @@ def test_holm_by_hand() -> None:
     assert adjusted.tolist() == pytest.approx([0.03, 0.06, np.nan, 0.06, 0.02], nan_ok=True)
     assert stats.holm(np.array([0.9, 0.8])).tolist() == [1.0, 1.0]
     assert np.isnan(stats.holm(np.array([np.nan]))).all()
+    p = np.random.default_rng(0).random(40) ** 3
+    assert stats.holm(p).tolist() == pytest.approx(multipletests(p, method="holm")[1].tolist(), rel=1e-12)
 
 
 def test_tolerance_interval_has_the_sizes_of_wilks() -> None:

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from reports import records
-from reports.mirror import check_installed
-from reports.mirrored import TABLES, begun, of_run, rows
+from reports.mirror.mirrored import TABLES, begun, of_run, rows
+from reports.mirror.push import check_installed
+from reports.mirror.service import Service, environment_of, find, ignored
 from reports.records import Expected
-from reports.service import Service, environment_of, find, ignored
 from runners.cell import Cell
 from runners.errors import InputError
 
@@ -54,7 +54,8 @@ class Stream:
             job |= {"project": service.project, "entity": service.entity}
             with self.log.open("wb") as log:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-m", "reports.live"], stdin=subprocess.PIPE, stdout=log, stderr=log,
+                    [sys.executable, "-m", "reports.mirror.live"], stdin=subprocess.PIPE, stdout=log,
+                    stderr=log,
                     env=environment, cwd=self.out / FOLDER, start_new_session=True,
                 )  # fmt: skip
             self.process.stdin.write(json.dumps(job).encode() + b"\n")
@@ -122,7 +123,7 @@ class _Follower:
         return {name: (self.folder / name).read_bytes() for name in TABLES}
 
     def _begin(self) -> None:
-        from reports.wandb_client import begin
+        from reports.mirror.wandb_client import begin
 
         facts = json.loads((self.folder.parent / "cell.json").read_bytes())
         about = json.loads((self.folder / "run.json").read_bytes())
@@ -130,7 +131,7 @@ class _Follower:
         self.run = begin(asdict(mirrored), self.service.project, self.service.entity, patient=True)
 
     def _send(self, found: list[dict[str, Any]]) -> None:
-        from reports.wandb_client import log
+        from reports.mirror.wandb_client import log
 
         if self.run is None:
             self._begin()

@@ -1,4 +1,4 @@
-"""A W&B service as `reports.mirror` sees it: where it is, who asks, and what it says that it has.
+"""A W&B service as `push` and `live` see it: where it is, who asks, and what it says that it has.
 
 Its GraphQL queries are those of wandb's public API (`Runs`, `RunFiles`), with fewer fields.
 """
@@ -203,7 +203,7 @@ def environment_of(service: Service | None, folder: Path) -> dict[str, str]:
     for path in inside.values():
         path.mkdir(parents=True, exist_ok=True)  # wandb takes another place for one that is not there
     kept |= {name: str(path) for name, path in inside.items()}
-    root = str(Path(__file__).resolve().parent.parent)
+    root = str(Path(__file__).resolve().parents[2])
     kept["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     kept["WANDB_ERROR_REPORTING"] = "false"  # it would go to another server
     if service is None:

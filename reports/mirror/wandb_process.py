@@ -13,8 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from reports.mirrored import Mirrored, table_cells
-from reports.service import Service, ServiceError, Stored, environment_of
+from reports.mirror.mirrored import Mirrored, table_cells
+from reports.mirror.service import Service, ServiceError, Stored, environment_of
 from runners import files
 from runners.errors import InputError
 

@@ -20,10 +20,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from reports.mirrored import Mirrored, of_report, of_run
+from reports.mirror.mirrored import Mirrored, of_report, of_run
+from reports.mirror.service import Service, Stored, find, ignored
+from reports.mirror.wandb_process import Client, complete
 from reports.records import Cell
-from reports.service import Service, Stored, find, ignored
-from reports.wandb_process import Client, complete
 from runners import files
 from runners.errors import InputError
 
