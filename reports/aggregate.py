@@ -62,10 +62,19 @@ class CellSummary:
     normalised: np.ndarray | None
 
     @property
-    def counts(self) -> str:
-        """How many runs the numbers stand on: "n=10", "n=10, 1 diverged" or "incomplete 7/10"."""
-        if self.score is None:
+    def refusal(self) -> str:
+        """Why there is no score, in a few words; "" where there is one."""
+        if self.score is not None:
+            return ""
+        if not self.cell.complete:
             return f"incomplete {self.cell.finished}/{len(self.cell.runs)}"
+        return "mixed versions" if mixed_versions(self.cell) else "not recorded"
+
+    @property
+    def counts(self) -> str:
+        """What the numbers stand on: "n=10", "n=10, 1 diverged"; or why there are none: "incomplete 7/10"."""
+        if self.score is None:
+            return self.refusal
         return f"n={self.score.n}" + (f", {self.score.failures} diverged" if self.score.failures else "")
 
 
@@ -103,6 +112,13 @@ def aggregate(cells: Sequence[Cell], declared: Declared) -> list[Task]:
         warnings = _warnings(summaries, declared)
         tasks.append(Task(suite, name, spec, summaries, unlike, tuple(warnings), best))
     return tasks
+
+
+def mixed_versions(cell: Cell) -> list[str]:
+    """The packages of which the cell's finished runs had different versions: they are not averaged over."""
+    packages = [run.about.get("packages") or {} for run in cell.runs if run.finished]
+    names = sorted({name for versions in packages for name in versions})
+    return [name for name in names if len({versions.get(name) for versions in packages}) > 1]
 
 
 def evaluation_means(cells: Sequence[Cell]) -> pd.DataFrame:
@@ -148,7 +164,7 @@ def _summarise(cell: Cell, label: str, declared: Declared) -> CellSummary:
         if cell.complete or name not in ACROSS_SEEDS
     }
     sample = np.array(list(run_scores.get(declared.estimator, {}).values()))
-    if not cell.complete or np.isnan(sample).any():
+    if not cell.complete or mixed_versions(cell) or np.isnan(sample).any():
         return CellSummary(cell, label, run_scores, seeds, None, None, None, None)
     normalised, crossing = None, None
     if random is not None and reference is not None:
@@ -262,7 +278,10 @@ def _warnings(summaries: Sequence[CellSummary], declared: Declared) -> list[str]
         done = any(run.state == DONE for run in summary.cell.runs)
         if done and points < 10 and declared.estimator == "mean_of_last_ten":
             warnings.append(f"{summary.label} has only {points} evaluation points: its score uses these.")
-        if summary.cell.complete and summary.score is None:
+        if mixed := mixed_versions(summary.cell):
+            names = ", ".join(mixed)
+            warnings.append(f"{summary.label} has no score: its runs had different versions of {names}.")
+        elif summary.cell.complete and summary.score is None:
             warnings.append(f"{summary.label} has no score: nothing is recorded for {declared.estimator}.")
     systems = [(summary.cell.name.system, summary.cell.name.preset) for summary in summaries]
     for system, preset in sorted({name for name in systems if systems.count(name) > 1}):

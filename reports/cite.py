@@ -30,7 +30,7 @@ def cite(target: str, runs: Path, estimator: str | None = None) -> str:
     (task,) = aggregate([cell], declared)
     summary = task.cells[0]
     if summary.score is None:
-        raise InputError(f"{cell.name.folder} has no scores by {declared.estimator} in its record")
+        raise InputError(f"{cell.name.folder} has no score by {declared.estimator}: {summary.refusal}")
     sentence = _sentence(summary, declared.estimator, decimals(task))
     keys = [
         bibliography.SUITE, *bibliography.algorithm_keys(cell.facts),

@@ -167,5 +167,5 @@ def test_a_score_that_is_not_recorded(cell: Path, capsys: pytest.CaptureFixture)
         result = json.loads((run / "result.json").read_text())
         del result["digests"]["train.csv"]
         write_json(run / "result.json", result)
-    words = "has no scores by last_100_training_episodes"
+    words = "has no score by last_100_training_episodes: not recorded"
     assert words in refused(capsys, cell, "--estimator", "last_100_training_episodes")

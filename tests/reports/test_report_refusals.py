@@ -191,3 +191,18 @@ def test_a_seal_is_checked_as_the_folders_are(store: "Records") -> None:
     seal(cell)
     run = load(store.runs)[0].runs[0]
     assert (run.state, run.note) == ("damaged", "eval.csv: sha256 differs from result.json")
+
+
+def test_runs_of_different_package_versions_are_not_averaged(store: "Records") -> None:
+    cell, other = store.cell(), store.cell(system="sac")
+    store.flat_runs(other, [1.0, 2.0, 3.0])
+    for seed, torch in enumerate(("2.13.0", "2.13.0", "2.14.0")):
+        store.run(cell, seed, [0.0] + [9.0] * 50, packages={"python": "3.11.2", "torch": torch})
+    page = store.build()
+    assert store.scores().loc["ppo", NUMBERS].isna().all()
+    assert store.scores().loc["sac", "mean"] == 2.0
+    assert page.count("mixed versions</span>") == 2  # in the summary and in the task's table
+    assert "ppo has no score: its runs had different versions of torch." in page
+    assert (store.out / "tables" / "comparisons.csv").read_text().count("\n") <= 1, (
+        "it is compared with nothing"
+    )
