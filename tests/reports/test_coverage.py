@@ -30,9 +30,17 @@ def bimodal(rng: np.random.Generator, *shape: int) -> np.ndarray:
 
 
 SHAPES: dict[str, Callable[..., np.ndarray]] = {f.__name__: f for f in (normal, skewed, bimodal)}
-# The share of many runs that is above 0.3, and the interquartile mean, of each shape.
-LARGE = {name: draw(np.random.default_rng(99), 2_000_000) for name, draw in SHAPES.items()}
+# Many runs of each shape, and the share of them that is above 0.3.
+LARGE = {name: draw(np.random.default_rng(99), 400_000) for name, draw in SHAPES.items()}
+STD = {name: float(sample.std()) for name, sample in LARGE.items()}
 ABOVE = {name: float((sample > 0.3).mean()) for name, sample in LARGE.items()}
+
+
+def above_another(shift: float) -> dict[str, float]:
+    """Shape -> P(X + shift > Y)."""
+    return {
+        name: float((sample[:200_000] + shift > sample[200_000:]).mean()) for name, sample in LARGE.items()
+    }
 
 
 def table(what: str, rows: dict[str, list[float]]) -> None:
@@ -73,39 +81,44 @@ def test_mean() -> None:
     assert rows["bimodal"][0] > 0.80 and rows["bimodal"][1] > 0.92
 
 
-def test_difference_of_means() -> None:
+@pytest.mark.parametrize("spread", [1.0, 3.0])
+def test_difference_of_means(spread: float) -> None:
     def hit(rng: np.random.Generator, draw: Callable, n: int) -> bool:
-        found = stats.welch(draw(rng, n), 2 * draw(rng, n))
+        found = stats.welch(draw(rng, n), spread * draw(rng, n))
         return holds((found.low, found.high), 0.0)
 
-    rows = simulate(hit, 1_000)
-    table("difference of means, Welch, unequal spread", rows)
-    assert min(rows["normal"]) > 0.93
-    assert min(rows["skewed"][1:] + rows["bimodal"][1:]) > 0.88
+    rows = simulate(hit, 4_000)
+    table(f"difference of means, Welch, spreads 1 : {spread:g}", rows)
+    assert min(rows["normal"]) > 0.94
+    assert min(rows["skewed"]) > 0.88
+    # As for a mean: five bimodal runs may be all alike.
+    assert rows["bimodal"][0] > 0.80 and min(rows["bimodal"][1:]) > 0.93
 
 
 def test_hedges_g() -> None:
-    def hit(rng: np.random.Generator, draw: Callable, n: int) -> bool:
-        shift = draw(rng, n) + 1.0
-        return holds(stats.hedges_g(shift, draw(rng, n))[1:], 1.0 / np.std(LARGE[draw.__name__]))
-
-    rows = simulate(hit, 200)
-    table("Hedges' g", rows)
-    assert min(rows["normal"]) > 0.93
-    assert min(rows["skewed"] + rows["bimodal"]) > 0.85
-
-
-def test_superiority() -> None:
-    truth = {
-        name: float((sample[:1_000_000] + 0.5 > sample[1_000_000:]).mean()) for name, sample in LARGE.items()
-    }
+    """Exact for normal scores alone: skewed ones have no such simple law of a mean over a spread."""
 
     def hit(rng: np.random.Generator, draw: Callable, n: int) -> bool:
-        return holds(stats.superiority(draw(rng, n) + 0.5, draw(rng, n))[1:], truth[draw.__name__])
+        return holds(stats.hedges_g(draw(rng, n) + STD[draw.__name__], draw(rng, n))[1:], 1.0)
+
+    rows = simulate(hit, 3_000)
+    table("Hedges' g of 1", rows)
+    assert all(0.94 <= value <= 0.96 for value in rows["normal"])
+    assert min(rows["skewed"]) > 0.89
+    assert min(rows["bimodal"]) > 0.92
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0, 2.0])
+def test_superiority(shift: float) -> None:
+    """Near 1 plain limits of P fall to 88%; on the logit scale they are wide at five runs, and hold."""
+    truth = above_another(shift)
+
+    def hit(rng: np.random.Generator, draw: Callable, n: int) -> bool:
+        return holds(stats.superiority(draw(rng, n) + shift, draw(rng, n))[1:], truth[draw.__name__])
 
     rows = simulate(hit, 600)
-    table("P(X > Y) of two samples, Brunner-Munzel", rows)
-    assert all(value > 0.92 for values in rows.values() for value in values)
+    table("P(X > Y) = " + ", ".join(f"{p:.2f}" for p in truth.values()) + ", Brunner-Munzel", rows)
+    assert all(value > 0.94 for values in rows.values() for value in values)
 
 
 def test_tolerance_interval() -> None:
@@ -145,51 +158,64 @@ def test_steps_to_threshold() -> None:
         assert np.mean(hits) > 0.92
 
 
-@pytest.mark.parametrize("tasks", [1, 5])
-def test_aggregates_across_tasks(tasks: int) -> None:
-    """Of runs on tasks that differ in nothing, so that the true value of every statistic is known."""
-    large = {name: [sample] for name, sample in LARGE.items()}
-    truth = {
-        name: {statistic: function(scores) for statistic, function in bootstrap.STATISTICS.items()}
-        for name, scores in large.items()
-    }
-    names = list(bootstrap.STATISTICS)
-    names.remove("median")  # of the tasks' means: for one task the mean, for several not a smooth statistic
+@pytest.mark.parametrize("spreads", [(0.3,) * 5, (0.1, 0.1, 1.0, 0.1, 0.1)], ids=["alike", "one wide"])
+def test_aggregates_across_tasks(spreads: tuple[float, ...]) -> None:
+    """Five tasks with means from 0.2 to 1.3, whose spreads are alike, or nearly all that of one.
 
-    def hit(rng: np.random.Generator, draw: Callable, n: int) -> np.ndarray:
-        found = bootstrap.aggregates(
-            {"x": [draw(rng, n) for _ in range(tasks)]}, 1_000, int(rng.integers(2**31))
-        )["x"]
-        return np.array([holds(found[name][1:], truth[draw.__name__][name]) for name in names])
-
+    Where the spread is that of one task, five tasks of five runs say hardly more than five runs.
+    """
+    means, repeats = np.linspace(0.2, 1.3, 5), 350
+    found = {}
     for shape, draw in SHAPES.items():
-        hits = np.array([
-            np.mean([hit(rng, draw, n) for _ in range(250)], axis=0)
-            for n in SIZES for rng in [np.random.default_rng([n, tasks, len(shape)])]
-        ])  # fmt: skip
-        table(f"bootstrap, {tasks} task(s), {shape}", dict(zip(names, hits.T.tolist(), strict=True)))
-        floor = 0.90 if shape == "normal" else 0.85
-        few = 1 if tasks == 1 else 0  # of one task's five runs a bootstrap knows little
-        assert (hits[few:, :2] > floor).all()
+        many = [mean + spread * LARGE[shape] for mean, spread in zip(means, spreads, strict=True)]
+        truth = {name: function(many) for name, function in bootstrap.STATISTICS.items()}
+        rows: dict[str, list[float]] = {name: [] for name in truth}
+        for n in SIZES:
+            rng = np.random.default_rng([n, len(shape)])
+            systems = {
+                str(k): [mean + spread * draw(rng, n) for mean, spread in zip(means, spreads, strict=True)]
+                for k in range(repeats)
+            }
+            intervals = bootstrap.aggregates(systems, 1_000).values()
+            for name, row in rows.items():
+                row.append(float(np.mean([holds(each[name][1:], truth[name]) for each in intervals])))
+        table(f"bootstrap, spreads {spreads[0]} and one {spreads[2]}, {shape}", rows)
+        found[shape] = np.array([rows[name] for name in ("iqm", "mean", "optimality_gap", "median")])
+    smooth, median = (np.stack([rows[part] for rows in found.values()]) for part in (slice(3), slice(3, 4)))
+    # Below 95% by what was measured, and twice the error of 350 repeats. A median of tasks is not smooth.
+    if spreads[0] == spreads[2]:
+        assert smooth.min() > 0.90 and median.min() > 0.85
+    else:
+        assert smooth.min() > 0.82 and median.min() > 0.82
+        assert smooth[:, :, 1:].min() > 0.87 and found["normal"][:, 1:].min() > 0.90
 
 
-def test_profiles_and_improvement() -> None:
-    def profile(rng: np.random.Generator, draw: Callable, n: int) -> bool:
-        scores = {"x": [draw(rng, n) for _ in range(5)]}
-        _, low, high = bootstrap.profiles(scores, np.array([0.3]), 1_000, int(rng.integers(2**31)))["x"]
-        return holds((low[0] - 1e-6, high[0] + 1e-6), ABOVE[draw.__name__])
+def test_profiles() -> None:
+    def hit(rng: np.random.Generator, draw: Callable, n: int) -> list[bool]:
+        scores = {str(k): [draw(rng, n) for _ in range(5)] for k in range(500)}
+        found = bootstrap.profiles(scores, np.array([0.3]), 1_000).values()
+        return [holds((low[0] - 1e-12, high[0] + 1e-12), ABOVE[draw.__name__]) for _, low, high in found]
 
-    rows = simulate(profile, 250)
+    rows = simulate(hit, 1)
     table("performance profile at 0.3, 5 tasks", rows)
-    assert min(rows["normal"] + rows["skewed"] + rows["bimodal"]) > 0.90
+    assert min(rows["normal"] + rows["skewed"] + rows["bimodal"]) > 0.91
 
-    def improvement(rng: np.random.Generator, draw: Callable, n: int) -> bool:
-        systems = {name: {str(k): draw(rng, n) for k in range(5)} for name in ("x", "y")}
-        (found,) = bootstrap.improvements(systems, [("x", "y")], 1_000, int(rng.integers(2**31)))
-        return holds(found[1:], 0.5)
 
-    rows = simulate(improvement, 250)
-    table("probability of improvement, 5 tasks", rows)
+@pytest.mark.parametrize("shift", [0.0, 1.5])
+def test_improvement(shift: float) -> None:
+    truth, pairs = above_another(shift), [(f"x{k}", f"y{k}") for k in range(250)]
+
+    def hit(rng: np.random.Generator, draw: Callable, n: int) -> list[bool]:
+        systems = {
+            name: {str(k): draw(rng, n) + move for k in range(5)}
+            for pair in pairs
+            for name, move in zip(pair, (shift, 0.0), strict=True)
+        }
+        found = bootstrap.improvements(systems, pairs, 1_000)
+        return [holds(each[1:], truth[draw.__name__]) for each in found]
+
+    rows = simulate(hit, 1)
+    table("P of improvement " + ", ".join(f"{p:.2f}" for p in truth.values()) + ", 5 tasks", rows)
     assert min(rows["normal"] + rows["skewed"] + rows["bimodal"]) > 0.90
 
 
@@ -224,7 +250,7 @@ def test_false_alarms_of_a_family() -> None:
     assert 0.005 < np.mean(claims) <= 0.06
 
 
-def verdicts(n: int, m: int, shift: float, margin: float, std: float, repeats: int = 2_000) -> list:
+def verdicts(n: int, m: int, shift: float, margin: float, std: float, repeats: int = 4_000) -> list:
     rng = np.random.default_rng([n, m, round(100 * abs(shift))])
     found = []
     for _ in range(repeats):
@@ -236,10 +262,10 @@ def verdicts(n: int, m: int, shift: float, margin: float, std: float, repeats: i
 @pytest.mark.parametrize(("n", "m", "std"), [(5, 5, 1.0), (10, 10, 1.0), (10, 5, 2.0), (20, 10, 0.5)])
 def test_false_verdicts(n: int, m: int, std: float) -> None:
     """ "Different" although equal, and "reproduced" although as far apart as the margin: 5% each at most."""
-    equal = verdicts(n, m, 0.0, 1.5, std)
+    equal, apart = verdicts(n, m, 0.0, 1.5, std), verdicts(n, m, 1.5, 1.5, std)
     different = np.mean([v.p_different < 0.05 for v in equal])
     called = np.mean([v.verdict == "different" for v in equal])
-    reproduced = np.mean([v.verdict == "reproduced" for v in verdicts(n, m, 1.5, 1.5, std)])
+    reproduced = np.mean([v.verdict == "reproduced" for v in apart])
     print(f"  n={n}, m={m}: different though equal {called:.1%}, reproduced at the margin {reproduced:.1%}")
     assert called <= different <= 0.06
     assert reproduced <= 0.06
