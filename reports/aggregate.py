@@ -167,10 +167,10 @@ def _summarise(cell: Cell, label: str, declared: Declared) -> CellSummary:
     if not cell.complete or mixed_versions(cell) or np.isnan(sample).any():
         return CellSummary(cell, label, run_scores, seeds, None, None, None, None)
     normalised, crossing = None, None
-    if random is not None and reference is not None:
+    if random is not None and reference is not None and reference > random:
         normalised = (sample - random) / (reference - random)
         level = random + declared.threshold * (reference - random)
-        crossing = _crossing(curves.steps, seeds.to_numpy(), level)
+        crossing = _crossing(curves, np.array(diverged), level)
     score = _score(sample, seeds.columns, len(fill), np.array(list(run_scores["area"].values())), crossing)
     filled = seeds.fillna(fill)  # a diverged run stays in the mean: see `diverged_score`
     low, high = stats.student_t_interval(filled.to_numpy().T)
@@ -182,12 +182,14 @@ def _training_score(run: Run) -> float:
     return float(run.training.mean()) if run.training is not None and len(run.training) else np.nan
 
 
-def _crossing(steps: np.ndarray, returns: np.ndarray, level: float) -> stats.Crossing:
-    """First evaluation at which a run's return is at least `level`; censored at its last one."""
-    above = np.nan_to_num(returns, nan=-np.inf) >= level
+def _crossing(curves: Curves, diverged: np.ndarray, level: float) -> stats.Crossing:
+    """First evaluation at which a run's return is at least `level`. Censored at the end: runs that never get
+    there, and diverged ones, whatever they reached before they broke down.
+    """
+    above = (curves.returns >= level) & ~diverged
     reached = above.any(axis=0)
-    last = len(steps) - 1 - np.isfinite(returns)[::-1].argmax(axis=0)
-    return stats.steps_to_threshold(steps[np.where(reached, above.argmax(axis=0), last)], reached)
+    first = np.where(reached, above.argmax(axis=0), len(curves.steps) - 1)
+    return stats.steps_to_threshold(curves.steps[first], reached)
 
 
 def _score(
@@ -257,7 +259,13 @@ def _unlike(summaries: Sequence[CellSummary]) -> list[str]:
     found = []
     facts = [summary.cell.facts for summary in summaries if summary.cell.facts]
     own = [summary.cell.facts for summary in summaries if summary.cell.facts and not summary.cell.imported]
+    simulators = [
+        _simulator(summary.cell)
+        for summary in summaries
+        if summary.cell.finished and not summary.cell.imported
+    ]
     for what, values in {
+        "the versions of the packages that define it": simulators,
         "the step budget": [fact["steps"] for fact in facts],
         "the evaluation protocol": [fact["evaluation"] for fact in own],
         "the task's specification": [fact["spec"] for fact in own],
@@ -268,6 +276,17 @@ def _unlike(summaries: Sequence[CellSummary]) -> list[str]:
                 f"The cells of this task differ in {what}: they are not compared, none is called best."
             )
     return found
+
+
+def _simulator(cell: Cell) -> list[dict[str, str | None]]:
+    """The versions, each once, of the packages that define the task, in the cell's runs."""
+    names = cell.facts["spec"].get("packages") or []
+    found = [
+        {name: (run.about.get("packages") or {}).get(name) for name in names}
+        for run in cell.runs
+        if run.finished
+    ]
+    return [versions for k, versions in enumerate(found) if versions not in found[:k]]
 
 
 def _warnings(summaries: Sequence[CellSummary], declared: Declared) -> list[str]:

@@ -39,7 +39,7 @@ class Pair:
     @property
     def differs(self) -> bool:
         """Whether a difference may be claimed: both tests reject at 5% after Holm's correction."""
-        return bool(self.p_permutation_holm < stats.ALPHA and not self.p_welch_holm >= stats.ALPHA)
+        return bool(self.p_permutation_holm < stats.ALPHA and self.p_welch_holm < stats.ALPHA)
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Comparisons:
-    """Everything that compares systems."""
+    """Everything that compares systems. `family`: the number of declared comparisons, of which `pairs` could
+    be made; `hopeless` of them could not have been claimed with so few runs, whatever these score.
+    """
 
+    family: int
+    hopeless: int
     pairs: tuple[Pair, ...]
     groups: tuple[Group, ...]
     improvements: tuple[Improvement, ...]
@@ -78,7 +82,15 @@ class Comparisons:
 
 def compare(tasks: Sequence[Task], declared: Declared) -> Comparisons:
     """All comparisons of a report."""
-    pairs = _pairs(tasks, declared)
+    systems_here = {cell.cell.name.system for task in tasks for cell in task.cells}
+    if declared.baseline and declared.baseline not in systems_here:
+        raise ValueError(f"baseline {declared.baseline}: there is no such system here")
+    family = sum(
+        _wanted(x.label, y.label, tasks, declared) for task in tasks for x, y in combinations(task.cells, 2)
+    )
+    pairs = _pairs(tasks, declared, family)
+    smallest = [stats.smallest_permutation_p(pair.x.score.n, pair.y.score.n) for pair in pairs]
+    hopeless = sum(p * family >= stats.ALPHA for p in smallest)
     systems = _normalised(tasks)
     wanted = [
         (x, y)
@@ -89,7 +101,7 @@ def compare(tasks: Sequence[Task], declared: Declared) -> Comparisons:
         Improvement(x, y, tuple(sorted(systems[x].keys() & systems[y].keys())), estimate)
         for (x, y), estimate in zip(wanted, bootstrap.improvements(systems, wanted, seed=SEED), strict=True)
     ]
-    return Comparisons(tuple(pairs), tuple(_groups(tasks, systems)), tuple(improvements))
+    return Comparisons(family, hopeless, tuple(pairs), tuple(_groups(tasks, systems)), tuple(improvements))
 
 
 def _wanted(x: str, y: str, tasks: Sequence[Task], declared: Declared) -> bool:
@@ -100,7 +112,7 @@ def _wanted(x: str, y: str, tasks: Sequence[Task], declared: Declared) -> bool:
     return declared.baseline in (names[x], names[y])
 
 
-def _pairs(tasks: Sequence[Task], declared: Declared) -> list[Pair]:
+def _pairs(tasks: Sequence[Task], declared: Declared, family: int) -> list[Pair]:
     found = [
         (task, x, y)
         for task in tasks
@@ -116,8 +128,8 @@ def _pairs(tasks: Sequence[Task], declared: Declared) -> list[Pair]:
         samples = (np.array([found[k][side].sample for k in rows]) for side in (1, 2))
         p_permutation[rows] = stats.permutation_p(*samples, seed=SEED)
     welch = [stats.welch(x.sample, y.sample) for _, x, y in found]
-    p_welch_holm = stats.holm(np.array([comparison.p for comparison in welch]))
-    p_permutation_holm = stats.holm(p_permutation)
+    p_welch_holm = stats.holm(np.array([comparison.p for comparison in welch]), family)
+    p_permutation_holm = stats.holm(p_permutation, family)
     return [
         Pair(
             task, x, y, welch[k], *(float(p[k]) for p in (p_permutation, p_welch_holm, p_permutation_holm)),

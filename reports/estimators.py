@@ -32,7 +32,8 @@ def mean_of_last_ten(curves: Curves) -> np.ndarray:
     Step 0 is the untrained policy and never among them; a shorter curve gives the mean of the points
     it has, which `aggregate` reports as a warning.
     """
-    return curves.returns[curves.steps > 0][-10:].mean(axis=0)
+    trained = curves.steps > 0 if (curves.steps > 0).any() else curves.steps == 0  # all diverged at once
+    return curves.returns[trained][-10:].mean(axis=0)
 
 
 def final(curves: Curves) -> np.ndarray:

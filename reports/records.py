@@ -319,7 +319,7 @@ def _load_run(reader: _Reader, cell_name: str, seed: int, cell_fault: str) -> Ru
         evaluations = _checked_evaluations(reader.read(seed, "eval.csv"), result["status"])
         training = None
         if "train.csv" in result["digests"]:
-            training = _checked_training(reader.read(seed, "train.csv"))
+            training = _checked_training(reader.read(seed, "train.csv"), result["status"])
     except _DamagedError as error:
         return Run(seed, name, DAMAGED, str(error), about)
     return Run(seed, name, result["status"], "", about, result, evaluations, training)
@@ -353,11 +353,14 @@ def _checked_evaluations(content: bytes, status: str) -> pd.DataFrame:
     return evaluations
 
 
-def _checked_training(content: bytes) -> np.ndarray:
+def _checked_training(content: bytes, status: str) -> np.ndarray:
     try:
-        return _last_returns(content)
+        returns = _last_returns(content)
     except ValueError as error:
         raise _DamagedError("train.csv: not a table of training episodes") from error
+    if status == DONE and not np.isfinite(returns).all():
+        raise _DamagedError("train.csv: a return is not finite, yet the run is called done")
+    return returns
 
 
 def _progress(reader: _Reader, seed: int) -> str:

@@ -18,7 +18,7 @@ LEVEL = 0.95  # confidence of every interval
 ALPHA = 0.05  # of every test
 FEW_SEEDS = 10  # below this many seeds a number carries a warning
 TAIL = (1 + LEVEL) / 2
-EXACT_PARTITIONS = 20_000  # up to here a permutation test goes through all of them
+EXACT_PARTITIONS = 100_000  # up to here a permutation test goes through all of them
 RANDOM_PARTITIONS = 9_999  # else through so many, and the one observed
 POWER_POINTS = 500  # over which the power of a verdict is summed: right to 1e-4
 
@@ -184,8 +184,13 @@ def permutation_p(x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
     n, m = x.shape[1], y.shape[1]
     if min(n, m) < 2:
         raise ValueError("a permutation test needs two runs on either side")
-    if comb(n + m, n) <= EXACT_PARTITIONS:
-        chosen = np.array(list(combinations(range(n + m), n)))
+    if _partitions(n, m) <= EXACT_PARTITIONS:
+        if (
+            n == m
+        ):  # a partition and its mirror image have the same |t|: those with the first run in x will do
+            chosen = np.array([(0, *rest) for rest in combinations(range(1, n + m), n - 1)])
+        else:
+            chosen = np.array(list(combinations(range(n + m), n)))
     else:
         random = np.random.default_rng(seed).random((RANDOM_PARTITIONS, n + m))
         chosen = np.vstack([np.arange(n), random.argpartition(n, axis=1)[:, :n]])
@@ -198,6 +203,17 @@ def permutation_p(x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
         t = np.abs(_welch_t(values, chosen))
         p[k] = (t >= t[0] * (1 - 1e-9)).mean()  # the first was observed; equal but for rounding is equal
     return p
+
+
+def smallest_permutation_p(n: int, m: int) -> float:
+    """The smallest p value that the permutation test can give for so many runs, whatever they score."""
+    partitions = _partitions(n, m)
+    return 1 / partitions if partitions <= EXACT_PARTITIONS else 1 / (RANDOM_PARTITIONS + 1)
+
+
+def _partitions(n: int, m: int) -> int:
+    """Partitions of n + m runs that may differ in |t|."""
+    return comb(n + m, n) // (2 if n == m else 1)
 
 
 def _welch_t(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -215,14 +231,15 @@ def _welch_t(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return np.divide(difference, error, out=flat, where=error > 0)
 
 
-def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's step-down adjustment (1979) of p values (K,); NaN stays and does not count.
+def holm(p: np.ndarray, family: int | None = None) -> np.ndarray:
+    """Holm's step-down adjustment (1979) of p values (K,); NaN stays. `family`: the declared number of tests,
+    of which those not in `p` count as not rejected; the defined ones in `p` if None.
 
     As statsmodels' multipletests, which collects garbage at every call: a second in a large process.
     """
     adjusted, order = np.full(len(p), np.nan), np.argsort(p)  # NaN comes last
     order = order[: np.count_nonzero(~np.isnan(p))]
-    factors = np.arange(len(order), 0, -1)
+    factors = (family or len(order)) - np.arange(len(order))
     adjusted[order] = np.minimum(np.maximum.accumulate(factors * p[order]), 1.0)
     return adjusted
 

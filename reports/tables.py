@@ -160,12 +160,14 @@ def verdicts(found: Sequence[Verdict]) -> Table:
     shown = []
     for item in found:
         places, test, theirs = decimals(item.task), item.test, item.reference
-        ours = f"{number(item.ours.mean, places)} ± {number(item.ours.std, places)}, n={item.ours.n}"
+        ours = "none"
+        if item.ours:
+            ours = f"{number(item.ours.mean, places)} ± {number(item.ours.std, places)}, n={item.ours.n}"
         spread = "" if theirs.spread is None else f" ± {number(theirs.spread, places)} ({theirs.spread_kind})"
         n = f", n={theirs.n}" if theirs.n else ""
         shown.append({
             "task": item.task.name, "system": item.summary.label, "estimator": theirs.estimator,
-            "ours (mean, std)": ours if item.ours else "none",
+            "ours (mean, std)": ours,
             "published": f"{number(theirs.mean, places)}{spread}{n}",
             "source": f"{theirs.source}, {theirs.environment}, as {theirs.printed}",
             "difference": limits(test.difference, test.low, test.high, places) if test else "",
@@ -269,7 +271,8 @@ def compute(tasks: Sequence[Task]) -> Table:
         steps = sum(row["steps"] or 0 for row in finished)
         seconds = sum(row["wall_s"] for row in finished)
         row = {key: getattr(name, key) for key in NAMES} | {
-            "runs": len(rows), "failed": len(rows) - sum(row["state"] == "done" for row in rows),
+            "runs": len(rows), "failed": sum(row["state"] in ("diverged", "damaged") for row in rows),
+            "unfinished": sum(row["state"] in ("unfinished", "missing") for row in rows),
             "wall_hours": wall, "cpu_hours": cpu, "steps": steps,
             "steps_per_second": steps / seconds if seconds else None,
             "restarts": sum(row["restarts"] for row in rows),
@@ -278,12 +281,14 @@ def compute(tasks: Sequence[Task]) -> Table:
         data.append(row)
         shown.append({
             "task": name.task, "system": summary.label, "cell": name.digest, "runs": str(row["runs"]),
-            "failed": str(row["failed"]), "wall hours": f"{wall:,.2f}", "CPU hours": f"{cpu:,.2f}",
+            "failed": str(row["failed"]), "unfinished": str(row["unfinished"]),
+            "wall hours": f"{wall:,.2f}", "CPU hours": f"{cpu:,.2f}",
             "steps/s": f"{row['steps_per_second']:,.0f}" if seconds else "", "restarts": str(row["restarts"]),
             "lost hours": f"{row['lost_hours']:,.2f}",
         })  # fmt: skip
     keys = {
-        "runs": "runs", "failed": "failed", "wall hours": "wall_hours", "CPU hours": "cpu_hours",
+        "runs": "runs", "failed": "failed", "unfinished": "unfinished", "wall hours": "wall_hours",
+        "CPU hours": "cpu_hours",
         "steps/s": "steps_per_second", "restarts": "restarts", "lost hours": "lost_hours",
     }  # fmt: skip
     return Table("compute", "Compute used", pd.DataFrame(data), _texts(shown), keys)

@@ -94,7 +94,7 @@ def load(name_or_file: str) -> Sweep:
     """A sweep by its name, or from a TOML file. Raises InputError that names the file and the key."""
     path = find(name_or_file)
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_bytes().decode())
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: {error}") from error
     try:

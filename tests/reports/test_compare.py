@@ -1,5 +1,6 @@
 """Comparisons: who is compared with whom, and what is never averaged over."""
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -126,3 +127,51 @@ def test_numbers_in_latex() -> None:
     text = tables.latex(tables.Table("t", "T", shown, shown, {"m": "m"}))
     assert r"a\_b" in text and "$-$3.5 [$-$4, 1-2]" in text and r"$<$0.001 \& 50\%" in text
     assert r"\begin{tabular}{@{}lr@{}}" in text and r"\toprule" in text
+
+
+def test_the_family_is_what_was_declared(three: "Records") -> None:
+    """Pairs with an incomplete cell count in Holm's correction, though nothing tests them."""
+    p = {
+        pair.x.label + pair.y.label: pair.welch.p
+        for pair in compared(three).pairs
+        if pair.task.name == TASKS[0]
+    }
+    three.run(three.cell("Pendulum-v1", "ppo"), 10, [0.0, 1.0], status=None)
+    found = compared(three)
+    assert (found.family, len(found.pairs), found.hopeless) == (4, 3, 0)
+    smallest = min(found.pairs, key=lambda pair: pair.welch.p)
+    assert smallest.p_welch_holm == pytest.approx(4 * min(p.values()))
+    assert "4 belong to the family, and those that could not be made count as not shown" in three.build()
+
+
+def test_too_few_seeds_to_show_anything_is_said(store: "Records") -> None:
+    for k, system in enumerate(("ppo", "sac")):
+        store.flat_runs(store.cell(system=system), [100.0 * k, 100.0 * k + 1, 100.0 * k + 2])
+    found = compared(store)
+    assert (found.pairs[0].differs, found.hopeless) == (False, 1)  # 1 of 10 partitions: p is at least 0.1
+    assert "1 of them could not have shown one with so few seeds" in store.build()
+
+
+def test_constant_scores_are_no_claim(store: "Records") -> None:
+    """Welch's test is not defined without any spread: the permutation test alone claims nothing."""
+    store.flat_runs(store.cell(system="ppo"), [500.0] * 10)
+    store.flat_runs(store.cell(system="sac"), [499.9] * 10)
+    (pair,) = compared(store).pairs
+    assert pair.p_permutation_holm < 0.05 and not pair.differs
+
+
+def test_an_unknown_baseline_is_refused(three: "Records") -> None:
+    with pytest.raises(ValueError, match="baseline pppo: there is no such system here"):
+        compared(three, baseline="pppo")
+
+
+def test_a_task_is_compared_under_one_version_of_its_packages(store: "Records") -> None:
+    for system, version in (("ppo", "1.0"), ("sac", "1.1")):
+        cell = store.cell(system=system)
+        facts = json.loads((cell / "cell.json").read_text())
+        facts["spec"] = facts["spec"] | {"packages": ["gymnasium"]}
+        (cell / "cell.json").write_text(json.dumps(facts))
+        for seed in range(3):
+            store.run(cell, seed, [0.0] + [9.0 + seed] * 50, packages={"gymnasium": version})
+    assert compared(store).pairs == ()
+    assert "differ in the versions of the packages that define it" in store.build()

@@ -237,3 +237,37 @@ def test_how_numbers_are_written() -> None:
         "200k",
         "1.5M",
     ]
+
+
+def test_a_diverged_run_reaches_no_threshold(store: "Records") -> None:
+    """Whatever it reached before it broke down: breaking down is never the faster way."""
+    cell = store.cell()
+    store.flat_runs(cell, [400.0, 400.0])
+    for seed in (2, 3, 4):
+        store.run(cell, seed, [0.0, 500.0], status="diverged")
+    (task,) = aggregate(load(store.runs), Declared())
+    crossing = task.cells[0].score.crossing
+    assert (crossing.reached, crossing.n, crossing.median) == (2, 5, None)
+
+
+def test_runs_that_all_diverge_at_once_have_their_score(store: "Records") -> None:
+    cell = store.cell()
+    for seed in range(3):
+        store.run(cell, seed, [30.0], status="diverged")
+    store.build()
+    row = store.scores().loc["ppo"]
+    assert (row["n"], row["failures"], row["mean"]) == (3, 3, 22.2)
+
+
+def test_a_published_score_by_an_estimator_that_is_not_recorded(store: "Records") -> None:
+    cell = store.cell(system="dqn", steps=500_000)
+    for seed in range(3):
+        run = store.run(cell, seed, [0.0] + [400.0 + seed] * 50)
+        result = json.loads((run / "result.json").read_text())
+        del result["digests"]["train.csv"]
+        (run / "result.json").write_text(json.dumps(result))
+        (run / "train.csv").unlink()
+    store.build()
+    table = pd.read_csv(store.out / "tables" / "verdicts.csv")
+    rows = table[table["estimator"] == "last_100_training_episodes"]
+    assert len(rows) and rows["ours_mean"].isna().all() and set(rows["verdict"]) == {"descriptive"}

@@ -12,8 +12,6 @@ from statsmodels.stats.weightstats import ttost_ind
 from reports import bootstrap, stats
 from tests.reports.peer import rliable_library
 
-metrics = pytest.importorskip("rliable.metrics", reason="rliable is not installed")
-
 
 @pytest.fixture
 def scores() -> dict[str, list[np.ndarray]]:
@@ -31,6 +29,7 @@ def matrix(tasks: list[np.ndarray]) -> np.ndarray:
 
 
 def test_aggregates_are_rliables(scores: dict) -> None:
+    metrics = pytest.importorskip("rliable.metrics", reason="rliable is not installed")
     theirs = {
         "iqm": metrics.aggregate_iqm, "mean": metrics.aggregate_mean, "median": metrics.aggregate_median,
         "optimality_gap": metrics.aggregate_optimality_gap,
@@ -53,6 +52,7 @@ def test_profiles_are_rliables(scores: dict) -> None:
 def test_improvement_is_rliables(scores: dict) -> None:
     systems = {label: {str(k): task for k, task in enumerate(tasks)} for label, tasks in scores.items()}
     (found,) = bootstrap.improvements(systems, [("ours", "theirs")], resamples=100)
+    metrics = pytest.importorskip("rliable.metrics", reason="rliable is not installed")
     theirs = metrics.probability_of_improvement(matrix(scores["ours"]), matrix(scores["theirs"]))
     assert found.value == pytest.approx(theirs, abs=1e-12)
 
