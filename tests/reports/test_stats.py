@@ -377,3 +377,32 @@ def test_intervals_do_not_depend_on_the_unit() -> None:
     assert stats.permutation_p(1e4 * x, 1e4 * y, seed=0).tolist() == expected.tolist()
     assert stats.permutation_p(x - 500, y - 500, seed=0).tolist() == expected.tolist()
     assert stats.permutation_p(-x, -y, seed=0).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("tasks", [4, 5])
+def test_resampled_statistics_are_the_statistics_of_the_samples_drawn(tasks: int) -> None:
+    rng = np.random.default_rng(0)
+    scores = [rng.normal(0.8, 0.4, size=5 + k) for k in range(tasks)]
+    uniform = np.random.default_rng(3).random((40, sum(map(len, scores))))
+    found = bootstrap._resampled_statistics(scores, 40, np.random.default_rng(3))
+    parts = np.split(uniform, np.cumsum([len(task) for task in scores])[:-1], axis=1)
+    for row in range(40):
+        drawn = [task[(part[row] * len(task)).astype(int)] for task, part in zip(scores, parts, strict=True)]
+        for name, function in bootstrap.STATISTICS.items():
+            assert found[name][row] == pytest.approx(function(drawn), abs=1e-12)
+
+
+def test_limits_of_steps_are_log_log() -> None:
+    """Times t at which log(-log S) is less than 1.96 errors from log(-log 1/2), by Greenwood's formula."""
+    steps, reached = np.arange(1.0, 15.0), np.array([1, 1, 0, 1, 1, 1, 0, 1, 1, 0, 1, 1, 1, 0], bool)
+    survival, variance, inside = 1.0, 0.0, []
+    for k, (step, event) in enumerate(zip(steps, reached, strict=True)):
+        left = len(steps) - k
+        if event:
+            survival *= 1 - 1 / left
+            variance += 1 / (left * (left - 1))
+            z = (np.log(-np.log(survival)) - np.log(np.log(2))) * abs(np.log(survival)) / np.sqrt(variance)
+            inside += [step] if abs(z) < 1.959964 else []
+    found = stats.steps_to_threshold(steps, reached)
+    following = steps[reached & (steps > inside[-1])][0]  # the survival stays what it is until then
+    assert (found.low, found.high) == (inside[0], following)
