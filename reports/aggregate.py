@@ -153,9 +153,8 @@ def _summarise(cell: Cell, label: str, declared: Declared) -> CellSummary:
     if not finished:
         return CellSummary(cell, label, {name: {} for name in ESTIMATORS}, seeds, None, None, None, None)
     flat = np.array([fill.get(run.seed, np.nan) for run in finished])
-    returns = np.where(
-        diverged, flat, seeds.to_numpy()
-    )  # a diverged run has one score, whatever the estimator
+    # A diverged run has one score, whatever the estimator.
+    returns = np.where(diverged, flat, seeds.to_numpy())
     training = np.where(diverged, flat, [_training_score(run) for run in finished])
     curves = Curves(seeds.index.to_numpy(), returns, training)
     run_scores = {
@@ -257,13 +256,10 @@ def _separate_best(summaries: Sequence[CellSummary]) -> str | None:
 def _unlike(summaries: Sequence[CellSummary]) -> list[str]:
     """What the cells of one task do not have in common although a comparison needs it."""
     found = []
-    facts = [summary.cell.facts for summary in summaries if summary.cell.facts]
-    own = [summary.cell.facts for summary in summaries if summary.cell.facts and not summary.cell.imported]
-    simulators = [
-        _simulator(summary.cell)
-        for summary in summaries
-        if summary.cell.finished and not summary.cell.imported
-    ]
+    cells = [summary.cell for summary in summaries if summary.cell.facts]
+    made_here = [cell for cell in cells if not cell.imported]
+    facts, own = ([cell.facts for cell in some] for some in (cells, made_here))
+    simulators = [_simulator(cell) for cell in made_here if cell.finished]
     for what, values in {
         "the versions of the packages that define it": simulators,
         "the step budget": [fact["steps"] for fact in facts],

@@ -5,13 +5,12 @@ commit with nothing changed.
 """
 
 import json
-import re
 from pathlib import Path
 
 from reports import bibliography
 from reports.aggregate import CellSummary, aggregate
 from reports.estimators import describe
-from reports.records import FIRST_TUNING_SEED, Cell, Expected, load
+from reports.records import FIRST_TUNING_SEED, SEED_FOLDER, Cell, Expected, load
 from reports.stats import FEW_SEEDS
 from reports.tables import decimals, interval, mixed_platforms, number, seed_ranges
 from runners.errors import InputError, unknown
@@ -74,7 +73,7 @@ def _load(folder: Path) -> Cell:
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder}/cell.json is damaged") from error
     digest = name.removeprefix(f"{system}-{preset}-")
-    found = (re.fullmatch(r"seed-(0|[1-9]\d*)", path.name) for path in place.iterdir())
+    found = (SEED_FOLDER.fullmatch(path.name) for path in place.iterdir())
     seeds = tuple(sorted(int(match[1]) for match in found if match))
     if not seeds:
         raise InputError(f"{folder} has no runs")

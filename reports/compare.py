@@ -7,7 +7,7 @@ together. Nothing here knows an incomplete cell: it has no sample.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -19,6 +19,9 @@ from runners.sweep import Declared
 
 SEED = 0  # of the generators that resample
 TAUS = np.linspace(0.0, 1.2, 61)  # normalised scores at which a performance profile is drawn
+
+
+Wanted = Callable[[str, str], bool]  # of the labels of two systems
 
 
 @dataclass(frozen=True)
@@ -82,43 +85,39 @@ class Comparisons:
 
 def compare(tasks: Sequence[Task], declared: Declared) -> Comparisons:
     """All comparisons of a report."""
-    systems_here = {cell.cell.name.system for task in tasks for cell in task.cells}
-    if declared.baseline and declared.baseline not in systems_here:
-        raise ValueError(f"baseline {declared.baseline}: there is no such system here")
-    family = sum(
-        _wanted(x.label, y.label, tasks, declared) for task in tasks for x, y in combinations(task.cells, 2)
-    )
-    pairs = _pairs(tasks, declared, family)
+    wanted = _wanted(tasks, declared)
+    family = sum(wanted(x.label, y.label) for task in tasks for x, y in combinations(task.cells, 2))
+    pairs = _pairs(tasks, wanted, family)
     smallest = [stats.smallest_permutation_p(pair.x.score.n, pair.y.score.n) for pair in pairs]
     hopeless = sum(p * family >= stats.ALPHA for p in smallest)
     systems = _normalised(tasks)
-    wanted = [
-        (x, y)
-        for x, y in combinations(systems, 2)
-        if systems[x].keys() & systems[y].keys() and _wanted(x, y, tasks, declared)
+    labels = [
+        (x, y) for x, y in combinations(systems, 2) if systems[x].keys() & systems[y].keys() and wanted(x, y)
     ]
     improvements = [
         Improvement(x, y, tuple(sorted(systems[x].keys() & systems[y].keys())), estimate)
-        for (x, y), estimate in zip(wanted, bootstrap.improvements(systems, wanted, seed=SEED), strict=True)
+        for (x, y), estimate in zip(labels, bootstrap.improvements(systems, labels, seed=SEED), strict=True)
     ]
     return Comparisons(family, hopeless, tuple(pairs), tuple(_groups(tasks, systems)), tuple(improvements))
 
 
-def _wanted(x: str, y: str, tasks: Sequence[Task], declared: Declared) -> bool:
-    """Whether two systems, by their labels, are compared: one of them is the baseline if there is one."""
-    if not declared.baseline:
-        return True
-    names = {cell.label: cell.cell.name.system for task in tasks for cell in task.cells}
-    return declared.baseline in (names[x], names[y])
+def _wanted(tasks: Sequence[Task], declared: Declared) -> Wanted:
+    """Which pairs are compared: all, or those of which one is the baseline. ValueError if it is not here."""
+    baseline = {
+        cell.label for task in tasks for cell in task.cells if cell.cell.name.system == declared.baseline
+    }
+    if declared.baseline and not baseline:
+        raise ValueError(f"baseline {declared.baseline}: there is no such system here")
+    return lambda x, y: not baseline or x in baseline or y in baseline
 
 
-def _pairs(tasks: Sequence[Task], declared: Declared, family: int) -> list[Pair]:
+def _pairs(tasks: Sequence[Task], wanted: Wanted, family: int) -> list[Pair]:
     found = [
         (task, x, y)
         for task in tasks
         if not task.unlike
         for x, y in combinations([cell for cell in task.cells if cell.score and cell.score.n > 1], 2)
-        if _wanted(x.label, y.label, tasks, declared)
+        if wanted(x.label, y.label)
     ]
     p_permutation = np.full(len(found), np.nan)
     sizes = defaultdict(list)  # pairs of the same sizes are tested together

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,9 @@ from reports.records import FIRST_TUNING_SEED, IMPORTED
 from runners import files
 from runners.cell import Cell, Evaluation
 from runners.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from suites import Spec
 
 FORMAT = 2  # of the files in a run's folder: runners.records.FORMAT, which needs torch
 NEAR_BUDGET = 0.98  # the last evaluation is at this share of the step budget, or later
@@ -70,21 +73,18 @@ def import_curves(
     }
     evaluation = Evaluation(sum(step > 0 for step in grid), int(curves["episode"].nunique()))
     budget = _budget(grid[-1], steps)
-    suite = spec.pop("suite")
-    cell = Cell(system, IMPORTED, IMPORTED, source, suite, task, budget, evaluation, {})
-    facts = {**asdict(cell), "digest": cell.digest, "spec": spec}
+    cell = Cell(system, IMPORTED, IMPORTED, source, spec.suite, task, budget, evaluation, {})
+    facts = {**asdict(cell), "digest": cell.digest, "spec": spec.facts()}
     _write(cell.folder(out), out, _records(facts, curves))
     return cell.folder(out)
 
 
-def _spec(task: str) -> dict[str, Any]:
-    """The task's suite, and its facts as every cell.json has them."""
+def _spec(task: str) -> "Spec":
     import suites
 
     if task not in suites.TASKS:
         raise unknown("task", task, suites.TASKS)
-    names = ("suite", "horizon", "random_score", "reference_score", "reference_source", "return_convention")
-    return {name: getattr(suites.TASKS[task], name) for name in (*names, "packages")}
+    return suites.TASKS[task]
 
 
 def _read_csv(path: Path, names: dict[str, str]) -> pd.DataFrame:

@@ -34,7 +34,7 @@ STATES = (DONE, DIVERGED, UNFINISHED, MISSING, DAMAGED)
 IMPORTED = "imported"  # algorithm of cells whose curves were made elsewhere
 FIRST_TUNING_SEED = 1000  # seeds from here up choose hyper-parameters; they never enter a reported number
 
-_SEED_FOLDER = re.compile(r"seed-(0|[1-9]\d*)")
+SEED_FOLDER = re.compile(r"seed-(0|[1-9]\d*)")
 _CELL_KEYS = {
     "system", "algorithm", "preset", "task", "suite", "config", "steps", "evaluation", "versions", "digest",
     "spec",
@@ -192,7 +192,7 @@ def _found(runs: Path) -> list[Expected]:
     names = []
     for folder in folders:
         suite, task, name = folder.relative_to(runs).parts
-        seeds = [int(match[1]) for path in folder.iterdir() if (match := _SEED_FOLDER.fullmatch(path.name))]
+        seeds = [int(match[1]) for path in folder.iterdir() if (match := SEED_FOLDER.fullmatch(path.name))]
         names.append(Expected(suite, task, *_split_name(folder, name), tuple(sorted(seeds))))
     return _merged(names)
 

@@ -39,11 +39,12 @@ def build(
     cells = load(runs, expected)
     tasks = aggregate(cells, declared)
     comparisons, judged = compare(tasks, declared), verdicts(tasks)
+    scores = tables.scores(tasks, declared)
     shown = {
         table.name: table
         for table in (
-            tables.scores(tasks, declared),
-            tables.spread(tasks, declared),
+            scores,
+            tables.spread(tasks, scores),
             tables.verdicts(judged),
             tables.aggregates(comparisons),
             tables.improvements(comparisons),
@@ -58,9 +59,9 @@ def build(
         new, old = Path(work) / "new", Path(work) / "old"
         images: dict[str, bytes] = {}
         for name, figure in _figures(tasks, comparisons, style):
-            for form in ("png", "pdf"):
-                _write(new / "figures" / f"{name}.{form}", figures.encode(figure, form))
-            images[name] = (new / "figures" / f"{name}.png").read_bytes()
+            images[name] = figures.encode(figure, "png")
+            _write(new / "figures" / f"{name}.png", images[name])
+            _write(new / "figures" / f"{name}.pdf", figures.encode(figure, "pdf"))
         for name, table in shown.items():
             _write_csv(new / "tables" / f"{name}.csv", table.data)
             _write(new / "tables" / f"{name}.md", tables.markdown(table).encode())

@@ -88,13 +88,8 @@ def scores(tasks: Sequence[Task], declared: Declared) -> Table:
         "threshold_reached", "threshold_median", "threshold_low", "threshold_high",
         "random_score", "reference_score",
     ]  # fmt: skip
-    whole = [
-        "n",
-        "failures",
-        "min_seed",
-        "max_seed",
-        "threshold_reached",
-    ]  # Int64 has a missing value: 10 stays 10
+    whole = ["n", "failures", "min_seed", "max_seed", "threshold_reached"]
+    # Int64 has a missing value, so 10 stays 10.
     frame = pd.DataFrame(data, columns=columns).astype(dict.fromkeys(whole, "Int64"))
     heads = [
         "task", "system", "cell", "mean", "95% interval", "std", "IQM", "median", "n", "failures",
@@ -105,10 +100,12 @@ def scores(tasks: Sequence[Task], declared: Declared) -> Table:
     return Table("scores", "Scores", frame, _texts(shown, heads), keys)
 
 
-def spread(tasks: Sequence[Task], declared: Declared) -> Table:
-    """Of each complete cell: tolerance interval, failure rate, steps to the threshold, area."""
-    data = scores(tasks, declared).data
-    shown = []
+def spread(tasks: Sequence[Task], scores: Table) -> Table:
+    """Of each complete cell: tolerance interval, failure rate, steps to the threshold, area.
+
+    `scores` is the table of the same tasks.
+    """
+    data, shown = scores.data, []
     for task in tasks:
         places = decimals(task)
         for summary in task.cells:

@@ -116,13 +116,4 @@ def make_agent(cell: Cell, streams: seedwise.Streams, device: str) -> object:
 
 def describe(cell: Cell) -> dict:
     """The cell as its record keeps it, with what a reader wants to know about the task."""
-    spec = suites.TASKS[cell.task]
-    facts = (
-        "horizon",
-        "random_score",
-        "reference_score",
-        "reference_source",
-        "return_convention",
-        "packages",
-    )
-    return {**asdict(cell), "digest": cell.digest, "spec": {name: getattr(spec, name) for name in facts}}
+    return {**asdict(cell), "digest": cell.digest, "spec": suites.TASKS[cell.task].facts()}

@@ -25,6 +25,11 @@ class Spec:
     packages: tuple[str, ...]  # distributions that define the task; their versions belong to a run's record
     model: Path | None = None  # the simulator's model file; its digest belongs to a run's record
 
+    def facts(self) -> dict[str, object]:
+        """What the record of a cell keeps of its task, for whoever reads it."""
+        names = ("horizon", "random_score", "reference_score", "reference_source", "return_convention")
+        return {name: getattr(self, name) for name in (*names, "packages")}
+
 
 class Step(NamedTuple):
     """One step of S x E environments. The arrays belong to the caller: later steps do not write into them."""

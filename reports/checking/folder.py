@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.records import DIVERGED, DONE, IMPORTED
+from reports.records import DIVERGED, DONE, IMPORTED, SEED_FOLDER
 from runners.cell import Cell
 from runners.errors import InputError
 
-SEED_FOLDER = re.compile(r"seed-(0|[1-9]\d*)")
 SEALED = ("run.json", "result.json", "eval.csv", "train.csv")  # of each run, in sealed.zip
 RESULTS = ("eval.csv", "train.csv", "metrics.csv", "ladder.csv", "policy.npz")
 HEADERS = {

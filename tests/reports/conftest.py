@@ -208,6 +208,20 @@ def spoilt(tmp_path_factory: pytest.TempPathFactory) -> Records:
     return records
 
 
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two cells that were really trained, three seeds each; not to be changed."""
+    from tests.reports import trained
+
+    return trained.make(tmp_path_factory.mktemp("whole") / "runs")
+
+
+@pytest.fixture
+def runs(whole: Path, tmp_path: Path) -> Path:
+    """A copy of the trained cells, to be changed."""
+    return shutil.copytree(whole, tmp_path / "runs")
+
+
 if __name__ == "__main__":
     demo = Records(Path(sys.argv[1]))
     demo.sweep()

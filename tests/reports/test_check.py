@@ -28,18 +28,6 @@ Mutation = Callable[[Path], object]  # of the folder of the cell a2c on CartPole
 TABLES = RESULTS[:4]
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two cells, three seeds each; not to be changed."""
-    return trained.make(tmp_path_factory.mktemp("whole") / "runs")
-
-
-@pytest.fixture
-def runs(whole: Path, tmp_path: Path) -> Path:
-    """A copy to be changed."""
-    return shutil.copytree(whole, tmp_path / "runs")
-
-
 def cell_of(runs: Path, system: str = "a2c") -> Path:
     (found,) = runs.glob(f"*/*/{system}-*")
     return found

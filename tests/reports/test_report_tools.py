@@ -39,6 +39,10 @@ def column(page: str, table: str, k: int) -> list[str]:
     ]
 
 
+def numbers(texts: list[str]) -> list[float]:
+    return [float(text.replace("\N{MINUS SIGN}", "-").replace(",", "")) for text in texts]
+
+
 @needs_browser
 def test_tables_are_sorted_by_a_click(spoilt: "Records", tmp_path: Path) -> None:
     """Once: ascending; twice: descending. Text by letters, numbers by size, what has no number last."""
@@ -48,15 +52,13 @@ def test_tables_are_sorted_by_a_click(spoilt: "Records", tmp_path: Path) -> None
         ".find(t => t.tHead.innerText.includes('Welch'));"
         "const head = [...table.tHead.rows[0].cells].find(c => c.innerText.startsWith('x - y'));"
     )
-    differences = [
-        float(x.replace("\N{MINUS SIGN}", "-").replace(",", "")) for x in column(page, "p Welch", 3)
-    ]
+    differences = numbers(column(page, "p Welch", 3))
     assert differences != sorted(differences)
     for clicks, expected in ((1, sorted(differences)), (2, sorted(differences, reverse=True))):
         folder = tmp_path / str(clicks)
         folder.mkdir()
         shown = column(in_browser(page, folder, click + "head.click();" * clicks), "p Welch", 3)
-        assert [float(x.replace("\N{MINUS SIGN}", "-").replace(",", "")) for x in shown] == expected
+        assert numbers(shown) == expected
 
 
 @needs_browser

@@ -33,18 +33,6 @@ from tests.test_ascent import call
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two cells, three seeds each; not to be changed."""
-    return trained.make(tmp_path_factory.mktemp("whole") / "runs")
-
-
-@pytest.fixture
-def runs(whole: Path, tmp_path: Path) -> Path:
-    """A copy to be changed."""
-    return shutil.copytree(whole, tmp_path / "runs")
-
-
 @pytest.fixture(autouse=True)
 def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     """Every temporary folder goes."""
