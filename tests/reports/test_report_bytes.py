@@ -21,12 +21,16 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_same_bytes_elsewhere(sweep: "Records", store: "Records") -> None:
-    """Other folder, relative paths, opposite order of creation, other zone, locale, home, hash seed."""
+    """Other folder, relative paths, opposite order of creation, other zone, locale, home, hash seed.
+
+    And nothing is imported on the way that a login node lacks, nor for check, bundle and cite.
+    """
     store.sweep(order=-1)
     code = (
         "import sys; from pathlib import Path; import reports\n"
         "reports.build(Path(sys.argv[1]), Path(sys.argv[2]), title='Four systems')\n"
-        "sys.exit('torch' in sys.modules)"
+        "import reports.cite, reports.checking.bundle, reports.checking.check\n"
+        "sys.exit(bool({'torch', 'gymnasium', 'mujoco', 'algorithms', 'suites'} & sys.modules.keys()))"
     )
     settings = {"TZ": "Pacific/Auckland", "LC_ALL": "C", "LANG": "de_DE.UTF-8", "PYTHONHASHSEED": "7"}
     # a matplotlibrc of the user's: other fonts and sizes
