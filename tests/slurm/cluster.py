@@ -16,7 +16,6 @@ accounting (`sacct`, QOS, limits): that needs slurmdbd and a MariaDB server, slo
 
 import argparse
 import contextlib
-import ctypes
 import os
 import pwd
 import random
@@ -24,6 +23,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -34,7 +34,14 @@ PROGRAMS = ("slurmctld", "slurmd", "munged", "mungekey", "sbatch", "sinfo", "sco
 PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 FOREIGN = ("SLURM", "SBATCH_", "SALLOC_", "SQUEUE_", "SINFO_", "SACCT_", "SCANCEL_")
 USABLE = {"idle", "mixed", "allocated", "completing"}  # of a node's states; a star behind it: no answer
+# Becomes the ancestor of all that the command starts, and then the command. Not a preexec_fn: for one Python
+# forks, and a large process, as pytest is late in its run, may not be allowed to.
+ADOPT = """
+import ctypes, os, sys
 PR_SET_CHILD_SUBREAPER = 36
+ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 
 SLURM_CONF = """\
 ClusterName=throwaway
@@ -257,9 +264,8 @@ class Cluster:
         One that adopts stays an ancestor of all that it starts, daemons too, so that `_tree` finds them.
         """
 
-        def subreaper() -> None:
-            ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
+        if adopt:
+            words = [sys.executable, "-c", ADOPT, *words]
         with (self.folder / f"{name}.log").open("ab") as log:
             child = subprocess.Popen(
                 words,
@@ -269,7 +275,6 @@ class Cluster:
                 env=self.environment(),
                 cwd=self.folder,
                 start_new_session=True,
-                preexec_fn=subreaper if adopt else None,
             )
         self._children.append(child)
         (self._pids / name).write_text(f"{child.pid} {_stat(child.pid)[2]}")
