@@ -10,7 +10,7 @@ from pathlib import Path
 from reports import bibliography
 from reports.aggregate import CellSummary, aggregate
 from reports.estimators import describe
-from reports.records import FIRST_TUNING_SEED, SEED_FOLDER, Cell, Expected, load
+from reports.records import FIRST_TUNING_SEED, Cell, Expected, load, seeds_of
 from reports.stats import FEW_SEEDS
 from reports.tables import decimals, interval, mixed_platforms, number, seed_ranges
 from runners.errors import InputError, unknown
@@ -73,8 +73,7 @@ def _load(folder: Path) -> Cell:
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder}/cell.json is damaged") from error
     digest = name.removeprefix(f"{system}-{preset}-")
-    found = (SEED_FOLDER.fullmatch(path.name) for path in place.iterdir())
-    seeds = tuple(sorted(int(match[1]) for match in found if match))
+    seeds = seeds_of(place)
     if not seeds:
         raise InputError(f"{folder} has no runs")
     try:

@@ -16,9 +16,7 @@ No evaluation of a damaged run is used, not even the part that can still be read
 import hashlib
 import json
 import re
-import zipfile
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +26,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
+
+from runners.cell import Cell as Described
+from runners.errors import DamagedFile
+from runners.seal import SEAL, SEALED, read_seal, sealed_names
 
 DONE, DIVERGED, UNFINISHED, MISSING, DAMAGED = "done", "diverged", "unfinished", "missing", "damaged"
 STATES = (DONE, DIVERGED, UNFINISHED, MISSING, DAMAGED)
@@ -187,14 +189,19 @@ def _read_table(content: bytes, types: dict[str, pa.DataType]) -> pa.Table:
 
 
 def _found(runs: Path) -> list[Expected]:
-    """Every cell folder below `runs` with the seeds that have a folder in it."""
+    """Every cell folder below `runs` with its seeds."""
     folders = {path.parent for pattern in ("cell.json", "seed-*") for path in runs.glob(f"*/*/*/{pattern}")}
     names = []
     for folder in folders:
         suite, task, name = folder.relative_to(runs).parts
-        seeds = [int(match[1]) for path in folder.iterdir() if (match := SEED_FOLDER.fullmatch(path.name))]
-        names.append(Expected(suite, task, *_split_name(folder, name), tuple(sorted(seeds))))
+        names.append(Expected(suite, task, *_split_name(folder, name), seeds_of(folder)))
     return _merged(names)
+
+
+def seeds_of(cell: Path) -> tuple[int, ...]:
+    """The seeds of a cell: those that have a folder in it, and those that had one when it was sealed."""
+    names = [path.name for path in cell.iterdir()] + [name.partition("/")[0] for name in sealed_names(cell)]
+    return tuple(sorted({int(match[1]) for name in names if (match := SEED_FOLDER.fullmatch(name))}))
 
 
 def _split_name(folder: Path, name: str) -> tuple[str, str, str]:
@@ -239,37 +246,62 @@ def _load_cell(runs: Path, name: Expected) -> Cell:
         except _DamagedError as error:
             facts, fault = {}, f"../{error}"
     reader = _Reader(folder)
-    runs_of_cell = tuple(_load_run(reader, name.folder, seed, fault) for seed in name.seeds)
-    return Cell(name, facts, runs_of_cell)
+    runs_of_cell = [_load_run(reader, name.folder, seed, fault) for seed in name.seeds]
+    return Cell(name, facts, tuple(_without_copies(runs_of_cell)))
+
+
+def _without_copies(runs: list[Run]) -> Iterator[Run]:
+    """Runs of two seeds cannot have had the same learner all along: then nobody knows whose record it is."""
+    ladders = [run.result.get("digests", {}).get("ladder.csv") for run in runs]
+    for run, ladder in zip(runs, ladders, strict=True):
+        same = [other.seed for other, its in zip(runs, ladders, strict=True) if ladder and its == ladder]
+        if len(same) > 1:
+            note = f"ladder.csv: the same in seeds {', '.join(map(str, same))}: a run was copied"
+            run = Run(run.seed, run.folder, DAMAGED, note, run.about)
+        yield run
 
 
 class _Reader:
-    """The files of a cell's runs: from its seal for the runs that are in it, from their folders for the
-    others.
+    """The files of a cell's runs. Folders are the record; the seal repeats what reports read of finished runs
+    in one file, so that ten thousand runs load in seconds.
 
-    The seal is one file with run.json, result.json, eval.csv and train.csv of the finished runs, so that ten
-    thousand runs load in seconds. A seal that cannot be read is as good as none: the folders have everything.
+    The seal is taken for a run only while its folder is as it was when the cell was sealed: the files are
+    there, of the sealed sizes, and none was written since. Otherwise the folder is read.
     """
 
     def __init__(self, cell: Path) -> None:
-        self.cell, self.sealed = cell, {}
+        self.cell = cell
         try:
-            with zipfile.ZipFile(cell / "sealed.zip") as archive:
-                self.sealed = {name: archive.read(name) for name in archive.namelist()}
-        except (OSError, zipfile.BadZipFile, zlib.error):
-            pass
+            self.sealed = read_seal(cell)
+        except DamagedFile:
+            self.sealed = {}
+        self._trusted: dict[int, bool] = {}
 
     def has(self, seed: int, file: str = "") -> bool:
-        name = f"seed-{seed}/{file}"
-        return name in self.sealed or (self.cell / name).exists()
+        return (self.cell / f"seed-{seed}" / file).exists()
 
     def is_sealed(self, seed: int) -> bool:
-        return f"seed-{seed}/result.json" in self.sealed
+        """Whether the seal speaks for the run's folder."""
+        if seed not in self._trusted:
+            folder = f"seed-{seed}/"
+            sizes = {name: len(data) for name, data in self.sealed.items() if name.startswith(folder)}
+            self._trusted[seed] = f"{folder}result.json" in sizes and self._unchanged(sizes)
+        return self._trusted[seed]
+
+    def _unchanged(self, sizes: dict[str, int]) -> bool:
+        try:
+            sealed_at = (self.cell / SEAL).stat().st_mtime_ns
+            found = [((self.cell / name).stat(), size) for name, size in sizes.items()]
+        except OSError:
+            return False
+        return all(stat.st_size == size and stat.st_mtime_ns < sealed_at for stat, size in found)
 
     def read(self, seed: int, file: str) -> bytes:
         name = f"seed-{seed}/{file}"
         try:
-            return self.sealed[name] if name in self.sealed else (self.cell / name).read_bytes()
+            if self.is_sealed(seed) and name in self.sealed:
+                return self.sealed[name]
+            return (self.cell / name).read_bytes()
         except OSError as error:
             raise _DamagedError(f"{file}: unreadable ({error.strerror})") from error
 
@@ -294,8 +326,14 @@ def _check_identity(facts: dict[str, Any], name: Expected) -> None:
     for key in ("suite", "task", "system", "preset"):
         if facts[key] != getattr(name, key):
             raise _DamagedError(f"cell.json: {key} is {facts[key]}, but the folder says {getattr(name, key)}")
-    if not str(facts["digest"]).startswith(name.digest):  # the folder's name may hold a short form
+    if facts["digest"] != name.digest:
         raise _DamagedError(f"cell.json: digest is {facts['digest']}, but the folder says {name.digest}")
+    try:
+        content = Described.from_json(facts).digest
+    except (LookupError, TypeError) as error:
+        raise _DamagedError("cell.json: describes no cell") from error
+    if content != name.digest:
+        raise _DamagedError(f"cell.json: was changed: its content has digest {content}, not {name.digest}")
 
 
 def _load_run(reader: _Reader, cell_name: str, seed: int, cell_fault: str) -> Run:
@@ -330,7 +368,7 @@ def _check_digests(reader: _Reader, seed: int, result: dict[str, Any]) -> None:
     digests = result.get("digests")
     if not isinstance(digests, dict) or "eval.csv" not in digests:
         raise _DamagedError("result.json: has no digest of eval.csv")
-    wanted = {"eval.csv", "train.csv"} if reader.is_sealed(seed) else digests
+    wanted = SEALED if reader.is_sealed(seed) else digests
     for file in sorted(name for name in digests if name.endswith(".csv") and name in wanted):
         if hashlib.sha256(reader.read(seed, file)).hexdigest() != digests[file]:
             raise _DamagedError(f"{file}: sha256 differs from result.json")

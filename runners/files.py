@@ -6,9 +6,11 @@ result).
 """
 
 import errno
+import io
 import json
 import os
 import socket
+import zipfile
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -162,3 +164,12 @@ def last_lines(log: Path, n: int = 5) -> list[str]:
     if not log.exists():
         return []
     return [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-n:]
+
+
+def zip_files(contents: dict[str, bytes]) -> bytes:
+    """A zip archive: the same names and contents give the same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in sorted(contents.items()):
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)  # ZipInfo is dated 1980
+    return buffer.getvalue()

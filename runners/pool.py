@@ -12,7 +12,7 @@ from typing import IO
 
 from runners import files
 from runners.plan import Job
-from runners.records import seal
+from runners.seal import seal
 
 
 @dataclass(frozen=True)

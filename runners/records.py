@@ -25,7 +25,6 @@ import json
 import os
 import re
 import sys
-import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -61,15 +60,6 @@ def unpack_arrays(data: bytes) -> dict[str, np.ndarray]:
     """What `pack_arrays` packed."""
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
-
-
-def zip_files(contents: dict[str, bytes]) -> bytes:
-    """A zip archive: the same names and contents give the same bytes."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, content in sorted(contents.items()):
-            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)  # ZipInfo is dated 1980
-    return buffer.getvalue()
 
 
 class Table:
@@ -249,7 +239,7 @@ class Run:
             files.write_json(path, cell)
         path = self.folder.parent / f"sources-{self.record['source_digest']}.zip"
         if not path.exists():
-            files.write(path, zip_files(source_files))
+            files.write(path, files.zip_files(source_files))
 
     # ---- while it trains
 
@@ -449,28 +439,6 @@ def _totals(attempts: list[dict]) -> dict[str, object]:
     counts = [a for i, a in enumerate(attempts) if all(start > starts[i] for start in starts[i + 1 :])]
     platforms = sorted({attempt.get("platform", "not recorded") for attempt in counts})
     return totals | ({"mixed_platforms": platforms} if len(platforms) > 1 else {})
-
-
-SEAL = "sealed.zip"
-SEALED = ("run.json", "result.json", "eval.csv", "train.csv")
-
-
-def seal(cell_folder: Path) -> None:
-    """Copy what reports read of a cell's finished runs into one file, if there are new ones."""
-    finished = sorted(path.parent for path in cell_folder.glob("seed-*/result.json"))
-    path = cell_folder / SEAL
-    names = {f"{run.name}/{name}" for run in finished for name in SEALED}
-    if names == _sealed_names(path):
-        return
-    files.write(path, zip_files({name: (cell_folder / name).read_bytes() for name in names}))
-
-
-def _sealed_names(path: Path) -> set[str]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return set(archive.namelist())
-    except (OSError, zipfile.BadZipFile):
-        return set()
 
 
 def _now() -> str:

@@ -8,7 +8,6 @@ import json
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -22,7 +21,6 @@ from reports.records import DIVERGED, DONE, IMPORTED, SEED_FOLDER
 from runners.cell import Cell
 from runners.errors import InputError
 
-SEALED = ("run.json", "result.json", "eval.csv", "train.csv")  # of each run, in sealed.zip
 RESULTS = ("eval.csv", "train.csv", "metrics.csv", "ladder.csv", "policy.npz")
 HEADERS = {
     "eval.csv": ["step", "policy", "episode", "return", "length", "unstable"],
@@ -187,16 +185,6 @@ def sources(path: Path) -> tuple[str, dict[str, bytes]]:
     for name, data in sorted(content.items()):
         digest.update(f"{name} {len(data)}\n".encode() + data)
     return digest.hexdigest()[:12], content
-
-
-def read_seal(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Names and contents in sealed.zip. Raises InputError if it cannot be read."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                yield name, archive.read(name)
-    except (OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path.name} cannot be read: {error}") from error
 
 
 def _object(data: bytes | None) -> dict[str, Any]:

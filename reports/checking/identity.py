@@ -10,7 +10,8 @@ from typing import Any
 from reports.checking import folder
 from reports.checking.folder import RESULTS, SEED_FOLDER, CellFiles
 from reports.checking.protocol import Finding
-from runners.errors import InputError
+from runners.errors import DamagedFile, InputError
+from runners.seal import SEALED, read_seal
 
 TASK_FACTS = ("horizon", "random_score", "reference_score")  # of cell.json's spec, which no digest covers
 
@@ -97,20 +98,17 @@ def run_records(cell: CellFiles) -> Iterator[Finding]:
 
 def seal_agrees(cell: CellFiles) -> Iterator[Finding]:
     """sealed.zip, if there is one, holds what the folders hold."""
-    path = cell.path / "sealed.zip"
-    if not path.exists():
-        return
-    names = {f"{run.path.name}/{file}" for run in cell.runs for file in folder.SEALED}
+    names = {f"{run.path.name}/{file}" for run in cell.runs for file in SEALED}
     try:
-        for entry, data in folder.read_seal(path):
+        for entry, data in read_seal(cell.path).items():
             inside = cell.path / entry
-            if not re.fullmatch(rf"{SEED_FOLDER.pattern}/({'|'.join(folder.SEALED)})", entry):
+            if not re.fullmatch(rf"{SEED_FOLDER.pattern}/({'|'.join(SEALED)})", entry):
                 yield Finding(cell.name, f"sealed.zip holds {entry!r}")
             elif not inside.is_file():
                 yield Finding(cell.name, f"sealed.zip has {entry}, which is not there")
             elif entry in names and inside.read_bytes() != data:
                 yield Finding(cell.name, f"sealed.zip has another {entry} than the folder")
-    except InputError as error:
+    except DamagedFile as error:
         yield Finding(cell.name, str(error))
 
 

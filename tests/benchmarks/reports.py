@@ -18,7 +18,7 @@ import numpy as np
 from rliable import metrics
 
 from reports import bootstrap, build
-from runners.records import seal
+from runners.seal import seal
 from tests.reports.conftest import SPECS, Records, learning
 from tests.reports.peer import rliable_library
 

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 import reports
+from runners.cell import Cell
 
 SPECS = {
     "CartPole-v1": {
@@ -44,19 +45,19 @@ class Records:
         self.runs, self.out = folder / "runs", folder / "out"
 
     def cell(
-        self, task: str = "CartPole-v1", system: str = "ppo", preset: str = "classic", digest: str = "",
+        self, task: str = "CartPole-v1", system: str = "ppo", preset: str = "classic",
         steps: int = 100_000, points: int = 50, **changes: Any,
     ) -> Path:  # fmt: skip
-        """cell.json; `changes` override its entries. Without a digest one is made from the names."""
-        digest = digest or hashlib.sha256(f"{task} {system} {preset} {steps}".encode()).hexdigest()[:10]
-        cell = self.runs / "classic" / task / f"{system}-{preset}-{digest}"
+        """cell.json; `changes` override its entries."""
         facts = {
             "system": system, "algorithm": system.partition("-")[0], "preset": preset, "task": task,
             "suite": "classic", "config": {"learning_rate": 3e-4, "gamma": 0.99}, "steps": steps,
-            "evaluation": {"points": points, "episodes": 10}, "digest": digest, "spec": SPECS[task],
+            "evaluation": {"points": points, "episodes": 10}, "spec": SPECS[task],
             "versions": {"algorithm": 1, "seedwise": 1, "suite": 1, "runner": 1},
-        }  # fmt: skip
-        write_json(cell / "cell.json", facts | changes)
+        } | changes  # fmt: skip
+        facts["digest"] = Cell.from_json(facts).digest
+        cell = self.runs / "classic" / task / f"{system}-{preset}-{facts['digest']}"
+        write_json(cell / "cell.json", facts)
         return cell
 
     def run(
@@ -84,7 +85,7 @@ class Records:
             "eval.csv": "\n".join(rows) + "\n",
             "train.csv": "step,env,return,length,unstable\n200,0,21.0,21,0\n",
             "metrics.csv": "step,loss\n2000,0.5\n",
-            "ladder.csv": "step,event,digest\n0,start,00ff\n",
+            "ladder.csv": f"step,event,digest\n0,start,{seed:016x}\n",
         }
         for name, text in tables.items():
             (run / name).write_text(text, encoding="utf-8")

@@ -17,7 +17,7 @@ from reports.checking import check
 from reports.checking.folder import RESULTS
 from runners import files
 from runners.plan import Planned
-from runners.records import seal
+from runners.seal import seal
 from runners.train import train
 from tests.reports import trained
 from tests.reports.trained import CLEAN, SEEDS, as_seed, copy_run, edit, forge, rename_cell, reseal, rows

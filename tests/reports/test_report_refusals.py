@@ -1,7 +1,9 @@
 """What a report refuses, and how it says so: incomplete, damaged, mixed and absent records."""
 
 import json
+import os
 import re
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,7 @@ import pytest
 
 import reports
 from reports.records import load
-from runners.records import seal
+from runners.seal import seal
 from tests.reports.conftest import damage
 
 if TYPE_CHECKING:
@@ -119,6 +121,8 @@ def break_json(path: "Path", **changes: object) -> None:
             "../cell.json: task is Acrobot-v1",
         ),
         ("../cell.json", lambda path: break_json(path, digest="0000"), "../cell.json: digest is 0000"),
+        ("../cell.json", lambda path: break_json(path, steps=200_000), "../cell.json: was changed"),
+        ("../cell.json", lambda path: break_json(path, config={"gamma": 1.0}), "../cell.json: was changed"),
         ("../cell.json", lambda path: break_json(path, spec=None), "../cell.json: spec is not an object"),
         (
             "../cell.json",
@@ -177,10 +181,44 @@ def test_a_seal_serves_as_the_folders_do(store: "Records") -> None:
         ]
         assert all(a.evaluations.equals(b.evaluations) for a, b in zip(was.runs, now.runs, strict=True))
     folder = store.runs / plain[0].name.folder
-    (folder / "seed-0" / "eval.csv").unlink()
-    assert load(store.runs)[0].runs[0].state == "done", "the seal has it"
+    path = folder / "seed-0" / "eval.csv"
+    stat = path.stat()
+    damage(path)  # as a bad disk does: no time of writing tells
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert load(store.runs)[0].runs[0].state == "done", "the seal has what was recorded"
     (folder / "sealed.zip").write_bytes((folder / "sealed.zip").read_bytes()[:-100])
     assert load(store.runs)[0].runs[0].state == "damaged"
+
+
+@pytest.mark.parametrize(
+    ("change", "state"),
+    [
+        (lambda run: damage(run / "eval.csv"), "damaged"),
+        (lambda run: (run / "eval.csv").unlink(), "damaged"),
+        (lambda run: (run / "eval.csv").write_text("step\n"), "damaged"),
+        (lambda run: break_json(run / "run.json", seed=7), "damaged"),
+        (lambda run: (run / "result.json").unlink(), "unfinished"),
+        (shutil.rmtree, "missing"),
+    ],
+)
+def test_what_happens_to_a_folder_counts_though_the_cell_is_sealed(store: "Records", change, state) -> None:
+    cell = store.cell()
+    store.flat_runs(cell, [1.0, 2.0, 3.0])
+    seal(cell)
+    change(cell / "seed-1")
+    (found,) = load(store.runs)
+    assert [run.state for run in found.runs] == ["done", state, "done"]
+    assert store.build().count("incomplete 2/3</span>") == 2
+
+
+def test_a_run_that_was_copied_as_another_seed_is_refused(store: "Records") -> None:
+    cell = store.cell()
+    store.flat_runs(cell, [1.0, 2.0])
+    shutil.copytree(cell / "seed-1", cell / "seed-5")
+    break_json(cell / "seed-5" / "run.json", seed=5)
+    (found,) = load(store.runs)
+    assert [run.state for run in found.runs] == ["done", "damaged", "damaged"]
+    assert found.runs[1].note == "ladder.csv: the same in seeds 1, 5: a run was copied"
 
 
 def test_a_seal_is_checked_as_the_folders_are(store: "Records") -> None:

@@ -12,7 +12,7 @@ from reports.checking.folder import RESULTS
 from reports.checking.identity import own_digest
 from runners import files
 from runners.cell import Cell
-from runners.records import seal
+from runners.seal import seal
 from runners.train import train
 from tests.small import small_cell
 
