@@ -6,6 +6,7 @@ summarised. Statistics over seeds come from `stats`; what compares systems, with
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -232,12 +233,27 @@ def _check_same_grid(cell: Cell, seeds: pd.DataFrame) -> None:
 
 
 def _labels(cells: Sequence[Cell]) -> dict[str, str]:
-    """Cell folder -> the shortest of "sac", "sac (preset)", "sac (preset, digest)" unique in every task."""
+    """Cell folder -> the shortest of "sac", "sac (preset)", "sac (preset, digest)" unique in every task.
+
+    A system that has several cells on some tasks, and on others one, keeps its short name for the cell with
+    the preset of those others, unchanged: one experiment more must not rename all the rest.
+    """
     labels = {}
     for system in sorted({cell.name.system for cell in cells}):
-        names = [cell.name for cell in cells if cell.name.system == system]
+        own = [cell for cell in cells if cell.name.system == system]
+        by_task = defaultdict(list)
+        for cell in own:
+            by_task[cell.name.suite, cell.name.task].append(cell)
+        usual = {some[0].name.preset for some in by_task.values() if len(some) == 1}
+        short = set()
+        for some in by_task.values():
+            mine = [c for c in some if len(some) == 1 or (c.name.preset in usual and not c.changed)]
+            short |= {mine[0].name.folder} if len(mine) == 1 else set()
+        if len(short) < len(by_task):  # on some task nobody can say which cell is meant
+            short = set()
+        names = [cell.name for cell in own]
         for form in ("{0.system}", "{0.system} ({0.preset})", "{0.system} ({0.preset}, {0.digest})"):
-            candidates = {name.folder: form.format(name) for name in names}
+            candidates = {n.folder: n.system if n.folder in short else form.format(n) for n in names}
             if len({(name.suite, name.task, candidates[name.folder]) for name in names}) == len(names):
                 break
         labels |= candidates

@@ -114,7 +114,7 @@ def _sentence(summary: CellSummary, estimator: str, places: int) -> str:
     if score.low is not None:
         spread = f"95% Student-t interval {interval(score.low, score.high, places)}"
     text = (
-        f"{cell.name.system} (preset {cell.name.preset}) on {cell.name.task}, {cell.facts['steps']:,} "
+        f"{cell.name.system} (preset {cell.setting}) on {cell.name.task}, {cell.facts['steps']:,} "
         f"environment steps per seed: mean return {number(score.mean, places)} over n = {score.n} "
         f"{'seed' if score.n == 1 else 'seeds'} ({seeds}{few}), {spread}, interquartile mean "
         f"{number(score.iqm, places)}{failed}. "

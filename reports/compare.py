@@ -153,8 +153,8 @@ def _groups(tasks: Sequence[Task], systems: dict[str, dict[str, np.ndarray]]) ->
     """One group per set of tasks that some system was planned for: it and all that have those tasks."""
     planned: dict[str, dict[str, str]] = defaultdict(dict)  # system -> task -> why it has no score there
     for task in tasks:
-        for cell in task.cells:
-            why = task.unlike[0] if task.unlike else cell.counts if cell.score is None else "no anchors"
+        for cell in task.cells if not task.unlike else ():  # nothing compares these
+            why = cell.counts if cell.score is None else "no anchors"
             planned[cell.label][f"{task.suite}/{task.name}"] = f"{task.name}: {why}"
     groups = []
     for names in sorted({tuple(sorted(found)) for found in planned.values()}, key=lambda n: (-len(n), n)):

@@ -135,6 +135,7 @@ def command(summary: CellSummary) -> str:
         "ascent", "train", name.system, name.task, "--seeds", seeds, "--preset", name.preset,
         "--steps", str(facts["steps"]),
         "--evaluations", str(protocol["points"]), "--episodes", str(protocol["episodes"]),
+        *(word for change in summary.cell.changed for word in ("--set", change)),
     ])  # fmt: skip
 
 

@@ -139,6 +139,20 @@ class Cell:
         return 0 < len(self.runs) == self.finished
 
     @property
+    def changed(self) -> list[str]:
+        """The hyper-parameters that are not the preset's, as `ascent train --set` takes them: "gamma=0.9"."""
+        changed = self.facts.get("changed") or {}
+        return [
+            f"{name}={value if isinstance(value, str) else json.dumps(value)}"
+            for name, value in changed.items()
+        ]
+
+    @property
+    def setting(self) -> str:
+        """The preset, and what was changed in it: "mujoco", "mujoco with gamma=0.9"."""
+        return " with ".join([self.name.preset, *([", ".join(self.changed)] if self.changed else [])])
+
+    @property
     def imported(self) -> bool:
         """Whether the curves come from another library (`ascent import`)."""
         return self.facts.get("algorithm") == IMPORTED
@@ -313,8 +327,8 @@ def _cell_facts(folder: Path) -> dict[str, Any]:
     facts = _read_json(folder / "cell.json")
     if absent := sorted(_CELL_KEYS - facts.keys()):
         raise _DamagedError(f"cell.json: has no {', '.join(absent)}")
-    for key in ("config", "evaluation", "versions", "spec"):
-        if not isinstance(facts[key], dict):
+    for key in ("config", "evaluation", "versions", "spec", "changed"):
+        if not isinstance(facts.get(key, {}), dict):
             raise _DamagedError(f"cell.json: {key} is not an object")
     if not {"points", "episodes"} <= facts["evaluation"].keys():
         raise _DamagedError("cell.json: evaluation has no points or no episodes")

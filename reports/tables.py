@@ -204,11 +204,11 @@ def pairs(comparisons: Comparisons) -> Table:
             "task": pair.task.name, "x": pair.x.label, "y": pair.y.label,
             "x - y": number(welch.difference, places),
             "95% interval": "" if math.isnan(welch.low) else interval(welch.low, welch.high, places),
+            "differ": "yes" if pair.differs else "not shown",
             "p Welch": p_value(welch.p), "p permutation": p_value(pair.p_permutation),
             "Holm: Welch": p_value(pair.p_welch_holm), "Holm: permutation": p_value(pair.p_permutation_holm),
             "Hedges g": limits(*pair.g, 2), "P(x > y)": limits(*pair.superiority, 2),
             "detectable": "" if math.isnan(pair.detectable) else number(pair.detectable, places),
-            "differ": "yes" if pair.differs else "not shown",
         })  # fmt: skip
     keys = {
         "x - y": "difference", "95% interval": "low", "p Welch": "p_welch", "p permutation": "p_permutation",

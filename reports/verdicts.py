@@ -265,7 +265,7 @@ def _differences(task: Task, summary: CellSummary, reference: Reference) -> list
     if reference.steps != facts["steps"]:
         found.append(f"{reference.steps:,} steps, here {facts['steps']:,}")
     found.append(f"score: {reference.metric}; here: {_protocol(reference.estimator, facts['evaluation'])}")
-    found.append(f"hyper-parameters here: preset {facts['preset']}, or changed from it: see provenance.json")
+    found.append(f"hyper-parameters here: preset {summary.cell.setting}")
     if summary.score.failures:
         found.append(f"{summary.score.failures} of our {summary.score.n} runs diverged, and count")
     if reference.spread_kind == "std":

@@ -115,5 +115,10 @@ def make_agent(cell: Cell, streams: seedwise.Streams, device: str) -> object:
 
 
 def describe(cell: Cell) -> dict:
-    """The cell as its record keeps it, with what a reader wants to know about the task."""
-    return {**asdict(cell), "digest": cell.digest, "spec": suites.TASKS[cell.task].facts()}
+    """The cell as its record keeps it, with what a reader wants to know: about the task, and which
+    hyper-parameters are not its preset's.
+    """
+    preset = json.loads(json.dumps(asdict(resolve_config(cell.system, cell.preset, {}))))
+    changed = {name: value for name, value in cell.config.items() if value != preset[name]}
+    facts = {**asdict(cell), "digest": cell.digest, "spec": suites.TASKS[cell.task].facts()}
+    return facts | ({"changed": changed} if changed else {})

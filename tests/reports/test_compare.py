@@ -95,6 +95,17 @@ def test_unlike_budgets_are_never_compared(three: "Records") -> None:
     assert "differ in the step budget: they are not compared" in page
 
 
+def test_a_task_whose_cells_are_unlike_leaves_the_others_together(three: "Records") -> None:
+    for system in ("ppo", "sac"):
+        three.flat_runs(three.cell("MountainCar-v0", system), [-150.0, -140.0, -130.0])
+    three.flat_runs(three.cell("Pendulum-v1", "a2c", steps=300_000), [1.0, 2.0, 3.0])
+    (group,) = compared(three).groups
+    assert group.tasks == ("classic/CartPole-v1", "classic/MountainCar-v0") and group.left_out == {}
+    page = three.build()
+    assert "Pendulum-v1 is left out: its cells were not run alike" in page
+    assert "differ</a>, 3 could not be made" in page  # of Pendulum's three systems
+
+
 def test_two_settings_under_one_name_are_two_systems(three: "Records") -> None:
     three.flat_runs(three.cell("CartPole-v1", "ppo", config={"gamma": 0.9}), [400.0, 410.0, 420.0])
     page = three.build()

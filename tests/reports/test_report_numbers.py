@@ -192,15 +192,38 @@ def test_a_short_curve_is_scored_with_a_warning(store: "Records") -> None:
 
 
 def test_labels_are_as_short_as_they_can_be(store: "Records") -> None:
-    for system, preset, digest in (
-        ("ppo", "classic", "aa"), ("sac", "classic", "bb"), ("sac", "paper", "cc"),
-        ("td3", "classic", "dd"), ("td3", "classic", "ee"),
+    for system, preset, gamma in (
+        ("ppo", "classic", 0.99), ("sac", "classic", 0.99), ("sac", "paper", 0.99),
+        ("td3", "classic", 0.9), ("td3", "classic", 0.99),
     ):  # fmt: skip
-        store.flat_runs(store.cell(system=system, preset=preset, digest=digest), [1.0])
+        store.flat_runs(store.cell(system=system, preset=preset, config={"gamma": gamma}), [1.0])
     (task,) = aggregate(load(store.runs), Declared())
+    one, other = (cell.cell.name.digest for cell in task.cells[-2:])
     assert [cell.label for cell in task.cells] == [
-        "ppo", "sac (classic)", "sac (paper)", "td3 (classic, dd)", "td3 (classic, ee)",
+        "ppo", "sac (classic)", "sac (paper)", f"td3 (classic, {one})", f"td3 (classic, {other})",
     ]  # fmt: skip
+
+
+def test_one_experiment_more_does_not_rename_the_rest(store: "Records") -> None:
+    for system in ("sac", "td3"):
+        for task in ("CartPole-v1", "Pendulum-v1"):
+            store.flat_runs(store.cell(task, system), [1.0, 2.0])
+    store.flat_runs(store.cell(system="sac", preset="paper"), [3.0, 4.0])
+    tried = {"config": {"learning_rate": 3e-4, "gamma": 0.9}, "changed": {"gamma": 0.9}}
+    store.flat_runs(store.cell(system="td3", **tried), [5.0, 6.0])
+    cartpole, pendulum = aggregate(load(store.runs), Declared())
+    labels = {cell.label: cell.score.mean for cell in cartpole.cells}
+    (long,) = (label for label in labels if label.startswith("td3 ("))
+    assert labels == {"sac": 1.5, "sac (paper)": 3.5, "td3": 1.5, long: 5.5}
+    assert [cell.label for cell in pendulum.cells] == ["sac", "td3"]
+
+
+def test_what_was_changed_from_the_preset_is_said_everywhere(store: "Records") -> None:
+    cell = store.cell(config={"gamma": 0.9, "name": "a b"}, changed={"gamma": 0.9, "name": "a b"})
+    store.flat_runs(cell, [1.0, 2.0])
+    page = store.build()
+    assert page.count("<td>classic with gamma=0.9, name=a b</td>") == 2  # completeness and the task's table
+    assert "--set gamma=0.9 --set &#39;name=a b&#39;" in page
 
 
 def test_data_file_holds_every_evaluation_mean(sweep: "Records") -> None:
