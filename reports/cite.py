@@ -5,10 +5,12 @@ commit with nothing changed.
 """
 
 import json
+import shlex
 from pathlib import Path
 
 from reports import bibliography
 from reports.aggregate import CellSummary, aggregate
+from reports.checking.check import check
 from reports.estimators import describe
 from reports.records import FIRST_TUNING_SEED, Cell, Expected, load, seeds_of
 from reports.stats import FEW_SEEDS
@@ -26,6 +28,7 @@ def cite(target: str, runs: Path, estimator: str | None = None) -> str:
     folder = find(target, runs)
     cell = _load(folder)
     _refuse(cell)
+    _refuse_unchecked(folder)
     (task,) = aggregate([cell], declared)
     summary = task.cells[0]
     if summary.score is None:
@@ -40,13 +43,15 @@ def cite(target: str, runs: Path, estimator: str | None = None) -> str:
         f"cell    {cell.name.folder}, digest {cell.facts['digest']}\n"
         f"commit  {', '.join(_values(cell, 'commit'))}\n"
         f"made by {'; '.join(_packages(cell))}\n"
-        f"check   ascent verify {folder}\n\n"
+        f"check   {shlex.join(['ascent', 'verify', str(folder)])}\n\n"
         f"{bibliography.text(keys)}"
     )
 
 
 def find(target: str, runs: Path) -> Path:
     """The folder of a cell, from its path or the start of its digest. Raises InputError."""
+    if not target:
+        raise InputError("give a cell: its folder, or its digest or the start of that")
     if (Path(target) / "cell.json").is_file():
         return Path(target)
     folders = {path.parent.name.rpartition("-")[2]: path.parent for path in runs.glob("*/*/*/cell.json")}
@@ -54,7 +59,7 @@ def find(target: str, runs: Path) -> Path:
         raise InputError(f"{target} is not the folder of a cell: it has no cell.json")
     if not folders:
         raise InputError(f"there are no cells in {runs}")
-    found = [folder for digest, folder in folders.items() if digest.startswith(target)] if target else []
+    found = [folder for digest, folder in folders.items() if digest.startswith(target)]
     if len(found) > 1:
         names = ", ".join(sorted(str(folder.relative_to(runs)) for folder in found))
         raise InputError(f"{target!r} is the start of {len(found)} digests: {names}")
@@ -102,6 +107,14 @@ def _refuse(cell: Cell) -> None:
             raise InputError(
                 f"{name}: seed {run.seed} was made from a changed tree, which no commit gives again"
             )
+
+
+def _refuse_unchecked(folder: Path) -> None:
+    """Raises InputError with the first rule of `ascent check` that the cell breaks."""
+    for outcome in check(folder):
+        for finding in outcome.findings:
+            if not finding.note:
+                raise InputError(f"{finding.where}: {finding.what} (rule {outcome.rule} of `ascent check`)")
 
 
 def _sentence(summary: CellSummary, estimator: str, places: int) -> str:

@@ -93,7 +93,7 @@ class RunFiles:
         try:
             with np.load(io.BytesIO(self.contents["policy.npz"]), allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays.files}
-        except (KeyError, ValueError, OSError, zipfile.BadZipFile, zlib.error):
+        except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
 
 

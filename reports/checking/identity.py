@@ -44,6 +44,10 @@ def cell_digest(cell: CellFiles) -> Iterator[Finding]:
     """The digest in cell.json, which names its folder, is that of its content."""
     if cell.cell and cell.facts.get("digest") != cell.cell.digest:
         yield Finding(cell.name, f"digest is {cell.facts.get('digest')}, its content has {cell.cell.digest}")
+    for name, value in (cell.facts.get("changed") or {}).items():
+        if cell.cell and value != cell.cell.config.get(name):
+            what = f"{name} is {value}, in its config {cell.cell.config.get(name)}"
+            yield Finding(cell.name, f"changed: {what}")
 
 
 def all_finished(cell: CellFiles) -> Iterator[Finding]:

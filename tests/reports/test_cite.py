@@ -9,10 +9,20 @@ import pytest
 
 from reports.cite import cite
 from tests.reports.conftest import Records, damage, write_json
+from tests.reports.trained import edit as edit_json
+from tests.reports.trained import forge
 from tests.test_ascent import call
 
+pytestmark = pytest.mark.usefixtures("unchecked")
 SCORES = [440.0, 450.0, 460.0, 470.0, 480.0, 490.0, 500.0, 430.0, 420.0, 410.0]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"  # of conftest's runs
+
+
+@pytest.fixture
+def unchecked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Synthetic records have no sources and no policies; that `check` is asked, trained ones show."""
+    if "runs" not in request.fixturenames:
+        monkeypatch.setattr("reports.cite.check", lambda folder: [])
 
 
 @pytest.fixture
@@ -169,3 +179,38 @@ def test_a_score_that_is_not_recorded(cell: Path, capsys: pytest.CaptureFixture)
         write_json(run / "result.json", result)
     words = "has no score by last_100_training_episodes: not recorded"
     assert words in refused(capsys, cell, "--estimator", "last_100_training_episodes")
+
+
+def test_a_trained_cell(runs: Path, capsys: pytest.CaptureFixture) -> None:
+    (folder,) = runs.glob("classic/Pendulum-v1/td3-*")
+    code, out, err = call(capsys, "cite", str(folder))
+    assert (code, err) == (0, "") and "td3 (preset classic with " in out and "hidden=[8]" in out
+    assert "give a cell" in refused(capsys, "")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda cell: edit_json(cell / "cell.json", lambda facts: facts["spec"].update(random_score=-1.0)),
+            "random_score is -1.0, in the sources -1225.75 (rule task-facts of `ascent check`)",
+        ),
+        (lambda cell: next(cell.glob("sources-*.zip")).unlink(), "rule recorded-sources"),
+        (
+            lambda cell: edit_json(cell / "seed-1" / "run.json", lambda run: run.update(packages={})),
+            "sealed.zip has another seed-1/run.json than the folder (rule seal-agrees",
+        ),
+        (
+            lambda cell: ((cell / "seed-1" / "policy.npz").write_bytes(b""), forge(cell)),
+            "policy.npz cannot be read (rule finite-numbers",
+        ),
+        (
+            lambda cell: edit_json(cell / "cell.json", lambda facts: facts["changed"].update(hidden=[64])),
+            "changed: hidden is [64], in its config [8] (rule cell-digest",
+        ),
+    ],
+)
+def test_what_check_refuses_is_not_cited(runs: Path, capsys: pytest.CaptureFixture, change, words) -> None:
+    (folder,) = runs.glob("classic/Pendulum-v1/td3-*")
+    change(folder)
+    assert words in refused(capsys, folder)
