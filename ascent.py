@@ -19,6 +19,8 @@ app = typer.Typer(
     help=__doc__,
 )
 
+STOPPED = 130  # exit code of a command that was interrupted
+
 Out = Annotated[Path, typer.Option("--out", help="folder of run records")]
 Pack = Annotated[
     int, typer.Option("--pack", help="seeds trained in one process; on the CPU results do not depend on it")
@@ -531,8 +533,9 @@ def main() -> None:
         print(f"error: {message}", file=sys.stderr)
         code = 2
     except (KeyboardInterrupt, Abort):
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        code = 130
+        code = STOPPED
+    if code == STOPPED:  # typer makes it of an interrupt that it sees itself
+        print("stopped; what was recorded stays", file=sys.stderr)
     sys.exit(code)
 
 
