@@ -47,4 +47,8 @@ SYSTEMS: dict[str, System] = {
     "td3": System("td3"),
     "sac": System("sac"),
     "sac-fixed": System("sac", {"tune": False, "alpha": 0.2}),
+    "maddpg": System("maddpg"),
+    "iddpg": System("maddpg", {"local_critic": True}),
+    "mappo": System("mappo"),
+    "ippo": System("mappo", {"local_value": True}),
 }
