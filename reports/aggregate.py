@@ -239,8 +239,8 @@ def _labels(cells: Sequence[Cell]) -> dict[str, str]:
     the preset of those others, unchanged: one experiment more must not rename all the rest.
     """
     labels = {}
-    for system in sorted({cell.name.system for cell in cells}):
-        own = [cell for cell in cells if cell.name.system == system]
+    for title in sorted({cell.title for cell in cells}):
+        own = [cell for cell in cells if cell.title == title]
         by_task = defaultdict(list)
         for cell in own:
             by_task[cell.name.suite, cell.name.task].append(cell)
@@ -252,8 +252,8 @@ def _labels(cells: Sequence[Cell]) -> dict[str, str]:
         if len(short) < len(by_task):  # on some task nobody can say which cell is meant
             short = set()
         names = [cell.name for cell in own]
-        for form in ("{0.system}", "{0.system} ({0.preset})", "{0.system} ({0.preset}, {0.digest})"):
-            candidates = {n.folder: n.system if n.folder in short else form.format(n) for n in names}
+        for form in ("", " ({0.preset})", " ({0.preset}, {0.digest})"):
+            candidates = {n.folder: title + ("" if n.folder in short else form.format(n)) for n in names}
             if len({(name.suite, name.task, candidates[name.folder]) for name in names}) == len(names):
                 break
         labels |= candidates

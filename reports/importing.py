@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from suites import Spec
 
 FORMAT = 2  # of the files in a run's folder: runners.records.FORMAT, which needs torch
+MAX_NAME = 60
 NEAR_BUDGET = 0.98  # the last evaluation is at this share of the step budget, or later
 COLUMNS = ["seed", "step", "episode", "return", "length"]  # of curves; length 0 where it is not known
 
@@ -48,6 +49,8 @@ def import_curves(
     system = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     if not system:
         raise InputError(f"--name {name!r} has no letter or digit to make a folder's name of")
+    if len(name) > MAX_NAME or not name.isprintable():
+        raise InputError(f"--name: at most {MAX_NAME} characters that can be printed")
     spec = _spec(task)
     npz = [path.suffix == ".npz" for path in paths]
     if len(paths) > 1 and not all(npz):

@@ -139,6 +139,11 @@ class Cell:
         return 0 < len(self.runs) == self.finished
 
     @property
+    def title(self) -> str:
+        """What the system is called: by its name here, or as the user who imported it calls it."""
+        return str(self.facts["config"].get("name", self.name.system)) if self.imported else self.name.system
+
+    @property
     def changed(self) -> list[str]:
         """The hyper-parameters that are not the preset's, as `ascent train --set` takes them: "gamma=0.9"."""
         changed = self.facts.get("changed") or {}

@@ -129,6 +129,10 @@ def _found(target: Path, runs: Path) -> Iterator[Target]:
 
 def _rebuilt(found: Target) -> Outcome:
     about = bundle.provenance(found.report)
+    if not any(cell.runs for cell in found.cells):
+        return Outcome(
+            found.name, CANNOT, f"no record of its runs is in {found.runs}: --runs says where they are"
+        )
     with tempfile.TemporaryDirectory(prefix="ascent-verify-") as work:
         again = Path(work) / "report"
         try:

@@ -186,7 +186,12 @@ def of_report(folder: Path) -> Mirrored:
         tags=["report"],
         config={"report": provenance.get("report", {}), "digest": digest.hexdigest()},
         summary={"digest": digest.hexdigest()},
-        tables={_name(path, folder): str(path) for path in files if path.suffix == ".csv"},
+        # A table without rows has no columns either: an empty line.
+        tables={
+            _name(path, folder): str(path)
+            for path in files
+            if path.suffix == ".csv" and path.read_bytes().strip()
+        },
         images={_name(path, folder): str(path) for path in files if path.suffix == ".png"},
         html=str(page) if page.exists() else None,
         base=str(folder),

@@ -105,6 +105,17 @@ def test_names_of_columns_and_of_the_system(tmp_path: Path) -> None:
         bring(path, name="()", **names)
 
 
+def test_the_system_is_called_as_the_user_calls_it(csv: Path) -> None:
+    """Also where two names make the same folder name."""
+    bring(csv, name="SB3 PPO")
+    bring(csv, name="SB3, PPO")
+    (task,) = aggregate(load(csv.parent / "runs"), Declared())
+    assert sorted(cell.label for cell in task.cells) == ["SB3 PPO", "SB3, PPO"]
+    for name in ("x" * 61, "a\nb"):
+        with pytest.raises(InputError, match="--name: at most 60"):
+            bring(csv, name=name)
+
+
 def test_npz_of_stable_baselines(tmp_path: Path) -> None:
     paths = [tmp_path / f"{letter}.npz" for letter in "ba"]
     for k, path in enumerate(paths):

@@ -25,6 +25,7 @@ import matplotlib
 import pytest
 
 import ascent
+from reports.mirror.mirrored import of_report
 from runners.train import train
 from tests.reports.conftest import Records, write_json
 from tests.reports.wandb_server import ENTITY, HANG, KEY, StandIn
@@ -521,3 +522,13 @@ def test_without_wandb(one: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert stop.value.code == 2
     expected = "error: this needs wandb, which is not installed here: pip install 'ascent[wandb]'\n"
     assert capsys.readouterr().err == expected
+
+
+def test_a_table_without_rows_is_no_table(tmp_path: Path) -> None:
+    """A report on one system has no comparisons: its comparisons.csv is an empty line."""
+    (tmp_path / "provenance.json").write_text("{}")
+    (tmp_path / "comparisons.csv").write_text("\n")
+    (tmp_path / "scores.csv").write_text("system,mean\nppo,1.0\n")
+    report = of_report(tmp_path)
+    assert list(report.tables) == ["scores"]
+    assert str(tmp_path / "comparisons.csv") in report.files

@@ -118,10 +118,13 @@ def test_report_of_tampered_records_differs(report: Path, runs: Path) -> None:
     (outcome,) = verify.verify(report, runs=runs)
     assert outcome.verdict == DIFFERS
     assert "tables/scores.csv: row 1 (" in outcome.why and "data.parquet: " in outcome.why
+    shutil.rmtree(cell_of(runs))
+    (outcome,) = verify.verify(report, runs=runs)
+    assert outcome.verdict == DIFFERS and "tables/completeness.csv: row 1" in outcome.why
     shutil.rmtree(runs)
     runs.mkdir()
     (outcome,) = verify.verify(report, runs=runs)
-    assert outcome.verdict == DIFFERS and "no runs found" in outcome.why
+    assert outcome.verdict == CANNOT and "--runs says where they are" in outcome.why
 
 
 def made_elsewhere(report: Path, **changes: str) -> None:
