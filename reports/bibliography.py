@@ -22,13 +22,15 @@ ALGORITHMS = {
     "sac": ("haarnoja2018applications",),
     "sac-fixed": ("haarnoja2018soft", "haarnoja2018applications"),
     "maddpg": ("lowe2017multi",),
+    "iddpg": ("lowe2017multi", "lillicrap2016continuous"),
     "mappo": ("yu2022surprising",),
+    "ippo": ("dewitt2020independent", "yu2022surprising"),
     "matd3": ("ackermann2019reducing",),
 }
 SUITES = {
     "classic": ("towers2024gymnasium",),
     "mujoco": ("towers2024gymnasium", "todorov2012mujoco"),
-    "mpe": ("lowe2017multi", "mordatch2018emergence"),
+    "particle": ("lowe2017multi", "mordatch2018emergence", "terry2021pettingzoo"),
 }
 FAMILIES = {
     "CartPole": "barto1983neuronlike",

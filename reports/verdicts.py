@@ -209,17 +209,22 @@ def verdicts(tasks: Sequence[Task]) -> list[Verdict]:
 
 
 def split_version(task: str) -> tuple[str, int | None]:
-    """Family and version of a task's name: Hopper-v5, simple_spread_v3; no version: None."""
-    match = re.fullmatch(r"(.+)[-_]v(\d+)", task)
+    """Family and version of a task's name: Hopper-v5, simple_spread_v3; no version: None.
+
+    Continuous actions in place of discrete ones make no other family: the rewards are the same.
+    """
+    match = re.fullmatch(r"(.+)[-_]v(\d+)(-continuous)?", task)
     return (match[1], int(match[2])) if match else (task, None)
 
 
 def algorithm_of(facts: dict[str, Any]) -> str:
-    """The algorithm that a cell (cell.json) is, whatever its system is called: two settings change it."""
+    """The algorithm that a cell (cell.json) is, whatever its system is called: some settings change it."""
     algorithm, config = facts["algorithm"], facts["config"]
     if algorithm == "sac":
         tuned = config.get("tune", facts["system"] != "sac-fixed")
         return "sac" if tuned else "sac-fixed"
+    if config.get("local_critic") or config.get("local_value"):
+        return {"maddpg": "iddpg", "mappo": "ippo"}.get(algorithm, algorithm)
     return "double-dqn" if algorithm == "dqn" and config.get("double") else algorithm
 
 
