@@ -35,10 +35,14 @@ _NUMBERS = {"return"}  # with a fraction; in metrics.csv every column but the st
 
 @dataclass
 class RunFiles:
-    """A seed's folder. `about` is run.json and `result` result.json, {} where there is no such object."""
+    """A seed's folder. `about` is run.json and `result` result.json, {} where there is no such object.
+
+    `own` are the task's own columns of eval.csv and train.csv, see `own_columns`.
+    """
 
     path: Path
     seed: int
+    own: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -76,7 +80,7 @@ class RunFiles:
         tables: dict[str, pd.DataFrame | str] = {}
         for name in RESULTS[:4]:
             try:
-                tables[name] = _table(name, self.contents[name])
+                tables[name] = _table(name, self.contents[name], self.own)
             except KeyError:
                 tables[name] = f"{name}: is missing"
             except ValueError as error:
@@ -154,7 +158,8 @@ def load(path: Path) -> CellFiles:
     content = (folder / "cell.json").read_bytes() if (folder / "cell.json").is_file() else None
     facts = _object(content)
     paths = [path] if path != folder else sorted(folder.iterdir())
-    runs = [RunFiles(path, int(match[1])) for path in paths if (match := SEED_FOLDER.fullmatch(path.name))]
+    seeds = ((path, match) for path in paths if (match := SEED_FOLDER.fullmatch(path.name)))
+    runs = [RunFiles(path, int(match[1]), own_columns(facts)) for path, match in seeds]
     found = CellFiles(folder, facts, None, sorted(runs, key=lambda run: run.seed))
     try:
         found.cell = Cell.from_json(facts)
@@ -165,6 +170,15 @@ def load(path: Path) -> CellFiles:
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
         found.cell = None
     return found
+
+
+def own_columns(facts: dict[str, Any]) -> tuple[str, ...]:
+    """What the tables of a team task have beside the others': its agents' returns, its measures."""
+    try:
+        team = facts["spec"]["team"]
+        return (*map(str, team["agents"]), *(str(name) for name, _ in team["measures"]))
+    except (LookupError, TypeError, ValueError):  # there is no team
+        return ()
 
 
 def sources(path: Path) -> tuple[str, dict[str, bytes]]:
@@ -196,17 +210,21 @@ def _object(data: bytes | None) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _table(name: str, data: bytes) -> pd.DataFrame:
-    """Raises ValueError for what is no such table."""
+def _table(name: str, data: bytes, own: tuple[str, ...]) -> pd.DataFrame:
+    """`own`: further columns of eval.csv and train.csv. Raises ValueError for what is no such table."""
     if name == "metrics.csv" and not data:
         return pd.DataFrame({"step": np.array([], np.int64)})  # nothing was learned
     if not data.endswith(b"\n"):
         raise ValueError("its last line is not whole")
     columns = data.partition(b"\n")[0].decode().split(",")
-    if columns != HEADERS.get(name, columns) or columns[0] != "step" or len(set(columns)) < len(columns):
+    wanted = HEADERS.get(name, columns)
+    own = own if name in ("eval.csv", "train.csv") else ()
+    if columns != [*wanted, *own] or columns[0] != "step" or len(set(columns)) < len(columns):
         raise ValueError(f"its header is {','.join(columns)!r}")
     types = dict.fromkeys(columns, np.int64)
-    types |= {column: np.float64 for column in columns[1:] if name == "metrics.csv" or column in _NUMBERS}
+    types |= {
+        column: np.float64 for column in columns[1:] if name == "metrics.csv" or column in (*_NUMBERS, *own)
+    }
     types |= {column: str for column in columns if column in _TEXT}
     strict = {"index_col": False, "skip_blank_lines": False, "keep_default_na": False, "na_values": ["nan"]}
     return pd.read_csv(io.BytesIO(data), dtype=types, **strict)

@@ -67,6 +67,19 @@ def evaluation_protocol(cell: CellFiles) -> Iterator[Finding]:
             yield Finding(run.name, "eval.csv: an episode has no length")
 
 
+def team_returns(cell: CellFiles) -> Iterator[Finding]:
+    """A team's return is the mean of those of the agents that the task scores."""
+    spec = cell.facts.get("spec")
+    scored = (spec.get("team") or {}).get("scored") if isinstance(spec, dict) else None
+    for run in _trained(cell) if scored else ():
+        for file in ("eval.csv", "train.csv"):
+            table = run.table(file)
+            if table is not None and not np.allclose(
+                table["return"], table[list(scored)].mean(axis=1), rtol=1e-9, atol=1e-9, equal_nan=True
+            ):
+                yield Finding(run.name, f"{file}: a return is not the mean of {', '.join(scored)}")
+
+
 def training_episodes(cell: CellFiles) -> Iterator[Finding]:
     """train.csv has every episode: in each environment one after the other, within the budget."""
     for run in _trained(cell):
