@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from suites import classic, mujoco
+from suites import classic, mujoco, particle
 from suites.batch import Batch
 from suites.spec import Spec, Step
 
 __all__ = ["SUITES", "TASKS", "Batch", "Spec", "Step", "check", "make", "version"]
 
 # Suite name -> module. A suite module has an integer VERSION and BATCHES, the batch classes of its tasks.
-SUITES = {"classic": classic, "mujoco": mujoco}
+SUITES = {"classic": classic, "mujoco": mujoco, "particle": particle}
 
 _BATCHES: dict[str, type[Batch]] = {
     batch.spec.id: batch for suite in SUITES.values() for batch in suite.BATCHES

@@ -9,33 +9,40 @@ import sys
 
 import numpy as np
 from gymnasium import Space
-from gymnasium.spaces import Discrete
+from gymnasium.spaces import Discrete, Tuple
 
 import suites
+from suites.spec import leaves
 
-EPISODES = {"classic": 10_000, "mujoco": 1_000}
+EPISODES = {"classic": 10_000, "mujoco": 1_000, "particle": 10_000}
 
 
 def random_actions(space: Space, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Uniform actions: (S, E) int64 for a Discrete space, (S, E, A) float32 for a bounded Box."""
+    """Uniform actions: (S, E) int64 for a Discrete space, (S, E, A) float32 for a bounded Box, of a team
+    (S, E, N) or (S, E, A).
+    """
+    if isinstance(space, Tuple):
+        found = [random_actions(leaf, shape, rng) for leaf in leaves(space)]
+        return np.stack(found, -1) if found[0].shape == shape else np.concatenate(found, -1)
     if isinstance(space, Discrete):
         return rng.integers(space.n, size=shape)
     return rng.uniform(space.low, space.high, size=shape + space.shape).astype(np.float32)
 
 
 def random_returns(task: str, episodes: int, first_seed: int = 0) -> np.ndarray:
-    """Returns (episodes,) of the uniform random policy, in environments seeded from first_seed up."""
+    """Scores (episodes,) of the uniform random policy, in environments seeded from first_seed up."""
     batch = suites.make(task, first_seed + np.arange(episodes)[:, None])
     rng = np.random.default_rng(first_seed)
     batch.reset()
-    returns = np.zeros((episodes, 1))
+    team = batch.spec.team
+    returns = np.zeros((episodes, 1, len(team.agents)) if team else (episodes, 1))
     running = np.ones((episodes, 1), dtype=bool)
     while running.any():
         step = batch.step(random_actions(batch.spec.action_space, batch.shape, rng))
         returns[running] += step.reward[running]
         running &= ~(step.terminated | step.truncated)
         batch.retire(~running)
-    return returns[:, 0]
+    return batch.spec.score(returns[:, 0])
 
 
 def main() -> None:

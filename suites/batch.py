@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import numpy as np
-from gymnasium import spaces
 
 from suites.spec import Spec, Step
 
@@ -57,9 +56,10 @@ class Batch(ABC):
 
     @abstractmethod
     def _advance(self, physics: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Moves physics (K, n) one step under actions (n,) integer or (n, A) float32.
+        """Moves physics (K, n) one step under actions (n,) or (n, N) integer, or (n, A) float32.
 
-        Returns fresh arrays: the next physics (K, n) float64, reward (n,) float64, terminated (n,) bool.
+        Returns fresh arrays: the next physics (K, n) float64, reward (n,) float64 or (n, N) of a team,
+        terminated (n,) bool.
         """
 
     def _observe(self, physics: np.ndarray) -> np.ndarray:
@@ -69,6 +69,14 @@ class Batch(ABC):
     def _observe_start(self, physics: np.ndarray) -> np.ndarray:
         """Observation (1, O) of one environment that has just begun, physics (K, 1)."""
         return self._observe(physics)
+
+    def _observe_starts(self, starts: list[np.ndarray]) -> np.ndarray:
+        """Observations (m, O) of environments that have just begun, each with physics (K,)."""
+        return np.concatenate([self._observe_start(start[:, None]) for start in starts])
+
+    def _measures(self) -> np.ndarray | None:
+        """Fresh (n, M) float64: the task's own measures of the step just made, if it has any."""
+        return None
 
     # What a simulator adds: it keeps more of an environment than the physics that the task looks at.
 
@@ -90,42 +98,42 @@ class Batch(ABC):
         starts = [self._begin(i) for i in range(self._elapsed.size)]
         self._physics = np.stack(starts, axis=1)
         self._elapsed = np.zeros_like(self._elapsed)
-        obs = np.concatenate([self._observe_start(start[:, None]) for start in starts])
-        return obs.reshape(*self.shape, -1)
+        return self._observe_starts(starts).reshape(*self.shape, -1)
 
     def step(self, actions: np.ndarray) -> Step:
         """Steps every environment, and begins the next episode at once where one ended.
 
         Args:
-            actions: (S, E) integers for a Discrete action space, (S, E, A) float32 for a Box. Box actions may
-                be out of range (each task clips as its original does) or NaN (spoils that environment's
-                episode and nothing else).
+            actions: (S, E) integers for a Discrete action space, (S, E, A) float32 for a Box, of a team (S,
+                E, N) integers or (S, E, A) float32. Box actions may be out of range (each task clips as its
+                original does) or NaN (spoils that environment's episode and nothing else).
 
         Raises:
             RuntimeError: neither reset() nor load_state() was called before.
             ValueError: actions have the wrong shape or type, or a discrete action does not exist.
         """
         physics, reward, terminated = self._advance(self._current(), self._flat(actions))
-        unstable = self._unstable()
+        unstable, measures = self._unstable(), self._measures()
         next_obs = self._observe(physics)
         obs = next_obs.copy()
         self._physics = physics
         self._elapsed += 1
         truncated = self._elapsed >= self.spec.horizon
-        ended = terminated | truncated
-        for i in ended.nonzero()[0]:
-            start = self._begin(i)
-            physics[:, i] = start
-            obs[i] = self._observe_start(start[:, None])
-            self._elapsed[i] = 0
+        ended = (terminated | truncated).nonzero()[0]
+        if len(ended):
+            starts = [self._begin(i) for i in ended]
+            physics[:, ended] = np.stack(starts, axis=1)
+            obs[ended] = self._observe_starts(starts)
+            self._elapsed[ended] = 0
         shape, rows = self.shape, (*self.shape, -1)
         return Step(
             obs.reshape(rows),
-            reward.reshape(shape),
+            reward.reshape(shape + reward.shape[1:]),
             terminated.reshape(shape),
             truncated.reshape(shape),
             next_obs.reshape(rows),
             unstable,
+            None if measures is None else measures.reshape(rows),
         )
 
     def retire(self, flags: np.ndarray) -> None:  # noqa: B027  (nothing to do is right here)
@@ -178,18 +186,21 @@ class Batch(ABC):
         return self._physics
 
     def _flat(self, actions: np.ndarray) -> np.ndarray:
-        """Checks actions and returns them without the seed axis: (n,) integers or (n, A) float32."""
-        space = self.spec.action_space
-        if actions.shape != self.shape + space.shape:
-            raise ValueError(f"actions have shape {actions.shape}, not {self.shape + space.shape}")
-        if isinstance(space, spaces.Discrete):
+        """Checks actions and returns them without the seed axis: (n,), (n, N) integers, or (n, A) float32."""
+        shape, choices = self.spec.action_shape, self.spec.choices
+        if actions.shape != self.shape + shape:
+            raise ValueError(f"actions have shape {actions.shape}, not {self.shape + shape}")
+        if choices is not None:
             # Read as unsigned, a negative number is a huge one: a single comparison covers both ends.
-            if actions.dtype.kind not in "iu" or actions.astype(np.uint64).max() >= space.n:
-                raise ValueError(f"actions must be integers from 0 to {space.n - 1}")
+            if (
+                actions.dtype.kind not in "iu"
+                or (actions.astype(np.uint64) >= choices.astype(np.uint64)).any()
+            ):
+                raise ValueError(f"actions must be integers from 0 to {choices - 1}")
         elif actions.dtype != np.float32:
             raise ValueError(f"actions must be float32, not {actions.dtype}")
         # Contiguous: how numpy adds up depends on the layout.
-        return np.ascontiguousarray(actions.reshape(-1, *space.shape))
+        return np.ascontiguousarray(actions.reshape(-1, *shape))
 
 
 def _to_words(generator: np.random.Generator) -> list[int]:
