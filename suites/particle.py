@@ -516,8 +516,41 @@ SCENARIOS: dict[str, type[World]] = {
     "simple_tag_v3": Tag,
     "simple_world_comm_v3": WorldComm,
 }
-# Of a task: the random policy's score, and the reference score.
-SCORES: dict[str, tuple[float, float]] = {}
+# Of a task: the random policy's score, `python -m suites.anchors`; and the score of a script that steers at its
+# goal or flees, against adversaries that act at random, `python -m tests.suites.particle_play`.
+SCORES = {
+    "simple_v3": (-39.38, -7.3),
+    "simple_v3-continuous": (-35.43, -7.3),
+    "simple-openai": (-35.52, -6.1),
+    "simple_adversary_v3": (7.50, 21.5),
+    "simple_adversary_v3-continuous": (7.03, 20.3),
+    "simple_adversary-openai": (7.00, 20.6),
+    "simple_crypto_v3": (0.15, 36.5),
+    "simple_crypto_v3-continuous": (-0.04, 32.3),
+    "simple_crypto-openai": (-0.04, 32.3),
+    "simple_push_v3": (-28.36, -8.2),
+    "simple_push_v3-continuous": (-27.05, -8.2),
+    "simple_push-openai": (-27.16, -7.8),
+    "simple_reference_v3": (-28.46, -8.6),
+    "simple_reference_v3-continuous": (-27.10, -8.6),
+    "simple_reference-openai": (-73.03, -13.6),
+    "simple_speaker_listener_v4": (-40.26, -7.9),
+    "simple_speaker_listener_v4-continuous": (-36.15, -7.9),
+    "simple_speaker_listener-openai": (-73.12, -13.6),
+    "simple_spread_v3": (-26.68, -11.6),
+    "simple_spread_v3-continuous": (-25.39, -11.6),
+    "simple_spread-openai": (-224.79, -140.4),
+    "simple_tag_v3": (-15.81, -3.0),
+    "simple_tag_v3-continuous": (-11.10, -2.7),
+    "simple_tag-openai": (-9.81, -0.9),
+    "simple_world_comm_v3": (-24.90, -2.9),
+    "simple_world_comm_v3-continuous": (-16.24, -2.8),
+    "simple_world_comm-openai": (-13.48, 0.8),
+}
+SCRIPT = (
+    "this suite's mark: the mean score, of 10,000 episodes, of a script that steers at its goal or flees, against "
+    "adversaries that act at random"
+)
 
 
 def _box(count: int, low: float = 0.0, high: float = 1.0) -> spaces.Box:
@@ -539,7 +572,7 @@ def _task(name: str, world: type[World], **conventions: bool) -> type[World]:
     names = tuple(agent.name for agent in world.agents)
     sides = tuple(agent.side for agent in world.agents)
     scored = world.scored or names
-    random, reference = SCORES.get(name, (0.0, 1.0))
+    random, reference = SCORES[name]
     whose = "all agents" if scored == names else ", ".join(scored)
     convention = f"an agent's is the undiscounted sum of its rewards; the episode's is the mean of {whose}"
     if "adversary" in sides:
@@ -553,7 +586,7 @@ def _task(name: str, world: type[World], **conventions: bool) -> type[World]:
         budget=1_500_000,  # 60,000 episodes, as MADDPG's authors trained
         random_score=random,
         reference_score=reference,
-        reference_source="",
+        reference_source=SCRIPT,
         return_convention=convention,
         packages=("numpy",),
         team=Team(names, sides, scored, world.measured),
