@@ -516,7 +516,7 @@ SCENARIOS: dict[str, type[World]] = {
     "simple_tag_v3": Tag,
     "simple_world_comm_v3": WorldComm,
 }
-# Of a task: the random policy's score, `python -m suites.anchors`; and the score of a script that steers at its
+# Of a task: the score of the random policy, `python -m suites.anchors`, and of a script that steers at its
 # goal or flees, against adversaries that act at random, `python -m tests.suites.particle_play`.
 SCORES = {
     "simple_v3": (-39.38, -7.3),
@@ -548,8 +548,8 @@ SCORES = {
     "simple_world_comm-openai": (-13.48, 0.8),
 }
 SCRIPT = (
-    "this suite's mark: the mean score, of 10,000 episodes, of a script that steers at its goal or flees, against "
-    "adversaries that act at random"
+    "this suite's mark: the mean score, of 10,000 episodes, of a script that steers at its goal or flees, "
+    "against adversaries that act at random"
 )
 
 
