@@ -2,7 +2,12 @@
 
 import sys
 
-from tests.benchmarks import reports, speed, stepping
+from tests.benchmarks import particle, reports, speed, stepping
 
-codes = speed.main(list(speed.COMPARISONS)), stepping.main(list(stepping.TASKS)), reports.main()
+codes = (
+    speed.main(list(speed.COMPARISONS)),
+    stepping.main(list(stepping.TASKS)),
+    particle.main(list(particle.TASKS)),
+    reports.main(),
+)
 sys.exit(max(codes))
