@@ -37,6 +37,7 @@ def list_command(
     """What there is: algorithms with their presets, tasks, sweeps."""
     from importlib.metadata import version
 
+    from gymnasium.spaces.utils import flatdim
     from rich.console import Console
     from rich.table import Table
 
@@ -60,15 +61,19 @@ def list_command(
         for column in ("observations", "actions", "horizon", "steps", "random", "reference"):
             table.add_column(column, justify="right")
         for name, spec in suites.TASKS.items():
-            space = spec.action_space
-            bounds = "" if hasattr(space, "n") else f" in [{space.low.min():g}, {space.high.max():g}]"
-            actions = f"{space.n} choices" if hasattr(space, "n") else f"{space.shape[0]}{bounds}"
-            sizes = (str(spec.observation_space.shape[0]), actions, f"{spec.horizon:,}", f"{spec.budget:,}")
+            seen = spec.observation_space if spec.team else [spec.observation_space]
+            own = spec.action_space if spec.team else [spec.action_space]
+            actions = "+".join(str(space.n if spec.bounds is None else flatdim(space)) for space in own)
+            low, high = spec.bounds or (None, None)
+            actions += " choices" if low is None else f" in [{low.min():g}, {high.max():g}]"
+            observed = "+".join(str(space.shape[0]) for space in seen)
+            sizes = (observed, actions, f"{spec.horizon:,}", f"{spec.budget:,}")
             scores = (f"{spec.random_score:,.2f}", f"{spec.reference_score:,.2f}")
             table.add_row(name, *sizes, *scores)
         console.print(table)
         print(
-            "steps: default budget; random: score of the uniform random policy; reference: normalised score 1"
+            "a + between agents of a team; steps: default budget; random: score of the uniform random policy; "
+            "reference: normalised score 1"
         )
         for suite in suites.SUITES:
             packages = {
