@@ -72,7 +72,7 @@ def list_command(
             table.add_row(name, *sizes, *scores)
         console.print(table)
         print(
-            "a + between agents of a team; steps: default budget; random: score of the uniform random policy; "
+            "+: of the agents of a team; steps: default budget; random: score of the uniform random policy; "
             "reference: normalised score 1"
         )
         for suite in suites.SUITES:
