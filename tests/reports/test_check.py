@@ -352,7 +352,7 @@ def test_records_of_any_type_are_findings(value: object, runs: Path) -> None:
     assert broken(cell) == set()
 
 
-@pytest.mark.parametrize("system,task", systems_and_tasks(("CartPole-v1", "Pendulum-v1")))
+@pytest.mark.parametrize("system,task", systems_and_tasks(("CartPole-v1", "Pendulum-v1", "simple_adversary_v3")))
 def test_no_false_alarm(system: str, task: str, tmp_path: Path) -> None:
     """Every system, with an odd number of environments and an interruption."""
     cell = small_cell(system, task, steps=290, points=7, envs=3, workers=3, normalise=True)
@@ -363,6 +363,21 @@ def test_no_false_alarm(system: str, task: str, tmp_path: Path) -> None:
         assert train(cell, [0, 1], tmp_path)
     seal(cell.folder(tmp_path))
     assert broken(cell.folder(tmp_path)) == set()
+
+
+@pytest.mark.parametrize("column", [3, 6, 7])
+def test_a_teams_return_is_that_of_its_scored_agents(column: int, tmp_path: Path) -> None:
+    """Columns 3, 6, 7: the return, which is agent_0's and agent_1's; the adversary's; agent_0's."""
+    folder = trained.record(small_cell("maddpg", "simple_adversary_v3", steps=290, points=7), tmp_path, [0, 1])
+
+    def better(lines: list[str]) -> None:
+        words = lines[2].split(",")
+        words[column] = "12.5"
+        lines[2] = ",".join(words)
+
+    rows(folder / "seed-1" / "eval.csv", better)
+    forge(folder)
+    assert broken(folder) == ({"team-returns"} if column != 6 else set())
 
 
 @pytest.mark.parametrize("system,task", [("ppo", "CartPole-v1"), ("sac", "Pendulum-v1")])
