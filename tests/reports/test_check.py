@@ -352,7 +352,10 @@ def test_records_of_any_type_are_findings(value: object, runs: Path) -> None:
     assert broken(cell) == set()
 
 
-@pytest.mark.parametrize("system,task", systems_and_tasks(("CartPole-v1", "Pendulum-v1", "simple_adversary_v3")))
+CHECKED = ("CartPole-v1", "Pendulum-v1", "simple_adversary_v3")
+
+
+@pytest.mark.parametrize("system,task", systems_and_tasks(CHECKED))
 def test_no_false_alarm(system: str, task: str, tmp_path: Path) -> None:
     """Every system, with an odd number of environments and an interruption."""
     cell = small_cell(system, task, steps=290, points=7, envs=3, workers=3, normalise=True)
@@ -368,7 +371,8 @@ def test_no_false_alarm(system: str, task: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("column", [3, 6, 7])
 def test_a_teams_return_is_that_of_its_scored_agents(column: int, tmp_path: Path) -> None:
     """Columns 3, 6, 7: the return, which is agent_0's and agent_1's; the adversary's; agent_0's."""
-    folder = trained.record(small_cell("maddpg", "simple_adversary_v3", steps=290, points=7), tmp_path, [0, 1])
+    cell = small_cell("maddpg", "simple_adversary_v3", steps=290, points=7)
+    folder = trained.record(cell, tmp_path, [0, 1])
 
     def better(lines: list[str]) -> None:
         words = lines[2].split(",")
