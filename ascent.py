@@ -400,6 +400,47 @@ def cite(
     print(citation(cell, runs, estimator), end="")
 
 
+@app.command()
+def crossplay(
+    task: Annotated[str, typer.Argument(help="a competitive task, such as simple_tag_v3")],
+    runs: Annotated[Path, typer.Option(help="folder of run records")] = Path("runs"),
+    systems: Annotated[
+        str | None, typer.Option(help="such as maddpg,ippo, or digests of cells; all that are there")
+    ] = None,
+    episodes: Annotated[int, typer.Option(help="of every pair and seed")] = 100,
+    out: Annotated[Path | None, typer.Option(help="where it goes; out/crossplay-TASK if left out")] = None,
+) -> None:
+    """The adversaries that each system trained against the agents that each trained, seed by seed."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from reports import crossplay as pages
+    from runners import crossplay as recorder
+    from runners import files
+    from runners.errors import InputError
+
+    trained = recorder.find(task, runs, systems.split(",") if systems is not None else ())
+    shown = Console(stderr=True)
+    with Progress(console=shown, transient=True, disable=not shown.is_terminal) as progress:
+        bar = progress.add_task("pairs", total=len(trained) ** 2)
+        content = recorder.record(trained, episodes, lambda: progress.advance(bar))
+    try:
+        records = pages.read(content)
+        matrices = pages.matrices(records)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    made = {"crossplay.csv": content, **pages.images(matrices)}
+    folder = out or Path("out") / f"crossplay-{task}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in made.items():
+        files.write(folder / name, data)
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    for matrix in matrices:
+        console.print(pages.table(matrix), "")
+    print(pages.caption(records))
+    print(folder)
+
+
 wandb_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Mirror results in Weights & Biases."
 )

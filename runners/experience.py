@@ -1,31 +1,27 @@
 """Storage of experience: a window of fixed length, or a ring. The arrays have the seed axis first."""
 
 from collections.abc import Iterable, Iterator
+from itertools import accumulate, pairwise
+from math import prod
 
 import numpy as np
 import torch
-from gymnasium import spaces
 
 from algorithms.seedwise import Batch, Replay, Rollout, Streams
-from suites import Step
+from suites import Spec, Step
 
 
 class RolloutStorage:
     """The transitions of one window: arrays (S, T, E, ...)."""
 
-    def __init__(
-        self, experience: Rollout, seeds: int, obs_space: spaces.Box, action_space: spaces.Space, device: str
-    ):
+    def __init__(self, experience: Rollout, seeds: int, spec: Spec, device: str):
         shape = (seeds, experience.steps, experience.envs)
-        discrete = isinstance(action_space, spaces.Discrete)
         self.arrays = {
-            "obs": np.zeros((*shape, *obs_space.shape), np.float32),
-            "action": np.zeros((*shape, *action_space.shape), np.int64 if discrete else np.float32),
-            "reward": np.zeros(shape, np.float32),
-            "next_obs": np.zeros((*shape, *obs_space.shape), np.float32),
-            "terminated": np.zeros(shape, np.float32),
-            "truncated": np.zeros(shape, np.float32),
+            name: np.zeros((*shape, *own), np.float32)
+            for name, own in (shapes(spec) | {"truncated": ()}).items()
         }
+        if spec.choices is not None:
+            self.arrays["action"] = self.arrays["action"].astype(np.int64)
         self.length, self.t, self.device = experience.steps, 0, device
 
     def add(self, obs: np.ndarray, action: np.ndarray, step: Step) -> None:
@@ -59,24 +55,16 @@ class RolloutStorage:
 class ReplayStorage:
     """The last transitions of each seed as one float32 tensor (S, capacity, W), so that one gather samples.
 
-    A row is obs (O), action (A, or 1 if discrete), reward, terminated, next_obs (O). The tensor is where the
-    learner is; no more rows are kept than `steps`, the budget, can fill.
+    A row has the `columns` of a transition. The tensor is where the learner is; no more rows are kept than
+    `steps`, the budget, can fill.
     """
 
-    def __init__(
-        self,
-        experience: Replay,
-        seeds: int,
-        obs_space: spaces.Box,
-        action_space: spaces.Space,
-        device: str,
-        steps: int,
-    ):
+    def __init__(self, experience: Replay, seeds: int, spec: Spec, device: str, steps: int):
         self.experience, self.device = experience, device
-        self.discrete = isinstance(action_space, spaces.Discrete)
-        self.columns = columns(obs_space, action_space)
+        self.discrete = spec.choices is not None
+        self.shapes, self.columns = shapes(spec), columns(spec)
         self.capacity = replay_rows(experience, steps)
-        shape = (seeds, self.capacity, self.columns[-1])
+        shape = (seeds, self.capacity, width(spec))
         if device == "cpu":  # memory that numpy's zeros takes only as it fills
             self.rows = torch.from_numpy(np.zeros(shape, np.float32))
         else:
@@ -87,12 +75,9 @@ class ReplayStorage:
 
     def add(self, obs: np.ndarray, action: np.ndarray, step: Step) -> None:
         """Keep one step of all environments, (S, E, ...)."""
-        _, a, r, d, n, _ = self.columns
-        self.new[..., :a] = obs
-        self.new[..., a:r] = action[..., None] if self.discrete else action
-        self.new[..., r] = step.reward
-        self.new[..., d] = step.terminated
-        self.new[..., n:] = step.next_obs
+        parts = (obs, action, step.reward, step.terminated, step.next_obs)
+        for place, part in zip(self.columns.values(), parts, strict=True):
+            self.new[..., place] = part.reshape(*self.new.shape[:2], -1)
         new = torch.from_numpy(self.new).to(self.device)
         for e in range(new.shape[1]):
             self.rows[:, self.seen % self.capacity] = new[:, e]
@@ -108,11 +93,15 @@ class ReplayStorage:
     def sample(self, rng: Streams) -> Batch:
         """A batch (S, B), uniform with replacement; the indices are drawn on the CPU."""
         index = rng.integers(min(self.seen, self.capacity), self.experience.batch) + self.offsets
-        flat = self.rows.view(-1, self.columns[-1])
+        flat = self.rows.flatten(0, 1)
         rows = flat.index_select(0, index.flatten().to(self.device)).view(*index.shape, -1)
-        _, a, r, d, n, _ = self.columns
-        action = rows[..., a].long() if self.discrete else rows[..., a:r]
-        return Batch(rows[..., :a], action, rows[..., r], rows[..., n:], rows[..., d], None)
+        parts = {
+            name: rows[..., place].view(*index.shape, *self.shapes[name])
+            for name, place in self.columns.items()
+        }
+        if self.discrete:
+            parts["action"] = parts["action"].long()
+        return Batch(**parts, truncated=None)
 
     def unsaved(self) -> list[Iterator[tuple[int, np.ndarray]]]:
         """For each seed, its transitions since the last call that are still in the ring, oldest first: the
@@ -139,11 +128,24 @@ class ReplayStorage:
         self.seen = self.saved = seen
 
 
-def columns(obs_space: spaces.Box, action_space: spaces.Space) -> list[int]:
-    """Where obs, action, reward, terminated and next_obs begin in a row of replay; the last is its width."""
-    n_obs = obs_space.shape[0]
-    n_action = 1 if isinstance(action_space, spaces.Discrete) else action_space.shape[0]
-    return np.cumsum([0, n_obs, n_action, 1, 1, n_obs]).tolist()
+def shapes(spec: Spec) -> dict[str, tuple[int, ...]]:
+    """What a transition of one environment consists of, in the order of a row of replay; of a team with N
+    agents' rewards, and their observations and actions agent after agent.
+    """
+    obs = (spec.observation_size,)
+    reward = (len(spec.team.agents),) if spec.team else ()
+    return {"obs": obs, "action": spec.action_shape, "reward": reward, "terminated": (), "next_obs": obs}
+
+
+def columns(spec: Spec) -> dict[str, slice]:
+    """Where in a row of replay each part of a transition lies."""
+    ends = accumulate((prod(shape) for shape in shapes(spec).values()), initial=0)
+    return {name: slice(*place) for name, place in zip(shapes(spec), pairwise(ends), strict=True)}
+
+
+def width(spec: Spec) -> int:
+    """Numbers in a row of replay."""
+    return sum(map(prod, shapes(spec).values()))
 
 
 def replay_rows(experience: Replay, steps: int) -> int:

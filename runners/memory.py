@@ -10,7 +10,7 @@ import suites
 from algorithms.seedwise import Replay, Streams
 from runners.cell import Cell
 from runners.errors import InputError
-from runners.experience import columns, replay_rows
+from runners.experience import replay_rows, width
 from runners.resolve import make_agent
 
 GIB = 2**30
@@ -21,9 +21,7 @@ def replay_bytes(cell: Cell, seeds: int) -> int:
     experience = make_agent(cell, Streams([0], "init"), "cpu").experience
     if not isinstance(experience, Replay):
         return 0
-    spec = suites.TASKS[cell.task]
-    width = columns(spec.observation_space, spec.action_space)[-1]
-    return seeds * replay_rows(experience, cell.steps) * width * 4
+    return seeds * replay_rows(experience, cell.steps) * width(suites.TASKS[cell.task]) * 4
 
 
 def memory(device: str) -> int:

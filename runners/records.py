@@ -4,15 +4,16 @@
     sources-<digest>.zip      the sources as they ran
     sealed.zip                what reports read of the cell's finished runs, in one file
     seed-<k>/run.json         provenance: attempts, versions, platform
-    seed-<k>/eval.csv         step,policy,episode,return,length,unstable
-    seed-<k>/train.csv        step,env,return,length,unstable
+    seed-<k>/eval.csv         step,policy,episode,return,length,unstable,<of a team: its agents, its measures>
+    seed-<k>/train.csv        step,env,return,length,unstable,<the same>
     seed-<k>/metrics.csv      step,<means of the update's metrics since the evaluation before>
     seed-<k>/ladder.csv       step,event,digest of the learner's whole state
     seed-<k>/policy.npz       the final policy
     seed-<k>/result.json      status and digests of the result files, written last
     seed-<k>/progress.json, checkpoint-*.bin, replay-*.bin, owner-*.json: only until the run is done
 
-`unstable` counts the steps of an episode in which the simulator met a bad state and reset itself.
+`unstable` counts the steps of an episode in which the simulator met a bad state and reset itself. A team has
+a column for each agent's return, under its name, and for each of the task's own measures of the episode.
 
 The result files, of which the guarantees speak, are the four tables and the policy: no times are in them.
 Tables grow by appending. Only what a checkpoint (or, at the end, result.json) vouches for counts: it names
@@ -33,6 +34,7 @@ from pathlib import Path
 
 import numpy as np
 
+import suites
 from runners import files, provenance
 from runners.cell import Cell
 from runners.errors import DamagedFile, InputError
@@ -40,9 +42,10 @@ from runners.ownership import Ownership, acquire_all
 from runners.resolve import describe
 
 FORMAT = 2  # of the files in a run's folder
+EPISODE = "return,length,unstable"
 TABLES = {
-    "eval.csv": "step,policy,episode,return,length,unstable",
-    "train.csv": "step,env,return,length,unstable",
+    "eval.csv": f"step,policy,episode,{EPISODE}",
+    "train.csv": f"step,env,{EPISODE}",
     "metrics.csv": "",  # the header depends on the algorithm: it comes with the first row
     "ladder.csv": "step,event,digest",
 }
@@ -60,6 +63,13 @@ def unpack_arrays(data: bytes) -> dict[str, np.ndarray]:
     """What `pack_arrays` packed."""
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
+
+
+def headers(task: str) -> dict[str, str]:
+    """The header of each table of a run of the task."""
+    team = suites.TASKS[task].team
+    own = [*team.agents, *(name for name, _ in team.measures)] if team else []
+    return {name: ",".join([head, *own]) if EPISODE in head else head for name, head in TABLES.items()}
 
 
 class Table:
@@ -145,7 +155,7 @@ class Run:
         self.capacity = capacity  # transitions that replay holds; 0 for algorithms without
         self.folder = cell.folder(out) / f"seed-{seed}"
         self.owner = Ownership(self.folder, tell_seconds)
-        self.tables = {name: Table(self.folder / name, header) for name, header in TABLES.items()}
+        self.tables = {name: Table(self.folder / name, header) for name, header in headers(cell.task).items()}
         self.record: dict = {}
         self.steps: list[int] = []  # of the checkpoints that count
         self.pieces: dict[tuple[int, ...], str | None] = {}  # replay files that count -> sha256, if known
@@ -398,8 +408,7 @@ class Run:
         digests = {name: sha256(data).hexdigest() for name, data in content.items()}
         result = {"format": FORMAT, "status": status, "steps": step, "score": score, "digests": digests}
         result["unstable_steps"] = {
-            name: sum(int(row.rpartition(b",")[2]) for row in content[f"{name}.csv"].splitlines()[1:])
-            for name in ("train", "eval")
+            name: _sum(content[f"{name}.csv"], "unstable") for name in ("train", "eval")
         }
         result["unstable_steps"]["train"] += unstable
         result["digest"] = sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
@@ -427,6 +436,12 @@ def open_all(runs: Sequence[Run]) -> None:
         for run in runs:
             run.close()
         raise
+
+
+def _sum(table: bytes, name: str) -> int:
+    """Sum of a column of whole numbers."""
+    header, *rows = (line.split(",") for line in table.decode().splitlines())
+    return sum(int(row[header.index(name)]) for row in rows)
 
 
 def _totals(attempts: list[dict]) -> dict[str, object]:

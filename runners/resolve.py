@@ -1,10 +1,10 @@
 """From a user's words to a cell: names and values checked, every hyper-parameter filled in."""
 
 import json
+from collections.abc import Container
 from dataclasses import asdict
 from functools import cache
 
-from gymnasium.spaces import Discrete
 from pydantic import TypeAdapter, ValidationError
 
 import runners
@@ -34,11 +34,10 @@ def resolve(
     except (OSError, ValueError) as error:  # a model file
         raise InputError(str(error)) from error
     if objection := _objection(system, task):
-        raise InputError(objection)
-    if preset is None:  # the suite's, or the one for its continuous actions where there is one
-        preset = f"{spec.suite}-continuous"
-        if isinstance(spec.action_space, Discrete) or preset not in module.PRESETS:
-            preset = spec.suite
+        able = [name for name in SYSTEMS if not _objection(name, task)]
+        raise InputError(f"{task}: {objection}; those that can do it: {', '.join(able)}")
+    if preset is None:
+        preset = _default_preset(spec, module.PRESETS)
     config = resolve_config(system, preset, overrides or {})
     steps = spec.budget if steps is None else steps
     evaluation = evaluation or Evaluation()
@@ -58,12 +57,21 @@ def resolve(
 def _objection(system: str, task: str) -> str | None:
     """Why the system cannot be trained on this kind of task, if it cannot."""
     spec, module = suites.TASKS[task], SYSTEMS[system].module()
+    if spec.team and not getattr(module, "TEAM", False):
+        return f"{system} needs a task of one agent"
     try:
         spaces = spec.observation_space, spec.action_space
         module.Agent(module.Config(), *spaces, seedwise.Streams([0], "init"), "cpu")
     except ValueError as error:
-        return f"{task}: {error}"
+        return str(error)
     return None
+
+
+def _default_preset(spec: suites.Spec, presets: Container[str]) -> str:
+    """The suite's, or the one for this kind of its tasks where there is one."""
+    kinds = ["openai"] * spec.id.endswith("-openai") + ["continuous"] * (spec.choices is None)
+    names = (f"{spec.suite}-{kind}" for kind in kinds)
+    return next((name for name in names if name in presets), spec.suite)
 
 
 _adapter = cache(TypeAdapter)  # making one takes milliseconds

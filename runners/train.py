@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from gymnasium import spaces
 
 import suites
 from algorithms.seedwise import Replay, Streams, derive_seed
@@ -32,10 +31,10 @@ def env_seeds(seeds: Sequence[int], envs: int, purpose: str, *index: int) -> np.
     return np.array([[derive_seed(seed, purpose, *index, e) for e in range(envs)] for seed in seeds])
 
 
-def to_env(action: torch.Tensor, space: spaces.Space) -> tuple[np.ndarray, np.ndarray]:
-    """The action as it is stored, and as it is executed: clipped to the bounds of a continuous space."""
+def to_env(action: torch.Tensor, spec: suites.Spec) -> tuple[np.ndarray, np.ndarray]:
+    """The action as it is stored, and as it is executed: numbers are clipped to their bounds."""
     stored = action.cpu().numpy()
-    return stored, stored.clip(space.low, space.high) if isinstance(space, spaces.Box) else stored
+    return stored, stored if spec.bounds is None else stored.clip(*spec.bounds)
 
 
 def flat(prefix: str, state: dict[str, np.ndarray | torch.Tensor]) -> State:
@@ -50,6 +49,80 @@ def part(prefix: str, state: State) -> State:
     return {name.removeprefix(start): array for name, array in state.items() if name.startswith(start)}
 
 
+class Episodes:
+    """What the running episodes of S x E environments come to, as far as they are."""
+
+    def __init__(self, spec: suites.Spec, shape: tuple[int, int]):
+        self.spec, self.lengths = spec, np.zeros(shape, np.int64)
+        self.unstable = np.zeros_like(self.lengths)  # steps
+        self.returns = np.zeros(shape)  # of a team (S, E, N)
+        self.measures: np.ndarray | None = None  # (S, E, M) of a team, sums or the last
+        if spec.team:
+            self.returns = np.zeros((*shape, len(spec.team.agents)))
+            self.measures = np.zeros((*shape, len(spec.team.measures)))
+            kinds = np.array([kind for _, kind in spec.team.measures])
+            self.lasts, self.means = kinds == "last", kinds == "mean"
+
+    def add(self, now: suites.Step) -> None:
+        """One more step of all."""
+        self.returns += now.reward
+        self.lengths += 1
+        self.unstable += now.unstable
+        if self.measures is not None:
+            self.measures = np.where(self.lasts, now.measures, self.measures + now.measures)
+
+    def take(self, ended: np.ndarray) -> list[tuple[int, int, tuple]]:
+        """Row of the seed, environment, and what is recorded (`records.EPISODE`, and the team's own columns),
+        of the episodes that have `ended`, (S, E) bool. New ones begin there.
+        """
+        found = []
+        for where in map(tuple, np.argwhere(ended).tolist()):
+            length, own = int(self.lengths[where]), ()
+            if self.measures is not None:
+                measures = np.where(self.means, self.measures[where] / length, self.measures[where])
+                own = (*self.returns[where].tolist(), *measures.tolist())
+            score = float(self.spec.score(self.returns[where]))
+            found.append((*where, (score, length, int(self.unstable[where]), *own)))
+        for sums in self.state().values():
+            sums[ended] = 0
+        return found
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All of it, seed axis first."""
+        sums = {"returns": self.returns, "lengths": self.lengths, "unstable": self.unstable}
+        return sums if self.measures is None else sums | {"measures": self.measures}
+
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        for name in self.state():
+            setattr(self, name, state[name])
+
+
+def play(
+    agent: object,
+    env: suites.Batch,
+    rng: Streams,
+    explore: bool = False,
+    progress: float = 1.0,
+    device: str = "cpu",
+) -> list[list[tuple]]:
+    """One episode in every environment: of each seed what is recorded of its episodes (`Episodes.take`)."""
+    obs, carry = env.reset(), None
+    running, episodes = np.ones(env.shape, bool), Episodes(env.spec, env.shape)
+    found: list[list[tuple]] = [[()] * env.shape[1] for _ in range(env.shape[0])]
+    while running.any():
+        action, carry = agent.act(torch.from_numpy(obs).to(device), rng, explore, progress, carry)
+        now = env.step(to_env(action, env.spec)[1])
+        episodes.add(now)
+        ended = running & (now.terminated | now.truncated)
+        if ended.any():
+            for row, e, episode in episodes.take(ended):
+                found[row][e] = episode
+            running &= ~ended
+            env.retire(~running)
+        obs = now.obs
+    return found
+
+
 def evaluate(
     agent: object,
     cell: Cell,
@@ -58,32 +131,15 @@ def evaluate(
     explore: bool,
     device: str = "cpu",
     threads: int = 1,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns, lengths and unstable steps, each (S, episodes), of one episode in each of `episodes` fresh
-    environments per seed.
+) -> list[list[tuple]]:
+    """`play` in as many fresh environments per seed as the protocol has episodes.
 
     Environments and action noise depend on (seed, step) alone: when and how often one evaluates changes no
     other evaluation and no training.
     """
-    episodes = cell.evaluation.episodes
-    env = suites.make(cell.task, env_seeds(seeds, episodes, "eval", step), threads)
+    env = suites.make(cell.task, env_seeds(seeds, cell.evaluation.episodes, "eval", step), threads)
     rng = Streams(seeds, "eval", step, device=device)
-    obs, carry = env.reset(), None
-    running = np.ones((len(seeds), episodes), bool)
-    returns, lengths = np.zeros(running.shape), np.zeros(running.shape, np.int64)
-    unstable = np.zeros_like(lengths)
-    while running.any():
-        action, carry = agent.act(torch.from_numpy(obs).to(device), rng, explore, step / cell.steps, carry)
-        now = env.step(to_env(action, env.spec.action_space)[1])
-        returns += np.where(running, now.reward, 0.0)
-        lengths += running
-        unstable += running & now.unstable
-        ended = now.terminated | now.truncated
-        if (running & ended).any():
-            running &= ~ended
-            env.retire(~running)
-        obs = now.obs
-    return returns, lengths, unstable
+    return play(agent, env, rng, explore, step / cell.steps, device)
 
 
 class Trainer:
@@ -95,11 +151,10 @@ class Trainer:
         self.agent = make_agent(cell, Streams(seeds, "init", device=device), device)
         experience = self.agent.experience
         self.envs = experience.envs
-        spaces_of = (len(seeds), self.spec.observation_space, self.spec.action_space, device)
         if isinstance(experience, Replay):
-            self.storage = ReplayStorage(experience, *spaces_of, cell.steps)
+            self.storage = ReplayStorage(experience, len(seeds), self.spec, device, cell.steps)
         else:
-            self.storage = RolloutStorage(experience, *spaces_of)
+            self.storage = RolloutStorage(experience, len(seeds), self.spec, device)
         self.capacity = experience.capacity if isinstance(experience, Replay) else 0
         self.env = suites.make(cell.task, env_seeds(seeds, self.envs, "env"), threads)
         self.act_rng = Streams(seeds, "act", device=device)
@@ -109,39 +164,31 @@ class Trainer:
         self.updates = 0
         self.obs: np.ndarray = self.env.reset()  # (S, E, O)
         self.carry: torch.Tensor | None = None
-        self.returns = np.zeros((len(seeds), self.envs))  # of the episodes that are running
-        self.lengths = np.zeros((len(seeds), self.envs), np.int64)
-        self.unstable = np.zeros_like(self.lengths)  # steps of them
+        self.episodes = Episodes(self.spec, (len(seeds), self.envs))
         self.metric_names: list[str] = []
         self.metric_sums: torch.Tensor | None = None  # (S, M) float64 since the last evaluation
         self.metric_count = 0
 
     # ---- one step
 
-    def advance(self) -> list[tuple[int, int, float, int, int]]:
+    def advance(self) -> list[tuple[int, int, tuple]]:
         """One step of every environment and what there is to learn from it.
 
-        Returns the episodes that ended: (row of the seed, environment, return, length, unstable steps).
+        Returns the episodes that ended, see `Episodes.take`.
         """
         progress = self.step / self.cell.steps
         obs = torch.from_numpy(self.obs).to(self.device)
         action, self.carry = self.agent.act(obs, self.act_rng, True, progress, self.carry)
-        stored, executed = to_env(action, self.spec.action_space)
+        stored, executed = to_env(action, self.spec)
         now = self.env.step(executed)
         self.storage.add(self.obs, stored, now)
         self.obs = now.obs
         self.step += self.envs
-        self.returns += now.reward
-        self.lengths += 1
-        self.unstable += now.unstable
+        self.episodes.add(now)
         ended = now.terminated | now.truncated
         episodes = []
         if ended.any():
-            for row, e in np.argwhere(ended).tolist():
-                counts = int(self.lengths[row, e]), int(self.unstable[row, e])
-                episodes.append((row, e, float(self.returns[row, e]), *counts))
-            for sums in (self.returns, self.lengths, self.unstable):
-                sums[ended] = 0
+            episodes = self.episodes.take(ended)
             if self.carry is not None:
                 over = torch.from_numpy(ended).to(self.device)
                 over = over.view(*over.shape, *[1] * (self.carry.dim() - 2))
@@ -192,8 +239,7 @@ class Trainer:
         state = self.learner() | flat("env", self.env.state())
         for name in STREAMS:
             state |= flat(name, getattr(self, f"{name}_rng").state_dict())
-        state |= {"obs": self.obs, "returns": self.returns, "lengths": self.lengths}
-        state |= {"unstable": self.unstable}
+        state |= {"obs": self.obs} | self.episodes.state()
         state |= {"updates": np.full(n, self.updates), "metric_count": np.full(n, self.metric_count)}
         if self.metric_count:
             state["metric_sums"] = self.metric_sums.cpu().numpy()
@@ -213,8 +259,8 @@ class Trainer:
         for name in STREAMS:
             getattr(self, f"{name}_rng").load_state_dict(part(name, state))
         self.step, self.updates = step, int(state["updates"][0])
-        self.obs, self.returns, self.lengths = state["obs"], state["returns"], state["lengths"]
-        self.unstable = state["unstable"]
+        self.obs = state["obs"]
+        self.episodes.load_state(state)
         self.metric_count = int(state["metric_count"][0])
         self.metric_sums = None
         if self.metric_count:
@@ -283,9 +329,9 @@ class PackTraining:
         while self.active and grid:
             updates = trainer.updates
             episodes = trainer.advance()
-            for row, *episode in episodes:
+            for row, e, episode in episodes:
                 if row in self.active:
-                    runs[row].tables["train.csv"].add(trainer.step, *episode)
+                    runs[row].tables["train.csv"].add(trainer.step, e, *episode)
             if updates == 0 < trainer.updates:
                 self._ladder("first update")
             if trainer.step >= grid[0]:
@@ -327,16 +373,15 @@ class PackTraining:
             return
         policies = {"greedy": False} | ({"sampled": True} if step >= self.grid[-1] else {})
         for name, explore in policies.items():
-            returns, lengths, unstable = evaluate(
+            episodes = evaluate(
                 trainer.agent, trainer.cell, trainer.seeds, step, explore, trainer.device, trainer.threads
             )
             for row in self.active:
                 table = self.runs[row].tables["eval.csv"]
-                columns = (column[row].tolist() for column in (returns, lengths, unstable))
-                for episode, numbers in enumerate(zip(*columns, strict=True)):
-                    table.add(step, name, episode, *numbers)
+                for number, episode in enumerate(episodes[row]):
+                    table.add(step, name, number, *episode)
             if not explore:
-                self.score = returns.mean(1).tolist()
+                self.score = np.array([[score for score, *_ in own] for own in episodes]).mean(1).tolist()
         for row in self.active:
             self.runs[row].flush()
 
@@ -347,7 +392,7 @@ class PackTraining:
 
     def _finish(self, row: int, status: str) -> None:
         trainer, score = self.trainer, self.score[row] if status == "done" else None
-        unstable = int(trainer.unstable[row].sum())
+        unstable = int(trainer.episodes.unstable[row].sum())
         self.runs[row].finish(status, trainer.step, score, self._policy(row), self._used(), unstable)
 
     def _policy(self, row: int) -> State:

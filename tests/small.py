@@ -6,9 +6,6 @@ updates.
 
 from pathlib import Path
 
-from gymnasium import spaces
-
-import suites
 from algorithms import SYSTEMS
 from runners import files
 from runners.cell import Cell, Evaluation
@@ -27,7 +24,9 @@ SHRUNK = {
     "learning_starts": 20,
     "target_every": 5,
 }
-TASKS = ("CartPole-v1", "Pendulum-v1", "Hopper-v5")  # discrete and continuous actions, and a simulator
+MOST_EVERY = 8  # environment steps between updates
+# Discrete and continuous actions, and a simulator; teams whose agents are unlike, or both move and speak.
+TASKS = ("CartPole-v1", "Pendulum-v1", "Hopper-v5", "simple_adversary_v3", "simple_reference-openai")
 RESULT_FILES = ("eval.csv", "train.csv", "metrics.csv", "ladder.csv", "policy.npz", "result.json")
 
 
@@ -35,8 +34,10 @@ def small_cell(
     system: str, task: str, steps: int = 120, points: int = 3, episodes: int = 2, **overrides: object
 ) -> Cell:
     """A cell whose run takes about a second for ten seeds."""
-    known = SYSTEMS[system].module().Config.__dataclass_fields__
+    known = resolve(system, task).config
     shrunk = {name: value for name, value in SHRUNK.items() if name in known}
+    if "train_every" in known:
+        shrunk["train_every"] = min(known["train_every"], MOST_EVERY)
     overrides = {name: value for name, value in overrides.items() if name in known}
     evaluation = Evaluation(points, episodes)
     return resolve(system, task, overrides=shrunk | overrides, steps=steps, evaluation=evaluation)
@@ -49,11 +50,11 @@ def systems_and_tasks(tasks: tuple[str, ...] = TASKS) -> list[tuple[str, str]]:
         for task in tasks:
             try:
                 small_cell(system, task)
-            except InputError:
-                assert isinstance(suites.TASKS[task].action_space, (spaces.Box, spaces.Discrete))
+            except InputError as error:
+                assert "needs a" in str(error)  # an algorithm for another kind of task says so
             else:
                 pairs.append((system, task))
-        assert any(name == system for name, _ in pairs), f"{system} can do none of {tasks}"
+        assert tasks != TASKS or any(name == system for name, _ in pairs), f"{system} can do none of them"
     return pairs
 
 

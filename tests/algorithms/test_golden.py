@@ -10,4 +10,7 @@ def test_first_updates() -> None:
     known = recorded()
     if platform_key() not in known:
         pytest.skip(f"no golden digests for {platform_key()}: record them with `make golden`")
-    assert digests() == known[platform_key()], "results have changed: raise VERSION, then `make golden`"
+    known, found = known[platform_key()], digests()
+    # A new system has no digests on platforms that it was not recorded on.
+    same = {name: found.get(name) for name in known} == known
+    assert same, "results have changed: raise VERSION, then `make golden`"

@@ -251,8 +251,7 @@ def test_replay_survives_its_ring(tmp_path: Path) -> None:
     reference = Trainer(cell, [2])
     while reference.step < 300:
         reference.advance()
-    spaces = reference.spec.observation_space, reference.spec.action_space
-    restored = ReplayStorage(reference.agent.experience, 1, *spaces, "cpu", cell.steps)
+    restored = ReplayStorage(reference.agent.experience, 1, reference.spec, "cpu", cell.steps)
     restored.restore(0, 300, checkpoint.replay)
     assert torch.equal(restored.rows, reference.storage.rows) and restored.seen == 300
     segments = list(run.folder.glob("replay-*.bin"))

@@ -1,7 +1,11 @@
-"""What the loop hands to algorithms and writes down is what gymnasium's own environments would have done."""
+"""What the loop hands to algorithms and writes down is what gymnasium's own environments would have done, and
+mpe2's.
+"""
 
 import csv
 from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import gymnasium
@@ -11,38 +15,84 @@ import torch
 from scipy.stats import chisquare
 
 import runners.train
+import suites
 from algorithms.seedwise import Batch, Replay, Streams
 from runners import files
 from runners.cell import Evaluation
 from runners.experience import ReplayStorage
 from runners.train import Trainer, env_seeds, evaluate, train
-from suites import Step
+from suites import Spec, Step
+from tests import probes
 from tests.small import results, small_cell
 
 SEEDS = [0, 1, 2]
+SINGLE = ["CartPole-v1", "Pendulum-v1", "Hopper-v5"]
+TEAMS = ["simple_adversary_v3", "simple_push_v3-continuous"]
 
 
-@pytest.mark.parametrize("task", ["CartPole-v1", "Pendulum-v1", "Hopper-v5"])
+class Joint:
+    """mpe2's environment as if one acted for all of its agents."""
+
+    def __init__(self, task: str):
+        pytest.importorskip("mpe2", reason="mpe2 is not installed")
+        name, _, kind = task.partition("-")
+        self.env = import_module(f"mpe2.{name}").parallel_env(continuous_actions=bool(kind))
+        self.sizes = [space.shape[0] if kind else 1 for space in suites.TASKS[task].action_space]
+
+    def reset(self, seed: int | None = None) -> tuple[np.ndarray, dict]:
+        return np.hstack(list(self.env.reset(seed=seed)[0].values())), {}
+
+    def step(self, action: np.ndarray) -> tuple:
+        parts = np.split(action, np.cumsum(self.sizes)[:-1])
+        parts = [int(part[0]) if part.dtype.kind == "i" else part for part in parts]
+        *values, ends, cuts, _ = self.env.step(dict(zip(self.env.possible_agents, parts, strict=True)))
+        obs, rewards = (np.hstack([value[name] for name in self.env.possible_agents]) for value in values)
+        return obs, rewards, any(ends.values()), any(cuts.values()), {}
+
+
+def original(task: str) -> gymnasium.Env | Joint:
+    return Joint(task) if suites.TASKS[task].team else gymnasium.make(task)
+
+
+def executed(action: np.ndarray, task: str) -> np.ndarray:
+    bounds = suites.TASKS[task].bounds
+    return action if bounds is None else action.clip(*bounds)
+
+
+def tiny(n_obs: int) -> Spec:
+    """A task with so many observations and two choices."""
+    return replace(suites.TASKS["CartPole-v1"], observation_space=gymnasium.spaces.Box(-1, 1, (n_obs,)))
+
+
+@pytest.mark.parametrize("task", SINGLE + TEAMS)
 def test_evaluation_is_gymnasiums(task: str) -> None:
-    """Each episode's return and length, replayed in gymnasium with the same seed and greedy actions."""
-    cell = small_cell("ppo", task, episodes=3)
+    """Each episode's return and length, replayed in gymnasium with the same seed and greedy actions; of a
+    team each agent's return, and their mean over those who are scored.
+    """
+    team = suites.TASKS[task].team
+    cell = small_cell("mappo" if team else "ppo", task, episodes=3)
     trainer = Trainer(cell, SEEDS)
-    returns, lengths, _ = evaluate(trainer.agent, cell, SEEDS, 40, explore=False)
+    episodes = evaluate(trainer.agent, cell, SEEDS, 40, explore=False)
     seeds = env_seeds(SEEDS, 3, "eval", 40)
     for row in range(3):
         for episode in range(3):
-            env = gymnasium.make(task)
+            env = original(task)
             obs, _ = env.reset(seed=int(seeds[row, episode]))
             total, steps, over = 0.0, 0, False
             while not over:
                 # As many environments as the evaluation has: rows of a product may depend on their number.
                 batch = torch.from_numpy(np.tile(obs, (3, 3, 1)).astype(np.float32))
                 action = trainer.agent.act(batch, Streams(SEEDS, "test"), False, 0.0)[0][row, episode]
-                action = action.numpy()
-                action = action.clip(env.action_space.low, env.action_space.high) if action.ndim else action
-                obs, reward, terminated, truncated, _ = env.step(action)
+                obs, reward, terminated, truncated, _ = env.step(executed(action.numpy(), task))
                 total, steps, over = total + reward, steps + 1, terminated or truncated
-            assert (returns[row, episode], lengths[row, episode]) == (total, steps)
+            score, length, _, *own = episodes[row][episode]
+            assert length == steps
+            if team:
+                assert own[: len(total)] == total.tolist() and len(own) == len(total) + len(team.measures)
+                scored = [total[team.agents.index(name)] for name in team.scored]
+                assert score == pytest.approx(sum(scored) / len(scored), rel=1e-12)
+            else:
+                assert (score, own) == (total, [])
 
 
 def seen_batches(trainer: Trainer, steps: int) -> list[Batch]:
@@ -63,22 +113,21 @@ def true_transitions(
     seed: int, env_index: int, action_of: Callable[[int], object], steps: int, task: str
 ) -> list[tuple]:
     """(obs, action, reward, next_obs, terminated, truncated) of gymnasium's environment for the actions."""
-    env, found = gymnasium.make(task), []
+    env, found = original(task), []
     obs, _ = env.reset(seed=int(env_seeds([seed], env_index + 1, "env")[0, env_index]))
     for t in range(steps):
         action = action_of(t)
-        space = env.action_space
-        executed = action.clip(space.low, space.high) if np.ndim(action) else action
-        next_obs, reward, terminated, truncated, _ = env.step(executed)
+        next_obs, reward, terminated, truncated, _ = env.step(executed(np.asarray(action), task))
         found.append((obs, action, reward, next_obs, terminated, truncated))
         obs = env.reset()[0] if terminated or truncated else next_obs
     return found
 
 
-@pytest.mark.parametrize("task", ["CartPole-v1", "Pendulum-v1", "Hopper-v5"])
+@pytest.mark.parametrize("task", SINGLE + TEAMS)
 def test_windows_hold_true_transitions(task: str) -> None:
     """Resets, time limits, clipped actions: every number an on-policy update sees, over several episodes."""
-    cell = small_cell("a2c", task, steps=1200, envs=2)
+    system = "mappo" if suites.TASKS[task].team else "a2c"
+    cell = small_cell(system, task, steps=1200, envs=2)
     batches = seen_batches(Trainer(cell, SEEDS), 1200)
     joined = {k: torch.cat([vars(b)[k] for b in batches], 1).numpy() for k in vars(batches[0])}  # (S, T, E)
     steps, ends = joined["reward"].shape[1], 0
@@ -96,9 +145,12 @@ def test_windows_hold_true_transitions(task: str) -> None:
     assert ends > 10
 
 
-def test_replay_holds_true_transitions() -> None:
+@pytest.mark.parametrize(
+    ("system", "task"), [("dqn", "CartPole-v1"), *(("maddpg", task) for task in TEAMS)], ids=str
+)
+def test_replay_holds_true_transitions(system: str, task: str) -> None:
     """Every sampled transition happened, to its own seed, at one place of the last `capacity` ones."""
-    cell = small_cell("dqn", "CartPole-v1", steps=400, envs=1, capacity=100)
+    cell = small_cell(system, task, steps=400, envs=1, capacity=100)
     trainer = Trainer(cell, SEEDS)
     actions, act = [], trainer.agent.act
 
@@ -113,21 +165,22 @@ def test_replay_holds_true_transitions() -> None:
     batch = trainer.storage.sample(trainer.replay_rng)
     for row, seed in enumerate(SEEDS):
         happened = {
-            (o.tobytes(), a, r, n.tobytes(), float(d))
-            for o, a, r, n, d, _ in true_transitions(
-                seed, 0, lambda t, r=row: int(actions[t][r]), 400, "CartPole-v1"
-            )[-100:]
+            (o.tobytes(), a.tobytes(), np.float32(r).tobytes(), n.tobytes(), float(d))
+            for o, a, r, n, d, _ in true_transitions(seed, 0, lambda t, row=row: actions[t][row], 400, task)[
+                -100:
+            ]
         }
         for b in range(8):
-            obs, next_obs = (x[row, b].numpy().tobytes() for x in (batch.obs, batch.next_obs))
-            flags = (int(batch.action[row, b]), float(batch.reward[row, b]), float(batch.terminated[row, b]))
-            assert (obs, flags[0], flags[1], next_obs, flags[2]) in happened
+            parts = (batch.obs, batch.action, batch.reward, batch.next_obs)
+            assert (
+                *(x[row, b].numpy().tobytes() for x in parts),
+                float(batch.terminated[row, b]),
+            ) in happened
 
 
 def test_replay_samples_uniformly_each_seed_by_itself() -> None:
     """Frequencies of a ring that has wrapped, and different indices for different seeds."""
-    space = gymnasium.spaces.Box(-1, 1, (1,))
-    storage = ReplayStorage(Replay(1, 40, 64, 1, 1, 1), 3, space, gymnasium.spaces.Discrete(2), "cpu", 60)
+    storage = ReplayStorage(Replay(1, 40, 64, 1, 1, 1), 3, tiny(1), "cpu", 60)
     for t in range(60):
         obs, flags = np.full((3, 1, 1), t, np.float32), np.zeros((3, 1), bool)
         storage.add(
@@ -146,11 +199,7 @@ def test_replay_samples_uniformly_each_seed_by_itself() -> None:
 )
 def test_replay_is_restored_from_its_pieces(cuts: tuple[int, ...]) -> None:
     """Pieces of any length, the oldest of which begin before what the ring still holds."""
-    space = gymnasium.spaces.Box(-1, 1, (1,))
-    whole, again = (
-        ReplayStorage(Replay(1, 40, 64, 1, 1, 1), 2, space, gymnasium.spaces.Discrete(2), "cpu", 1000)
-        for _ in range(2)
-    )
+    whole, again = (ReplayStorage(Replay(1, 40, 64, 1, 1, 1), 2, tiny(1), "cpu", 1000) for _ in range(2))
     pieces = []
     for t in range(cuts[-1]):
         obs, flags = np.array([[[t]], [[-t]]], np.float32), np.zeros((2, 1), bool)
@@ -181,6 +230,28 @@ def test_records_add_up(tmp_path: Path) -> None:
     assert (np.diff(steps) >= 0).all() and steps.max() <= 400
     by_env = [sum(int(r["length"]) for r in training if r["env"] == str(e)) for e in range(2)]
     assert all(150 < total <= 200 for total in by_env)
+
+
+def test_accounts_of_a_team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each agent's return, the scored one's as the episode's, measures as sums, means and last values: of a
+    task where all are known, also over a checkpoint in the midst of an episode.
+    """
+    probes.register_team(monkeypatch)
+    cell = small_cell("mappo", probes.COUNTED, steps=80, points=1, episodes=2)
+    calls = iter(range(100))
+    assert not train(cell, SEEDS, tmp_path, stop=lambda: next(calls) == 10)
+    assert train(cell, SEEDS, tmp_path)
+    own = "return,length,unstable,good_0,bad_0,total,average,end,again"
+    episode = "6.0,3,0,6.0,-30.0,33.0,11.0,12.0,33.0"
+    for seed in SEEDS:
+        folder = cell.folder(tmp_path) / f"seed-{seed}"
+        training = [f"{6 * (k + 1)},{e},{episode}" for k in range(13) for e in range(2)]
+        assert (folder / "train.csv").read_text().splitlines() == [f"step,env,{own}", *training]
+        policies = ((0, "greedy"), (80, "greedy"), (80, "sampled"))
+        rows = [f"{step},{policy},{e},{episode}" for step, policy in policies for e in range(2)]
+        assert (folder / "eval.csv").read_text().splitlines() == [f"step,policy,episode,{own}", *rows]
+        result = files.read_json(folder / "result.json")
+        assert (result["score"], result["unstable_steps"]) == (6.0, {"train": 0, "eval": 0})
 
 
 def test_grid() -> None:

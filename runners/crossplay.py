@@ -1,0 +1,211 @@
+"""Crossplay: the adversaries that one cell trained against the agents that another trained.
+
+Where both sides learn, their returns in training say who wins, not how well either plays. Here every side
+meets those it did not grow up with, too, as in section 5 of arXiv 1706.02275.
+
+Seed k of one cell plays against seed k of the other, so that n seeds are n independent samples. Both act
+greedily, by their final policies. Every pair of cells meets in the same environments, which depend on the
+seed alone and are in no training and no evaluation.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import torch
+from gymnasium import spaces
+
+import suites
+from algorithms import SYSTEMS
+from algorithms.seedwise import Streams
+from runners import files
+from runners.cell import TUNING_SEEDS, Cell
+from runners.errors import DamagedFile, InputError, unknown
+from runners.records import unpack_arrays
+from runners.resolve import make_agent, versions
+from runners.train import env_seeds, play
+
+# Then come the means over the episodes: the return of the mean agent of each side, and the task's measures.
+KEYS = ("adversaries", "adversaries_cell", "agents", "agents_cell", "seed", "episodes")
+RETURNS = ("adversaries_return", "agents_return")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A cell whose runs are done; `name` is its system, with the digest where another cell has the same."""
+
+    cell: Cell
+    folder: Path
+    name: str
+
+
+def find(task: str, runs: Path, wanted: Sequence[str] = ()) -> list[Trained]:
+    """The cells of the task below `runs`, those of the `wanted` systems or digests, or all.
+
+    Raises InputError for a task without adversaries, a name that is not there, two cells of a system, or
+    fewer than two cells.
+    """
+    if task not in suites.TASKS:
+        raise unknown("task", task, suites.TASKS)
+    if not _competitive(task):
+        able = ", ".join(filter(_competitive, suites.TASKS))
+        raise InputError(f"{task}: nobody plays against anybody; tasks with adversaries are {able}")
+    folders = sorted((runs / suites.TASKS[task].suite / task).glob("*/cell.json"))
+    cells = [_read(path, runs) for path in folders]
+    if not cells:
+        raise InputError(f"there are no runs of {task} in {runs}")
+    chosen = [_named(name, cells, runs) for name in wanted or dict.fromkeys(cell.system for cell in cells)]
+    for cell in chosen:
+        if chosen.count(cell) > 1:
+            raise InputError(f"{cell.label()} is named twice")
+    if len(chosen) < 2:
+        raise InputError(f"only {chosen[0].label()} is there: crossplay needs two cells")
+    systems = Counter(cell.system for cell in chosen)
+    names = [cell.system if systems[cell.system] == 1 else f"{cell.system} {cell.digest}" for cell in chosen]
+    return [Trained(cell, cell.folder(runs), name) for cell, name in zip(chosen, names, strict=True)]
+
+
+def _competitive(task: str) -> bool:
+    team = suites.TASKS[task].team
+    return team is not None and "adversary" in team.sides
+
+
+def _read(path: Path, runs: Path) -> Cell:
+    try:
+        cell = Cell.from_json(files.read_json(path))
+    except (LookupError, TypeError) as error:
+        raise DamagedFile(f"{path} is damaged: it describes no cell") from error
+    if cell.folder(runs) != path.parent:
+        raise DamagedFile(f"{path} is damaged: it describes {cell.label()}")
+    return cell
+
+
+def _named(name: str, cells: Sequence[Cell], runs: Path) -> Cell:
+    """The one cell of a system, or with a digest that begins so."""
+    own = [cell for cell in cells if cell.system == name]
+    found = own or [cell for cell in cells if name and cell.digest.startswith(name)]
+    if len(found) > 1:
+        several = ", ".join(f"{cell.system}-{cell.preset}-{cell.digest}" for cell in found)
+        raise InputError(f"{name}: there are {len(found)} cells, name the digest (--systems): {several}")
+    if not found and name in SYSTEMS:
+        raise InputError(f"there are no runs of {name} on {cells[0].task} in {runs}")
+    if not found:
+        raise unknown("system", name, [*SYSTEMS, *(cell.digest for cell in cells)])
+    return found[0]
+
+
+def record(trained: Sequence[Trained], episodes: int, tick: Callable[[], None] = lambda: None) -> bytes:
+    """A CSV with a row for each pair of cells and each seed: `KEYS`, `RETURNS`, the task's measures. After
+    each pair `tick` is called.
+
+    The same policies give the same bytes. Raises InputError before anything is played: runs that are not
+    done or have other seeds than the others', policies that are missing, damaged (DamagedFile) or of other
+    versions.
+    """
+    if episodes < 1:
+        raise InputError(f"episodes: {episodes} must be at least 1")
+    torch.set_num_threads(1)
+    seeds = _seeds(trained)
+    teams = [_team(one, seeds) for one in trained]
+    spec = suites.TASKS[trained[0].cell.task]
+    lines = [",".join((*KEYS, *RETURNS, *(name for name, _ in spec.team.measures)))]
+    for adversaries, their_team in zip(trained, teams, strict=True):
+        for agents, own_team in zip(trained, teams, strict=True):
+            env = suites.make(spec.id, env_seeds(seeds, episodes, "crossplay"))
+            found = play(Mixed(their_team, own_team, spec), env, Streams(seeds, "crossplay"))
+            names = (adversaries.name, adversaries.cell.digest, agents.name, agents.cell.digest)
+            for seed, own in zip(seeds, found, strict=True):
+                numbers = map(repr, _means(own, spec))
+                lines.append(",".join((*names, str(seed), str(episodes), *numbers)))
+            tick()
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+class Mixed:
+    """A team whose adversaries act as those of one trained team, its agents as those of another."""
+
+    def __init__(self, adversaries: object, agents: object, spec: suites.Spec):
+        self.teams = adversaries, agents
+        sizes = [
+            1 if spec.choices is not None else spaces.utils.flatdim(space) for space in spec.action_space
+        ]
+        sides = np.array(spec.team.sides) == "adversary"
+        self.hostile = torch.from_numpy(np.repeat(sides, sizes))  # of an action's numbers
+
+    def act(
+        self, obs: torch.Tensor, rng: Streams, explore: bool, progress: float, carry: tuple | None
+    ) -> tuple[torch.Tensor, tuple]:
+        before = carry or (None, None)
+        acted = [
+            team.act(obs, rng, explore, progress, own) for team, own in zip(self.teams, before, strict=True)
+        ]
+        (adversaries, one), (agents, other) = acted
+        return torch.where(self.hostile, adversaries, agents), (one, other)
+
+
+def _means(episodes: Sequence[tuple], spec: suites.Spec) -> list[float]:
+    """Means over a seed's episodes (`runners.train.Episodes`): of each side's returns, of the measures."""
+    n = len(spec.team.agents)
+    own = np.array([episode[-n - len(spec.team.measures) :] for episode in episodes]).mean(0)
+    hostile = np.array(spec.team.sides) == "adversary"
+    return [float(own[:n][hostile].mean()), float(own[:n][~hostile].mean()), *own[n:].tolist()]
+
+
+def _seeds(trained: Sequence[Trained]) -> list[int]:
+    """The seeds that all have, done. Raises InputError."""
+    found = []
+    for one in trained:
+        names = (path.name.removeprefix("seed-") for path in one.folder.glob("seed-*"))
+        seeds = sorted(int(name) for name in names if name.isdecimal())
+        for seed in seeds:
+            if not one.cell.is_finished(seed, one.folder.parents[2]):
+                raise InputError(f"{one.cell.label()} is not finished: seed {seed} is not")
+            status = files.read_json(one.folder / f"seed-{seed}" / "result.json").get("status")
+            if status != "done":
+                raise InputError(f"{one.cell.label()}: seed {seed} has {status}, it cannot play")
+        found.append(seeds)
+    first = found[0]
+    for one, seeds in zip(trained, found, strict=True):
+        if seeds != first:
+            raise InputError(
+                f"{one.cell.label()} has other seeds than {trained[0].cell.label()}: they play in pairs, "
+                f"{seeds} against {first}"
+            )
+    if not first:
+        raise InputError(f"{trained[0].cell.label()} has no runs")
+    if first[0] < TUNING_SEEDS <= first[-1]:
+        raise InputError(f"tuning seeds ({TUNING_SEEDS} and up) and others cannot play in one table")
+    return first
+
+
+def _team(one: Trained, seeds: Sequence[int]) -> object:
+    """The cell's trained teams, by their final policies."""
+    cell = one.cell
+    if cell.system not in SYSTEMS:
+        raise InputError(f"{cell.label()} was not trained here: there is no policy")
+    there = versions(cell.system, cell.suite)
+    if cell.versions != there:
+        raise InputError(
+            f"{cell.label()} was trained with versions {cell.versions}; these are {there}: train it again"
+        )
+    policies = [_policy(one.folder / f"seed-{seed}") for seed in seeds]
+    agent = make_agent(cell, Streams(seeds, "init"), "cpu")
+    state = agent.state_dict()
+    for name in policies[0]:
+        state[name] = torch.from_numpy(np.concatenate([policy[name] for policy in policies]))
+    agent.load_state_dict(state)
+    return agent
+
+
+def _policy(folder: Path) -> dict[str, np.ndarray]:
+    """A run's final policy. Raises InputError if there is none, DamagedFile if it is not as recorded."""
+    path = folder / "policy.npz"
+    if not path.exists():
+        raise InputError(f"{path} is missing: without a policy the run cannot play")
+    data = path.read_bytes()
+    if sha256(data).hexdigest() != files.read_json(folder / "result.json")["digests"].get("policy.npz"):
+        raise DamagedFile(f"{path} is damaged: it is not what was recorded")
+    return unpack_arrays(data)
