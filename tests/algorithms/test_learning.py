@@ -28,7 +28,7 @@ SHORT = [
     ("sac", "Pendulum-v1", 6_000, 10, 3, -450.0),
     # Of a random policy -40.
     ("mappo", "simple_speaker_listener_v4", 40_000, 10, 3, -30.0),
-    ("maddpg", "simple_speaker_listener_v4", 40_000, 10, 3, -30.0),
+    ("maddpg", "simple_speaker_listener_v4", 64_000, 8, 2, -25.0),
 ]
 FULL = [
     ("ppo", "CartPole-v1", 100_000, 50, 10, 475.0),
