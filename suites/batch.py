@@ -74,9 +74,9 @@ class Batch(ABC):
         """Observations (m, O) of environments that have just begun, each with physics (K,)."""
         return np.concatenate([self._observe_start(start[:, None]) for start in starts])
 
-    def _measures(self) -> np.ndarray | None:
-        """Fresh (n, M) float64: the task's own measures of the step just made, if it has any."""
-        return None
+    def _measures(self) -> np.ndarray:
+        """Fresh (n, M) float64: the task's own measures of the step just made."""
+        return np.empty((self._elapsed.size, 0))
 
     # What a simulator adds: it keeps more of an environment than the physics that the task looks at.
 
@@ -133,7 +133,7 @@ class Batch(ABC):
             truncated.reshape(shape),
             next_obs.reshape(rows),
             unstable,
-            None if measures is None else measures.reshape(rows),
+            measures.reshape(*self.shape, measures.shape[1]),
         )
 
     def retire(self, flags: np.ndarray) -> None:  # noqa: B027  (nothing to do is right here)

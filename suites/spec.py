@@ -93,4 +93,4 @@ class Step(NamedTuple):
     truncated: np.ndarray  # (S, E) bool, the time limit was reached; both may be true at once
     next_obs: np.ndarray  # (S, E, O) float32, the true successor, also where an episode ended
     unstable: np.ndarray  # (S, E) bool, the simulator met a bad number in this step and put itself right
-    measures: np.ndarray | None = None  # (S, E, M) float64, of this step; of a team's task only
+    measures: np.ndarray | None = None  # (S, E, M) float64, of this step; M is 0 without a team
