@@ -57,8 +57,9 @@ def resolve(
 def _objection(system: str, task: str) -> str | None:
     """Why the system cannot be trained on this kind of task, if it cannot."""
     spec, module = suites.TASKS[task], SYSTEMS[system].module()
-    if spec.team and not getattr(module, "TEAM", False):
-        return f"{system} needs a task of one agent"
+    team = getattr(module, "TEAM", False)
+    if team != bool(spec.team):
+        return f"{system} needs a {'team of agents' if team else 'task of one agent'}"
     try:
         spaces = spec.observation_space, spec.action_space
         module.Agent(module.Config(), *spaces, seedwise.Streams([0], "init"), "cpu")

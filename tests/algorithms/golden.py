@@ -1,4 +1,4 @@
-"""Golden digests: each system after its first five updates, for each kind of action, on each platform.
+"""Golden digests: each system over its first five updates, for each kind of action, on each platform.
 
     make golden           records them for this platform, after a deliberate change of results
 
@@ -16,7 +16,9 @@ FILE = Path(__file__).with_name("golden.json")
 
 
 def digests() -> dict[str, list[str]]:
-    """Of seed 0, by system and task: the file's version, then a digest after each of five updates."""
+    """Of seed 0, by system and task: the file's version, then a digest after each step that learns, up to the
+    fifth update.
+    """
     found = {}
     for system, task in systems_and_tasks():
         cell = small_cell(system, task, steps=1000)
