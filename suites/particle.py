@@ -212,8 +212,7 @@ class World(Batch):
                 if agent.speaks:
                     words[i] = numbers[at : at + self.vocabulary]
                     at += self.vocabulary
-            push += 0.0  # no -0.0, here and in what is said
-            words += 0.0
+            words += 0.0  # mpe2 adds noise of 0: there is no -0.0
         return push * self._strength
 
     def _collide(self, pos: np.ndarray, force: np.ndarray) -> None:

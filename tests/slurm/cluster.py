@@ -213,6 +213,14 @@ class Cluster:
         """Kill slurmctld with -9: jobs go on. What it had not saved is forgotten, and may happen twice."""
         self._kill("slurmctld")
 
+    def save_queue(self, job: str) -> None:
+        """Have slurmctld save its queue, as it does when a job is changed, but not soon after one began."""
+        state, start = self.folder / "state" / "job_state", time.time()
+        done = self.run("scontrol", "update", f"jobid={job}", "comment=save")
+        if done.returncode:
+            raise RuntimeError(f"job {job}: {done.stderr.strip()}")
+        self._wait("slurmctld", lambda: state.exists() and state.stat().st_mtime > start)
+
     def start_controller(self) -> None:
         """Start slurmctld with the queue that it saved, and wait until it answers."""
         self._start("slurmctld", [_program("slurmctld"), "-D", "-f", str(self.conf)])

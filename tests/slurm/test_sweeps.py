@@ -267,14 +267,20 @@ def test_two_copies_at_once(cluster: Cluster, tmp_path: Path) -> None:
     assert "superseded" in "".join(path.read_text() for path in user.out.rglob("logs/*.log"))
 
 
-def test_the_controller_restarts(cluster: Cluster, tmp_path: Path) -> None:
-    user = User(cluster, tmp_path, LONG)
+@pytest.mark.parametrize("saved", [True, False])
+def test_the_controller_restarts(cluster: Cluster, tmp_path: Path, saved: bool) -> None:
+    """What it had saved goes on. A job that it forgets is killed on its node, and may be submitted again."""
+    user = User(cluster, tmp_path, LONG.replace("40_000", "160_000") if saved else LONG)  # saving takes 5 s
     user.submit("--pack", "1")
     user.wait_step(0)
+    if saved:
+        cluster.save_queue(user.sent()[0].job)
     cluster.kill_controller()
     said = user.ascent("status", expect=1)
     assert "running" in said, "the records still tell"
     cluster.start_controller()
+    if not saved:
+        user.submit("--pack", "1")
     user.wait_done()
     user.check_bytes()
 
