@@ -270,7 +270,7 @@ def test_two_copies_at_once(cluster: Cluster, tmp_path: Path) -> None:
 @pytest.mark.parametrize("saved", [True, False])
 def test_the_controller_restarts(cluster: Cluster, tmp_path: Path, saved: bool) -> None:
     """What it had saved goes on. A job that it forgets is killed on its node, and may be submitted again."""
-    user = User(cluster, tmp_path, LONG.replace("40_000", "160_000") if saved else LONG)  # saving takes 5 s
+    user = User(cluster, tmp_path, LONG.replace("40_000", "100_000") if saved else LONG)  # saving takes 5 s
     user.submit("--pack", "1")
     user.wait_step(0)
     if saved:
