@@ -47,6 +47,7 @@ SYSTEMS: dict[str, System] = {
     "td3": System("td3"),
     "sac": System("sac"),
     "sac-fixed": System("sac", {"tune": False, "alpha": 0.2}),
+    "rpc": System("rpc"),
     "maddpg": System("maddpg"),
     "iddpg": System("maddpg", {"local_critic": True}),
     "mappo": System("mappo"),
