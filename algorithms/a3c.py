@@ -237,6 +237,10 @@ class Agent:
         action = self.worker_policy.act(obs.flatten(0, 1)[:, None], workers, explore)  # (S * W, 1, ...)
         return action.view(*obs.shape[:2], *action.shape[2:]), None
 
+    def preference(self, obs: Tensor) -> Tensor:
+        """(S, E, O) -> (S, E, A): what greedy acting follows, logits or mean actions, differentiable."""
+        return self.policy.net(self.normaliser.obs(obs))
+
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
         c, batch = self.config, self.normaliser.batch(batch)
         learning_rate = c.learning_rate * (1 - progress if c.anneal else 1)

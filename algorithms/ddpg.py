@@ -183,6 +183,10 @@ class Agent:
                 action = (action + noise).clamp(-1, 1)
         return self.mid + self.half * action, carry
 
+    def preference(self, obs: Tensor) -> Tensor:
+        """(S, E, O) -> (S, E, A): what greedy acting follows, actions in [-1, 1], differentiable."""
+        return self.actor(obs)
+
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
         self.updates += 1
         return self._learn(batch)

@@ -129,6 +129,10 @@ class Agent:
             action = torch.where(u[..., 0] < epsilon, (u[..., 1] * self.n_actions).long(), action)
         return action, None
 
+    def preference(self, obs: Tensor) -> Tensor:
+        """(S, E, O) -> (S, E, A): what greedy acting follows, the values, differentiable."""
+        return self.q(obs)
+
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
         c = self.config
         metrics = self._learn(batch, c.learning_rate * (1 - progress if c.anneal else 1))

@@ -271,6 +271,10 @@ class Agent:
         prior = self.prior(mean + std * noise, (action - self.mid) / self.half)
         return kl(self.encoder(next_obs), prior) / (log(2) if self.config.bits else 1)
 
+    def preference(self, obs: Tensor) -> Tensor:
+        """(S, E, O) -> (S, E, A): what greedy acting follows, actions at the mean z, differentiable."""
+        return self.policy.greedy(self.encoder(obs)[0])
+
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
         n = batch.reward.shape[1]
         self.updates += 1

@@ -187,6 +187,10 @@ class Agent:
             action = 2 * rng.uniform(*shape).float() - 1
         return self.mid + self.half * action, None
 
+    def preference(self, obs: Tensor) -> Tensor:
+        """(S, E, O) -> (S, E, A): what greedy acting follows, actions in [-1, 1], differentiable."""
+        return self.policy.greedy(obs)
+
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
         shape = (batch.reward.shape[1], self.n_actions)
         self.updates += 1

@@ -162,6 +162,10 @@ class Agent:
                 action = (action + self.config.noise * rng.normal(*shape)).clamp(-1, 1)
         return self.mid + self.half * action, None
 
+    def preference(self, obs: Tensor) -> Tensor:
+        """(S, E, O) -> (S, E, A): what greedy acting follows, actions in [-1, 1], differentiable."""
+        return self.actor(obs)
+
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
         noise = rng.normal(batch.reward.shape[1], self.n_actions)
         metrics = self._improve_critics(batch, noise)

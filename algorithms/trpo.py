@@ -235,6 +235,10 @@ class Agent:
     ) -> tuple[Tensor, None]:
         return self.policy.act(self.normaliser.obs(obs), rng, explore), None
 
+    def preference(self, obs: Tensor) -> Tensor:
+        """(S, E, O) -> (S, E, A): what greedy acting follows, logits or mean actions, differentiable."""
+        return self.policy.net(self.normaliser.obs(obs))
+
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
         c, batch = self.config, self.normaliser.batch(batch)
         with torch.no_grad():

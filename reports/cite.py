@@ -15,7 +15,8 @@ from reports.estimators import describe
 from reports.records import FIRST_TUNING_SEED, Cell, Expected, load, seeds_of
 from reports.stats import FEW_SEEDS
 from reports.tables import decimals, interval, mixed_platforms, number, seed_ranges
-from runners.errors import InputError, unknown
+from runners.cell import find
+from runners.errors import InputError
 from runners.sweep import Declared
 
 
@@ -46,26 +47,6 @@ def cite(target: str, runs: Path, estimator: str | None = None) -> str:
         f"check   {shlex.join(['ascent', 'verify', str(folder)])}\n\n"
         f"{bibliography.text(keys)}"
     )
-
-
-def find(target: str, runs: Path) -> Path:
-    """The folder of a cell, from its path or the start of its digest. Raises InputError."""
-    if not target:
-        raise InputError("give a cell: its folder, or its digest or the start of that")
-    if (Path(target) / "cell.json").is_file():
-        return Path(target)
-    folders = {path.parent.name.rpartition("-")[2]: path.parent for path in runs.glob("*/*/*/cell.json")}
-    if Path(target).is_dir():
-        raise InputError(f"{target} is not the folder of a cell: it has no cell.json")
-    if not folders:
-        raise InputError(f"there are no cells in {runs}")
-    found = [folder for digest, folder in folders.items() if digest.startswith(target)]
-    if len(found) > 1:
-        names = ", ".join(sorted(str(folder.relative_to(runs)) for folder in found))
-        raise InputError(f"{target!r} is the start of {len(found)} digests: {names}")
-    if not found:
-        raise unknown("cell", target, sorted(folders))
-    return found[0]
 
 
 def _load(folder: Path) -> Cell:

@@ -11,6 +11,8 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
+from runners.errors import InputError, unknown
+
 TUNING_SEEDS = 1000  # seeds from here up are for tuning; reports refuse to mix them with the others
 
 
@@ -62,3 +64,23 @@ class Cell:
         """The cell whose fields are among those of `record`."""
         fields = {name: record[name] for name in cls.__dataclass_fields__}
         return cls(**{**fields, "evaluation": Evaluation(**record["evaluation"])})
+
+
+def find(target: str, runs: Path) -> Path:
+    """The folder of a cell, from its path or the start of its digest. Raises InputError."""
+    if not target:
+        raise InputError("give a cell: its folder, or its digest or the start of that")
+    if (Path(target) / "cell.json").is_file():
+        return Path(target)
+    folders = {path.parent.name.rpartition("-")[2]: path.parent for path in runs.glob("*/*/*/cell.json")}
+    if Path(target).is_dir():
+        raise InputError(f"{target} is not the folder of a cell: it has no cell.json")
+    if not folders:
+        raise InputError(f"there are no cells in {runs}")
+    found = [folder for digest, folder in folders.items() if digest.startswith(target)]
+    if len(found) > 1:
+        names = ", ".join(sorted(str(folder.relative_to(runs)) for folder in found))
+        raise InputError(f"{target!r} is the start of {len(found)} digests: {names}")
+    if not found:
+        raise unknown("cell", target, sorted(folders))
+    return found[0]

@@ -11,7 +11,6 @@ seed alone and are in no training and no evaluation.
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +20,9 @@ from gymnasium import spaces
 import suites
 from algorithms import SYSTEMS
 from algorithms.seedwise import Streams
-from runners import files
-from runners.cell import TUNING_SEEDS, Cell
-from runners.errors import DamagedFile, InputError, unknown
-from runners.records import unpack_arrays
-from runners.resolve import make_agent, versions
+from runners import policies
+from runners.cell import Cell
+from runners.errors import InputError, unknown
 from runners.train import env_seeds, play
 
 # Then come the means over the episodes: the return of the mean agent of each side, and the task's measures.
@@ -54,7 +51,7 @@ def find(task: str, runs: Path, wanted: Sequence[str] = ()) -> list[Trained]:
         able = ", ".join(filter(_competitive, suites.TASKS))
         raise InputError(f"{task}: nobody plays against anybody; tasks with adversaries are {able}")
     folders = sorted((runs / suites.TASKS[task].suite / task).glob("*/cell.json"))
-    cells = [_read(path, runs) for path in folders]
+    cells = [policies.read_cell(path.parent) for path in folders]
     if not cells:
         raise InputError(f"there are no runs of {task} in {runs}")
     chosen = [_named(name, cells, runs) for name in wanted or dict.fromkeys(cell.system for cell in cells)]
@@ -71,16 +68,6 @@ def find(task: str, runs: Path, wanted: Sequence[str] = ()) -> list[Trained]:
 def _competitive(task: str) -> bool:
     team = suites.TASKS[task].team
     return team is not None and "adversary" in team.sides
-
-
-def _read(path: Path, runs: Path) -> Cell:
-    try:
-        cell = Cell.from_json(files.read_json(path))
-    except (LookupError, TypeError) as error:
-        raise DamagedFile(f"{path} is damaged: it describes no cell") from error
-    if cell.folder(runs) != path.parent:
-        raise DamagedFile(f"{path} is damaged: it describes {cell.label()}")
-    return cell
 
 
 def _named(name: str, cells: Sequence[Cell], runs: Path) -> Cell:
@@ -109,7 +96,7 @@ def record(trained: Sequence[Trained], episodes: int, tick: Callable[[], None] =
         raise InputError(f"episodes: {episodes} must be at least 1")
     torch.set_num_threads(1)
     seeds = _seeds(trained)
-    teams = [_team(one, seeds) for one in trained]
+    teams = [policies.load(one.cell, one.folder, seeds) for one in trained]
     spec = suites.TASKS[trained[0].cell.task]
     lines = [",".join((*KEYS, *RETURNS, *(name for name, _ in spec.team.measures)))]
     for adversaries, their_team in zip(trained, teams, strict=True):
@@ -156,56 +143,11 @@ def _means(episodes: Sequence[tuple], spec: suites.Spec) -> list[float]:
 
 def _seeds(trained: Sequence[Trained]) -> list[int]:
     """The seeds that all have, done. Raises InputError."""
-    found = []
-    for one in trained:
-        names = (path.name.removeprefix("seed-") for path in one.folder.glob("seed-*"))
-        seeds = sorted(int(name) for name in names if name.isdecimal())
-        for seed in seeds:
-            if not one.cell.is_finished(seed, one.folder.parents[2]):
-                raise InputError(f"{one.cell.label()} is not finished: seed {seed} is not")
-            status = files.read_json(one.folder / f"seed-{seed}" / "result.json").get("status")
-            if status != "done":
-                raise InputError(f"{one.cell.label()}: seed {seed} has {status}, it cannot play")
-        found.append(seeds)
-    first = found[0]
+    found = [policies.done_seeds(one.cell, one.folder) for one in trained]
     for one, seeds in zip(trained, found, strict=True):
-        if seeds != first:
+        if seeds != found[0]:
             raise InputError(
                 f"{one.cell.label()} has other seeds than {trained[0].cell.label()}: they play in pairs, "
-                f"{seeds} against {first}"
+                f"{seeds} against {found[0]}"
             )
-    if not first:
-        raise InputError(f"{trained[0].cell.label()} has no runs")
-    if first[0] < TUNING_SEEDS <= first[-1]:
-        raise InputError(f"tuning seeds ({TUNING_SEEDS} and up) and others cannot play in one table")
-    return first
-
-
-def _team(one: Trained, seeds: Sequence[int]) -> object:
-    """The cell's trained teams, by their final policies."""
-    cell = one.cell
-    if cell.system not in SYSTEMS:
-        raise InputError(f"{cell.label()} was not trained here: there is no policy")
-    there = versions(cell.system, cell.suite)
-    if cell.versions != there:
-        raise InputError(
-            f"{cell.label()} was trained with versions {cell.versions}; these are {there}: train it again"
-        )
-    policies = [_policy(one.folder / f"seed-{seed}") for seed in seeds]
-    agent = make_agent(cell, Streams(seeds, "init"), "cpu")
-    state = agent.state_dict()
-    for name in policies[0]:
-        state[name] = torch.from_numpy(np.concatenate([policy[name] for policy in policies]))
-    agent.load_state_dict(state)
-    return agent
-
-
-def _policy(folder: Path) -> dict[str, np.ndarray]:
-    """A run's final policy. Raises InputError if there is none, DamagedFile if it is not as recorded."""
-    path = folder / "policy.npz"
-    if not path.exists():
-        raise InputError(f"{path} is missing: without a policy the run cannot play")
-    data = path.read_bytes()
-    if sha256(data).hexdigest() != files.read_json(folder / "result.json")["digests"].get("policy.npz"):
-        raise DamagedFile(f"{path} is damaged: it is not what was recorded")
-    return unpack_arrays(data)
+    return found[0]

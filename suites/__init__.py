@@ -6,7 +6,7 @@ from suites import classic, mujoco, particle
 from suites.batch import Batch
 from suites.spec import Spec, Step
 
-__all__ = ["SUITES", "TASKS", "Batch", "Spec", "Step", "check", "make", "version"]
+__all__ = ["SUITES", "TASKS", "Batch", "Spec", "Step", "changes", "check", "make", "version"]
 
 # Suite name -> module. A suite module has an integer VERSION and BATCHES, the batch classes of its tasks.
 SUITES = {"classic": classic, "mujoco": mujoco, "particle": particle}
@@ -43,6 +43,15 @@ def check(task: str) -> None:
         OSError, ValueError: its model file is missing or damaged; one line says which.
     """
     _BATCHES[task].check()
+
+
+def changes(task: str) -> tuple[str, ...]:
+    """What of the task's physics a batch can change: see `Batch.change`.
+
+    Raises:
+        KeyError: unknown task.
+    """
+    return _BATCHES[task].changes
 
 
 def version(suite: str) -> int:

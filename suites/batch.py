@@ -30,6 +30,7 @@ class Batch(ABC):
     """
 
     spec: ClassVar[Spec]
+    changes: ClassVar[tuple[str, ...]] = ()  # of its physics, what `change` can scale
 
     def __init__(self, env_seeds: np.ndarray, threads: int = 1) -> None:
         if threads < 1:
@@ -88,7 +89,20 @@ class Batch(ABC):
         """Fresh (S, E) bool: where the simulator met a bad number in the step just made."""
         return np.zeros(self.shape, dtype=bool)
 
+    def _change(self, kind: str, factor: float) -> None:
+        """Scales what `kind`, one of `changes`, names, from what the task has."""
+        raise NotImplementedError
+
     # What all tasks share.
+
+    def change(self, kind: str, factor: float) -> None:
+        """Makes it another task, in all environments: what `kind` names is `factor` times the task's own.
+
+        It comes before the first `reset`. Raises ValueError for what the task does not have.
+        """
+        if kind not in self.changes:
+            raise ValueError(f"{self.spec.id} has no {kind} to change")
+        self._change(kind, factor)
 
     def reset(self) -> np.ndarray:
         """Begins a new episode everywhere and returns its first observations (S, E, O) float32.

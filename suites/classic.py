@@ -63,6 +63,17 @@ class CartPole(Batch):
     SECONDS_PER_STEP = 0.02
     X_LIMIT = 2.4
     ANGLE_LIMIT = 12 * 2 * math.pi / 360
+    changes = ("mass", "length", "gravity")  # of the pole
+
+    def _change(self, kind: str, factor: float) -> None:
+        if kind == "gravity":
+            self.GRAVITY *= factor
+        elif kind == "mass":
+            self.POLE_MASS *= factor
+            self.TOTAL_MASS = self.POLE_MASS + 1.0
+        else:
+            self.HALF_LENGTH *= factor
+        self.POLE_MOMENT = self.POLE_MASS * self.HALF_LENGTH
 
     def _start(self, generator: np.random.Generator) -> np.ndarray:
         return generator.uniform(-0.05, 0.05, 4)
@@ -109,6 +120,10 @@ class Acrobot(Batch):
     TORQUES = np.array([-1.0, 0.0, 1.0])
     SECONDS_PER_STEP = 0.2
     SPIN_LIMITS = np.array([[4 * math.pi], [9 * math.pi]])
+    changes = ("gravity",)
+
+    def _change(self, kind: str, factor: float) -> None:
+        self.GRAVITY *= factor
 
     def _start(self, generator: np.random.Generator) -> np.ndarray:
         # The original keeps the state of the first step in float32, and steps from it in float64.
@@ -187,6 +202,10 @@ class MountainCar(Batch):
     GRAVITY = 0.0025
     LEFT, RIGHT, GOAL = -1.2, 0.6, 0.5
     TOP_SPEED = 0.07
+    changes = ("gravity",)
+
+    def _change(self, kind: str, factor: float) -> None:
+        self.GRAVITY *= factor
 
     def _start(self, generator: np.random.Generator) -> np.ndarray:
         return np.array([generator.uniform(-0.6, -0.4), 0.0])
@@ -222,6 +241,10 @@ class MountainCarContinuous(Batch):
     GRAVITY = 0.0025
     LEFT, RIGHT, GOAL = -1.2, 0.6, 0.45
     TOP_SPEED = 0.07
+    changes = ("gravity",)
+
+    def _change(self, kind: str, factor: float) -> None:
+        self.GRAVITY *= factor
 
     def _start(self, generator: np.random.Generator) -> np.ndarray:
         return np.array([generator.uniform(-0.6, -0.4), 0.0])
@@ -274,6 +297,12 @@ class Pendulum(Batch):
     TOP_SPIN = 8.0
     SECONDS_PER_STEP = 0.05
     START_LIMITS = np.array([math.pi, 1.0])
+    changes = ("mass", "length", "gravity")
+
+    def _change(self, kind: str, factor: float) -> None:
+        own = {"gravity": 10.0, "mass": 1.0, "length": 1.0}
+        g, m, length = (own | {kind: own[kind] * factor}).values()
+        self.GRAVITY_TERM, self.TORQUE_TERM = 3 * g / (2 * length), 3.0 / (m * length**2)
 
     def _start(self, generator: np.random.Generator) -> np.ndarray:
         return generator.uniform(-self.START_LIMITS, self.START_LIMITS)

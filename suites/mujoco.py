@@ -14,6 +14,7 @@ rounds differently in the last bit. And these rules hold:
   last of its substeps. Nothing computes them anew from a saved state, so they are saved with it.
 """
 
+import copy
 import math
 import time
 from abc import abstractmethod
@@ -111,6 +112,7 @@ class Simulation(Batch):
 
     FRAME_SKIP: ClassVar[int]  # simulator steps in one step of the task
     LOOKED_AT: ClassVar[tuple[str, ...]] = ()  # fields of MjData that the task needs beside qpos and qvel
+    changes = ("mass", "friction", "gravity")
 
     def __init__(self, env_seeds: np.ndarray, threads: int = 1) -> None:
         super().__init__(env_seeds, threads)
@@ -157,6 +159,18 @@ class Simulation(Batch):
         """Reward (n,) float64 and terminated (n,) bool of a step under actions (n, A) float32."""
 
     # What all tasks share.
+
+    def _change(self, kind: str, factor: float) -> None:
+        model = copy.copy(self._model)  # other batches have the task's own
+        if kind == "mass":  # of all bodies
+            model.body_mass *= factor
+            model.body_inertia *= factor
+        elif kind == "friction":  # of all surfaces: sliding, torsional, rolling
+            model.geom_friction *= factor
+        else:
+            model.opt.gravity *= factor
+        mujoco.mj_setConst(model, mujoco.MjData(model))  # what the compiler made of masses
+        self._model = model
 
     def _begin(self, i: int) -> np.ndarray:
         start = self._start(self._generators[i])
@@ -490,6 +504,7 @@ class Swimmer(Simulation):
         reference_source=_THRESHOLD,
     )
     FRAME_SKIP = 4
+    changes = ("mass",)  # it swims in a plane, and touches nothing
 
     def _start(self, generator: np.random.Generator) -> np.ndarray:
         return self._start_near(generator, 0.1)
@@ -517,6 +532,7 @@ class Reacher(Simulation):
         reference_source=_THRESHOLD,
     )
     FRAME_SKIP = 2
+    changes = ("mass",)  # it moves in a plane, and touches nothing
     LOOKED_AT = ("xpos",)
     FINGERTIP, TARGET = 3, 4
 
@@ -559,6 +575,7 @@ class Pusher(Simulation):
         reference_source=_THRESHOLD,
     )
     FRAME_SKIP = 5
+    changes = ("mass",)  # there is no gravity, and what touches has no friction
     LOOKED_AT = ("xpos",)
     TIP, OBJECT, GOAL = 10, 11, 12
 
@@ -602,6 +619,7 @@ class InvertedPendulum(Simulation):
         reference_source=_THRESHOLD,
     )
     FRAME_SKIP = 2
+    changes = ("mass", "gravity")  # nothing touches
 
     def _start(self, generator: np.random.Generator) -> np.ndarray:
         return self._start_near(generator, 0.01)
@@ -630,6 +648,7 @@ class InvertedDoublePendulum(Simulation):
         reference_source=_THRESHOLD,
     )
     FRAME_SKIP = 5
+    changes = ("mass", "gravity")  # nothing touches
     LOOKED_AT = ("qfrc_constraint", "site_xpos")
 
     def _start(self, generator: np.random.Generator) -> np.ndarray:
