@@ -401,6 +401,45 @@ def cite(
 
 
 @app.command()
+def robustness(
+    cells: Annotated[list[str], typer.Argument(help="cells, by folder or start of the digest, or a sweep")],
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND[=LEVELS]", help="such as drop or drop=0.5,0.9; all there is if left out"),
+    ] = None,
+    episodes: Annotated[int, typer.Option(help="of each seed at each level")] = 10,
+    runs: Annotated[Path, typer.Option(help="folder of run records")] = Path("runs"),
+) -> None:
+    """Final policies under conditions that they were not trained in: plays what is missing of the grid."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from reports import robustness as pages
+    from runners import robustness as recorder
+    from runners import sweep as sweeps
+    from runners.cell import find
+    from runners.policies import read_cell
+
+    folders = []
+    for name in cells:
+        if name.endswith(".toml") or name in sweeps.names():
+            folders += [plan.cell.folder(runs) for plan in sweeps.load(name).planned]
+        else:
+            folders.append(find(name, runs))
+    planned = [(folder, recorder.wanted(read_cell(folder).task, grid or [])) for folder in folders]
+    shown, threads = Console(stderr=True), len(os.sched_getaffinity(0))
+    with Progress(console=shown, transient=True, disable=not shown.is_terminal) as progress:
+        bar = progress.add_task("levels", total=sum(len(wanted) for _, wanted in planned))
+        for folder, wanted in planned:
+            recorder.record(folder, wanted, episodes, threads, lambda: progress.advance(bar))
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    for folder, wanted in planned:
+        tables = folder / recorder.FOLDER
+        console.print(pages.terminal([tables / f"{one.name}.csv" for one in wanted], folder.name))
+        print(tables)
+
+
+@app.command()
 def crossplay(
     task: Annotated[str, typer.Argument(help="a competitive task, such as simple_tag_v3")],
     runs: Annotated[Path, typer.Option(help="folder of run records")] = Path("runs"),

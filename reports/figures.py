@@ -67,7 +67,7 @@ def learning_curves(task: Task, style: Style) -> Figure | None:
     legend, main, panel, gap = 0.2 + 0.2 * -(-len(drawn) // 4), 3.4, 1.15, 0.62
     height = legend + main + 0.75 + rows * (panel + gap)
     figure = Figure(figsize=(WIDTH, height))
-    box = _Boxes(figure, left=0.75, right=0.85)
+    box = Boxes(figure, left=0.75, right=0.85)
     axes = figure.add_axes(box.place(legend, main))
     for summary in drawn:
         _draw_mean(axes, summary, style[summary.label])
@@ -97,7 +97,7 @@ def profiles(group: Group, style: Style) -> Figure:
     """
     legend = 0.2 + 0.2 * -(-len(group.systems) // 4)
     figure = Figure(figsize=(WIDTH, legend + 3.4 + 0.6))
-    axes = figure.add_axes(_Boxes(figure, left=0.75, right=0.35).place(legend, 3.4))
+    axes = figure.add_axes(Boxes(figure, left=0.75, right=0.35).place(legend, 3.4))
     for label in group.systems:
         colour, dash = style[label]
         value, low, high = group.profiles[label]
@@ -118,7 +118,7 @@ def intervals(group: Group, style: Style) -> Figure:
     statistics = list(group.aggregates[group.systems[0]])
     top, height = 0.35, 0.26 * len(group.systems) + 0.2
     figure = Figure(figsize=(WIDTH, top + height + 0.55))
-    box = _Boxes(figure, left=1.35, right=0.2)
+    box = Boxes(figure, left=1.35, right=0.2)
     for k, statistic in enumerate(statistics):
         axes = figure.add_axes(box.place(top, height, k, len(statistics)))
         for y, label in enumerate(reversed(group.systems)):
@@ -149,7 +149,7 @@ def matrix(improvements: Sequence[Improvement]) -> Figure | None:
     cell, left, top = 0.56, 1.35, 1.0
     size = cell * len(labels)
     figure = Figure(figsize=(left + size + 1.0, top + size + 0.15))
-    axes = figure.add_axes(_Boxes(figure, left=left, right=1.0).place(top, size))
+    axes = figure.add_axes(Boxes(figure, left=left, right=1.0).place(top, size))
     axes.grid(False)
     image = axes.imshow(values, cmap=sns.color_palette("vlag", as_cmap=True), vmin=0, vmax=1, aspect="auto")
     for row, column in np.argwhere(~np.isnan(values)):
@@ -167,7 +167,7 @@ def matrix(improvements: Sequence[Improvement]) -> Figure | None:
     return figure
 
 
-class _Boxes:
+class Boxes:
     """Places for axes in a figure, in inches from its top."""
 
     def __init__(self, figure: Figure, left: float, right: float) -> None:

@@ -20,6 +20,7 @@ from reports.compare import Comparisons
 from reports.estimators import ESTIMATORS, describe
 from reports.figures import Style
 from reports.records import DAMAGED, FIRST_TUNING_SEED
+from reports.robustness import Robustness
 from reports.stats import ALPHA, FEW_SEEDS, LEVEL
 from runners.sweep import Declared
 
@@ -29,6 +30,7 @@ OPEN_ROWS = 30  # a table with more rows is folded
 def render(
     tasks: Sequence[Task],
     comparisons: Comparisons,
+    perturbed: Robustness,
     shown: Mapping[str, tables.Table],
     style: Style,
     images: Mapping[str, bytes],
@@ -57,6 +59,7 @@ def render(
         tasks=tasks,
         cells=cells,
         comparisons=comparisons,
+        perturbed=perturbed,
         shown=shown,
         rows=rows,
         open_rows=OPEN_ROWS,

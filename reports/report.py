@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reports import figures, page, tables
+from reports import figures, page, robustness, tables
 from reports.aggregate import Task, aggregate, evaluation_means
 from reports.bibliography import bibliography
 from reports.compare import Comparisons, compare
@@ -39,7 +39,7 @@ def build(
     cells = load(runs, expected)
     tasks = aggregate(cells, declared)
     comparisons, judged = compare(tasks, declared), verdicts(tasks)
-    scores = tables.scores(tasks, declared)
+    scores, perturbed = tables.scores(tasks, declared), robustness.measured(runs, tasks)
     shown = {
         table.name: table
         for table in (
@@ -52,13 +52,16 @@ def build(
             tables.compute(tasks),
         )
     }
+    if perturbed.curves:
+        parts = (robustness.levels, robustness.areas, robustness.comparisons)
+        shown |= {table.name: table for table in (part(perturbed) for part in parts)}
     style = figures.styles(summary.label for task in tasks for summary in task.cells)
     out.parent.mkdir(parents=True, exist_ok=True)
     # A sibling, because a rename is whole only within one file system.
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as work:
         new, old = Path(work) / "new", Path(work) / "old"
         images: dict[str, bytes] = {}
-        for name, figure in _figures(tasks, comparisons, style):
+        for name, figure in _figures(tasks, comparisons, perturbed, style):
             images[name] = figures.encode(figure, "png")
             _write(new / "figures" / f"{name}.png", images[name])
             _write(new / "figures" / f"{name}.pdf", figures.encode(figure, "pdf"))
@@ -70,7 +73,7 @@ def build(
         evaluation_means(cells).to_parquet(new / "data.parquet", index=False)
         _write(new / "references.bib", bibliography(tasks, judged).encode())
         _write(new / "provenance.json", tables.provenance(tasks, title, declared).encode())
-        html = page.render(tasks, comparisons, shown, style, images, title, declared)
+        html = page.render(tasks, comparisons, perturbed, shown, style, images, title, declared)
         _write(new / "index.html", html.encode())
         if out.exists():
             out.rename(old)
@@ -93,7 +96,10 @@ def rebuild(provenance: dict[str, Any], runs: Path, out: Path) -> Path:
 
 
 def _figures(
-    tasks: Sequence[Task], comparisons: Comparisons, style: figures.Style
+    tasks: Sequence[Task],
+    comparisons: Comparisons,
+    perturbed: robustness.Robustness,
+    style: figures.Style,
 ) -> Iterator[tuple[str, Figure]]:
     """Every figure with the name of its files."""
     with figures.drawing():
@@ -105,6 +111,9 @@ def _figures(
             yield page.group_name("profiles", k), figures.profiles(group, style)
         if figure := figures.matrix(comparisons.improvements):
             yield "improvement", figure
+        by_name = {page.anchor(task): page.curves_name(task, tasks) for task in tasks}
+        for name, curves in robustness.by_task(perturbed.curves).items():
+            yield f"robustness-{by_name[name]}", robustness.figure(curves, style)
 
 
 def _check_replaceable(out: Path, runs: Path) -> None:

@@ -97,7 +97,7 @@ def scores(tasks: Sequence[Task], declared: Declared) -> Table:
     ]  # fmt: skip
     keys = {head: head.lower().removesuffix(" (seed)") for head in heads} | {"95% interval": "low"}
     keys = {head: key for head, key in keys.items() if key in columns}
-    return Table("scores", "Scores", frame, _texts(shown, heads), keys)
+    return Table("scores", "Scores", frame, texts(shown, heads), keys)
 
 
 def spread(tasks: Sequence[Task], scores: Table) -> Table:
@@ -131,14 +131,14 @@ def spread(tasks: Sequence[Task], scores: Table) -> Table:
     ]  # fmt: skip
     keys = {"tolerance interval": "tolerance_low", "failure rate": "failures", "area": "area"}
     keys |= {"steps to threshold": "threshold_median"}
-    frame = _texts(shown, heads)
+    frame = texts(shown, heads)
     complete = data["n"].notna()
     own = [name for name in data if name.startswith(("tolerance_", "failure", "threshold_", "area"))]
     data = data[[*NAMES, "n", *own]]
     return Table("spread", "Spread, failures and speed of learning", data[complete], frame[complete], keys)
 
 
-def _texts(rows: list[dict[str, str]], heads: Sequence[str] | None = None) -> pd.DataFrame:
+def texts(rows: list[dict[str, str]], heads: Sequence[str] | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=heads, dtype=object).fillna("")
 
 
@@ -177,7 +177,7 @@ def verdicts(found: Sequence[Verdict]) -> Table:
         "ours (mean, std)": "ours_mean", "published": "theirs_mean", "difference": "difference",
         "margin": "margin", "power": "power",
     }  # fmt: skip
-    return Table("verdicts", "Verdicts", verdict_table(found), _texts(shown), keys)
+    return Table("verdicts", "Verdicts", verdict_table(found), texts(shown), keys)
 
 
 def pairs(comparisons: Comparisons) -> Table:
@@ -215,7 +215,7 @@ def pairs(comparisons: Comparisons) -> Table:
         "Holm: Welch": "p_welch_holm", "Holm: permutation": "p_permutation_holm", "Hedges g": "hedges_g",
         "P(x > y)": "superiority", "detectable": "detectable",
     }  # fmt: skip
-    return Table("comparisons", "Comparisons within tasks", pd.DataFrame(data), _texts(shown), keys)
+    return Table("comparisons", "Comparisons within tasks", pd.DataFrame(data), texts(shown), keys)
 
 
 def aggregates(comparisons: Comparisons) -> Table:
@@ -238,7 +238,7 @@ def aggregates(comparisons: Comparisons) -> Table:
             shown.append(text)
     heads = list(shown[0])[2:] if shown else []
     keys = {head: head.lower().replace(" ", "_") for head in heads}
-    return Table("aggregates", "Across tasks", pd.DataFrame(data), _texts(shown), keys)
+    return Table("aggregates", "Across tasks", pd.DataFrame(data), texts(shown), keys)
 
 
 def improvements(comparisons: Comparisons) -> Table:
@@ -255,7 +255,7 @@ def improvements(comparisons: Comparisons) -> Table:
             "P(x > y)": limits(value.value, value.low, value.high, 3),
         })  # fmt: skip
     keys = {"P(x > y)": "probability"}
-    return Table("improvement", "Probability of improvement", pd.DataFrame(data), _texts(shown), keys)
+    return Table("improvement", "Probability of improvement", pd.DataFrame(data), texts(shown), keys)
 
 
 def compute(tasks: Sequence[Task]) -> Table:
@@ -288,7 +288,7 @@ def compute(tasks: Sequence[Task]) -> Table:
         "CPU hours": "cpu_hours",
         "steps/s": "steps_per_second", "restarts": "restarts", "lost hours": "lost_hours",
     }  # fmt: skip
-    return Table("compute", "Compute used", pd.DataFrame(data), _texts(shown), keys)
+    return Table("compute", "Compute used", pd.DataFrame(data), texts(shown), keys)
 
 
 def completeness(cells: Iterable[Cell]) -> pd.DataFrame:

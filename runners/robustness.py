@@ -119,10 +119,10 @@ def record(
     wanted: Sequence[Perturbation],
     episodes: int,
     threads: int = 1,
-    tick: Callable[[Perturbation], None] = lambda one: None,
+    tick: Callable[[], None] = lambda: None,
 ) -> Path:
     """Play what is wanted and not there yet, with the policies of a cell's folder; returns the folder of its
-    tables. `tick` is called for each perturbation when it is there.
+    tables. `tick` is called whenever one of them is there.
 
     The same policies give the same bytes. Raises InputError before anything is played, as `policies.load`.
     """
@@ -146,7 +146,7 @@ def record(
             numbers = [episode for own in found for episode in own]
             rows = [",".join((*key, *map(repr, row[:3]))) for key, row in zip(keys, numbers, strict=True)]
             files.write(path, "".join(f"{row}\n" for row in (",".join(KEYS), *rows)).encode())
-        tick(one)
+        tick()
     return out
 
 

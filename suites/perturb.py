@@ -21,33 +21,29 @@ ALWAYS_SEEN = 10  # steps before `drop` begins, as in the authors' code of RPC (
 
 
 class Kind(NamedTuple):
-    """A kind of perturbation: what its level is, between which numbers, and which levels are measured."""
+    """A kind of perturbation: what its level is, which levels are measured, which are possible."""
 
-    about: str
-    low: float
-    high: float
+    title: str
     grid: tuple[float, ...]
+    low: float = 0.0
+    high: float = math.inf
     whole: bool = False  # a level is a whole number
     neutral: float = 0.0  # the level at which nothing is perturbed
 
 
-_FACTORS = (0.5, 0.75, 1.25, 1.5, 2.0)
+_FACTORS = {"grid": (0.5, 0.75, 1.25, 1.5, 2.0), "high": 100.0, "neutral": 1.0}
 KINDS = {
-    "drop": Kind("probability that an observation is missing", 0, 1, (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)),
-    "open_loop": Kind("step from which on all are", 1, math.inf, (300, 100, 30, 10), True, math.inf),
-    "observation_noise": Kind("deviation of noise on observations", 0, math.inf, (0.01, 0.03, 0.1, 0.3)),
-    "adversary": Kind("largest change of an observation's numbers", 0, math.inf, (0.01, 0.03, 0.1, 0.3)),
-    "action_noise": Kind(
-        "deviation of noise on actions, of half their range; of choices the probability of a random one",
-        0,
-        math.inf,
-        (0.1, 0.2, 0.4),
-    ),
-    "action_delay": Kind("steps until an action is executed", 0, 100, (1, 2, 4), True),
-    "mass": Kind("factor of masses", 0.01, 100, _FACTORS, neutral=1.0),
-    "length": Kind("factor of lengths", 0.01, 100, _FACTORS, neutral=1.0),
-    "friction": Kind("factor of friction", 0, 100, _FACTORS, neutral=1.0),
-    "gravity": Kind("factor of gravity", 0, 100, _FACTORS, neutral=1.0),
+    "drop": Kind("observations missing, probability", (0.1, 0.25, 0.5, 0.75, 0.9, 1.0), high=1.0),
+    "open_loop": Kind("all missing from step", (300, 100, 30, 10), low=1, whole=True, neutral=math.inf),
+    "observation_noise": Kind("noise on observations", (0.01, 0.03, 0.1, 0.3)),  # its deviation
+    "adversary": Kind("adversary on observations", (0.01, 0.03, 0.1, 0.3)),  # largest change of a number
+    # The deviation, of half the actions' range; of choices the probability of a random one.
+    "action_noise": Kind("noise on actions", (0.1, 0.2, 0.4)),
+    "action_delay": Kind("actions late, steps", (1, 2, 4), high=100, whole=True),
+    "mass": Kind("masses, factor", low=0.01, **_FACTORS),
+    "length": Kind("lengths, factor", low=0.01, **_FACTORS),
+    "friction": Kind("friction, factor", **_FACTORS),
+    "gravity": Kind("gravity, factor", **_FACTORS),
 }
 PHYSICS = ("mass", "length", "friction", "gravity")
 NOMINAL = "nominal"  # nothing is perturbed; its level is 0

@@ -2,7 +2,8 @@
 
     bundle.json     format, this project's version and commit
     report/...      the report, as it is
-    runs/...        its records: cell.json, sources-<digest>.zip, the result files and run.json of every seed
+    runs/...        its records: cell.json, sources-<digest>.zip, the result files and run.json of every seed,
+                    the tables of `ascent robustness`
     SHA256SUMS      of every other file, as `sha256sum -c` reads it
 
 The same report and records give the same bytes. Checkpoints and seals are left out. Whoever opens a bundle
@@ -24,6 +25,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from reports import robustness
 from reports.checking import folder, identity
 from reports.checking.folder import RESULTS
 from reports.records import Expected, load
@@ -53,6 +55,8 @@ def pack(report: Path, runs: Path, target: Path) -> list[str]:
         inside = runs / cell.folder
         for path in [inside / "cell.json", *sorted(inside.glob("sources-*.zip"))]:
             contents[f"runs/{cell.folder}/{path.name}"] = path
+        for path in sorted((inside / robustness.FOLDER).glob("*.csv")):
+            contents[f"runs/{cell.folder}/{robustness.FOLDER}/{path.name}"] = path
         for path in (inside / f"seed-{seed}" / name for seed in cell.seeds for name in RECORDS):
             contents[f"runs/{cell.folder}/{path.parent.name}/{path.name}"] = path
     contents = {name: path for name, path in sorted(contents.items()) if path.is_file()}

@@ -1,0 +1,367 @@
+"""Robustness: the tables of `ascent robustness` beside a cell's runs -> curves, what is kept, comparisons.
+
+The score of a seed at a level is the mean return of its episodes there. What it keeps is the share of its
+own nominal score, counted from the task's random score: (score - random) / (nominal - random). The area
+under a curve is its mean over the levels of the grid, each counted once: the levels at equal distances.
+"""
+
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import rich.table
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reports import figures, stats
+from reports.aggregate import CellSummary, Task
+from reports.records import DONE
+from reports.tables import Table, decimals, interval, limits, number, p_value, texts
+from suites.perturb import KINDS, NOMINAL, grid
+
+SEED = 0  # of the generators that resample
+FOLDER = "robustness"
+_TYPES = {
+    "version": int, "kind": str, "level": float, "seed": int, "policy": str, "episode": int, "return": float,
+    "length": int,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A cell under one kind of perturbation, at L levels beside the nominal one.
+
+    `scores` (L, n) and `nominal` (n,) are in units of return, by seed; `kept` (L, n) shares of the nominal
+    score, None unless every seed's nominal score is above the random policy's. `fixed` are the rows of the
+    levels of the grid, None where not all of them were played: areas and worst levels are of these alone.
+    """
+
+    task: Task
+    summary: CellSummary
+    kind: str
+    levels: tuple[float, ...]
+    nominal: np.ndarray
+    scores: np.ndarray
+    kept: np.ndarray | None
+    fixed: list[int] | None
+
+    @property
+    def worst(self) -> int:
+        """The row of the grid's level at which the mean is smallest."""
+        return min(self.fixed, key=lambda row: self.scores[row].mean())
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What two systems keep of their nominal scores under a kind, mean over its levels: `x` minus `y`."""
+
+    x: Curve
+    y: Curve
+    x_kept: float
+    y_kept: float
+    welch: stats.Comparison
+    p_permutation: float
+    p_welch_holm: float
+    p_permutation_holm: float
+
+    @property
+    def differs(self) -> bool:
+        """Whether a difference may be claimed: both tests reject at 5% after Holm's correction."""
+        return bool(self.p_permutation_holm < stats.ALPHA and self.p_welch_holm < stats.ALPHA)
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """Everything of a report that was measured under perturbations; `refused` tables, with the reason."""
+
+    curves: tuple[Curve, ...]
+    pairs: tuple[Pair, ...]
+    refused: tuple[str, ...]
+
+
+def measured(runs: Path, tasks: Sequence[Task]) -> Robustness:
+    """The tables below `runs` of the cells of a report that have a score."""
+    curves: list[Curve] = []
+    refused: list[str] = []
+    for task in tasks:
+        for summary in task.cells:
+            folder = runs / summary.cell.name.folder / FOLDER
+            if summary.score is not None and folder.is_dir():
+                tables = _tables(folder, summary, refused)
+                curves += _curves(task, summary, tables)
+    return Robustness(tuple(curves), tuple(_pairs(curves)), tuple(refused))
+
+
+def _tables(folder: Path, summary: CellSummary, refused: list[str]) -> dict[str, dict[float, pd.Series]]:
+    """kind -> level -> mean return of each seed."""
+    policies = {
+        run.seed: str(run.result.get("digests", {}).get("policy.npz", ""))[:16]
+        for run in summary.cell.runs
+        if run.state == DONE
+    }
+    found: dict[str, dict[float, pd.Series]] = defaultdict(dict)
+    for path in sorted(folder.glob("*.csv")):
+        try:
+            table = pd.read_csv(io.BytesIO(path.read_bytes()), dtype=_TYPES)[list(_TYPES)]
+        except (ValueError, KeyError):
+            refused.append(f"{summary.cell.name.folder}/{FOLDER}/{path.name}: no table of this kind")
+            continue
+        played = dict(zip(table["seed"], table["policy"], strict=True))
+        episodes = table.groupby("seed")["episode"].nunique()
+        names, levels = table["kind"].unique(), table["level"].unique()
+        why = ""
+        if played != policies:
+            why = "was played by other policies than the runs'"
+        elif (
+            len(names) != 1 or len(levels) != 1 or episodes.nunique() != 1 or table["version"].nunique() != 1
+        ):
+            why = "is of several perturbations, versions or numbers of episodes"
+        elif not np.isfinite(table["return"]).all():
+            why = "has returns that are no numbers"
+        if why:
+            refused.append(f"{summary.cell.name.folder}/{FOLDER}/{path.name}: {why}")
+            continue
+        found[str(names[0])][float(levels[0])] = table.groupby("seed")["return"].mean()
+    return found
+
+
+def _curves(task: Task, summary: CellSummary, tables: dict[str, dict[float, pd.Series]]) -> Iterator[Curve]:
+    nominal = tables.pop(NOMINAL, {}).get(0.0)
+    if nominal is None:
+        return
+    random = dict(task.anchors).get("random")
+    base = nominal.to_numpy()
+    for kind in (kind for kind in KINDS if kind in tables):
+        levels = tuple(sorted(tables[kind], reverse=kind == "open_loop"))
+        scores = np.array([tables[kind][level].to_numpy() for level in levels])
+        kept = None
+        if random is not None and (base > random).all():
+            kept = (scores - random) / (base - random)
+        wanted = {one.level for one in grid(task.name) if one.kind == kind}
+        rows = [row for row, level in enumerate(levels) if level in wanted]
+        yield Curve(
+            task, summary, kind, levels, base, scores, kept, rows if len(rows) == len(wanted) else None
+        )
+
+
+def _pairs(curves: Sequence[Curve]) -> list[Pair]:
+    """Every two systems of a task under a kind, one family of comparisons."""
+    groups = defaultdict(list)
+    for curve in curves:
+        if curve.kept is not None and curve.fixed and len(curve.nominal) > 1 and not curve.task.unlike:
+            groups[curve.task.suite, curve.task.name, curve.kind].append(curve)
+    found = [pair for group in groups.values() for pair in combinations(group, 2)]
+    samples = [(x.kept[x.fixed].mean(0), y.kept[y.fixed].mean(0)) for x, y in found]
+    welch = [stats.welch(x, y) for x, y in samples]
+    p_permutation = np.array(
+        [stats.permutation_p(x[None], y[None], seed=SEED)[0] for x, y in samples], dtype=float
+    )
+    p_welch_holm = stats.holm(np.array([comparison.p for comparison in welch]), len(found))
+    p_permutation_holm = stats.holm(p_permutation, len(found))
+    return [
+        Pair(
+            x,
+            y,
+            *(sample.mean() for sample in samples[k]),
+            welch[k],
+            *(float(p[k]) for p in (p_permutation, p_welch_holm, p_permutation_holm)),
+        )
+        for k, (x, y) in enumerate(found)
+    ]
+
+
+# ---- tables
+
+
+def terminal(paths: Sequence[Path], title: str) -> rich.table.Table:
+    """The tables of one cell for a terminal: mean returns with their intervals over seeds."""
+    result = rich.table.Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for head in ("perturbation", "level", "return", f"{stats.LEVEL:.0%} interval", "n"):
+        result.add_column(head, justify="left" if head == "perturbation" else "right", no_wrap=True)
+    for path in paths:
+        table = pd.read_csv(path, dtype=_TYPES)
+        scores = table.groupby("seed")["return"].mean().to_numpy()
+        low, high = stats.student_t_interval(scores)
+        ends = "" if np.isnan(low) else interval(low, high, 1)
+        row = (table["kind"].iloc[0], f"{table['level'].iloc[0]:g}", number(scores.mean(), 1), ends)
+        result.add_row(*row, str(len(scores)))
+    return result
+
+
+def levels(found: Robustness) -> Table:
+    """One row per cell, kind and level."""
+    data = []
+    for curve in found.curves:
+        for level, scores, kept in _rows(curve):
+            mean, (low, high) = scores.mean(), stats.student_t_interval(scores)
+            row = {**_names(curve), "kind": curve.kind, "level": level, "n": len(scores), "mean": mean}
+            row |= {"low": low, "high": high}
+            if kept is not None:
+                low, high = stats.student_t_interval(kept)
+                row |= {"kept": kept.mean(), "kept_low": low, "kept_high": high}
+            data.append(row)
+    columns = ["suite", "task", "system", "digest", "kind", "level", "n", "mean", "low", "high", "kept",
+               "kept_low", "kept_high"]  # fmt: skip
+    frame = pd.DataFrame(data, columns=columns)
+    places = {curve.summary.cell.name.digest: decimals(curve.task) for curve in found.curves}
+    shown = [
+        {
+            "task": row["task"], "system": row["system"], "perturbation": row["kind"],
+            "level": f"{row['level']:g}",
+            "return": limits(row["mean"], row["low"], row["high"], places[row["digest"]]),
+            "kept": limits(row["kept"], row["kept_low"], row["kept_high"], 2), "n": str(row["n"]),
+        }
+        for row in frame.to_dict("records")
+    ]  # fmt: skip
+    heads = ["task", "system", "perturbation", "level", "return", "kept", "n"]
+    keys = {"level": "level", "return": "mean", "kept": "kept", "n": "n"}
+    return Table("robustness", "Every level", frame, texts(shown, heads), keys)
+
+
+def areas(found: Robustness) -> Table:
+    """One row per cell and kind: nominal score, area under the curve, worst level, share that is kept."""
+    data, shown = [], []
+    for curve in (curve for curve in found.curves if curve.fixed):
+        area, worst = curve.scores[curve.fixed].mean(0), curve.scores[curve.worst]
+        row = {**_names(curve), "kind": curve.kind, "n": len(area), "levels": len(curve.fixed)}
+        for name, sample in (("nominal", curve.nominal), ("area", area), ("worst", worst)):
+            low, high = stats.student_t_interval(sample)
+            row |= {name: sample.mean(), f"{name}_low": low, f"{name}_high": high}
+        row["worst_level"] = curve.levels[curve.worst]
+        if curve.kept is not None:
+            kept = curve.kept[curve.fixed].mean(0)
+            low, high = stats.student_t_interval(kept)
+            row |= {"kept": kept.mean(), "kept_low": low, "kept_high": high}
+        data.append(row)
+        places = decimals(curve.task)
+        shown.append({
+            "task": curve.task.name, "system": curve.summary.label, "perturbation": curve.kind,
+            **{
+                name: limits(row[name], row[f"{name}_low"], row[f"{name}_high"], places)
+                for name in ("nominal", "area")
+            },
+            "worst": f"{number(row['worst'], places)} (at {row['worst_level']:g})",
+            "kept": limits(row["kept"], row["kept_low"], row["kept_high"], 2) if "kept" in row else "",
+            "n": str(row["n"]),
+        })  # fmt: skip
+    columns = ["suite", "task", "system", "digest", "kind", "n", "levels",
+               *(f"{name}{end}" for name in ("nominal", "area", "worst") for end in ("", "_low", "_high")),
+               "worst_level", "kept", "kept_low", "kept_high"]  # fmt: skip
+    heads = ["task", "system", "perturbation", "nominal", "area", "worst", "kept", "n"]
+    keys = {name: name for name in ("nominal", "area", "worst", "kept", "n")}
+    frame = pd.DataFrame(data, columns=columns)
+    return Table("robustness_areas", "Areas and worst cases", frame, texts(shown, heads), keys)
+
+
+def comparisons(found: Robustness) -> Table:
+    """One row per kind and two systems: who keeps more."""
+    data, shown = [], []
+    for pair in found.pairs:
+        welch = pair.welch
+        x, y = pair.x.summary, pair.y.summary
+        data.append({
+            "suite": pair.x.task.suite, "task": pair.x.task.name, "kind": pair.x.kind,
+            "x": x.label, "x_digest": x.cell.name.digest, "y": y.label, "y_digest": y.cell.name.digest,
+            "x_kept": pair.x_kept, "y_kept": pair.y_kept,
+            "difference": welch.difference, "low": welch.low, "high": welch.high, "t": welch.t,
+            "df": welch.df, "p_welch": welch.p, "p_permutation": pair.p_permutation,
+            "p_welch_holm": pair.p_welch_holm, "p_permutation_holm": pair.p_permutation_holm,
+            "differs": pair.differs,
+        })  # fmt: skip
+        shown.append({
+            "task": pair.x.task.name, "perturbation": pair.x.kind, "x": x.label, "y": y.label,
+            "x keeps": number(pair.x_kept, 2), "y keeps": number(pair.y_kept, 2),
+            "x - y": number(welch.difference, 2),
+            "95% interval": "" if np.isnan(welch.low) else interval(welch.low, welch.high, 2),
+            "differ": "yes" if pair.differs else "not shown",
+            "Holm: Welch": p_value(pair.p_welch_holm), "Holm: permutation": p_value(pair.p_permutation_holm),
+        })  # fmt: skip
+    heads = ["task", "perturbation", "x", "y", "x keeps", "y keeps", "x - y", "95% interval", "differ",
+             "Holm: Welch", "Holm: permutation"]  # fmt: skip
+    keys = {
+        "x keeps": "x_kept", "y keeps": "y_kept", "x - y": "difference", "95% interval": "low",
+        "Holm: Welch": "p_welch_holm", "Holm: permutation": "p_permutation_holm",
+    }  # fmt: skip
+    frame = pd.DataFrame(data)
+    return Table("robustness_comparisons", "Who keeps more", frame, texts(shown, heads), keys)
+
+
+def _names(curve: Curve) -> dict[str, str]:
+    name = curve.summary.cell.name
+    return {"suite": name.suite, "task": name.task, "system": curve.summary.label, "digest": name.digest}
+
+
+def _rows(curve: Curve) -> Iterator[tuple[float, np.ndarray, np.ndarray | None]]:
+    """Level, scores and what is kept; the nominal level in its place among the others."""
+    ones = None if curve.kept is None else np.ones_like(curve.nominal)
+    rows = [(KINDS[curve.kind].neutral, curve.nominal, ones)]
+    kept = curve.kept if curve.kept is not None else [None] * len(curve.levels)
+    rows += zip(curve.levels, curve.scores, kept, strict=True)
+    return iter(sorted(rows, key=lambda row: row[0], reverse=curve.kind == "open_loop"))
+
+
+# ---- figures
+
+
+def figure(curves: Sequence[Curve], style: figures.Style) -> Figure:
+    """The cells of one task: a panel for each kind, a line for each system, bands as in learning curves.
+
+    Levels stand at equal distances. Call it within `figures.drawing()`.
+    """
+    kinds = [kind for kind in KINDS if any(curve.kind == kind for curve in curves)]
+    labels = list(dict.fromkeys(curve.summary.label for curve in curves))
+    columns = min(len(kinds), 4)
+    rows = -(-len(kinds) // columns)
+    legend, panel, gap = 0.2 + 0.2 * -(-len(labels) // 4), 1.7, 0.75
+    result = Figure(figsize=(figures.WIDTH, legend + rows * (panel + gap)))
+    box = figures.Boxes(result, left=0.75, right=0.2)
+    limits = [curve.scores.mean(1) for curve in curves] + [curve.nominal.mean()[None] for curve in curves]
+    limits += [np.array([score]) for name, score in curves[0].task.anchors if name == "random"]
+    low, high = min(map(np.min, limits)), max(map(np.max, limits))
+    margin = 0.05 * (high - low) or 1.0
+    for k, kind in enumerate(kinds):
+        row, column = divmod(k, columns)
+        top = legend + 0.25 + row * (panel + gap)
+        axes = result.add_axes(box.place(top, panel, column, columns))
+        _draw(axes, [curve for curve in curves if curve.kind == kind], style)
+        axes.set_ylim(low - margin, high + margin)
+        axes.tick_params(labelleft=column == 0, labelsize=7)
+        axes.set_title(KINDS[kind].title, fontsize=8, loc="left")
+        if column == 0:
+            axes.set_ylabel("return")
+    for label in labels:
+        colour, dash = style[label]
+        axes.plot([], [], color=colour, linestyle=dash, lw=1.8, label=label)
+    result.legend(
+        loc="upper left", bbox_to_anchor=(0.65 / figures.WIDTH, 1.0), ncols=min(len(labels), 4), frameon=False
+    )
+    return result
+
+
+def _draw(axes: Axes, curves: Sequence[Curve], style: figures.Style) -> None:
+    table = [(curve, list(_rows(curve))) for curve in curves]
+    places = sorted({row[0] for _, rows in table for row in rows}, reverse=curves[0].kind == "open_loop")
+    for curve, rows in table:
+        colour, dash = style[curve.summary.label]
+        x = [places.index(level) for level, _, _ in rows]
+        scores = np.array([scores for _, scores, _ in rows])
+        low, high = stats.student_t_interval(scores.T)
+        axes.fill_between(x, low, high, color=colour, alpha=0.16, lw=0)
+        axes.plot(x, scores.mean(1), color=colour, linestyle=dash, lw=1.6, marker=".", ms=4)
+    neutral = KINDS[curves[0].kind].neutral
+    axes.axvline(places.index(neutral), color=figures.ANCHOR, lw=0.8, linestyle=":", zorder=1)
+    names = ["never" if np.isinf(place) else f"{place:g}" for place in places]
+    axes.set_xticks(range(len(places)), names)
+
+
+def by_task(curves: Iterable[Curve]) -> dict[str, list[Curve]]:
+    """The curves of each task, by "suite/task"."""
+    found: dict[str, list[Curve]] = defaultdict(list)
+    for curve in curves:
+        found[f"{curve.task.suite}/{curve.task.name}"].append(curve)
+    return dict(found)
