@@ -446,6 +446,9 @@ def crossplay(
     systems: Annotated[
         str | None, typer.Option(help="such as maddpg,ippo, or digests of cells; all that are there")
     ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="such as 0-9; all, which must be the same in all cells, if left out")
+    ] = None,
     episodes: Annotated[int, typer.Option(help="of every pair and seed")] = 100,
     out: Annotated[Path | None, typer.Option(help="where it goes; out/crossplay-TASK if left out")] = None,
 ) -> None:
@@ -457,25 +460,28 @@ def crossplay(
     from runners import crossplay as recorder
     from runners import files
     from runners.errors import InputError
+    from runners.plan import parse_seeds
 
     trained = recorder.find(task, runs, systems.split(",") if systems is not None else ())
+    chosen = parse_seeds(seeds) if seeds is not None else None
     shown = Console(stderr=True)
     with Progress(console=shown, transient=True, disable=not shown.is_terminal) as progress:
         bar = progress.add_task("pairs", total=len(trained) ** 2)
-        content = recorder.record(trained, episodes, lambda: progress.advance(bar))
+        content = recorder.record(trained, episodes, chosen, lambda: progress.advance(bar))
     try:
         records = pages.read(content)
         matrices = pages.matrices(records)
     except ValueError as error:
         raise InputError(str(error)) from error
-    made = {"crossplay.csv": content, **pages.images(matrices)}
+    made = {**pages.images(matrices), "crossplay.csv": content}  # last: where it is, the others are its own
     folder = out or Path("out") / f"crossplay-{task}"
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in made.items():
         files.write(folder / name, data)
-    console = Console() if sys.stdout.isatty() else Console(width=200)
-    for matrix in matrices:
-        console.print(pages.table(matrix), "")
+    console = Console(width=200)
+    for table in map(pages.table, matrices):
+        width = max(200, console.measure(table).maximum)  # a terminal wraps what is wider; nothing is cut
+        console.print(table, "", width=width, crop=False)
     print(pages.caption(records))
     print(folder)
 

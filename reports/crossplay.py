@@ -20,8 +20,8 @@ from reports.tables import limits, seed_ranges
 
 # What says whose numbers a row has; the other columns are the numbers.
 _KEYS = {
-    "adversaries": str, "adversaries_cell": str, "agents": str, "agents_cell": str,
-    "seed": int, "episodes": int,
+    "task": str, "adversaries": str, "adversaries_cell": str, "adversaries_policy": str, "agents": str,
+    "agents_cell": str, "agents_policy": str, "seed": int, "episodes": int,
 }  # fmt: skip
 
 
@@ -85,8 +85,9 @@ def table(matrix: Matrix) -> Table:
 
 
 def _text(matrix: Matrix, row: int, column: int) -> str:
+    """The mean, and below it the interval."""
     values = (float(x[row, column]) for x in (matrix.mean, matrix.low, matrix.high))
-    return limits(*values, matrix.places)
+    return limits(*values, matrix.places).replace(" [", "\n[")
 
 
 def images(found: list[Matrix]) -> dict[str, bytes]:
@@ -99,8 +100,9 @@ def images(found: list[Matrix]) -> dict[str, bytes]:
 def figure(found: list[Matrix]) -> Figure:
     """A panel for each matrix, side by side; call it within `figures.drawing()`."""
     names = found[0].names
-    size, gap, top, bottom = 1.15 * len(names), 0.35, 0.75, 0.35  # inches
-    left = 0.45 + 0.075 * max(map(len, names))
+    longest = max(map(len, names))
+    size, gap, top, bottom = max(1.15, 0.09 * longest) * len(names), 0.35, 0.75, 0.35  # inches
+    left = 0.45 + 0.075 * longest
     width, height = left + len(found) * (size + gap), top + size + bottom
     result = Figure(figsize=(width, height))
     for k, matrix in enumerate(found):
@@ -115,7 +117,7 @@ def _draw(axes: Axes, matrix: Matrix, labelled: bool) -> None:
     axes.imshow(matrix.mean, cmap=sns.color_palette("Blues", as_cmap=True), aspect="auto")
     middle = (matrix.mean.min() + matrix.mean.max()) / 2
     for row, column in np.ndindex(matrix.mean.shape):
-        text = _text(matrix, row, column).replace(" [", "\n[")
+        text = _text(matrix, row, column)
         colour = "white" if matrix.mean[row, column] > middle else "black"
         axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
     places = range(len(matrix.names))

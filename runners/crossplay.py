@@ -26,7 +26,10 @@ from runners.errors import InputError, unknown
 from runners.train import env_seeds, play
 
 # Then come the means over the episodes: the return of the mean agent of each side, and the task's measures.
-KEYS = ("adversaries", "adversaries_cell", "agents", "agents_cell", "seed", "episodes")
+KEYS = (
+    "task", "adversaries", "adversaries_cell", "adversaries_policy", "agents", "agents_cell", "agents_policy",
+    "seed", "episodes",
+)  # fmt: skip
 RETURNS = ("adversaries_return", "agents_return")
 
 
@@ -52,14 +55,18 @@ def find(task: str, runs: Path, wanted: Sequence[str] = ()) -> list[Trained]:
         raise InputError(f"{task}: nobody plays against anybody; tasks with adversaries are {able}")
     folders = sorted((runs / suites.TASKS[task].suite / task).glob("*/cell.json"))
     cells = [policies.read_cell(path.parent) for path in folders]
-    if not cells:
+    if not any(cell.system in SYSTEMS for cell in cells):  # others were imported, and have no policies
         raise InputError(f"there are no runs of {task} in {runs}")
-    chosen = [_named(name, cells, runs) for name in wanted or dict.fromkeys(cell.system for cell in cells)]
+    chosen = [
+        _named(name, cells, runs)
+        for name in wanted or dict.fromkeys(cell.system for cell in cells if cell.system in SYSTEMS)
+    ]
     for cell in chosen:
         if chosen.count(cell) > 1:
             raise InputError(f"{cell.label()} is named twice")
     if len(chosen) < 2:
-        raise InputError(f"only {chosen[0].label()} is there: crossplay needs two cells")
+        verb = "named" if wanted else "there"
+        raise InputError(f"only {chosen[0].label()} is {verb}: crossplay needs two cells")
     systems = Counter(cell.system for cell in chosen)
     names = [cell.system if systems[cell.system] == 1 else f"{cell.system} {cell.digest}" for cell in chosen]
     return [Trained(cell, cell.folder(runs), name) for cell, name in zip(chosen, names, strict=True)]
@@ -84,18 +91,22 @@ def _named(name: str, cells: Sequence[Cell], runs: Path) -> Cell:
     return found[0]
 
 
-def record(trained: Sequence[Trained], episodes: int, tick: Callable[[], None] = lambda: None) -> bytes:
+def record(
+    trained: Sequence[Trained],
+    episodes: int,
+    seeds: Sequence[int] | None = None,
+    tick: Callable[[], None] = lambda: None,
+) -> bytes:
     """A CSV with a row for each pair of cells and each seed: `KEYS`, `RETURNS`, the task's measures. After
-    each pair `tick` is called.
+    each pair `tick` is called. Without `seeds` all that are done play, which must be the same in all cells.
 
     The same policies give the same bytes. Raises InputError before anything is played: runs that are not
-    done or have other seeds than the others', policies that are missing, damaged (DamagedFile) or of other
-    versions.
+    done, policies that are missing, damaged (DamagedFile) or of other versions.
     """
     if episodes < 1:
         raise InputError(f"episodes: {episodes} must be at least 1")
     torch.set_num_threads(1)
-    seeds = _seeds(trained)
+    seeds = _seeds(trained, seeds)
     teams = [policies.load(one.cell, one.folder, seeds) for one in trained]
     spec = suites.TASKS[trained[0].cell.task]
     lines = [",".join((*KEYS, *RETURNS, *(name for name, _ in spec.team.measures)))]
@@ -103,10 +114,10 @@ def record(trained: Sequence[Trained], episodes: int, tick: Callable[[], None] =
         for agents, own_team in zip(trained, teams, strict=True):
             env = suites.make(spec.id, env_seeds(seeds, episodes, "crossplay"))
             found = play(Mixed(their_team, own_team, spec), env, Streams(seeds, "crossplay"))
-            names = (adversaries.name, adversaries.cell.digest, agents.name, agents.cell.digest)
             for seed, own in zip(seeds, found, strict=True):
+                names = [word for one in (adversaries, agents) for word in _names(one, seed)]
                 numbers = map(repr, _means(own, spec))
-                lines.append(",".join((*names, str(seed), str(episodes), *numbers)))
+                lines.append(",".join((spec.id, *names, str(seed), str(episodes), *numbers)))
             tick()
     return "".join(f"{line}\n" for line in lines).encode()
 
@@ -141,13 +152,20 @@ def _means(episodes: Sequence[tuple], spec: suites.Spec) -> list[float]:
     return [float(own[:n][hostile].mean()), float(own[:n][~hostile].mean()), *own[n:].tolist()]
 
 
-def _seeds(trained: Sequence[Trained]) -> list[int]:
-    """The seeds that all have, done. Raises InputError."""
-    found = [policies.done_seeds(one.cell, one.folder) for one in trained]
+def _names(one: Trained, seed: int) -> tuple[str, str, str]:
+    """A side's name, its cell's digest, and the start of its policy's."""
+    return one.name, one.cell.digest, policies.digest(one.folder / f"seed-{seed}")[:16]
+
+
+def _seeds(trained: Sequence[Trained], wanted: Sequence[int] | None) -> list[int]:
+    """The seeds that play: those that are wanted, or all that are done. Raises InputError."""
+    found = [policies.seeds_with(one.cell, one.folder) for one in trained]
     for one, seeds in zip(trained, found, strict=True):
-        if seeds != found[0]:
+        if wanted is not None and (lacking := sorted(set(wanted) - set(seeds))):
+            raise InputError(f"{one.cell.label()} has no policy of seed {lacking[0]}")
+        if wanted is None and seeds != found[0]:
             raise InputError(
-                f"{one.cell.label()} has other seeds than {trained[0].cell.label()}: they play in pairs, "
-                f"{seeds} against {found[0]}"
+                f"{one.cell.label()} has policies of other seeds than {trained[0].cell.label()}, {seeds} "
+                f"against {found[0]}: they play in pairs, choose --seeds"
             )
-    return found[0]
+    return found[0] if wanted is None else sorted(wanted)

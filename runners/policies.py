@@ -26,28 +26,32 @@ def read_cell(folder: Path) -> Cell:
     path = folder.resolve() / "cell.json"
     try:
         cell = Cell.from_json(files.read_json(path))
+        own = cell.folder(path.parents[3])
     except (LookupError, TypeError) as error:
         raise DamagedFile(f"{path} is damaged: it describes no cell") from error
-    if cell.folder(path.parents[3]) != path.parent:
+    if own != path.parent:
         raise DamagedFile(f"{path} is damaged: it describes {cell.label()}")
     return cell
 
 
-def done_seeds(cell: Cell, folder: Path) -> list[int]:
-    """The seeds of the folder, all of them done. Raises InputError."""
+def seeds_with(cell: Cell, folder: Path) -> list[int]:
+    """The seeds of the folder that have a final policy: not those that diverged. Raises InputError where
+    one is not finished.
+    """
     names = (path.name.removeprefix("seed-") for path in folder.glob("seed-*"))
-    seeds = sorted(int(name) for name in names if name.isdecimal())
-    for seed in seeds:
+    found = []
+    for seed in sorted(int(name) for name in names if name.isdecimal()):
         if not cell.is_finished(seed, folder.resolve().parents[2]):
             raise InputError(f"{cell.label()} is not finished: seed {seed} is not")
-        status = files.read_json(folder / f"seed-{seed}" / "result.json").get("status")
-        if status != "done":
-            raise InputError(f"{cell.label()}: seed {seed} has {status}, it cannot play")
-    if not seeds:
-        raise InputError(f"{cell.label()} has no runs")
-    if seeds[0] < TUNING_SEEDS <= seeds[-1]:
-        raise InputError(f"tuning seeds ({TUNING_SEEDS} and up) and others cannot play in one table")
-    return seeds
+        if files.read_json(folder / f"seed-{seed}" / "result.json").get("status") == "done":
+            found.append(seed)
+    if not found:
+        raise InputError(f"{cell.label()} has no policies")
+    if found[0] < TUNING_SEEDS <= found[-1]:
+        raise InputError(
+            f"{cell.label()}: tuning seeds ({TUNING_SEEDS} and up) and others cannot play together"
+        )
+    return found
 
 
 def load(cell: Cell, folder: Path, seeds: Sequence[int]) -> object:
@@ -83,6 +87,7 @@ def read(folder: Path) -> bytes:
     return data
 
 
-def digest(folder: Path) -> str | None:
-    """The sha256 of a finished run's policy, as it was recorded."""
-    return files.read_json(folder / "result.json")["digests"].get(POLICY)
+def digest(folder: Path) -> str:
+    """The sha256 of a finished run's policy, as it was recorded; "" where it was not."""
+    digests = files.read_json(folder / "result.json").get("digests")
+    return str(digests.get(POLICY, "")) if isinstance(digests, dict) else ""

@@ -130,9 +130,9 @@ def record(
         raise InputError(f"episodes: {episodes} must be at least 1")
     torch.set_num_threads(1)
     cell = policies.read_cell(folder)
-    seeds = policies.done_seeds(cell, folder)
+    seeds = policies.seeds_with(cell, folder)
     agent, out = policies.load(cell, folder, seeds), folder / FOLDER
-    names = {seed: (policies.digest(folder / f"seed-{seed}") or "")[:16] for seed in seeds}
+    names = {seed: policies.digest(folder / f"seed-{seed}")[:16] for seed in seeds}
     out.mkdir(exist_ok=True)
     for one in wanted:
         keys = [

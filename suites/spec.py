@@ -23,7 +23,7 @@ class Team:
 class Spec:
     """The fixed facts of one task. Nothing here depends on a run."""
 
-    id: str  # the task's name, as its package registers it
+    id: str  # the task's name; where a package registers the task, its name there
     suite: str  # the module of this folder that implements it
     observation_space: Space  # of one environment; of a team a Tuple, one for each agent
     action_space: (
@@ -35,7 +35,7 @@ class Spec:
     reference_score: float  # the fixed score that a normalised score of 1 stands for
     reference_source: str  # where reference_score comes from
     return_convention: str  # how rewards become the score of an episode
-    packages: tuple[str, ...]  # distributions that define the task; their versions belong to a run's record
+    packages: tuple[str, ...]  # distributions that it runs on; their versions belong to a run's record
     model: Path | None = None  # the simulator's model file; its digest belongs to a run's record
     team: Team | None = None  # of a task with several agents
 
@@ -93,4 +93,4 @@ class Step(NamedTuple):
     truncated: np.ndarray  # (S, E) bool, the time limit was reached; both may be true at once
     next_obs: np.ndarray  # (S, E, O) float32, the true successor, also where an episode ended
     unstable: np.ndarray  # (S, E) bool, the simulator met a bad number in this step and put itself right
-    measures: np.ndarray | None = None  # (S, E, M) float64, of this step; M is 0 without a team
+    measures: np.ndarray  # (S, E, M) float64, of this step; M is 0 without a team

@@ -109,7 +109,7 @@ def test_command(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> N
     """Table, records and figure, and the same bytes again."""
     words = ["crossplay", TASK, "--runs", str(runs), "--episodes", "2", "--out"]
     code, out, _ = call(capsys, *words, str(tmp_path / "a"))
-    assert code == 0 and out.splitlines()[-1] == str(tmp_path / "a")
+    assert code == 0 and out.splitlines()[-1] == str(tmp_path / "a") and "\N{HORIZONTAL ELLIPSIS}" not in out
     assert "seed k against seed k, seeds 0-2" in out and "fewer than 10 seeds" in out
     call(capsys, *words, str(tmp_path / "b"), "--systems", "ippo,maddpg")
     names = {path.name for path in (tmp_path / "a").iterdir()}
@@ -154,6 +154,20 @@ def diverged(runs: Path) -> None:
     files.write_json(path, files.read_json(path) | {"status": "diverged"})
 
 
+def without_digests(runs: Path) -> None:
+    path = seed(runs) / "result.json"
+    files.write_json(path, files.read_json(path) | {"digests": None})
+
+
+def without_suite(runs: Path) -> None:
+    path = seed(runs).parent / "cell.json"
+    files.write_json(path, files.read_json(path) | {"suite": 5})
+
+
+def with_tuning_seed(runs: Path) -> None:
+    train(small_cell("ippo", TASK, points=1), [1000], runs)
+
+
 def fewer_seeds(runs: Path) -> None:
     shutil.rmtree(seed(runs))
 
@@ -190,14 +204,18 @@ BAD = {
     "no runs": (nothing, ["simple_tag_v3"], "there are no runs of simple_tag_v3 in"),
     "unknown system": (nothing, [TASK, "--systems", "ippo,madpg"], "did you mean 'maddpg'?"),
     "not trained": (nothing, [TASK, "--systems", "ippo,mappo"], "there are no runs of mappo on"),
-    "one system": (nothing, [TASK, "--systems", "ippo"], "crossplay needs two cells"),
+    "one system": (nothing, [TASK, "--systems", "ippo"], "is named: crossplay needs two cells"),
     "twice": (nothing, [TASK, "--systems", "ippo,ippo"], "is named twice"),
     "episodes": (nothing, [TASK, "--episodes", "0"], "episodes: 0 must be at least 1"),
     "unfinished": (unfinished, [TASK], "is not finished: seed 1 is not"),
-    "diverged": (diverged, [TASK], "seed 1 has diverged, it cannot play"),
+    "diverged": (diverged, [TASK], "has policies of other seeds than"),
+    "diverged, named": (diverged, [TASK, "--seeds", "0-1"], "has no policy of seed 1"),
+    "no digests": (without_digests, [TASK], "policy.npz is damaged"),
+    "no suite": (without_suite, [TASK], "cell.json is damaged"),
+    "tuning seeds": (with_tuning_seed, [TASK], "tuning seeds (1000 and up) and others"),
     "no policy": (without_policy, [TASK], "policy.npz is missing"),
     "damaged": (damaged, [TASK], "policy.npz is damaged"),
-    "other seeds": (fewer_seeds, [TASK], "has other seeds than"),
+    "other seeds": (fewer_seeds, [TASK], "has policies of other seeds than"),
     "two cells": (
         second_cell,
         [TASK],
@@ -229,3 +247,30 @@ def test_a_digest_tells_two_cells_apart(copied: Path) -> None:
     assert [(one.name, one.cell) for one in found][1] == ("ippo", cells[1])
     both = crossplay.find(TASK, copied, [cell.digest for cell in cells])
     assert [one.name for one in both] == [f"ippo {cell.digest}" for cell in cells]
+
+
+def test_chosen_seeds(copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Where one has diverged, the others can still play; of one seed there is no interval."""
+    whole = crossplay.record(crossplay.find(TASK, copied), EPISODES).splitlines()
+    diverged(copied)
+    words = ["--runs", str(copied), "--out", str(tmp_path), "--episodes", "3", "--seeds", "0"]
+    code, out, _ = call(capsys, "crossplay", TASK, *words)
+    assert code == 0 and "[" not in out.split("rows:")[0]
+    content = (tmp_path / "crossplay.csv").read_bytes().splitlines()
+    assert content == [line for line in whole if b",0,3," in line or b"seed" in line]
+
+
+def test_a_wide_table_is_whole(copied: Path, capsys: pytest.CaptureFixture) -> None:
+    """Every interval is there, however many cells there are."""
+    for gamma in (0.5, 0.6, 0.7, 0.8, 0.9):
+        train(small_cell("ippo", TASK, points=1, gamma=gamma), SEEDS, copied)
+    names = ",".join(cell.name.rpartition("-")[2] for cell in (copied / "particle" / TASK).glob("*"))
+    code, out, _ = call(
+        capsys, "crossplay", TASK, "--runs", str(copied), "--systems", names, "--episodes", "1",
+        "--out", str(copied / "out"),
+    )  # fmt: skip
+    assert code == 0 and "\N{HORIZONTAL ELLIPSIS}" not in out
+    assert (
+        out.count("]")
+        == 7 * 7 * len(pages.matrices(pages.read((copied / "out/crossplay.csv").read_bytes()))) + 1
+    )

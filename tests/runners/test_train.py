@@ -184,7 +184,9 @@ def test_replay_samples_uniformly_each_seed_by_itself() -> None:
     for t in range(60):
         obs, flags = np.full((3, 1, 1), t, np.float32), np.zeros((3, 1), bool)
         storage.add(
-            obs, np.zeros((3, 1), int), Step(obs, np.full((3, 1), float(t)), flags, flags, obs, flags)
+            obs,
+            np.zeros((3, 1), int),
+            Step(obs, np.full((3, 1), float(t)), flags, flags, obs, flags, np.empty((3, 1, 0))),
         )
     rng = Streams(SEEDS, "replay")
     drawn = torch.cat([storage.sample(rng).reward for _ in range(200)], 1).numpy()
@@ -203,7 +205,7 @@ def test_replay_is_restored_from_its_pieces(cuts: tuple[int, ...]) -> None:
     pieces = []
     for t in range(cuts[-1]):
         obs, flags = np.array([[[t]], [[-t]]], np.float32), np.zeros((2, 1), bool)
-        step = Step(obs + 1, np.full((2, 1), float(t)), flags, flags, obs + 1, flags)
+        step = Step(obs + 1, np.full((2, 1), float(t)), flags, flags, obs + 1, flags, np.empty((2, 1, 0)))
         whole.add(obs, np.zeros((2, 1), int), step)
         if t + 1 in cuts:
             pieces.append([next(piece) for piece in whole.unsaved()])
