@@ -28,6 +28,9 @@ Pack = Annotated[
 Jobs = Annotated[int, typer.Option("--jobs", help="processes at a time; 0: one per core, one for a GPU")]
 Device = Annotated[str, typer.Option("--device", help="cpu or cuda")]
 Save = Annotated[float, typer.Option("--checkpoint-seconds", help="time between checkpoints")]
+Keep = Annotated[
+    int, typer.Option("--keep-policies", help="policies of every so many evaluations; 0: the final one alone")
+]
 
 
 @app.command("list")
@@ -113,6 +116,7 @@ def train(
     device: Device = "cpu",
     out: Out = Path("runs"),
     checkpoint_seconds: Save = 60.0,
+    keep_policies: Keep = 0,
     stream: Annotated[
         str | None, typer.Option("--wandb", metavar="live", help="live: stream the records to W&B meanwhile")
     ] = None,
@@ -131,7 +135,7 @@ def train(
     evaluation = Evaluation(evaluations, episodes)
     cell = resolve(algorithm, task, preset=preset, overrides=overrides, steps=steps, evaluation=evaluation)
     with _streamed(cell, wanted, out, wandb_project) if stream else nullcontext():
-        _run([Planned(cell, wanted)], out, pack, jobs, device, checkpoint_seconds)
+        _run([Planned(cell, wanted)], out, pack, jobs, device, checkpoint_seconds, keep_policies)
     print(cell.folder(out))
 
 
@@ -143,12 +147,13 @@ def sweep(
     device: Device = "cpu",
     out: Out = Path("runs"),
     checkpoint_seconds: Save = 60.0,
+    keep_policies: Keep = 0,
 ) -> None:
     """Train what is missing of a sweep. The same command again goes on where it was stopped."""
     from runners import sweep as sweeps
 
     loaded = sweeps.load(name_or_file)
-    _run(loaded.planned, out, pack, jobs, device, checkpoint_seconds)
+    _run(loaded.planned, out, pack, jobs, device, checkpoint_seconds, keep_policies)
 
 
 @app.command()
@@ -440,6 +445,36 @@ def robustness(
 
 
 @app.command()
+def watch(
+    run: Annotated[Path, typer.Argument(help="a run's folder: .../seed-0")],
+    perturb: Annotated[str | None, typer.Option(metavar="KIND=LEVEL", help="such as drop=0.5")] = None,
+    episode: Annotated[int, typer.Option(help="which of the environments of `ascent robustness`")] = 0,
+    step: Annotated[int | None, typer.Option(help="of a kept policy; the final one if left out")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="a .gif or .mp4; out/watch/TASK-SYSTEM-SEED.gif if left out")
+    ] = None,
+) -> None:
+    """Film an episode of a run's policy, greedy, perturbed if asked."""
+    from rich.console import Console
+
+    from runners import policies
+    from runners.errors import InputError
+    from runners.robustness import wanted
+    from runners.watch import film
+
+    cell, seed = policies.read_cell(run.resolve().parent), policies.seed_of(run)
+    asked = wanted(cell.task, [perturb])[1:] if perturb else [None]
+    if len(asked) != 1:
+        raise InputError(f"--perturb {perturb}: give one level, such as {asked[0].kind}={asked[0].level:g}")
+    name = f"{cell.task}-{cell.system}-seed-{seed}" + (f"-{asked[0].name}" if perturb else "")
+    target = out or Path("out") / "watch" / f"{name}.gif"
+    with Console(stderr=True).status("filming"):
+        score, length = film(run.resolve(), target, asked[0], episode, step)
+    print(f"return {score:,.1f} in {length} steps")
+    print(target)
+
+
+@app.command()
 def crossplay(
     task: Annotated[str, typer.Argument(help="a competitive task, such as simple_tag_v3")],
     runs: Annotated[Path, typer.Option(help="folder of run records")] = Path("runs"),
@@ -577,7 +612,15 @@ def _assignment(text: str) -> tuple[str, object]:
         return name.strip(), value.strip()
 
 
-def _run(planned: list, out: Path, pack: int, jobs: int, device: str, checkpoint_seconds: float) -> None:
+def _run(
+    planned: list,
+    out: Path,
+    pack: int,
+    jobs: int,
+    device: str,
+    checkpoint_seconds: float,
+    keep_policies: int,
+) -> None:
     """Train what is missing, with a display. Raises InputError with what failed."""
     from runners.errors import InputError
     from runners.memory import check_memory
@@ -590,8 +633,10 @@ def _run(planned: list, out: Path, pack: int, jobs: int, device: str, checkpoint
         raise InputError(f"jobs: {jobs} must be at least 0")
     if not 0 <= checkpoint_seconds < float("inf"):
         raise InputError(f"checkpoint-seconds: {checkpoint_seconds} must be at least 0")
+    if keep_policies < 0:
+        raise InputError(f"keep-policies: {keep_policies} must be at least 0")
     check_device(device)
-    missing = jobs_of(planned, out, pack, device, checkpoint_seconds)
+    missing = jobs_of(planned, out, pack, device, checkpoint_seconds, keep_policies)
     if not missing:
         print("nothing to do: every run is finished", file=sys.stderr)
         return

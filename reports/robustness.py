@@ -22,7 +22,9 @@ from reports import figures, stats
 from reports.aggregate import CellSummary, Task
 from reports.records import DONE
 from reports.tables import Table, decimals, interval, limits, number, p_value, texts
-from suites.perturb import KINDS, NOMINAL, grid
+
+# `suites.perturb` is imported where there are tables: with it come gymnasium and MuJoCo, and a machine that
+# only reports, such as a login node, may have neither.
 
 SEED = 0  # of the generators that resample
 FOLDER = "robustness"
@@ -131,6 +133,8 @@ def _tables(folder: Path, summary: CellSummary, refused: list[str]) -> dict[str,
 
 
 def _curves(task: Task, summary: CellSummary, tables: dict[str, dict[float, pd.Series]]) -> Iterator[Curve]:
+    from suites.perturb import KINDS, NOMINAL, grid
+
     nominal = tables.pop(NOMINAL, {}).get(0.0)
     if nominal is None:
         return
@@ -298,6 +302,8 @@ def _names(curve: Curve) -> dict[str, str]:
 
 def _rows(curve: Curve) -> Iterator[tuple[float, np.ndarray, np.ndarray | None]]:
     """Level, scores and what is kept; the nominal level in its place among the others."""
+    from suites.perturb import KINDS
+
     ones = None if curve.kept is None else np.ones_like(curve.nominal)
     rows = [(KINDS[curve.kind].neutral, curve.nominal, ones)]
     kept = curve.kept if curve.kept is not None else [None] * len(curve.levels)
@@ -313,6 +319,8 @@ def figure(curves: Sequence[Curve], style: figures.Style) -> Figure:
 
     Levels stand at equal distances. Call it within `figures.drawing()`.
     """
+    from suites.perturb import KINDS
+
     kinds = [kind for kind in KINDS if any(curve.kind == kind for curve in curves)]
     labels = list(dict.fromkeys(curve.summary.label for curve in curves))
     columns = min(len(kinds), 4)
@@ -344,6 +352,8 @@ def figure(curves: Sequence[Curve], style: figures.Style) -> Figure:
 
 
 def _draw(axes: Axes, curves: Sequence[Curve], style: figures.Style) -> None:
+    from suites.perturb import KINDS
+
     table = [(curve, list(_rows(curve))) for curve in curves]
     places = sorted({row[0] for _, rows in table for row in rows}, reverse=curves[0].kind == "open_loop")
     for curve, rows in table:

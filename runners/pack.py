@@ -3,9 +3,9 @@
     python -m runners.pack < job.json
 
 A job is {"cell": {...}, "seeds": [...], "out": "runs", "device": "cpu", "checkpoint_seconds": 60,
-"threads": 1, "tell_seconds": 1}. The local pool starts these processes; a cluster's array task does the same.
-On SIGTERM, SIGINT or SIGUSR1 it writes a checkpoint at the next step boundary and exits with 128 + the
-signal's number; the same job goes on from there.
+"threads": 1, "tell_seconds": 1, "keep_policies": 0}. The local pool starts these processes; a cluster's
+array task does the same. On SIGTERM, SIGINT or SIGUSR1 it writes a checkpoint at the next step boundary and
+exits with 128 + the signal's number; the same job goes on from there.
 """
 
 import signal
@@ -26,7 +26,7 @@ def main() -> int:
         signal.signal(number, lambda number, frame: received.append(number))
     try:
         settings = (job.device, job.checkpoint_seconds, lambda: bool(received), job.threads, job.tell_seconds)
-        done = train(job.cell, job.seeds, job.out, *settings)
+        done = train(job.cell, job.seeds, job.out, *settings, job.keep_policies)
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 2

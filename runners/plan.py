@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from runners.cell import Cell
@@ -29,9 +29,12 @@ class Job:
     checkpoint_seconds: float = 60.0
     threads: int = 1  # that step the environments
     tell_seconds: float = 1.0  # between the signs of life of a run
+    keep_policies: int = 0  # the policy of every so many evaluations; 0: the final one alone
 
     def to_json(self) -> str:
-        return json.dumps({**vars(self), "cell": asdict(self.cell), "out": str(self.out)})
+        # What is as ever is left out: sources of an older commit, which `ascent verify` runs, know less.
+        told = {x.name: getattr(self, x.name) for x in fields(self) if getattr(self, x.name) != x.default}
+        return json.dumps({**told, "cell": asdict(self.cell), "out": str(self.out)})
 
     @classmethod
     def from_json(cls, text: str) -> "Job":
@@ -72,7 +75,12 @@ def check_seeds(seeds: Sequence[object]) -> None:
 
 
 def jobs_of(
-    planned: Sequence[Planned], out: Path, pack: int, device: str = "cpu", checkpoint_seconds: float = 60.0
+    planned: Sequence[Planned],
+    out: Path,
+    pack: int,
+    device: str = "cpu",
+    checkpoint_seconds: float = 60.0,
+    keep_policies: int = 0,
 ) -> list[Job]:
     """The missing runs as jobs of at most `pack` seeds."""
     if pack < 1:
@@ -82,5 +90,6 @@ def jobs_of(
         missing = [seed for seed in plan.seeds if not plan.cell.is_finished(seed, out)]
         for start in range(0, len(missing), pack):
             seeds = tuple(missing[start : start + pack])
-            jobs.append(Job(plan.cell, seeds, out, device, checkpoint_seconds))
+            job = Job(plan.cell, seeds, out, device, checkpoint_seconds, keep_policies=keep_policies)
+            jobs.append(job)
     return jobs

@@ -6,6 +6,7 @@ A policy is a run's `policy.npz`: what acting needs, and no replay.
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -54,9 +55,17 @@ def seeds_with(cell: Cell, folder: Path) -> list[int]:
     return found
 
 
-def load(cell: Cell, folder: Path, seeds: Sequence[int]) -> object:
-    """An agent of these seeds with their final policies. Raises InputError if one is missing, damaged
-    (DamagedFile) or of other versions than the code here.
+def seed_of(run: Path) -> int:
+    """The seed of a run's folder. Raises InputError for another folder."""
+    name = run.resolve().name.removeprefix("seed-")
+    if not name.isdecimal() or not run.is_dir():
+        raise InputError(f"{run} is not the folder of a run, .../seed-0")
+    return int(name)
+
+
+def load(cell: Cell, folder: Path, seeds: Sequence[int], step: int | None = None) -> object:
+    """An agent of these seeds with their final policies, or those kept at a step. Raises InputError if one
+    is missing, damaged (DamagedFile) or of other versions than the code here.
     """
     if cell.system not in SYSTEMS:
         raise InputError(f"{cell.label()} was not trained here: there is no policy")
@@ -65,7 +74,7 @@ def load(cell: Cell, folder: Path, seeds: Sequence[int]) -> object:
         raise InputError(
             f"{cell.label()} was trained with versions {cell.versions}; these are {there}: train it again"
         )
-    policies = [unpack_arrays(read(folder / f"seed-{seed}")) for seed in seeds]
+    policies = [_read(folder / f"seed-{seed}", step) for seed in seeds]
     agent = make_agent(cell, Streams(seeds, "init"), "cpu")
     state = agent.state_dict()
     for name in policies[0]:
@@ -74,17 +83,20 @@ def load(cell: Cell, folder: Path, seeds: Sequence[int]) -> object:
     return agent
 
 
-def read(folder: Path) -> bytes:
-    """The final policy in a run's folder. Raises InputError if there is none, DamagedFile if it is not as
-    recorded.
-    """
-    path = folder / POLICY
+def _read(run: Path, step: int | None) -> dict[str, np.ndarray]:
+    name = POLICY if step is None else f"policy-{step}.npz"
+    path = run / name
     if not path.exists():
-        raise InputError(f"{path} is missing: without a policy the run cannot play")
+        kept = sorted(int(found.stem.partition("-")[2]) for found in run.glob("policy-*.npz"))
+        there = f"; kept are those of steps {kept}" if step is not None and kept else ""
+        raise InputError(f"{path} is missing: without a policy the run cannot play{there}")
     data = path.read_bytes()
-    if sha256(data).hexdigest() != digest(folder):
+    if step is None and sha256(data).hexdigest() != digest(run):
         raise DamagedFile(f"{path} is damaged: it is not what was recorded")
-    return data
+    try:
+        return unpack_arrays(data)
+    except (ValueError, OSError, EOFError, BadZipFile) as error:
+        raise DamagedFile(f"{path} is damaged: {error}") from error
 
 
 def digest(folder: Path) -> str:

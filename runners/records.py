@@ -9,6 +9,7 @@
     seed-<k>/metrics.csv      step,<means of the update's metrics since the evaluation before>
     seed-<k>/ladder.csv       step,event,digest of the learner's whole state
     seed-<k>/policy.npz       the final policy
+    seed-<k>/policy-<step>.npz    earlier ones, if they were asked for
     seed-<k>/result.json      status and digests of the result files, written last
     seed-<k>/progress.json, checkpoint-*.bin, replay-*.bin, owner-*.json: only until the run is done
 
@@ -375,6 +376,10 @@ class Run:
         for name, table in self.tables.items():
             table.begin(b"" if step is None else table.verify(*self.vouched[name]), self.owner.check)
         return checkpoint
+
+    def keep_policy(self, step: int, policy: dict[str, np.ndarray]) -> None:
+        """Write the policy of an evaluation."""
+        files.write(self.folder / f"policy-{step}.npz", pack_arrays(policy), check=self.owner.check)
 
     # ---- the end
 

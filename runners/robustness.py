@@ -136,7 +136,7 @@ def record(
     out.mkdir(exist_ok=True)
     for one in wanted:
         keys = [
-            (str(perturb.VERSION), one.kind, repr(one.level), str(seed), names[seed], str(episode))
+            (str(perturb.VERSION), one.kind, repr(float(one.level)), str(seed), names[seed], str(episode))
             for seed in seeds
             for episode in range(episodes)
         ]
@@ -154,8 +154,10 @@ def _is_there(path: Path, keys: Sequence[tuple[str, ...]]) -> bool:
     """Whether a table has exactly these rows."""
     if not path.exists():
         return False
-    lines = path.read_text(errors="replace").splitlines()
-    return lines[:1] == [",".join(KEYS)] and [tuple(line.split(",")[:6]) for line in lines[1:]] == list(keys)
+    text = path.read_text(errors="replace")
+    head, *rows = text.splitlines() or [""]
+    whole = text.endswith("\n")  # else the last row may be cut
+    return whole and head == ",".join(KEYS) and [tuple(row.split(",")[:6]) for row in rows] == list(keys)
 
 
 def perform(

@@ -302,8 +302,9 @@ class Trainer:
 class PackTraining:
     """One attempt at some runs of a cell that stand at the same step: trains them and keeps their records."""
 
-    def __init__(self, trainer: Trainer, runs: list[Run], checkpoint_seconds: float):
+    def __init__(self, trainer: Trainer, runs: list[Run], checkpoint_seconds: float, keep_policies: int = 0):
         self.trainer, self.runs, self.checkpoint_seconds = trainer, runs, checkpoint_seconds
+        self.keep_policies = keep_policies
         self.grid = trainer.cell.evaluation.grid(trainer.cell.steps)
         self.active = list(range(len(runs)))  # rows that have not diverged
         self.score: list[float | None] = [None] * len(runs)
@@ -371,6 +372,10 @@ class PackTraining:
             self.active.remove(row)
         if not self.active:
             return
+        passed = sum(g <= step for g in self.grid) - 1  # evaluations after the one at the start
+        if self.keep_policies and passed % self.keep_policies == 0:
+            for row in self.active:
+                self.runs[row].keep_policy(step, self._policy(row))
         policies = {"greedy": False} | ({"sampled": True} if step >= self.grid[-1] else {})
         for name, explore in policies.items():
             episodes = evaluate(
@@ -439,11 +444,13 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     threads: int = 1,
     tell_seconds: float = 1.0,
+    keep_policies: int = 0,
 ) -> bool:
     """Train the seeds of a cell that are not finished, from where they stand. True when all are finished.
 
     `threads` may step the environments at once; results do not depend on it. Every `tell_seconds` each run's
-    progress.json is rewritten; a run that is silent four times as long may be taken over.
+    progress.json is rewritten; a run that is silent four times as long may be taken over. With
+    `keep_policies` the policies at every so many evaluations stay, too, not the final one alone.
 
     Raises:
         InputError: a run is held by another process (RunHeld) or was taken over by one (Superseded), its
@@ -465,7 +472,7 @@ def train(
                 if trainer is None or pack != trainer.seeds:
                     trainer = None  # first: its replay is as large
                     trainer = Trainer(cell, pack, device, threads)
-                if not PackTraining(trainer, group, checkpoint_seconds).run(step, stop):
+                if not PackTraining(trainer, group, checkpoint_seconds, keep_policies).run(step, stop):
                     return False
                 trainer = None  # it has been used
             return True

@@ -59,7 +59,7 @@ class Perturbation:
     @property
     def name(self) -> str:
         """Such as "drop-0.5"."""
-        return f"{self.kind}-{self.level:g}"
+        return f"{self.kind}-{repr(float(self.level)).removesuffix('.0')}"
 
 
 def kinds(task: str) -> tuple[str, ...]:
@@ -82,15 +82,21 @@ def check(task: str, perturbation: Perturbation) -> None:
     """Raises ValueError, one line, for a kind that the task does not have, or a level that is none."""
     kind, level = perturbation.kind, perturbation.level
     if kind == NOMINAL:
+        if level != 0:
+            raise ValueError(f"{kind}: its level is 0, not {level:g}")
         return
     own = kinds(task)
     if kind not in own:
         listed = ", ".join(own) or "nothing, as it has several agents"
         raise ValueError(f"{task} has no {kind!r} to perturb; it has: {listed}")
     known = KINDS[kind]
-    if not known.low <= level <= known.high or (known.whole and level != int(level)):
+    inside = math.isfinite(level) and known.low <= level <= known.high
+    if not inside or (known.whole and level != int(level)):
         what = "a whole number" if known.whole else "a number"
-        raise ValueError(f"{kind}: {level:g} must be {what} from {known.low:g} to {known.high:g}")
+        limits = f"of at least {known.low:g}"
+        if math.isfinite(known.high):
+            limits = f"from {known.low:g} to {known.high:g}"
+        raise ValueError(f"{kind}: {level:g} must be {what} {limits}")
 
 
 class Perturbed:
