@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reports import figures, page, robustness, tables
+from reports import figures, information, page, robustness, tables
 from reports.aggregate import Task, aggregate, evaluation_means
 from reports.bibliography import bibliography
 from reports.compare import Comparisons, compare
@@ -39,7 +39,8 @@ def build(
     cells = load(runs, expected)
     tasks = aggregate(cells, declared)
     comparisons, judged = compare(tasks, declared), verdicts(tasks)
-    scores, perturbed = tables.scores(tasks, declared), robustness.measured(runs, tasks)
+    scores = tables.scores(tasks, declared)
+    perturbed, spent = robustness.measured(runs, tasks), information.measured(runs, tasks)
     shown = {
         table.name: table
         for table in (
@@ -52,6 +53,8 @@ def build(
             tables.compute(tasks),
         )
     }
+    if spent:
+        shown["information"] = information.table(spent)
     if perturbed.curves:
         parts = (robustness.levels, robustness.areas, robustness.comparisons)
         shown |= {table.name: table for table in (part(perturbed) for part in parts)}
@@ -61,7 +64,7 @@ def build(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as work:
         new, old = Path(work) / "new", Path(work) / "old"
         images: dict[str, bytes] = {}
-        for name, figure in _figures(tasks, comparisons, perturbed, style):
+        for name, figure in _figures(tasks, comparisons, perturbed, spent, style):
             images[name] = figures.encode(figure, "png")
             _write(new / "figures" / f"{name}.png", images[name])
             _write(new / "figures" / f"{name}.pdf", figures.encode(figure, "pdf"))
@@ -99,6 +102,7 @@ def _figures(
     tasks: Sequence[Task],
     comparisons: Comparisons,
     perturbed: robustness.Robustness,
+    spent: Sequence[information.Spent],
     style: figures.Style,
 ) -> Iterator[tuple[str, Figure]]:
     """Every figure with the name of its files."""
@@ -112,6 +116,8 @@ def _figures(
         if figure := figures.matrix(comparisons.improvements):
             yield "improvement", figure
         by_name = {page.anchor(task): page.curves_name(task, tasks) for task in tasks}
+        for name, some in information.by_task(spent).items():
+            yield f"information-{by_name[name]}", information.figure(some, style)
         for name, curves in robustness.by_task(perturbed.curves).items():
             yield f"robustness-{by_name[name]}", robustness.figure(curves, style)
 
