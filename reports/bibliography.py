@@ -21,6 +21,7 @@ ALGORITHMS = {
     "td3": ("fujimoto2018addressing",),
     "sac": ("haarnoja2018applications",),
     "sac-fixed": ("haarnoja2018soft", "haarnoja2018applications"),
+    "rpc": ("eysenbach2021robust",),
     "maddpg": ("lowe2017multi",),
     "iddpg": ("lowe2017multi", "lillicrap2016continuous"),
     "mappo": ("yu2022surprising",),

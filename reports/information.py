@@ -25,7 +25,7 @@ SETTLED = 0.2  # share of training, its end, in which the cost is held against t
 
 @dataclass(frozen=True)
 class Spent:
-    """A complete cell. `cost` and `price` are (P, n), by the P evaluations since updates began and by seed."""
+    """A complete cell. `cost` and `price` are (P, n): by evaluation, since updates began, and by seed."""
 
     task: Task
     summary: CellSummary
@@ -101,10 +101,10 @@ def table(found: Sequence[Spent]) -> Table:
 
 
 def figure(found: Sequence[Spent], style: figures.Style) -> Figure:
-    """The cells of one task: cost per step with its rate, and its price. Call it within `figures.drawing()`."""
+    """The cells of one task: cost per step with its rate, and its price. Draw within `figures.drawing()`."""
     legend, height = 0.2 + 0.2 * -(-len(found) // 4), 2.2
     result = Figure(figsize=(figures.WIDTH, legend + height + 0.85))
-    box = figures.Boxes(result, left=0.75, right=0.2)
+    box = figures.Boxes(result, left=0.75, right=0.6)
     axes = [result.add_axes(box.place(legend + 0.25, height, column, 2)) for column in (0, 1)]
     for one in found:
         colour, dash = style[one.summary.label]

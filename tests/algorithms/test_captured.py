@@ -17,7 +17,7 @@ from algorithms.seedwise import Batch, _flat, _static
 from runners.train import Trainer
 from tests.small import small_cell, systems_and_tasks
 
-CAPTURED = {"ppo", "dqn", "ddpg", "td3", "sac", "sac-fixed", "maddpg", "iddpg", "mappo", "ippo"}
+CAPTURED = {"ppo", "dqn", "ddpg", "td3", "sac", "sac-fixed", "rpc", "maddpg", "iddpg", "mappo", "ippo"}
 PAIRS = [pair for pair in systems_and_tasks() if pair[0] in CAPTURED]
 
 

@@ -53,9 +53,11 @@ FULL = [
 ]
 
 
-def scores(system: str, task: str, steps: int, points: int, last: int, out: Path) -> np.ndarray:
+def scores(
+    system: str, task: str, steps: int, points: int, last: int, out: Path, **overrides: object
+) -> np.ndarray:
     """Each seed's mean greedy return over its last evaluations."""
-    cell = resolve(system, task, steps=steps, evaluation=Evaluation(points, 10))
+    cell = resolve(system, task, overrides=overrides, steps=steps, evaluation=Evaluation(points, 10))
     assert train(cell, SEEDS, out)
     found = []
     for seed in SEEDS:
@@ -80,3 +82,32 @@ def test_reaches(
     system: str, task: str, steps: int, points: int, last: int, least: float, tmp_path: Path
 ) -> None:
     assert scores(system, task, steps, points, last, tmp_path).mean() >= least
+
+
+def settled_costs(out: Path) -> np.ndarray:
+    """Each seed's mean cost per step over the last fifth of its run of rpc, the only cell under `out`."""
+    found = []
+    for seed in SEEDS:
+        (path,) = out.glob(f"*/*/*/seed-{seed}/metrics.csv")
+        table = pd.read_csv(path)
+        found.append(table.cost[table.step > 0.8 * table.step.max()].mean())
+    print(f"cost per step, seeds {np.round(found, 3).tolist()}")
+    return np.array(found)
+
+
+@pytest.mark.slow
+def test_rpc_reaches_at_its_rate(tmp_path: Path) -> None:
+    """It learns the task while every seed's lambda holds the cost where it was asked to."""
+    found = scores("rpc", "Pendulum-v1", 20_000, 50, 10, tmp_path)
+    np.testing.assert_allclose(settled_costs(tmp_path), 0.3, rtol=0.2)
+    assert found.mean() >= -220.0
+
+
+@pytest.mark.slow
+def test_rpc_costs_what_it_may(tmp_path: Path) -> None:
+    """A lower rate buys less: every seed's cost settles lower."""
+    costs = {}
+    for rate in (0.1, 0.3):
+        scores("rpc", "Pendulum-v1", 20_000, 10, 2, tmp_path / str(rate), rate=rate)
+        costs[rate] = settled_costs(tmp_path / str(rate))
+    assert (costs[0.1] < 0.7 * costs[0.3]).all()

@@ -37,6 +37,7 @@ BOLD = {
     "batch": 64,
     "tau": 0.05,
     "alpha": 1e-3,  # what entropy is worth would be in the values
+    "reward_scale": 1.0,
 }
 BUDGET = 8_000
 
