@@ -18,7 +18,7 @@ from tests.small import results, small_cell, statuses, systems_and_tasks
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 SEEDS = [0, 1, 2]
-OFF_POLICY = ("ddpg", "td3", "sac", "sac-fixed")
+OFF_POLICY = ("ddpg", "td3", "sac", "sac-fixed", "rpc")
 # Of parameters that 100 updates move by up to 4e-2. Rounding flips a ReLU or the smaller critic now and then,
 # and Adam makes whole steps of it: on the CPU, with initial weights changed by 1e-7 of themselves, one number
 # in a hundred ends up to 1e-4 away and single ones 5e-3.
