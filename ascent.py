@@ -462,7 +462,7 @@ def watch(
     from runners.robustness import wanted
     from runners.watch import film
 
-    cell, seed = policies.read_cell(run.resolve().parent), policies.seed_of(run)
+    seed, cell = policies.seed_of(run), policies.read_cell(run.resolve().parent)
     asked = wanted(cell.task, [perturb])[1:] if perturb else [None]
     if len(asked) != 1:
         raise InputError(f"--perturb {perturb}: give one level, such as {asked[0].kind}={asked[0].level:g}")

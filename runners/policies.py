@@ -23,8 +23,12 @@ POLICY = "policy.npz"
 
 
 def read_cell(folder: Path) -> Cell:
-    """The cell that a folder's cell.json describes. Raises DamagedFile if it is not the folder's."""
+    """The cell that a folder's cell.json describes. Raises InputError if there is none, DamagedFile if it is
+    not the folder's.
+    """
     path = folder.resolve() / "cell.json"
+    if not path.exists():
+        raise InputError(f"{folder} is not the folder of a cell with runs: it has no cell.json")
     try:
         cell = Cell.from_json(files.read_json(path))
         own = cell.folder(path.parents[3])

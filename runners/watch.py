@@ -54,7 +54,7 @@ def film(
     if episode < 0:
         raise InputError(f"episode: {episode} must be at least 0")
     torch.set_num_threads(1)
-    cell, seed = policies.read_cell(run.parent), policies.seed_of(run)
+    seed, cell = policies.seed_of(run), policies.read_cell(run.parent)
     spec, one = suites.TASKS[cell.task], perturbation or Perturbation(NOMINAL, 0.0)
     agent = policies.load(cell, run.parent, [seed], step)
     seeds = [env_seeds([seed], episode + 1, name)[:, episode:] for name in ("robustness", "perturbation")]
