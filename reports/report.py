@@ -75,7 +75,7 @@ def build(
         _write_csv(new / "tables" / "completeness.csv", tables.completeness(cells))
         evaluation_means(cells).to_parquet(new / "data.parquet", index=False)
         _write(new / "references.bib", bibliography(tasks, judged).encode())
-        _write(new / "provenance.json", tables.provenance(tasks, title, declared).encode())
+        _write(new / "provenance.json", tables.provenance(tasks, title, declared, perturbed.files).encode())
         html = page.render(tasks, comparisons, perturbed, shown, style, images, title, declared)
         _write(new / "index.html", html.encode())
         if out.exists():

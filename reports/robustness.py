@@ -5,12 +5,15 @@ own nominal score, counted from the task's random score: (score - random) / (nom
 under a curve is its mean over the levels of the grid, each counted once: the levels at equal distances.
 """
 
+import hashlib
 import io
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,15 +26,28 @@ from reports.aggregate import CellSummary, Task
 from reports.records import DONE
 from reports.tables import Table, decimals, interval, limits, number, p_value, texts
 
-# `suites.perturb` is imported where there are tables: with it come gymnasium and MuJoCo, and a machine that
-# only reports, such as a login node, may have neither.
-
 SEED = 0  # of the generators that resample
-FOLDER = "robustness"
+FOLDER, GRID = "robustness", "grid.json"
+NOMINAL = "nominal"
 _TYPES = {
     "version": int, "kind": str, "level": float, "seed": int, "policy": str, "episode": int, "return": float,
     "length": int,
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of perturbation, as the records describe it."""
+
+    name: str
+    title: str
+    levels: tuple[float, ...]  # of the grid, which is fixed beforehand; levels may fall
+    neutral: float  # the level at which nothing is perturbed
+
+    @property
+    def falls(self) -> bool:
+        """Whether a smaller level is the harder one."""
+        return self.neutral == np.inf
 
 
 @dataclass(frozen=True)
@@ -45,7 +61,7 @@ class Curve:
 
     task: Task
     summary: CellSummary
-    kind: str
+    kind: Kind
     levels: tuple[float, ...]
     nominal: np.ndarray
     scores: np.ndarray
@@ -79,78 +95,117 @@ class Pair:
 
 @dataclass(frozen=True)
 class Robustness:
-    """Everything of a report that was measured under perturbations; `refused` tables, with the reason."""
+    """Everything of a report that was measured under perturbations: with the `refused` tables, why, and the
+    sha256 of all `files`, by cell folder and name.
+    """
 
     curves: tuple[Curve, ...]
     pairs: tuple[Pair, ...]
     refused: tuple[str, ...]
+    files: dict[str, dict[str, str]]
 
 
 def measured(runs: Path, tasks: Sequence[Task]) -> Robustness:
     """The tables below `runs` of the cells of a report that have a score."""
     curves: list[Curve] = []
     refused: list[str] = []
+    digests: dict[str, dict[str, str]] = {}
     for task in tasks:
         for summary in task.cells:
-            folder = runs / summary.cell.name.folder / FOLDER
-            if summary.score is not None and folder.is_dir():
-                tables = _tables(folder, summary, refused)
-                curves += _curves(task, summary, tables)
-    return Robustness(tuple(curves), tuple(_pairs(curves)), tuple(refused))
+            name = summary.cell.name.folder
+            digests[name] = files(runs / name)
+            if summary.score is None or not digests[name]:
+                continue
+            done = {run.seed: policy(run.result) for run in summary.cell.runs if run.state == DONE}
+            kinds, tables, faults = read(runs / name, done)
+            refused += [f"{name}/{FOLDER}/{fault}" for fault in faults]
+            curves += _curves(task, summary, kinds, tables)
+    return Robustness(tuple(curves), tuple(_pairs(curves)), tuple(refused), digests)
 
 
-def _tables(folder: Path, summary: CellSummary, refused: list[str]) -> dict[str, dict[float, pd.Series]]:
-    """kind -> level -> mean return of each seed."""
-    policies = {
-        run.seed: str(run.result.get("digests", {}).get("policy.npz", ""))[:16]
-        for run in summary.cell.runs
-        if run.state == DONE
-    }
-    found: dict[str, dict[float, pd.Series]] = defaultdict(dict)
-    for path in sorted(folder.glob("*.csv")):
+def files(cell: Path) -> dict[str, str]:
+    """Name -> sha256 of everything that was measured of a cell."""
+    paths = sorted(path for path in (cell / FOLDER).glob("*") if path.name == GRID or path.suffix == ".csv")
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def policy(result: dict[str, Any]) -> str:
+    """How tables call the policy of the run with this result.json."""
+    digests = result.get("digests")
+    return str(digests.get("policy.npz", ""))[:16] if isinstance(digests, dict) else ""
+
+
+Means = dict[str, dict[float, pd.Series]]  # kind -> level -> mean return, index seed
+
+
+def read(cell: Path, policies: dict[int, str]) -> tuple[list[Kind], Means, list[str]]:
+    """What was measured of a cell whose runs have these policies, by seed: kinds, means, and what is wrong
+    with files that are not used, "name: why".
+    """
+    try:
+        kinds = _kinds(json.loads((cell / FOLDER / GRID).read_bytes()))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return [], {}, [f"{GRID}: missing or damaged"]
+    found: Means = defaultdict(dict)
+    faults = []
+    for path in sorted((cell / FOLDER).glob("*.csv")):
         try:
-            table = pd.read_csv(io.BytesIO(path.read_bytes()), dtype=_TYPES)[list(_TYPES)]
-        except (ValueError, KeyError):
-            refused.append(f"{summary.cell.name.folder}/{FOLDER}/{path.name}: no table of this kind")
-            continue
-        played = dict(zip(table["seed"], table["policy"], strict=True))
-        episodes = table.groupby("seed")["episode"].nunique()
-        names, levels = table["kind"].unique(), table["level"].unique()
-        why = ""
-        if played != policies:
-            why = "was played by other policies than the runs'"
-        elif (
-            len(names) != 1 or len(levels) != 1 or episodes.nunique() != 1 or table["version"].nunique() != 1
-        ):
-            why = "is of several perturbations, versions or numbers of episodes"
-        elif not np.isfinite(table["return"]).all():
-            why = "has returns that are no numbers"
-        if why:
-            refused.append(f"{summary.cell.name.folder}/{FOLDER}/{path.name}: {why}")
-            continue
-        found[str(names[0])][float(levels[0])] = table.groupby("seed")["return"].mean()
-    return found
+            kind, level, means = _means(
+                path.read_bytes(), policies, {NOMINAL, *(kind.name for kind in kinds)}
+            )
+        except ValueError as error:
+            faults.append(f"{path.name}: {error}")
+        else:
+            found[kind][level] = means
+    return kinds, found, faults
 
 
-def _curves(task: Task, summary: CellSummary, tables: dict[str, dict[float, pd.Series]]) -> Iterator[Curve]:
-    from suites.perturb import KINDS, NOMINAL, grid
+def _kinds(about: dict[str, Any]) -> list[Kind]:
+    return [
+        Kind(
+            name,
+            str(said["title"]),
+            tuple(map(float, said["levels"])),
+            np.inf if said["neutral"] is None else float(said["neutral"]),
+        )
+        for name, said in about.items()
+    ]
 
-    nominal = tables.pop(NOMINAL, {}).get(0.0)
+
+def _means(content: bytes, policies: dict[int, str], known: set[str]) -> tuple[str, float, pd.Series]:
+    """Kind, level and mean returns of a table. Raises ValueError, saying what it is not."""
+    try:
+        table = pd.read_csv(io.BytesIO(content), dtype=_TYPES)[list(_TYPES)]
+    except (ValueError, KeyError) as error:
+        raise ValueError("no table of this kind") from error
+    kinds, levels = table["kind"].unique(), table["level"].unique()
+    if dict(zip(table["seed"], table["policy"], strict=True)) != policies:
+        raise ValueError("was played by other policies than the runs'")
+    episodes = table.groupby("seed")["episode"].nunique()
+    if max(len(kinds), len(levels), episodes.nunique(), table["version"].nunique()) != 1:
+        raise ValueError("is of several perturbations, versions or numbers of episodes")
+    if kinds[0] not in known:
+        raise ValueError(f"{GRID} has no {kinds[0]}")
+    if not np.isfinite(table["return"]).all():
+        raise ValueError("has returns that are no numbers")
+    return str(kinds[0]), float(levels[0]), table.groupby("seed")["return"].mean()
+
+
+def _curves(task: Task, summary: CellSummary, kinds: Sequence[Kind], tables: Means) -> Iterator[Curve]:
+    nominal = tables.get(NOMINAL, {}).get(0.0)
     if nominal is None:
         return
     random = dict(task.anchors).get("random")
     base = nominal.to_numpy()
-    for kind in (kind for kind in KINDS if kind in tables):
-        levels = tuple(sorted(tables[kind], reverse=kind == "open_loop"))
-        scores = np.array([tables[kind][level].to_numpy() for level in levels])
+    for kind in (kind for kind in kinds if kind.name in tables):
+        levels = tuple(sorted(tables[kind.name], reverse=kind.falls))
+        scores = np.array([tables[kind.name][level].to_numpy() for level in levels])
         kept = None
         if random is not None and (base > random).all():
             kept = (scores - random) / (base - random)
-        wanted = {one.level for one in grid(task.name) if one.kind == kind}
-        rows = [row for row, level in enumerate(levels) if level in wanted]
-        yield Curve(
-            task, summary, kind, levels, base, scores, kept, rows if len(rows) == len(wanted) else None
-        )
+        fixed = [row for row, level in enumerate(levels) if level in kind.levels]
+        whole = len(fixed) == len(kind.levels)
+        yield Curve(task, summary, kind, levels, base, scores, kept, fixed if whole else None)
 
 
 def _pairs(curves: Sequence[Curve]) -> list[Pair]:
@@ -203,7 +258,7 @@ def levels(found: Robustness) -> Table:
     for curve in found.curves:
         for level, scores, kept in _rows(curve):
             mean, (low, high) = scores.mean(), stats.student_t_interval(scores)
-            row = {**_names(curve), "kind": curve.kind, "level": level, "n": len(scores), "mean": mean}
+            row = {**_names(curve), "kind": curve.kind.name, "level": level, "n": len(scores), "mean": mean}
             row |= {"low": low, "high": high}
             if kept is not None:
                 low, high = stats.student_t_interval(kept)
@@ -232,7 +287,7 @@ def areas(found: Robustness) -> Table:
     data, shown = [], []
     for curve in (curve for curve in found.curves if curve.fixed):
         area, worst = curve.scores[curve.fixed].mean(0), curve.scores[curve.worst]
-        row = {**_names(curve), "kind": curve.kind, "n": len(area), "levels": len(curve.fixed)}
+        row = {**_names(curve), "kind": curve.kind.name, "n": len(area), "levels": len(curve.fixed)}
         for name, sample in (("nominal", curve.nominal), ("area", area), ("worst", worst)):
             low, high = stats.student_t_interval(sample)
             row |= {name: sample.mean(), f"{name}_low": low, f"{name}_high": high}
@@ -244,7 +299,7 @@ def areas(found: Robustness) -> Table:
         data.append(row)
         places = decimals(curve.task)
         shown.append({
-            "task": curve.task.name, "system": curve.summary.label, "perturbation": curve.kind,
+            "task": curve.task.name, "system": curve.summary.label, "perturbation": curve.kind.name,
             **{
                 name: limits(row[name], row[f"{name}_low"], row[f"{name}_high"], places)
                 for name in ("nominal", "area")
@@ -269,7 +324,7 @@ def comparisons(found: Robustness) -> Table:
         welch = pair.welch
         x, y = pair.x.summary, pair.y.summary
         data.append({
-            "suite": pair.x.task.suite, "task": pair.x.task.name, "kind": pair.x.kind,
+            "suite": pair.x.task.suite, "task": pair.x.task.name, "kind": pair.x.kind.name,
             "x": x.label, "x_digest": x.cell.name.digest, "y": y.label, "y_digest": y.cell.name.digest,
             "x_kept": pair.x_kept, "y_kept": pair.y_kept,
             "difference": welch.difference, "low": welch.low, "high": welch.high, "t": welch.t,
@@ -278,7 +333,7 @@ def comparisons(found: Robustness) -> Table:
             "differs": pair.differs,
         })  # fmt: skip
         shown.append({
-            "task": pair.x.task.name, "perturbation": pair.x.kind, "x": x.label, "y": y.label,
+            "task": pair.x.task.name, "perturbation": pair.x.kind.name, "x": x.label, "y": y.label,
             "x keeps": number(pair.x_kept, 2), "y keeps": number(pair.y_kept, 2),
             "x - y": number(welch.difference, 2),
             "95% interval": "" if np.isnan(welch.low) else interval(welch.low, welch.high, 2),
@@ -302,13 +357,11 @@ def _names(curve: Curve) -> dict[str, str]:
 
 def _rows(curve: Curve) -> Iterator[tuple[float, np.ndarray, np.ndarray | None]]:
     """Level, scores and what is kept; the nominal level in its place among the others."""
-    from suites.perturb import KINDS
-
     ones = None if curve.kept is None else np.ones_like(curve.nominal)
-    rows = [(KINDS[curve.kind].neutral, curve.nominal, ones)]
+    rows = [(curve.kind.neutral, curve.nominal, ones)]
     kept = curve.kept if curve.kept is not None else [None] * len(curve.levels)
     rows += zip(curve.levels, curve.scores, kept, strict=True)
-    return iter(sorted(rows, key=lambda row: row[0], reverse=curve.kind == "open_loop"))
+    return iter(sorted(rows, key=lambda row: row[0], reverse=curve.kind.falls))
 
 
 # ---- figures
@@ -319,9 +372,7 @@ def figure(curves: Sequence[Curve], style: figures.Style) -> Figure:
 
     Levels stand at equal distances. Call it within `figures.drawing()`.
     """
-    from suites.perturb import KINDS
-
-    kinds = [kind for kind in KINDS if any(curve.kind == kind for curve in curves)]
+    kinds = list(dict.fromkeys(curve.kind for curve in curves))
     labels = list(dict.fromkeys(curve.summary.label for curve in curves))
     columns = min(len(kinds), 4)
     rows = -(-len(kinds) // columns)
@@ -339,7 +390,7 @@ def figure(curves: Sequence[Curve], style: figures.Style) -> Figure:
         _draw(axes, [curve for curve in curves if curve.kind == kind], style)
         axes.set_ylim(low - margin, high + margin)
         axes.tick_params(labelleft=column == 0, labelsize=7)
-        axes.set_title(KINDS[kind].title, fontsize=8, loc="left")
+        axes.set_title(kind.title, fontsize=8, loc="left")
         if column == 0:
             axes.set_ylabel("return")
     for label in labels:
@@ -352,10 +403,8 @@ def figure(curves: Sequence[Curve], style: figures.Style) -> Figure:
 
 
 def _draw(axes: Axes, curves: Sequence[Curve], style: figures.Style) -> None:
-    from suites.perturb import KINDS
-
     table = [(curve, list(_rows(curve))) for curve in curves]
-    places = sorted({row[0] for _, rows in table for row in rows}, reverse=curves[0].kind == "open_loop")
+    places = sorted({row[0] for _, rows in table for row in rows}, reverse=curves[0].kind.falls)
     for curve, rows in table:
         colour, dash = style[curve.summary.label]
         x = [places.index(level) for level, _, _ in rows]
@@ -363,7 +412,7 @@ def _draw(axes: Axes, curves: Sequence[Curve], style: figures.Style) -> None:
         low, high = stats.student_t_interval(scores.T)
         axes.fill_between(x, low, high, color=colour, alpha=0.16, lw=0)
         axes.plot(x, scores.mean(1), color=colour, linestyle=dash, lw=1.6, marker=".", ms=4)
-    neutral = KINDS[curves[0].kind].neutral
+    neutral = curves[0].kind.neutral
     axes.axvline(places.index(neutral), color=figures.ANCHOR, lw=0.8, linestyle=":", zorder=1)
     names = ["never" if np.isinf(place) else f"{place:g}" for place in places]
     axes.set_xticks(range(len(places)), names)

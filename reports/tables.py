@@ -349,9 +349,11 @@ def mixed_platforms(run: Run) -> list[str]:
     return run.about.get("mixed_platforms") or [] if run.finished else []
 
 
-def provenance(tasks: Sequence[Task], title: str, declared: Declared) -> str:
+def provenance(
+    tasks: Sequence[Task], title: str, declared: Declared, perturbed: dict[str, dict[str, str]]
+) -> str:
     """JSON text: what the report was asked for (enough to make it again), its cells with their settings, and
-    every expected run.
+    every expected run. `perturbed`: sha256 of what `ascent robustness` recorded, by cell folder and name.
     """
     cells = [summary for task in tasks for summary in task.cells]
     keys = ("algorithm", "config", "steps", "evaluation", "versions", "spec")
@@ -361,8 +363,9 @@ def provenance(tasks: Sequence[Task], title: str, declared: Declared) -> str:
         "report": report,
         "estimator": declared.estimator,
         "cells": [
-            {"folder": summary.cell.name.folder} | {key: summary.cell.facts.get(key) for key in keys}
-            for summary in cells
+            {"folder": name, "robustness": perturbed.get(name, {})}
+            | {key: summary.cell.facts.get(key) for key in keys}
+            for name, summary in ((summary.cell.name.folder, summary) for summary in cells)
         ],
         "runs": [run_provenance(cell, run) for cell in cells for run in cell.cell.runs],
     }

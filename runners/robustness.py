@@ -1,6 +1,7 @@
 """Robustness: the final policy of each seed, unchanged, under conditions that it was not trained in.
 
     runs/<suite>/<task>/<cell>/robustness/<kind>-<level>.csv     a row for each seed and episode, see `KEYS`
+    runs/<suite>/<task>/<cell>/robustness/grid.json              the levels that are fixed beforehand
 
 What is perturbed, and the grid, is `suites/perturb.py`; here is what needs the policy. The policy acts
 greedily. Environments and noise depend on the seed and the episode alone: every level of every perturbation,
@@ -134,6 +135,9 @@ def record(
     agent, out = policies.load(cell, folder, seeds), folder / FOLDER
     names = {seed: policies.digest(folder / f"seed-{seed}")[:16] for seed in seeds}
     out.mkdir(exist_ok=True)
+    grid = files.json_bytes(perturb.about(cell.task))
+    if not (out / "grid.json").exists() or (out / "grid.json").read_bytes() != grid:
+        files.write(out / "grid.json", grid)
     for one in wanted:
         keys = [
             (str(perturb.VERSION), one.kind, repr(float(one.level)), str(seed), names[seed], str(episode))

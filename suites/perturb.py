@@ -78,6 +78,24 @@ def grid(task: str) -> tuple[Perturbation, ...]:
     return (Perturbation(NOMINAL, 0.0), *found)
 
 
+def about(task: str) -> dict[str, dict[str, object]]:
+    """The kinds that a task has, as records keep them: title, levels of the grid, and the neutral level, None
+    for never.
+    """
+    levels: dict[str, list[float]] = {}
+    for one in grid(task)[1:]:
+        levels.setdefault(one.kind, []).append(one.level)
+    neutral = {kind: KINDS[kind].neutral for kind in levels}
+    return {
+        kind: {
+            "title": KINDS[kind].title,
+            "levels": own,
+            "neutral": neutral[kind] if math.isfinite(neutral[kind]) else None,
+        }
+        for kind, own in levels.items()
+    }
+
+
 def check(task: str, perturbation: Perturbation) -> None:
     """Raises ValueError, one line, for a kind that the task does not have, or a level that is none."""
     kind, level = perturbation.kind, perturbation.level

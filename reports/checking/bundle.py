@@ -55,8 +55,8 @@ def pack(report: Path, runs: Path, target: Path) -> list[str]:
         inside = runs / cell.folder
         for path in [inside / "cell.json", *sorted(inside.glob("sources-*.zip"))]:
             contents[f"runs/{cell.folder}/{path.name}"] = path
-        for path in sorted((inside / robustness.FOLDER).glob("*.csv")):
-            contents[f"runs/{cell.folder}/{robustness.FOLDER}/{path.name}"] = path
+        for name in robustness.files(inside):
+            contents[f"runs/{cell.folder}/{robustness.FOLDER}/{name}"] = inside / robustness.FOLDER / name
         for path in (inside / f"seed-{seed}" / name for seed in cell.seeds for name in RECORDS):
             contents[f"runs/{cell.folder}/{path.parent.name}/{path.name}"] = path
     contents = {name: path for name, path in sorted(contents.items()) if path.is_file()}
@@ -149,8 +149,12 @@ def _refuse_changed(about: dict[str, Any], expected: list[Expected], runs: Path)
     except ValueError as error:
         raise InputError(f"the report's records are missing: {error}") from error
     said = {run["folder"]: tuple(run.get(key) for key in _SAID) for run in about.get("runs", ())}
+    perturbed = {cell.get("folder"): cell.get("robustness") for cell in about.get("cells", ())}
     changed = []
     for cell in found:
+        name = cell.name.folder
+        if perturbed.get(name) not in (None, robustness.files(runs / name)):
+            changed.append(f"{name}/{robustness.FOLDER} is not what the report was made from")
         for run in cell.runs:
             was, now = said.get(run.folder), (run.state, run.note, run.result.get("digest"))
             if was is None:

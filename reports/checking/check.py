@@ -161,6 +161,6 @@ CELL_RULES: tuple[Callable[[CellFiles], Iterator[Finding]], ...] = (
     identity.run_records, identity.seal_agrees, identity.recorded_sources, identity.task_facts,
     identity.one_version, identity.clean_tree, protocol.whole_tables, protocol.evaluation_protocol,
     protocol.team_returns, protocol.training_episodes, protocol.digest_ladder, protocol.finite_numbers,
-    protocol.results_agree,
+    protocol.results_agree, identity.robustness_tables,
 )  # fmt: skip
 ALL_RULES = (unique_seeds, one_configuration, no_tuning_seeds, as_declared)

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
+from reports import robustness
 from reports.checking import folder
 from reports.checking.folder import RESULTS, SEED_FOLDER, CellFiles
 from reports.checking.protocol import Finding
+from reports.records import DONE
 from runners.errors import DamagedFile, InputError
 from runners.seal import SEALED, read_seal
 
@@ -35,7 +37,7 @@ def folder_names(cell: CellFiles) -> Iterator[Finding]:
         if run.about.get("seed") != run.seed:
             yield Finding(run.name, f"run.json says seed {run.about.get('seed')}")
     for path in sorted(cell.path.iterdir()):
-        known = re.fullmatch(r"cell\.json|sealed\.zip|sources-[0-9a-f]+\.zip|logs|\..*", path.name)
+        known = re.fullmatch(r"cell\.json|sealed\.zip|sources-[0-9a-f]+\.zip|logs|robustness|\..*", path.name)
         if not known and not SEED_FOLDER.fullmatch(path.name):
             yield Finding(cell.name, f"{path.name} is no part of a cell's record")
 
@@ -114,6 +116,17 @@ def seal_agrees(cell: CellFiles) -> Iterator[Finding]:
                 yield Finding(cell.name, f"sealed.zip has another {entry} than the folder")
     except DamagedFile as error:
         yield Finding(cell.name, str(error))
+
+
+def robustness_tables(cell: CellFiles) -> Iterator[Finding]:
+    """What `ascent robustness` recorded was played by the final policies of the cell's runs."""
+    if robustness.files(cell.path):
+        done = {
+            run.seed: robustness.policy(run.result) for run in cell.finished if run.result["status"] == DONE
+        }
+        _, _, faults = robustness.read(cell.path, done)
+        for fault in faults:
+            yield Finding(cell.name, f"{robustness.FOLDER}/{fault}")
 
 
 def recorded_sources(cell: CellFiles) -> Iterator[Finding]:
