@@ -7,7 +7,7 @@ summarised. Statistics over seeds come from `stats`; what compares systems, with
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -18,6 +18,8 @@ from reports import stats
 from reports.estimators import ACROSS_SEEDS, ESTIMATORS, Curves, diverged_score
 from reports.records import DIVERGED, DONE, Cell, Run
 from runners.sweep import Declared
+
+LONG_LABEL = 40  # characters of a setting
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,8 @@ def _check_same_grid(cell: Cell, seeds: pd.DataFrame) -> None:
 
 
 def _labels(cells: Sequence[Cell]) -> dict[str, str]:
-    """Cell folder -> the shortest of "sac", "sac (preset)", "sac (preset, digest)" unique in every task.
+    """Cell folder -> the shortest of "sac", "sac (preset)", "sac (preset with tau=0.1)", unless that is long,
+    "sac (preset, digest)" that is unique in every task.
 
     A system that has several cells on some tasks, and on others one, keeps its short name for the cell with
     the preset of those others, unchanged: one experiment more must not rename all the rest.
@@ -251,10 +254,17 @@ def _labels(cells: Sequence[Cell]) -> dict[str, str]:
             short |= {mine[0].name.folder} if len(mine) == 1 else set()
         if len(short) < len(by_task):  # on some task nobody can say which cell is meant
             short = set()
-        names = [cell.name for cell in own]
-        for form in ("", " ({0.preset})", " ({0.preset}, {0.digest})"):
-            candidates = {n.folder: title + ("" if n.folder in short else form.format(n)) for n in names}
-            if len({(name.suite, name.task, candidates[name.folder]) for name in names}) == len(names):
+        forms: list[Callable[[Cell], str]] = [
+            lambda cell: "",
+            lambda cell: f" ({cell.name.preset})",
+            lambda cell: f" ({cell.setting})",
+            lambda cell: f" ({cell.name.preset}, {cell.name.digest})",
+        ]
+        if max(len(cell.setting) for cell in own) > LONG_LABEL:
+            del forms[2]
+        for form in forms:
+            candidates = {c.name.folder: title + ("" if c.name.folder in short else form(c)) for c in own}
+            if len({(c.name.suite, c.name.task, candidates[c.name.folder]) for c in own}) == len(own):
                 break
         labels |= candidates
     return labels

@@ -29,6 +29,7 @@ from reports.tables import Table, decimals, interval, limits, number, p_value, t
 SEED = 0  # of the generators that resample
 FOLDER, GRID = "robustness", "grid.json"
 NOMINAL = "nominal"
+LEAST = 0.05  # nominal score, normalised: a share of less than that is no measurement
 _TYPES = {
     "version": int, "kind": str, "level": float, "seed": int, "policy": str, "episode": int, "return": float,
     "length": int,
@@ -55,8 +56,8 @@ class Curve:
     """A cell under one kind of perturbation, at L levels beside the nominal one.
 
     `scores` (L, n) and `nominal` (n,) are in units of return, by seed; `kept` (L, n) shares of the nominal
-    score, None unless every seed's nominal score is above the random policy's. `fixed` are the rows of the
-    levels of the grid, None where not all of them were played: areas and worst levels are of these alone.
+    score, None unless every seed's nominal score is clearly above the random policy's. `fixed` are the rows
+    of the grid's levels, None where not all of them were played: areas and worst levels are of these.
     """
 
     task: Task
@@ -67,6 +68,7 @@ class Curve:
     scores: np.ndarray
     kept: np.ndarray | None
     fixed: list[int] | None
+    protocol: tuple[int, int]  # episodes of a seed at a level, version
 
     @property
     def worst(self) -> int:
@@ -135,28 +137,40 @@ def policy(result: dict[str, Any]) -> str:
     return str(digests.get("policy.npz", ""))[:16] if isinstance(digests, dict) else ""
 
 
-Means = dict[str, dict[float, pd.Series]]  # kind -> level -> mean return, index seed
+@dataclass(frozen=True)
+class Means:
+    """A table: mean return of each seed, index seed."""
+
+    kind: str
+    level: float
+    protocol: tuple[int, int]  # episodes of a seed, version
+    returns: pd.Series
 
 
-def read(cell: Path, policies: dict[int, str]) -> tuple[list[Kind], Means, list[str]]:
+Found = dict[str, dict[float, Means]]  # kind -> level -> table
+
+
+def read(cell: Path, policies: dict[int, str]) -> tuple[list[Kind], Found, list[str]]:
     """What was measured of a cell whose runs have these policies, by seed: kinds, means, and what is wrong
-    with files that are not used, "name: why".
+    with files that are not used, "name: why". All that is used has the protocol of the nominal task.
     """
     try:
         kinds = _kinds(json.loads((cell / FOLDER / GRID).read_bytes()))
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return [], {}, [f"{GRID}: missing or damaged"]
-    found: Means = defaultdict(dict)
-    faults = []
-    for path in sorted((cell / FOLDER).glob("*.csv")):
+    found: Found = defaultdict(dict)
+    faults, protocol = [], None
+    nominal = cell / FOLDER / f"{NOMINAL}-0.csv"
+    for path in sorted((cell / FOLDER).glob("*.csv"), key=lambda path: (path != nominal, path.name)):
         try:
-            kind, level, means = _means(
-                path.read_bytes(), policies, {NOMINAL, *(kind.name for kind in kinds)}
-            )
+            means = _means(path.read_bytes(), policies, {NOMINAL, *(kind.name for kind in kinds)})
+            protocol = means.protocol if path == nominal else protocol
+            if protocol not in (None, means.protocol):
+                raise ValueError(f"has other episodes or another version than {nominal.name}")
         except ValueError as error:
             faults.append(f"{path.name}: {error}")
         else:
-            found[kind][level] = means
+            found[means.kind][means.level] = means
     return kinds, found, faults
 
 
@@ -172,14 +186,14 @@ def _kinds(about: dict[str, Any]) -> list[Kind]:
     ]
 
 
-def _means(content: bytes, policies: dict[int, str], known: set[str]) -> tuple[str, float, pd.Series]:
-    """Kind, level and mean returns of a table. Raises ValueError, saying what it is not."""
+def _means(content: bytes, policies: dict[int, str], known: set[str]) -> Means:
+    """What a table holds. Raises ValueError, saying what it is not."""
     try:
         table = pd.read_csv(io.BytesIO(content), dtype=_TYPES)[list(_TYPES)]
     except (ValueError, KeyError) as error:
         raise ValueError("no table of this kind") from error
     kinds, levels = table["kind"].unique(), table["level"].unique()
-    if dict(zip(table["seed"], table["policy"], strict=True)) != policies:
+    if set(zip(table["seed"], table["policy"], strict=True)) != set(policies.items()):
         raise ValueError("was played by other policies than the runs'")
     episodes = table.groupby("seed")["episode"].nunique()
     if max(len(kinds), len(levels), episodes.nunique(), table["version"].nunique()) != 1:
@@ -188,24 +202,27 @@ def _means(content: bytes, policies: dict[int, str], known: set[str]) -> tuple[s
         raise ValueError(f"{GRID} has no {kinds[0]}")
     if not np.isfinite(table["return"]).all():
         raise ValueError("has returns that are no numbers")
-    return str(kinds[0]), float(levels[0]), table.groupby("seed")["return"].mean()
+    protocol = int(episodes.iloc[0]), int(table["version"].iloc[0])
+    return Means(str(kinds[0]), float(levels[0]), protocol, table.groupby("seed")["return"].mean())
 
 
-def _curves(task: Task, summary: CellSummary, kinds: Sequence[Kind], tables: Means) -> Iterator[Curve]:
+def _curves(task: Task, summary: CellSummary, kinds: Sequence[Kind], tables: Found) -> Iterator[Curve]:
     nominal = tables.get(NOMINAL, {}).get(0.0)
     if nominal is None:
         return
-    random = dict(task.anchors).get("random")
-    base = nominal.to_numpy()
+    anchors, base = dict(task.anchors), nominal.returns.to_numpy()
+    random = anchors.get("random")
     for kind in (kind for kind in kinds if kind.name in tables):
         levels = tuple(sorted(tables[kind.name], reverse=kind.falls))
-        scores = np.array([tables[kind.name][level].to_numpy() for level in levels])
+        scores = np.array([tables[kind.name][level].returns.to_numpy() for level in levels])
         kept = None
-        if random is not None and (base > random).all():
+        if len(anchors) == 2 and (base - random > LEAST * abs(anchors["reference"] - random)).all():
             kept = (scores - random) / (base - random)
         fixed = [row for row, level in enumerate(levels) if level in kind.levels]
         whole = len(fixed) == len(kind.levels)
-        yield Curve(task, summary, kind, levels, base, scores, kept, fixed if whole else None)
+        yield Curve(
+            task, summary, kind, levels, base, scores, kept, fixed if whole else None, nominal.protocol
+        )
 
 
 def _pairs(curves: Sequence[Curve]) -> list[Pair]:
@@ -213,7 +230,7 @@ def _pairs(curves: Sequence[Curve]) -> list[Pair]:
     groups = defaultdict(list)
     for curve in curves:
         if curve.kept is not None and curve.fixed and len(curve.nominal) > 1 and not curve.task.unlike:
-            groups[curve.task.suite, curve.task.name, curve.kind].append(curve)
+            groups[curve.task.suite, curve.task.name, curve.kind, curve.protocol].append(curve)
     found = [pair for group in groups.values() for pair in combinations(group, 2)]
     samples = [(x.kept[x.fixed].mean(0), y.kept[y.fixed].mean(0)) for x, y in found]
     welch = [stats.welch(x, y) for x, y in samples]

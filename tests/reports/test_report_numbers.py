@@ -204,6 +204,17 @@ def test_labels_are_as_short_as_they_can_be(store: "Records") -> None:
     ]  # fmt: skip
 
 
+def test_labels_say_what_was_changed(store: "Records") -> None:
+    """Where it says it in a few words; else by the digest."""
+    long = {"exploration_schedule": "linear", "hidden": [256, 256]}
+    for system, changed in (("rpc", {}), ("rpc", {"rate": 3.0}), ("sac", {}), ("sac", long)):
+        store.flat_runs(store.cell(system=system, config={"gamma": 0.9, **changed}, changed=changed), [1.0])
+    (task,) = aggregate(load(store.runs), Declared())
+    labels = [cell.label for cell in task.cells]
+    assert sorted(labels[:2]) == ["rpc (classic with rate=3.0)", "rpc (classic)"]
+    assert labels[2:] == [f"sac (classic, {cell.cell.name.digest})" for cell in task.cells[2:]]
+
+
 def test_one_experiment_more_does_not_rename_the_rest(store: "Records") -> None:
     for system in ("sac", "td3"):
         for task in ("CartPole-v1", "Pendulum-v1"):

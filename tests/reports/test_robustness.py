@@ -216,11 +216,11 @@ def test_the_grid_is_the_tasks(store: "Records") -> None:
     assert levels(store)["level"].tolist() == [np.inf, 300, 100, 30, 10, np.inf, 100, 30, 10]  # from never on
 
 
-@pytest.mark.parametrize("score", [-200.0, -200.5], ids=["as random", "below"])
+@pytest.mark.parametrize("score", [-200.0, -200.5, -196.0], ids=["as random", "below", "hardly above"])
 def test_no_share_of_a_score_that_is_no_better_than_random(store: "Records", score: float) -> None:
     """A share of nothing is no number, and one of less than nothing would turn the comparison round."""
     task = "MountainCar-v0"
-    for system, nominal in (("ppo", (-150.0, score)), ("sac", (-150.0, -199.5))):
+    for system, nominal in (("ppo", (-150.0, score)), ("sac", (-150.0, -195.0))):
         play(cell_of(store, system=system, task=task), "action_noise", NOISE, nominal)
     shares = ["kept", "kept_low", "kept_high"]
     assert areas(store).loc["ppo", shares].isna().all() and areas(store).loc["sac", shares].notna().all()
@@ -276,7 +276,7 @@ def three(store: "Records") -> dict[str, np.ndarray]:
         play(cell, "gravity", dict.fromkeys(every, RANDOM + (shares - 0.1) * base), RANDOM + base)
         if system != "td3":
             cell, low = cell_of(store, 6, system, "Pendulum-v1"), -1229.0
-            play(cell, "gravity", dict.fromkeys(every, low + shares * base), low + base)
+            play(cell, "gravity", dict.fromkeys(every, low + shares * 2 * base), low + 2 * base)
     return kept
 
 
@@ -580,6 +580,24 @@ def test_check_finds_tables_of_other_policies(copied: Path, capsys: pytest.Captu
     assert code == 1 and "robustness/drop-0.5.csv: was played by other policies" in out
     (cell / "robustness" / "grid.json").write_text("{")
     assert "robustness/grid.json: missing or damaged" in call(capsys, "check", str(copied / "runs"))[1]
+
+
+def test_one_protocol(store: "Records") -> None:
+    """Levels of other episodes than the nominal task's are no part of its curve; cells of other episodes
+    are not compared.
+    """
+    cell, other = usual(store), usual(store, system="sac")
+    assert len(found(store).pairs) == 1
+    path = cell / "robustness" / "action_noise-0.2.csv"
+    head, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([head, rows[0], rows[2]]) + "\n")
+    assert [len(curve.levels) for curve in found(store).curves] == [2, 3]
+    assert "has other episodes or another version than nominal-0.csv" in found(store).refused[0]
+    play(cell, "action_noise", NOISE, NOMINAL)
+    for path in (other / "robustness").glob("*.csv"):
+        head, *rows = path.read_text().splitlines()
+        path.write_text("\n".join([head, rows[0], rows[2]]) + "\n")
+    assert len(found(store).curves) == 2 and found(store).pairs == ()
 
 
 def test_without_its_grid_nothing_is_used(store: "Records") -> None:
