@@ -3,6 +3,7 @@
     cell.json                 the cell, once for all its seeds
     sources-<digest>.zip      the sources as they ran
     sealed.zip                what reports read of the cell's finished runs, in one file
+    robustness/               what `ascent robustness` played with the final policies (`robustness.py`)
     seed-<k>/run.json         provenance: attempts, versions, platform
     seed-<k>/eval.csv         step,policy,episode,return,length,unstable,<of a team: its agents, its measures>
     seed-<k>/train.csv        step,env,return,length,unstable,<the same>
