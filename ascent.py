@@ -463,10 +463,10 @@ def watch(
     from runners.watch import film
 
     seed, cell = policies.seed_of(run), policies.read_cell(run.resolve().parent)
-    asked = wanted(cell.task, [perturb])[1:] if perturb else [None]
+    asked = (wanted(cell.task, [perturb])[1:] if perturb else []) or [None]
     if len(asked) != 1:
         raise InputError(f"--perturb {perturb}: give one level, such as {asked[0].kind}={asked[0].level:g}")
-    name = f"{cell.task}-{cell.system}-seed-{seed}" + (f"-{asked[0].name}" if perturb else "")
+    name = f"{cell.task}-{cell.system}-seed-{seed}" + (f"-{asked[0].name}" if asked[0] else "")
     target = out or Path("out") / "watch" / f"{name}.gif"
     with Console(stderr=True).status("filming"):
         score, length = film(run.resolve(), target, asked[0], episode, step)

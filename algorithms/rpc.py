@@ -264,16 +264,9 @@ class Agent:
             action = 2 * rng.uniform(envs, self.n_actions).float() - 1
         return self.mid + self.half * action, torch.cat([z, action], -1)
 
-    @torch.no_grad()
-    def cost(self, obs: Tensor, action: Tensor, next_obs: Tensor, noise: Tensor) -> Tensor:
-        """(S, B): what a step told, KL(phi(.|s') || m(.|z, a)), in the unit of `rate`."""
-        mean, std = self.encoder(obs)
-        prior = self.prior(mean + std * noise, (action - self.mid) / self.half)
-        return kl(self.encoder(next_obs), prior) / (log(2) if self.config.bits else 1)
-
     def preference(self, obs: Tensor) -> Tensor:
-        """(S, E, O) -> (S, E, A): what greedy acting follows, actions at the mean z, differentiable."""
-        return self.policy.greedy(self.encoder(obs)[0])
+        """(S, E, O) -> (S, E, A): what greedy acting follows, before tanh, at the mean z, differentiable."""
+        return self.policy.net(self.encoder(obs)[0]).chunk(2, -1)[0]
 
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
         n = batch.reward.shape[1]

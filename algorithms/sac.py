@@ -188,8 +188,8 @@ class Agent:
         return self.mid + self.half * action, None
 
     def preference(self, obs: Tensor) -> Tensor:
-        """(S, E, O) -> (S, E, A): what greedy acting follows, actions in [-1, 1], differentiable."""
-        return self.policy.greedy(obs)
+        """(S, E, O) -> (S, E, A): what greedy acting follows, actions before tanh, differentiable."""
+        return self.policy.net(obs).chunk(2, -1)[0]
 
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
         shape = (batch.reward.shape[1], self.n_actions)

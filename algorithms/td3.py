@@ -163,8 +163,8 @@ class Agent:
         return self.mid + self.half * action, None
 
     def preference(self, obs: Tensor) -> Tensor:
-        """(S, E, O) -> (S, E, A): what greedy acting follows, actions in [-1, 1], differentiable."""
-        return self.actor(obs)
+        """(S, E, O) -> (S, E, A): what greedy acting follows, actions before tanh, differentiable."""
+        return self.actor.net(obs)
 
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
         noise = rng.normal(batch.reward.shape[1], self.n_actions)

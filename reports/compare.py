@@ -85,7 +85,7 @@ class Comparisons:
 
 def compare(tasks: Sequence[Task], declared: Declared) -> Comparisons:
     """All comparisons of a report."""
-    wanted = _wanted(tasks, declared)
+    wanted = declared_pairs(tasks, declared)
     family = sum(wanted(x.label, y.label) for task in tasks for x, y in combinations(task.cells, 2))
     pairs = _pairs(tasks, wanted, family)
     smallest = [stats.smallest_permutation_p(pair.x.score.n, pair.y.score.n) for pair in pairs]
@@ -101,7 +101,7 @@ def compare(tasks: Sequence[Task], declared: Declared) -> Comparisons:
     return Comparisons(family, hopeless, tuple(pairs), tuple(_groups(tasks, systems)), tuple(improvements))
 
 
-def _wanted(tasks: Sequence[Task], declared: Declared) -> Wanted:
+def declared_pairs(tasks: Sequence[Task], declared: Declared) -> Wanted:
     """Which pairs are compared: all, or those of which one is the baseline. ValueError if it is not here."""
     baseline = {
         cell.label for task in tasks for cell in task.cells if cell.cell.name.system == declared.baseline

@@ -40,7 +40,7 @@ def build(
     tasks = aggregate(cells, declared)
     comparisons, judged = compare(tasks, declared), verdicts(tasks)
     scores = tables.scores(tasks, declared)
-    perturbed, spent = robustness.measured(runs, tasks), information.measured(runs, tasks)
+    perturbed, spent = robustness.measured(runs, tasks, declared), information.measured(runs, tasks)
     shown = {
         table.name: table
         for table in (

@@ -2,14 +2,14 @@
 
 The score of a seed at a level is the mean return of its episodes there. What it keeps is the share of its
 own nominal score, counted from the task's random score: (score - random) / (nominal - random). The area
-under a curve is its mean over the levels of the grid, each counted once: the levels at equal distances.
+of a curve is its mean over the levels of the grid, each counted once, without the nominal one.
 """
 
 import hashlib
 import io
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -23,8 +23,10 @@ from matplotlib.figure import Figure
 
 from reports import figures, stats
 from reports.aggregate import CellSummary, Task
+from reports.compare import declared_pairs
 from reports.records import DONE
 from reports.tables import Table, decimals, interval, limits, number, p_value, texts
+from runners.sweep import Declared
 
 SEED = 0  # of the generators that resample
 FOLDER, GRID = "robustness", "grid.json"
@@ -32,7 +34,7 @@ NOMINAL = "nominal"
 LEAST = 0.05  # nominal score, normalised: a share of less than that is no measurement
 _TYPES = {
     "version": int, "kind": str, "level": float, "seed": int, "policy": str, "episode": int, "return": float,
-    "length": int,
+    "length": int, "unstable": int,
 }  # fmt: skip
 
 
@@ -69,6 +71,7 @@ class Curve:
     kept: np.ndarray | None
     fixed: list[int] | None
     protocol: tuple[int, int]  # episodes of a seed at a level, version
+    unstable: int  # steps, over all levels, in which the simulator reset a bad state
 
     @property
     def worst(self) -> int:
@@ -105,9 +108,11 @@ class Robustness:
     pairs: tuple[Pair, ...]
     refused: tuple[str, ...]
     files: dict[str, dict[str, str]]
+    family: int  # declared comparisons, of which `pairs` could be made
+    hopeless: int  # of these, so many could not have been claimed with so few runs, whatever these score
 
 
-def measured(runs: Path, tasks: Sequence[Task]) -> Robustness:
+def measured(runs: Path, tasks: Sequence[Task], declared: Declared) -> Robustness:
     """The tables below `runs` of the cells of a report that have a score."""
     curves: list[Curve] = []
     refused: list[str] = []
@@ -122,7 +127,11 @@ def measured(runs: Path, tasks: Sequence[Task]) -> Robustness:
             kinds, tables, faults = read(runs / name, done)
             refused += [f"{name}/{FOLDER}/{fault}" for fault in faults]
             curves += _curves(task, summary, kinds, tables)
-    return Robustness(tuple(curves), tuple(_pairs(curves)), tuple(refused), digests)
+    family = _family(curves, declared_pairs(tasks, declared))
+    pairs = _pairs(family)
+    smallest = [stats.smallest_permutation_p(len(x.nominal), len(y.nominal)) for x, y in family]
+    hopeless = sum(p * len(family) >= stats.ALPHA for p in smallest)
+    return Robustness(tuple(curves), tuple(pairs), tuple(refused), digests, len(family), hopeless)
 
 
 def files(cell: Path) -> dict[str, str]:
@@ -145,6 +154,7 @@ class Means:
     level: float
     protocol: tuple[int, int]  # episodes of a seed, version
     returns: pd.Series
+    unstable: int  # steps in which the simulator met a bad state and reset itself
 
 
 Found = dict[str, dict[float, Means]]  # kind -> level -> table
@@ -161,9 +171,14 @@ def read(cell: Path, policies: dict[int, str]) -> tuple[list[Kind], Found, list[
     found: Found = defaultdict(dict)
     faults, protocol = [], None
     nominal = cell / FOLDER / f"{NOMINAL}-0.csv"
+    if not nominal.exists():
+        faults.append(f"{nominal.name}: missing; without it nothing is used")
     for path in sorted((cell / FOLDER).glob("*.csv"), key=lambda path: (path != nominal, path.name)):
         try:
             means = _means(path.read_bytes(), policies, {NOMINAL, *(kind.name for kind in kinds)})
+            kind, _, level = path.stem.partition("-")
+            if (kind, float(level)) != (means.kind, means.level):
+                raise ValueError(f"is of {means.kind} at {means.level:g}")
             protocol = means.protocol if path == nominal else protocol
             if protocol not in (None, means.protocol):
                 raise ValueError(f"has other episodes or another version than {nominal.name}")
@@ -174,15 +189,15 @@ def read(cell: Path, policies: dict[int, str]) -> tuple[list[Kind], Found, list[
     return kinds, found, faults
 
 
-def _kinds(about: dict[str, Any]) -> list[Kind]:
+def _kinds(about: list[dict[str, Any]]) -> list[Kind]:
     return [
         Kind(
-            name,
+            str(said["kind"]),
             str(said["title"]),
             tuple(map(float, said["levels"])),
             np.inf if said["neutral"] is None else float(said["neutral"]),
         )
-        for name, said in about.items()
+        for said in about
     ]
 
 
@@ -195,6 +210,8 @@ def _means(content: bytes, policies: dict[int, str], known: set[str]) -> Means:
     kinds, levels = table["kind"].unique(), table["level"].unique()
     if set(zip(table["seed"], table["policy"], strict=True)) != set(policies.items()):
         raise ValueError("was played by other policies than the runs'")
+    if table.duplicated(["seed", "episode"]).any():
+        raise ValueError("has an episode twice")
     episodes = table.groupby("seed")["episode"].nunique()
     if max(len(kinds), len(levels), episodes.nunique(), table["version"].nunique()) != 1:
         raise ValueError("is of several perturbations, versions or numbers of episodes")
@@ -203,7 +220,13 @@ def _means(content: bytes, policies: dict[int, str], known: set[str]) -> Means:
     if not np.isfinite(table["return"]).all():
         raise ValueError("has returns that are no numbers")
     protocol = int(episodes.iloc[0]), int(table["version"].iloc[0])
-    return Means(str(kinds[0]), float(levels[0]), protocol, table.groupby("seed")["return"].mean())
+    return Means(
+        str(kinds[0]),
+        float(levels[0]),
+        protocol,
+        table.groupby("seed")["return"].mean(),
+        int(table["unstable"].sum()),
+    )
 
 
 def _curves(task: Task, summary: CellSummary, kinds: Sequence[Kind], tables: Found) -> Iterator[Curve]:
@@ -221,24 +244,39 @@ def _curves(task: Task, summary: CellSummary, kinds: Sequence[Kind], tables: Fou
         fixed = [row for row, level in enumerate(levels) if level in kind.levels]
         whole = len(fixed) == len(kind.levels)
         yield Curve(
-            task, summary, kind, levels, base, scores, kept, fixed if whole else None, nominal.protocol
+            task,
+            summary,
+            kind,
+            levels,
+            base,
+            scores,
+            kept,
+            fixed if whole else None,
+            nominal.protocol,
+            sum(means.unstable for means in tables[kind.name].values()),
         )
 
 
-def _pairs(curves: Sequence[Curve]) -> list[Pair]:
-    """Every two systems of a task under a kind, one family of comparisons."""
+def _family(curves: Sequence[Curve], wanted: Callable[[str, str], bool]) -> list[tuple[Curve, Curve]]:
+    """The comparisons that are declared: systems of a task, under each kind whose grid both have played."""
     groups = defaultdict(list)
     for curve in curves:
-        if curve.kept is not None and curve.fixed and len(curve.nominal) > 1 and not curve.task.unlike:
+        if curve.fixed and len(curve.nominal) > 1 and not curve.task.unlike:
             groups[curve.task.suite, curve.task.name, curve.kind, curve.protocol].append(curve)
-    found = [pair for group in groups.values() for pair in combinations(group, 2)]
+    pairs = (pair for group in groups.values() for pair in combinations(group, 2))
+    return [(x, y) for x, y in pairs if wanted(x.summary.label, y.summary.label)]
+
+
+def _pairs(family: Sequence[tuple[Curve, Curve]]) -> list[Pair]:
+    """Those that can be made, corrected for all that are declared."""
+    found = [(x, y) for x, y in family if x.kept is not None and y.kept is not None]
     samples = [(x.kept[x.fixed].mean(0), y.kept[y.fixed].mean(0)) for x, y in found]
     welch = [stats.welch(x, y) for x, y in samples]
     p_permutation = np.array(
         [stats.permutation_p(x[None], y[None], seed=SEED)[0] for x, y in samples], dtype=float
     )
-    p_welch_holm = stats.holm(np.array([comparison.p for comparison in welch]), len(found))
-    p_permutation_holm = stats.holm(p_permutation, len(found))
+    p_welch_holm = stats.holm(np.array([comparison.p for comparison in welch]), len(family))
+    p_permutation_holm = stats.holm(p_permutation, len(family))
     return [
         Pair(
             x,

@@ -81,7 +81,11 @@ def load(cell: Cell, folder: Path, seeds: Sequence[int], step: int | None = None
     policies = [_read(folder / f"seed-{seed}", step) for seed in seeds]
     agent = make_agent(cell, Streams(seeds, "init"), "cpu")
     state = agent.state_dict()
-    for name in policies[0]:
+    needed = {name: x.shape[1:] for name, x in state.items() if name.startswith(("params/", "normaliser/"))}
+    for seed, policy in zip(seeds, policies, strict=True):
+        if needed != {name: x.shape[1:] for name, x in policy.items()}:
+            raise DamagedFile(f"{folder / f'seed-{seed}'}: the policy is none of {cell.label()}")
+    for name in needed:
         state[name] = torch.from_numpy(np.concatenate([policy[name] for policy in policies]))
     agent.load_state_dict(state)
     return agent

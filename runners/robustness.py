@@ -24,7 +24,7 @@ from runners.cell import Cell
 from runners.errors import InputError
 from runners.train import env_seeds, play
 from suites import perturb
-from suites.perturb import Perturbation, Perturbed
+from suites.perturb import NOMINAL, Perturbation, Perturbed
 
 FOLDER = "robustness"
 KEYS = ("version", "kind", "level", "seed", "policy", "episode", "return", "length", "unstable")
@@ -133,6 +133,7 @@ def record(
     cell = policies.read_cell(folder)
     seeds = policies.seeds_with(cell, folder)
     agent, out = policies.load(cell, folder, seeds), folder / FOLDER
+    _refuse_other_episodes(out, cell, episodes)
     names = {seed: policies.digest(folder / f"seed-{seed}")[:16] for seed in seeds}
     out.mkdir(exist_ok=True)
     grid = files.json_bytes(perturb.about(cell.task))
@@ -152,6 +153,18 @@ def record(
             files.write(path, "".join(f"{row}\n" for row in (",".join(KEYS), *rows)).encode())
         tick()
     return out
+
+
+def _refuse_other_episodes(out: Path, cell: Cell, episodes: int) -> None:
+    """Raises InputError if what is there has another number of episodes: one call would spoil all of it."""
+    path = out / f"{NOMINAL}-0.csv"
+    rows = path.read_text(errors="replace").splitlines()[1:] if path.exists() else []
+    found = {row.split(",")[5] for row in rows if row.count(",") == len(KEYS) - 1}
+    if found and len(found) != episodes:
+        raise InputError(
+            f"{cell.label()}: the tables in {out} are of {len(found)} episodes a seed, not {episodes}: "
+            f"--episodes {len(found)}, or remove them"
+        )
 
 
 def _is_there(path: Path, keys: Sequence[tuple[str, ...]]) -> bool:

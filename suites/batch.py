@@ -98,8 +98,10 @@ class Batch(ABC):
     def change(self, kind: str, factor: float) -> None:
         """Makes it another task, in all environments: what `kind` names is `factor` times the task's own.
 
-        It comes before the first `reset`. Raises ValueError for what the task does not have.
+        Raises ValueError for what the task does not have, RuntimeError after the first `reset`.
         """
+        if self._physics is not None:
+            raise RuntimeError("change() comes before reset() and load_state()")
         if kind not in self.changes:
             raise ValueError(f"{self.spec.id} has no {kind} to change")
         self._change(kind, factor)

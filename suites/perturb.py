@@ -26,20 +26,20 @@ class Kind(NamedTuple):
     title: str
     grid: tuple[float, ...]
     low: float = 0.0
-    high: float = math.inf
+    high: float = 100.0
     whole: bool = False  # a level is a whole number
     neutral: float = 0.0  # the level at which nothing is perturbed
 
 
-_FACTORS = {"grid": (0.5, 0.75, 1.25, 1.5, 2.0), "high": 100.0, "neutral": 1.0}
+_FACTORS = {"grid": (0.5, 0.75, 1.25, 1.5, 2.0), "neutral": 1.0}
 KINDS = {
     "drop": Kind("observations missing, probability", (0.1, 0.25, 0.5, 0.75, 0.9, 1.0), high=1.0),
-    "open_loop": Kind("all missing from step", (300, 100, 30, 10), low=1, whole=True, neutral=math.inf),
+    "open_loop": Kind("all missing from step", (300, 100, 30, 10), 1.0, math.inf, True, math.inf),
     "observation_noise": Kind("noise on observations", (0.01, 0.03, 0.1, 0.3)),  # its deviation
     "adversary": Kind("adversary on observations", (0.01, 0.03, 0.1, 0.3)),  # largest change of a number
     # The deviation, of half the actions' range; of choices the probability of a random one.
     "action_noise": Kind("noise on actions", (0.1, 0.2, 0.4)),
-    "action_delay": Kind("actions late, steps", (1, 2, 4), high=100, whole=True),
+    "action_delay": Kind("actions late, steps", (1, 2, 4), whole=True),
     "mass": Kind("masses, factor", low=0.01, **_FACTORS),
     "length": Kind("lengths, factor", low=0.01, **_FACTORS),
     "friction": Kind("friction, factor", **_FACTORS),
@@ -78,22 +78,17 @@ def grid(task: str) -> tuple[Perturbation, ...]:
     return (Perturbation(NOMINAL, 0.0), *found)
 
 
-def about(task: str) -> dict[str, dict[str, object]]:
-    """The kinds that a task has, as records keep them: title, levels of the grid, and the neutral level, None
-    for never.
+def about(task: str) -> list[dict[str, object]]:
+    """The kinds that a task has, as records keep them: name, title, levels of the grid, and the neutral one,
+    None for never.
     """
-    levels: dict[str, list[float]] = {}
-    for one in grid(task)[1:]:
-        levels.setdefault(one.kind, []).append(one.level)
-    neutral = {kind: KINDS[kind].neutral for kind in levels}
-    return {
-        kind: {
-            "title": KINDS[kind].title,
-            "levels": own,
-            "neutral": neutral[kind] if math.isfinite(neutral[kind]) else None,
-        }
-        for kind, own in levels.items()
-    }
+    found = []
+    for name in kinds(task):
+        kind = KINDS[name]
+        levels = [one.level for one in grid(task) if one.kind == name]
+        neutral = kind.neutral if math.isfinite(kind.neutral) else None
+        found.append({"kind": name, "title": kind.title, "levels": levels, "neutral": neutral})
+    return found
 
 
 def check(task: str, perturbation: Perturbation) -> None:
@@ -108,6 +103,8 @@ def check(task: str, perturbation: Perturbation) -> None:
         listed = ", ".join(own) or "nothing, as it has several agents"
         raise ValueError(f"{task} has no {kind!r} to perturb; it has: {listed}")
     known = KINDS[kind]
+    if kind == "action_noise" and suites.TASKS[task].choices is not None:
+        known = known._replace(high=1.0)  # a probability
     inside = math.isfinite(level) and known.low <= level <= known.high
     if not inside or (known.whole and level != int(level)):
         what = "a whole number" if known.whole else "a number"

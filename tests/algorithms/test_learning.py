@@ -16,6 +16,7 @@ from runners import policies
 from runners.cell import Evaluation
 from runners.resolve import resolve
 from runners.train import env_seeds, train
+from tests.algorithms.test_rpc import cost_of
 
 SEEDS = list(range(10))
 # (system, task, steps per seed, evaluations over the budget, evaluations that count, least score)
@@ -110,7 +111,7 @@ def cost_of_acting(out: Path) -> np.ndarray:
         action, carry = agent.act(obs, rng, True, 1.0, carry)
         now = env.step(action.numpy())
         next_obs = torch.from_numpy(now.next_obs)
-        costs.append(agent.cost(obs, action, next_obs, noise.normal(10, agent.config.latent)).mean(1))
+        costs.append(cost_of(agent, obs, action, next_obs, noise.normal(10, agent.config.latent)).mean(1))
         obs = torch.from_numpy(now.obs)
     found = torch.stack(costs).mean(0).numpy()
     print(f"cost per step of acting, seeds {np.round(found, 3).tolist()}")

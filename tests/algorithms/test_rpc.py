@@ -10,6 +10,7 @@ import scipy.stats
 import torch
 from gymnasium import spaces
 from torch import Tensor
+from torch.distributions import Normal, kl_divergence
 
 from algorithms import rpc, sac
 from algorithms.seedwise import Adam, Batch, Parameters, Streams, uniform_fan_in
@@ -79,7 +80,7 @@ class Plain:
         mean, log_std = self.policy(z)
         log_std = log_std.clamp(-20, 2)
         u = mean + log_std.exp() * noise
-        density = torch.distributions.Normal(mean, log_std.exp()).log_prob(u) + 2 * u.cosh().log()
+        density = Normal(mean, log_std.exp()).log_prob(u) + 2 * u.cosh().log()
         return u.tanh(), density.sum(1)
 
 
@@ -115,7 +116,7 @@ def test_kl_by_definition() -> None:
 def test_kl_is_torchs() -> None:
     """In nats, with p and q in the places that torch has them; nothing between equals."""
     p, q = random_gaussian("p"), random_gaussian("q")
-    theirs = torch.distributions.kl_divergence(*(torch.distributions.Normal(*x) for x in (p, q))).sum(-1)
+    theirs = kl_divergence(*(Normal(*x) for x in (p, q))).sum(-1)
     torch.testing.assert_close(rpc.kl(p, q), theirs)
     assert ((rpc.kl(q, p) - theirs).abs() > 0.1).any()
     assert (rpc.kl(p, p) == 0).all()
@@ -274,19 +275,31 @@ def test_three_steps_by_hand(settings: dict[str, bool]) -> None:
         np.testing.assert_allclose(losses["lambda"][k].detach(), dual, rtol=1e-4, atol=1e-6)
 
 
+@torch.no_grad()
+def cost_of(agent: rpc.Agent, obs: Tensor, action: Tensor, next_obs: Tensor, noise: Tensor) -> Tensor:
+    """(S, B): what steps told, KL(phi(.|s') || m(.|z, a)), in the unit of the rate."""
+    mean, std = agent.encoder(obs)
+    now, expected = (
+        agent.encoder(next_obs),
+        agent.prior(mean + std * noise, (action - agent.mid) / agent.half),
+    )
+    divergence = kl_divergence(Normal(*now), Normal(*expected)).sum(-1)
+    return divergence / (np.log(2) if agent.config.bits else 1)
+
+
 @pytest.mark.parametrize("bits", [False, True])
 @SPACES
 def test_cost_is_the_updates(space: spaces.Box, bits: bool) -> None:
     """What others measure is what an update pays for, from actions as the environment has them."""
     agent, batch, draws = make(space, bits=bits), transitions(space), noises(N)
-    cost = agent.cost(batch.obs, batch.action, batch.next_obs, draws[0])
+    cost = cost_of(agent, batch.obs, batch.action, batch.next_obs, draws[0])
     action = (batch.action - agent.mid) / agent.half
     for k in range(3):
         plain, s = Plain(agent.actor_params.matrix[k].double()), batch.obs[k].double()
         mean, std = plain.encoder(s)
         prior = plain.model(mean + std * draws[0][k].double(), action[k].double())
-        there = torch.distributions.Normal(*plain.encoder(batch.next_obs[k].double()))
-        nats = torch.distributions.kl_divergence(there, torch.distributions.Normal(*prior)).sum(1)
+        there = Normal(*plain.encoder(batch.next_obs[k].double()))
+        nats = kl_divergence(there, Normal(*prior)).sum(1)
         torch.testing.assert_close(cost[k].double(), nats / (log(2) if bits else 1), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(agent.learn(batch, *draws)["cost"], cost.mean(1))
 
@@ -308,8 +321,8 @@ def expected_gradients(
     z = mean + std * z_noise
     mean, std = there = plain.encoder(nxt)
     prior = plain.model(z if through_z else z.detach(), action)
-    pair = (torch.distributions.Normal(*x) for x in (there, prior))
-    cost = torch.distributions.kl_divergence(*pair).sum(1) / (log(2) if c.bits else 1)
+    pair = (Normal(*x) for x in (there, prior))
+    cost = kl_divergence(*pair).sum(1) / (log(2) if c.bits else 1)
     gap = cost.mean().item() - c.rate
     price = (rows["params/lambda"] + c.learning_rate * np.sign(gap)).exp()
     alpha = rows["params/alpha"].exp()

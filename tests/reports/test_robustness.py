@@ -97,7 +97,7 @@ def usual(store: "Records", **how: object) -> Path:
 
 
 def found(store: "Records") -> robustness.Robustness:
-    return robustness.measured(store.runs, aggregate(load(store.runs), Declared()))
+    return robustness.measured(store.runs, aggregate(load(store.runs), Declared()), Declared())
 
 
 def areas(store: "Records") -> pd.DataFrame:
@@ -417,8 +417,9 @@ def test_runs_that_were_trained_again_have_no_curve(store: "Records") -> None:
 def test_without_the_nominal_task_there_is_no_curve(store: "Records") -> None:
     cell = usual(store)
     (cell / "robustness" / "nominal-0.csv").unlink()
-    assert (found(store).curves, found(store).refused) == ((), ())
-    assert "robustness" not in text_of(store.build())
+    (line,) = found(store).refused
+    assert found(store).curves == () and line.endswith("nominal-0.csv: missing; without it nothing is used")
+    assert "nominal-0.csv: missing" in text_of(store.build())
 
 
 def test_a_cell_without_a_score_has_no_curve(store: "Records") -> None:
@@ -598,6 +599,45 @@ def test_one_protocol(store: "Records") -> None:
         head, *rows = path.read_text().splitlines()
         path.write_text("\n".join([head, rows[0], rows[2]]) + "\n")
     assert len(found(store).curves) == 2 and found(store).pairs == ()
+
+
+def test_a_table_under_another_name(store: "Records") -> None:
+    """A copy of one level in place of another, an episode that is there twice."""
+    cell = usual(store)
+    folder = cell / "robustness"
+    (folder / "action_noise-0.4.csv").write_bytes((folder / "action_noise-0.2.csv").read_bytes())
+    assert found(store).refused[0].endswith("action_noise-0.4.csv: is of action_noise at 0.2")
+    path = table(cell, "action_noise", 0.4, NOISE[0.4])
+    path.write_text(path.read_text() + path.read_text().splitlines()[-1] + "\n")
+    assert found(store).refused[0].endswith("action_noise-0.4.csv: has an episode twice")
+
+
+def test_the_declared_family(store: "Records") -> None:
+    """Pairs with the baseline alone, if there is one; those that cannot show anything are counted, said, and
+    those that cannot be made still count.
+    """
+    for system in ("ppo", "sac", "td3"):
+        usual(store, system=system)
+    tasks = aggregate(load(store.runs), Declared())
+    all_pairs, few = (
+        robustness.measured(store.runs, tasks, Declared(baseline=name)) for name in (None, "sac")
+    )
+    assert (all_pairs.family, len(all_pairs.pairs), all_pairs.hopeless) == (3, 3, 3)
+    assert (few.family, len(few.pairs)) == (2, 2)
+    assert all("sac" in (pair.x.summary.label, pair.y.summary.label) for pair in few.pairs)
+    assert "3 of them could not have shown one with so few seeds" in text_of(store.build())
+    (cell,) = (store.runs / "classic" / "CartPole-v1").glob("td3-*")
+    play(cell, "action_noise", NOISE, (0.0, 0.0))  # worse than random: keeps nothing
+    less = found(store)
+    assert (less.family, len(less.pairs)) == (3, 1)
+
+
+def test_unstable_simulations_are_told(store: "Records") -> None:
+    path = usual(store) / "robustness" / "action_noise-0.2.csv"
+    head, first, *rest = path.read_text().splitlines()
+    path.write_text("\n".join([head, first.rpartition(",")[0] + ",3", *rest]) + "\n")
+    assert found(store).curves[0].unstable == 3
+    assert "the simulation was unstable in 3 steps" in text_of(store.build())
 
 
 def test_without_its_grid_nothing_is_used(store: "Records") -> None:

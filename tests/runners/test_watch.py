@@ -116,15 +116,25 @@ def test_refusals(name: str, runs: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert not list(tmp_path.iterdir())
 
 
+def test_a_nominal_perturbation_is_none(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    told = [
+        call(capsys, "watch", str(run(runs)), "--out", str(tmp_path / "a.gif"), *words)[1]
+        for words in ([], ["--perturb", "nominal"])
+    ]
+    assert told[0] == told[1]
+
+
 def test_refused_runs(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """A folder that is no run's, a team under a perturbation, a damaged policy."""
     copied = shutil.copytree(runs, tmp_path / "runs")
     (run(copied) / "policy-60.npz").write_bytes(b"no archive")
+    (run(copied) / "policy-0.npz").write_bytes((run(copied, "Hopper-v5") / "policy-0.npz").read_bytes())
     for folder, words, message in (
         (runs, [], "is not the folder of a run"),
         (run(runs).parent, [], "is not the folder of a run"),
         (run(runs, "simple_tag_v3"), ["--perturb", "mass=2"], "simple_tag_v3 has several agents"),
         (run(copied), ["--step", "60"], "policy-60.npz is damaged"),
+        (run(copied), ["--step", "0"], "seed-1: the policy is none of CartPole-v1 a2c"),
         (run(copied).parent / "seed-9", [], "seed-9 is not the folder of a run"),
     ):
         code, _, err = call(capsys, "watch", str(folder), "--out", str(tmp_path / "a.gif"), *words)

@@ -424,7 +424,7 @@ REFUSED = {
     "no kind": ("CartPole-v1", "", 0.5, "has no '' to perturb"),
     "probability": ("CartPole-v1", "drop", 1.01, "^drop: 1.01 must be a number from 0 to 1$"),
     "negative": ("CartPole-v1", "drop", -0.1, "^drop: -0.1 must be a number from 0 to 1$"),
-    "negative noise": ("CartPole-v1", "observation_noise", -1, "must be a number of at least 0$"),
+    "negative noise": ("CartPole-v1", "observation_noise", -1, "must be a number from 0 to 100$"),
     "negative friction": ("Hopper-v5", "friction", -0.5, "must be a number from 0 to 100$"),
     "massless": ("Hopper-v5", "mass", 0.0, "must be a number from 0.01 to 100$"),
     "heavy": ("Hopper-v5", "mass", 101, "must be a number from 0.01 to 100$"),
@@ -446,6 +446,8 @@ REFUSED = {
     "never": ("CartPole-v1", "open_loop", math.inf, "^open_loop: inf must be"),
     "infinite noise": ("Pendulum-v1", "observation_noise", math.inf, "^observation_noise: inf must be"),
     "infinite attack": ("Pendulum-v1", "adversary", math.inf, "^adversary: inf must be"),
+    "more than certain": ("CartPole-v1", "action_noise", 1.5, "must be a number from 0 to 1$"),
+    "huge": ("Pendulum-v1", "adversary", 1e39, "must be a number from 0 to 100$"),
     "nominal": ("CartPole-v1", NOMINAL, 3.0, "^nominal: its level is 0, not 3$"),
 }
 
