@@ -118,7 +118,7 @@ def intervals(group: Group, style: Style) -> Figure:
     statistics = list(group.aggregates[group.systems[0]])
     top, height = 0.35, 0.26 * len(group.systems) + 0.2
     figure = Figure(figsize=(WIDTH, top + height + 0.55))
-    box = Boxes(figure, left=1.35, right=0.2)
+    box = Boxes(figure, left=_room(group.systems, 1.35), right=0.2)
     for k, statistic in enumerate(statistics):
         axes = figure.add_axes(box.place(top, height, k, len(statistics)))
         for y, label in enumerate(reversed(group.systems)):
@@ -146,7 +146,7 @@ def matrix(improvements: Sequence[Improvement]) -> Figure | None:
     for pair in improvements:
         row, column = labels.index(pair.x), labels.index(pair.y)
         values[row, column], values[column, row] = pair.interval.value, 1 - pair.interval.value
-    cell, left, top = 0.56, 1.35, 1.0
+    cell, left, top = 0.56, _room(labels, 1.35), _room(labels, 1.0)
     size = cell * len(labels)
     figure = Figure(figsize=(left + size + 1.0, top + size + 0.15))
     axes = figure.add_axes(Boxes(figure, left=left, right=1.0).place(top, size))
@@ -165,6 +165,11 @@ def matrix(improvements: Sequence[Improvement]) -> Figure | None:
                            size / figure.get_figheight()))  # fmt: skip
     figure.colorbar(image, cax=bar)
     return figure
+
+
+def _room(labels: Iterable[str], least: float) -> float:
+    """Inches for the longest label."""
+    return max(least, 0.2 + 0.065 * max(map(len, labels)))
 
 
 class Boxes:
