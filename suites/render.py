@@ -13,6 +13,7 @@ if not os.environ.get("DISPLAY"):
     os.environ.setdefault("MUJOCO_GL", "egl")
 
 import gymnasium
+import mujoco
 import numpy as np
 from gymnasium.error import DependencyNotInstalled
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -20,9 +21,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
 from suites.batch import Batch
+from suites.mujoco import Simulation
 from suites.particle import World
 
 HINT = "pip install 'ascent[watch]'; MuJoCo also needs EGL, Debian's libegl1 and libgl1-mesa-dri"
+FOLLOWS = "track"  # the camera of gymnasium's models that goes with the body
 
 
 class Camera:
@@ -36,9 +39,16 @@ class Camera:
         if isinstance(batch, World):
             self.draw = self._circles
             return
-        self.draw = self._classic if batch.spec.suite == "classic" else self._mujoco
+        self.draw, options = self._classic, {}
+        if isinstance(batch, Simulation):
+            self.draw = self._mujoco
+            mujoco.set_mju_user_warning(lambda message: None)  # see suites/mujoco.py
+            if mujoco.mj_name2id(batch._model, mujoco.mjtObj.mjOBJ_CAMERA, FOLLOWS) >= 0:
+                options = {"camera_name": FOLLOWS}
         try:
-            self.original = gymnasium.make(batch.spec.id, render_mode="rgb_array", disable_env_checker=True)
+            self.original = gymnasium.make(
+                batch.spec.id, render_mode="rgb_array", disable_env_checker=True, **options
+            )
             self.original.reset(seed=0)
             self.original.render()
         except (ImportError, AttributeError, RuntimeError, DependencyNotInstalled) as error:

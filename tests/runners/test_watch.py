@@ -82,6 +82,20 @@ def test_film(task: str, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         assert float(score.replace(",", "")) == pytest.approx(played[0], abs=0.1) and int(length) == played[1]
 
 
+def test_the_camera_follows() -> None:
+    """However far a runner has come, it is in the picture."""
+    batch = suites.make("HalfCheetah-v5", np.array([[0]]))
+    try:
+        camera = Camera(batch)
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    batch.reset()
+    for place in (0.0, 60.0):
+        batch._physics[0] = place
+        picture = camera.picture().astype(int)
+        assert (picture[..., 0] - picture[..., 2] > 30).sum() > 500  # its brown; the ground is grey and green
+
+
 def test_perturbed_film_of_a_kept_policy(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """Another policy plays another episode; so does one under a perturbation; an MP4 is a film, too."""
     told = set()
