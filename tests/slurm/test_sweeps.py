@@ -57,6 +57,8 @@ tasks = ["CartPole-v1"]
 steps = 40_000
 set = { envs = 1, steps = 16 }
 """
+# For what SLURM takes its time with, while training goes on: a requeue, saving its queue.
+LONGER = LONG.replace("40_000", "120_000")
 numbers = count()
 
 
@@ -251,7 +253,7 @@ def test_a_node_dies(cluster: Cluster, tmp_path: Path) -> None:
 
 def test_two_copies_at_once(cluster: Cluster, tmp_path: Path) -> None:
     """A node's daemon is lost, its task lives on while SLURM runs it again elsewhere: one of them writes."""
-    user = User(cluster, tmp_path, LONG)
+    user = User(cluster, tmp_path, LONGER)
     user.submit()
     user.wait_step(0)
     node = user.record(0)["attempts"][0]["SLURMD_NODENAME"]
@@ -270,7 +272,7 @@ def test_two_copies_at_once(cluster: Cluster, tmp_path: Path) -> None:
 @pytest.mark.parametrize("saved", [True, False])
 def test_the_controller_restarts(cluster: Cluster, tmp_path: Path, saved: bool) -> None:
     """What it had saved goes on. A job that it forgets is killed on its node, and may be submitted again."""
-    user = User(cluster, tmp_path, LONG.replace("40_000", "100_000") if saved else LONG)  # saving takes 5 s
+    user = User(cluster, tmp_path, LONGER if saved else LONG)
     user.submit("--pack", "1")
     user.wait_step(0)
     if saved:
@@ -287,7 +289,7 @@ def test_the_controller_restarts(cluster: Cluster, tmp_path: Path, saved: bool) 
 
 def test_preempted(cluster: Cluster, tmp_path: Path) -> None:
     """Another job takes the nodes: SLURM requeues the task, which goes on later."""
-    user = User(cluster, tmp_path, LONG)
+    user = User(cluster, tmp_path, LONGER)
     user.submit()
     step = user.wait_step(0)
     cluster.run(
