@@ -25,24 +25,30 @@ Wanted = Callable[[str, str], bool]  # of the labels of two systems
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two systems on one task, `x` minus `y`, in units of return."""
+class Tested:
+    """A difference of two samples by both tests, corrected for the family it belongs to."""
 
-    task: Task
-    x: CellSummary
-    y: CellSummary
     welch: stats.Comparison
     p_permutation: float
     p_welch_holm: float
     p_permutation_holm: float
-    g: stats.Estimate  # Hedges' g and its interval
-    superiority: stats.Estimate  # P(X > Y) + P(X = Y) / 2 and its interval
-    detectable: float  # difference that Welch's test would have found with power 0.8, at the unadjusted 5%
 
     @property
     def differs(self) -> bool:
         """Whether a difference may be claimed: both tests reject at 5% after Holm's correction."""
         return bool(self.p_permutation_holm < stats.ALPHA and self.p_welch_holm < stats.ALPHA)
+
+
+@dataclass(frozen=True)
+class Pair(Tested):
+    """Two systems on one task, `x` minus `y`, in units of return."""
+
+    task: Task
+    x: CellSummary
+    y: CellSummary
+    g: stats.Estimate  # Hedges' g and its interval
+    superiority: stats.Estimate  # P(X > Y) + P(X = Y) / 2 and its interval
+    detectable: float  # difference that Welch's test would have found with power 0.8, at the unadjusted 5%
 
 
 @dataclass(frozen=True)
@@ -88,8 +94,7 @@ def compare(tasks: Sequence[Task], declared: Declared) -> Comparisons:
     wanted = declared_pairs(tasks, declared)
     family = sum(wanted(x.label, y.label) for task in tasks for x, y in combinations(task.cells, 2))
     pairs = _pairs(tasks, wanted, family)
-    smallest = [stats.smallest_permutation_p(pair.x.score.n, pair.y.score.n) for pair in pairs]
-    hopeless = sum(p * family >= stats.ALPHA for p in smallest)
+    out_of_reach = hopeless([(pair.x.score.n, pair.y.score.n) for pair in pairs], family)
     systems = _normalised(tasks)
     labels = [
         (x, y) for x, y in combinations(systems, 2) if systems[x].keys() & systems[y].keys() and wanted(x, y)
@@ -98,7 +103,9 @@ def compare(tasks: Sequence[Task], declared: Declared) -> Comparisons:
         Improvement(x, y, tuple(sorted(systems[x].keys() & systems[y].keys())), estimate)
         for (x, y), estimate in zip(labels, bootstrap.improvements(systems, labels, seed=SEED), strict=True)
     ]
-    return Comparisons(family, hopeless, tuple(pairs), tuple(_groups(tasks, systems)), tuple(improvements))
+    return Comparisons(
+        family, out_of_reach, tuple(pairs), tuple(_groups(tasks, systems)), tuple(improvements)
+    )
 
 
 def declared_pairs(tasks: Sequence[Task], declared: Declared) -> Wanted:
@@ -119,24 +126,38 @@ def _pairs(tasks: Sequence[Task], wanted: Wanted, family: int) -> list[Pair]:
         for x, y in combinations([cell for cell in task.cells if cell.score and cell.score.n > 1], 2)
         if wanted(x.label, y.label)
     ]
-    p_permutation = np.full(len(found), np.nan)
-    sizes = defaultdict(list)  # pairs of the same sizes are tested together
-    for k, (_, x, y) in enumerate(found):
-        sizes[len(x.sample), len(y.sample)].append(k)
-    for rows in sizes.values():
-        samples = (np.array([found[k][side].sample for k in rows]) for side in (1, 2))
-        p_permutation[rows] = stats.permutation_p(*samples, seed=SEED)
-    welch = [stats.welch(x.sample, y.sample) for _, x, y in found]
-    p_welch_holm = stats.holm(np.array([comparison.p for comparison in welch]), family)
-    p_permutation_holm = stats.holm(p_permutation, family)
+    results = both_tests([(x.sample, y.sample) for _, x, y in found], family)
     return [
         Pair(
-            task, x, y, welch[k], *(float(p[k]) for p in (p_permutation, p_welch_holm, p_permutation_holm)),
-            stats.hedges_g(x.sample, y.sample), stats.superiority(x.sample, y.sample),
-            stats.minimum_detectable_difference(x.score.std, y.score.std, x.score.n, y.score.n),
+            **vars(result), task=task, x=x, y=y,
+            g=stats.hedges_g(x.sample, y.sample), superiority=stats.superiority(x.sample, y.sample),
+            detectable=stats.minimum_detectable_difference(x.score.std, y.score.std, x.score.n, y.score.n),
         )
-        for k, (task, x, y) in enumerate(found)
+        for (task, x, y), result in zip(found, results, strict=True)
     ]  # fmt: skip
+
+
+def both_tests(samples: Sequence[tuple[np.ndarray, np.ndarray]], family: int) -> list[Tested]:
+    """Every pair of samples by Welch's and by the permutation test, each corrected for a family of so many
+    comparisons, at least as many as there are pairs.
+    """
+    p_permutation = np.full(len(samples), np.nan)
+    sizes = defaultdict(list)  # pairs of the same sizes are tested together
+    for k, (x, y) in enumerate(samples):
+        sizes[len(x), len(y)].append(k)
+    for rows in sizes.values():
+        sides = (np.array([samples[k][side] for k in rows]) for side in (0, 1))
+        p_permutation[rows] = stats.permutation_p(*sides, seed=SEED)
+    welch = [stats.welch(x, y) for x, y in samples]
+    p_welch_holm = stats.holm(np.array([comparison.p for comparison in welch]), family)
+    p_permutation_holm = stats.holm(p_permutation, family)
+    columns = (p_permutation.tolist(), p_welch_holm.tolist(), p_permutation_holm.tolist())
+    return [Tested(*row) for row in zip(welch, *columns, strict=True)]
+
+
+def hopeless(sizes: Sequence[tuple[int, int]], family: int) -> int:
+    """How many pairs of samples of these sizes could not have been claimed, whatever their scores."""
+    return sum(stats.smallest_permutation_p(n, m) * family >= stats.ALPHA for n, m in sizes)
 
 
 def _normalised(tasks: Sequence[Task]) -> dict[str, dict[str, np.ndarray]]:

@@ -5,7 +5,7 @@ From metrics.csv: `cost`, the mean over replayed batches since the evaluation be
 
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,11 +137,3 @@ def _line(
     axes.fill_between(steps, values.min(1), values.max(1), color=colour, alpha=0.16, lw=0)
     mean = np.exp(np.log(values).mean(1))
     axes.plot(steps, mean, color=colour, linestyle=dash, lw=1.6, label=label)
-
-
-def by_task(found: Iterable[Spent]) -> dict[str, list[Spent]]:
-    """The cells of each task, by "suite/task"."""
-    grouped: dict[str, list[Spent]] = {}
-    for one in found:
-        grouped.setdefault(f"{one.task.suite}/{one.task.name}", []).append(one)
-    return grouped

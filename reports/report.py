@@ -115,11 +115,12 @@ def _figures(
             yield page.group_name("profiles", k), figures.profiles(group, style)
         if figure := figures.matrix(comparisons.improvements):
             yield "improvement", figure
-        by_name = {page.anchor(task): page.curves_name(task, tasks) for task in tasks}
-        for name, some in information.by_task(spent).items():
-            yield f"information-{by_name[name]}", information.figure(some, style)
-        for name, curves in robustness.by_task(perturbed.curves).items():
-            yield f"robustness-{by_name[name]}", robustness.figure(curves, style)
+        for task in tasks:
+            name = page.curves_name(task, tasks)
+            if own := [one for one in spent if one.task is task]:
+                yield f"information-{name}", information.figure(own, style)
+            if curves := [curve for curve in perturbed.curves if curve.task is task]:
+                yield f"robustness-{name}", robustness.figure(curves, style)
 
 
 def _check_replaceable(out: Path, runs: Path) -> None:

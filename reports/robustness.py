@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -23,12 +23,11 @@ from matplotlib.figure import Figure
 
 from reports import figures, stats
 from reports.aggregate import CellSummary, Task
-from reports.compare import declared_pairs
+from reports.compare import Tested, both_tests, declared_pairs, hopeless
 from reports.records import DONE
 from reports.tables import Table, decimals, interval, limits, number, p_value, texts
 from runners.sweep import Declared
 
-SEED = 0  # of the generators that resample
 FOLDER, GRID = "robustness", "grid.json"
 NOMINAL = "nominal"
 LEAST = 0.05  # nominal score, normalised: a share of less than that is no measurement
@@ -80,22 +79,13 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Pair:
+class Pair(Tested):
     """What two systems keep of their nominal scores under a kind, mean over its levels: `x` minus `y`."""
 
     x: Curve
     y: Curve
     x_kept: float
     y_kept: float
-    welch: stats.Comparison
-    p_permutation: float
-    p_welch_holm: float
-    p_permutation_holm: float
-
-    @property
-    def differs(self) -> bool:
-        """Whether a difference may be claimed: both tests reject at 5% after Holm's correction."""
-        return bool(self.p_permutation_holm < stats.ALPHA and self.p_welch_holm < stats.ALPHA)
 
 
 @dataclass(frozen=True)
@@ -128,10 +118,9 @@ def measured(runs: Path, tasks: Sequence[Task], declared: Declared) -> Robustnes
             refused += [f"{name}/{FOLDER}/{fault}" for fault in faults]
             curves += _curves(task, summary, kinds, tables)
     family = _family(curves, declared_pairs(tasks, declared))
-    pairs = _pairs(family)
-    smallest = [stats.smallest_permutation_p(len(x.nominal), len(y.nominal)) for x, y in family]
-    hopeless = sum(p * len(family) >= stats.ALPHA for p in smallest)
-    return Robustness(tuple(curves), tuple(pairs), tuple(refused), digests, len(family), hopeless)
+    out_of_reach = hopeless([(len(x.nominal), len(y.nominal)) for x, y in family], len(family))
+    pairs = tuple(_pairs(family))
+    return Robustness(tuple(curves), pairs, tuple(refused), digests, len(family), out_of_reach)
 
 
 def files(cell: Path) -> dict[str, str]:
@@ -271,21 +260,9 @@ def _pairs(family: Sequence[tuple[Curve, Curve]]) -> list[Pair]:
     """Those that can be made, corrected for all that are declared."""
     found = [(x, y) for x, y in family if x.kept is not None and y.kept is not None]
     samples = [(x.kept[x.fixed].mean(0), y.kept[y.fixed].mean(0)) for x, y in found]
-    welch = [stats.welch(x, y) for x, y in samples]
-    p_permutation = np.array(
-        [stats.permutation_p(x[None], y[None], seed=SEED)[0] for x, y in samples], dtype=float
-    )
-    p_welch_holm = stats.holm(np.array([comparison.p for comparison in welch]), len(family))
-    p_permutation_holm = stats.holm(p_permutation, len(family))
     return [
-        Pair(
-            x,
-            y,
-            *(sample.mean() for sample in samples[k]),
-            welch[k],
-            *(float(p[k]) for p in (p_permutation, p_welch_holm, p_permutation_holm)),
-        )
-        for k, (x, y) in enumerate(found)
+        Pair(**vars(result), x=x, y=y, x_kept=own.mean(), y_kept=other.mean())
+        for (x, y), (own, other), result in zip(found, samples, both_tests(samples, len(family)), strict=True)
     ]
 
 
@@ -471,11 +448,3 @@ def _draw(axes: Axes, curves: Sequence[Curve], style: figures.Style) -> None:
     axes.axvline(places.index(neutral), color=figures.ANCHOR, lw=0.8, linestyle=":", zorder=1)
     names = ["never" if np.isinf(place) else f"{place:g}" for place in places]
     axes.set_xticks(range(len(places)), names)
-
-
-def by_task(curves: Iterable[Curve]) -> dict[str, list[Curve]]:
-    """The curves of each task, by "suite/task"."""
-    found: dict[str, list[Curve]] = defaultdict(list)
-    for curve in curves:
-        found[f"{curve.task.suite}/{curve.task.name}"].append(curve)
-    return dict(found)

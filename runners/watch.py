@@ -42,12 +42,11 @@ def film(
     perturbation: Perturbation | None = None,
     episode: int = 0,
     step: int | None = None,
-    tick: Callable[[], None] = lambda: None,
 ) -> tuple[float, int]:
     """Film an episode of the run in this folder and write it to `target`; returns its return and length.
 
     `episode` says in which of the environments of `ascent robustness`; `step` which kept policy acts, the
-    final one if None. After each picture `tick` is called. Raises InputError, and writes nothing then.
+    final one if None. Raises InputError, and writes nothing then.
     """
     if target.suffix not in FORMATS:
         raise InputError(f"{target}: the name must end in one of {', '.join(FORMATS)}")
@@ -75,14 +74,8 @@ def film(
         options = {"fps": 1 / (every * camera.seconds), "macro_block_size": 2}
     try:
         with imageio.get_writer(unfinished, **options) as writer:
-
-            def keep(picture: np.ndarray) -> None:
-                writer.append_data(picture)
-                tick()
-
-            ((score, length, *_),) = play(
-                agent, Filmed(env, camera, every, keep), Streams([seed], "robustness")
-            )[0]
+            filmed = Filmed(env, camera, every, writer.append_data)
+            ((score, length, *_),) = play(agent, filmed, Streams([seed], "robustness"))[0]
         unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)

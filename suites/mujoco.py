@@ -18,8 +18,9 @@ import copy
 import math
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import ClassVar
@@ -69,14 +70,22 @@ def _model(task: str, path: Path) -> mujoco.MjModel:
     remedy = f"reinstall gymnasium=={gymnasium.__version__}, which it comes with"
     if not path.exists():
         raise FileNotFoundError(f"{task}: there is no model file {path}; {remedy}")
-    # gymnasium's files use an attribute that MuJoCo calls deprecated, on the console and in a log file of its
-    # own in the working folder: no news to whoever runs a task.
+    try:
+        with quiet():
+            return mujoco.MjModel.from_xml_path(str(path))
+    except ValueError as error:
+        raise ValueError(f"{task}: MuJoCo cannot read the model file {path}; {remedy}") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """While a model is read: gymnasium's files use an attribute that MuJoCo calls deprecated, on the console
+    and in a log file of its own in the working folder. That is no news to whoever runs a task.
+    """
     heard = mujoco.get_mju_user_warning()
     mujoco.set_mju_user_warning(lambda message: None)
     try:
-        return mujoco.MjModel.from_xml_path(str(path))
-    except ValueError as error:
-        raise ValueError(f"{task}: MuJoCo cannot read the model file {path}; {remedy}") from error
+        yield
     finally:
         mujoco.set_mju_user_warning(heard)
 

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
 from suites.batch import Batch
-from suites.mujoco import Simulation
+from suites.mujoco import Simulation, quiet
 from suites.particle import World
 
 HINT = "pip install 'ascent[watch]'; MuJoCo also needs EGL, Debian's libegl1 and libgl1-mesa-dri"
@@ -42,13 +42,13 @@ class Camera:
         self.draw, options = self._classic, {}
         if isinstance(batch, Simulation):
             self.draw = self._mujoco
-            mujoco.set_mju_user_warning(lambda message: None)  # see suites/mujoco.py
             if mujoco.mj_name2id(batch._model, mujoco.mjtObj.mjOBJ_CAMERA, FOLLOWS) >= 0:
                 options = {"camera_name": FOLLOWS}
         try:
-            self.original = gymnasium.make(
-                batch.spec.id, render_mode="rgb_array", disable_env_checker=True, **options
-            )
+            with quiet():
+                self.original = gymnasium.make(
+                    batch.spec.id, render_mode="rgb_array", disable_env_checker=True, **options
+                )
             self.original.reset(seed=0)
             self.original.render()
         except (ImportError, AttributeError, RuntimeError, DependencyNotInstalled) as error:
