@@ -25,7 +25,7 @@ from runners.resolve import make_agent
 from runners.robustness import KEYS, Attacked, LastSeen, perform, record, under, wanted
 from runners.train import Trainer, env_seeds, play, train
 from suites import mujoco, perturb
-from suites.perturb import ALWAYS_SEEN, NOMINAL, Perturbation
+from suites.perturb import ALWAYS_SEEN, NOMINAL, Perturbation, Perturbed
 from tests.small import small_cell, systems_and_tasks
 from tests.test_ascent import call
 
@@ -648,3 +648,23 @@ def test_refusals(name: str, copied: Path, capsys: pytest.CaptureFixture) -> Non
     assert code == 2 and out == ""
     assert err.startswith("error: ") and message in err and err.count("\n") == 1
     assert sorted(copied.rglob("*")) == before
+
+
+def test_every_cell_and_level_meets_the_same(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Environments and noise depend on seed and episode alone: else levels and systems cannot be compared."""
+    met: dict[str, set[tuple[bytes, ...]]] = {}
+
+    class Noted(Perturbed):
+        def __init__(self, task: str, one: Perturbation, *seeds: object):
+            met.setdefault(one.name, set()).add(tuple(seed.tobytes() for seed in seeds[:2]))
+            super().__init__(task, one, *seeds)
+
+    monkeypatch.setattr("runners.robustness.Perturbed", Noted)
+    for system in ("sac", "rpc"):
+        for word in ("nominal", "drop=0.5", "drop=1", "observation_noise=0.1", "gravity=2"):
+            kind, _, level = word.partition("=")
+            one = Perturbation(kind, float(level or 0))
+            perform(loaded(runs, system), cell_of(system), SEEDS, one, 2)
+    assert len(met) == 5 and len(set.union(*met.values())) == 1
+    ((environments, noise),) = met["nominal-0"]
+    assert environments != noise
