@@ -33,7 +33,7 @@ class System:
 
     def module(self) -> ModuleType:
         """The algorithm file: VERSION, Config, PRESETS, Agent."""
-        return import_module(f"algorithms.{self.algorithm}")
+        return import_module(f"ascent.algorithms.{self.algorithm}")
 
 
 SYSTEMS: dict[str, System] = {

@@ -29,7 +29,7 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.nn.functional import huber_loss
 
-from algorithms.seedwise import (
+from ascent.algorithms.seedwise import (
     MLP,
     Adam,
     Batch,

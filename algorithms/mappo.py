@@ -34,7 +34,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from algorithms.seedwise import (
+from ascent.algorithms.seedwise import (
     MLP,
     Adam,
     Batch,

@@ -5,7 +5,7 @@ The stages, in order: `records` (load) -> `aggregate` (with `estimators` and `st
 a report reads files, never live objects.
 """
 
-from reports.records import Expected
-from reports.report import build, rebuild
+from ascent.records.read import Expected
+from ascent.reports.report import build, rebuild
 
 __all__ = ["Expected", "build", "rebuild"]

@@ -8,16 +8,16 @@ import json
 import shlex
 from pathlib import Path
 
-from reports import bibliography
-from reports.aggregate import CellSummary, aggregate
-from reports.checking.check import check
-from reports.estimators import describe
-from reports.records import FIRST_TUNING_SEED, Cell, Expected, load, seeds_of
-from reports.stats import FEW_SEEDS
-from reports.tables import decimals, interval, mixed_platforms, number, seed_ranges
-from runners.cell import find
-from runners.errors import InputError
-from runners.sweep import Declared
+from ascent.records.cell import find
+from ascent.records.errors import InputError
+from ascent.records.read import FIRST_TUNING_SEED, Cell, Expected, load, seeds_of
+from ascent.reports.checking.check import check
+from ascent.reports.page import bibliography
+from ascent.reports.page.tables import decimals, interval, mixed_platforms, number, seed_ranges
+from ascent.reports.statistics.aggregate import CellSummary, aggregate
+from ascent.reports.statistics.estimators import describe
+from ascent.reports.statistics.stats import FEW_SEEDS
+from ascent.runners.sweep import Declared
 
 
 def cite(target: str, runs: Path, estimator: str | None = None) -> str:

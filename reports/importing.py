@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from reports.checking.identity import own_digest
-from reports.records import FIRST_TUNING_SEED, IMPORTED
-from runners import files
-from runners.cell import Cell, Evaluation
-from runners.errors import InputError, unknown
+from ascent.records import files
+from ascent.records.cell import Cell, Evaluation
+from ascent.records.errors import InputError, unknown
+from ascent.records.read import FIRST_TUNING_SEED, IMPORTED
+from ascent.reports.checking.identity import own_digest
 
 if TYPE_CHECKING:
-    from suites import Spec
+    from ascent.suites import Spec
 
-FORMAT = 2  # of the files in a run's folder: runners.records.FORMAT, which needs torch
+FORMAT = 2  # of the files in a run's folder: as in records/run.py
 MAX_NAME = 60
 NEAR_BUDGET = 0.98  # the last evaluation is at this share of the step budget, or later
 COLUMNS = ["seed", "step", "episode", "return", "length"]  # of curves; length 0 where it is not known
@@ -83,7 +83,7 @@ def import_curves(
 
 
 def _spec(task: str) -> "Spec":
-    import suites
+    from ascent import suites
 
     if task not in suites.TASKS:
         raise unknown("task", task, suites.TASKS)

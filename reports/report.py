@@ -8,13 +8,15 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reports import figures, information, page, robustness, tables
-from reports.aggregate import Task, aggregate, evaluation_means
-from reports.bibliography import bibliography
-from reports.compare import Comparisons, compare
-from reports.records import Expected, load
-from reports.verdicts import verdicts
-from runners.sweep import Declared
+from ascent.records.read import Expected, load
+from ascent.reports.page import figures, information, tables
+from ascent.reports.page import render as page
+from ascent.reports.page.bibliography import bibliography
+from ascent.reports.statistics import robustness
+from ascent.reports.statistics.aggregate import Task, aggregate, evaluation_means
+from ascent.reports.statistics.compare import Comparisons, compare
+from ascent.reports.statistics.verdicts import verdicts
+from ascent.runners.sweep import Declared
 
 FILES = {"index.html", "provenance.json", "data.parquet", "references.bib", "tables", "figures"}
 OLDER_FILES = {"scores.csv", "scores.md", "completeness.csv"}  # once lay beside the page

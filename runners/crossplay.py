@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-import suites
-from algorithms import SYSTEMS
-from algorithms.seedwise import Streams
-from runners import policies
-from runners.cell import Cell
-from runners.errors import InputError, unknown
-from runners.train import env_seeds, play
+from ascent import suites
+from ascent.algorithms import SYSTEMS
+from ascent.algorithms.seedwise import Streams
+from ascent.records.cell import Cell
+from ascent.records.errors import InputError, unknown
+from ascent.runners import policies
+from ascent.runners.train import env_seeds, play
 
 # Then come the means over the episodes: the return of the mean agent of each side, and the task's measures.
 KEYS = (
@@ -145,7 +145,7 @@ class Mixed:
 
 
 def _means(episodes: Sequence[tuple], spec: suites.Spec) -> list[float]:
-    """Means over a seed's episodes (`runners.train.Episodes`): of each side's returns, of the measures."""
+    """Means over a seed's episodes (`ascent.runners.train.Episodes`): of each side's returns, of the measures."""
     n = len(spec.team.agents)
     own = np.array([episode[-n - len(spec.team.measures) :] for episode in episodes]).mean(0)
     hostile = np.array(spec.team.sides) == "adversary"

@@ -7,8 +7,8 @@ from math import prod
 import numpy as np
 import torch
 
-from algorithms.seedwise import Batch, Replay, Rollout, Streams
-from suites import Spec, Step
+from ascent.algorithms.seedwise import Batch, Replay, Rollout, Streams
+from ascent.suites import Spec, Step
 
 
 class RolloutStorage:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-import suites
-from algorithms.seedwise import Replay, Streams
-from runners.cell import Cell
-from runners.errors import InputError
-from runners.experience import replay_rows, width
-from runners.resolve import make_agent
+from ascent import suites
+from ascent.algorithms.seedwise import Replay, Streams
+from ascent.records.cell import Cell
+from ascent.records.errors import InputError
+from ascent.runners.experience import replay_rows, width
+from ascent.runners.resolve import make_agent
 
 GIB = 2**30
 

@@ -1,6 +1,6 @@
 """One process that trains one pack: some seeds of one cell.
 
-    python -m runners.pack < job.json
+    python -m ascent.runners.pack < job.json
 
 A job is {"cell": {...}, "seeds": [...], "out": "runs", "device": "cpu", "checkpoint_seconds": 60,
 "threads": 1, "tell_seconds": 1, "keep_policies": 0}. The local pool starts these processes; a cluster's
@@ -11,9 +11,9 @@ exits with 128 + the signal's number; the same job goes on from there.
 import signal
 import sys
 
-from runners.errors import InputError
-from runners.plan import Job
-from runners.train import train
+from ascent.records.errors import InputError
+from ascent.records.plan import Job
+from ascent.runners.train import train
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 

@@ -11,13 +11,13 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from algorithms import SYSTEMS
-from algorithms.seedwise import Streams
-from runners import files
-from runners.cell import TUNING_SEEDS, Cell
-from runners.errors import DamagedFile, InputError
-from runners.records import unpack_arrays
-from runners.resolve import make_agent, versions
+from ascent.algorithms import SYSTEMS
+from ascent.algorithms.seedwise import Streams
+from ascent.records import files
+from ascent.records.cell import TUNING_SEEDS, Cell
+from ascent.records.errors import DamagedFile, InputError
+from ascent.records.run import unpack_arrays
+from ascent.runners.resolve import make_agent, versions
 
 POLICY = "policy.npz"
 

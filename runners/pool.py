@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
-from runners import files
-from runners.plan import Job
-from runners.seal import seal
+from ascent.records import files
+from ascent.records.plan import Job
+from ascent.records.seal import seal
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,11 @@ def start(job: Job, slot: int) -> _Worker:
     log = log_path(job)
     log.parent.mkdir(parents=True, exist_ok=True)
     file = log.open("ab")
-    root = Path(__file__).resolve().parent.parent
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-    }
+    environment = dict(os.environ)
     gpus = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
     if job.device == "cuda" and len(gpus) > 1:
         environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
-    command = [sys.executable, "-m", "runners.pack"]
+    command = [sys.executable, "-P", "-m", "ascent.runners.pack"]  # -P: not from the working folder
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=file, env=environment)
     process.stdin.write(job.to_json().encode())
     process.stdin.close()

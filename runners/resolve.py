@@ -7,11 +7,10 @@ from functools import cache
 
 from pydantic import TypeAdapter, ValidationError
 
-import runners
-import suites
-from algorithms import SYSTEMS, seedwise
-from runners.cell import Cell, Evaluation
-from runners.errors import InputError, unknown
+from ascent import runners, suites
+from ascent.algorithms import SYSTEMS, seedwise
+from ascent.records.cell import Cell, Evaluation
+from ascent.records.errors import InputError, unknown
 
 
 def resolve(

@@ -17,14 +17,15 @@ from pathlib import Path
 
 import torch
 
-import suites
-from algorithms.seedwise import Streams
-from runners import files, policies
-from runners.cell import Cell
-from runners.errors import InputError
-from runners.train import env_seeds, play
-from suites import perturb
-from suites.perturb import NOMINAL, Perturbation, Perturbed
+from ascent import suites
+from ascent.algorithms.seedwise import Streams
+from ascent.records import files
+from ascent.records.cell import Cell
+from ascent.records.errors import InputError
+from ascent.runners import policies
+from ascent.runners.train import env_seeds, play
+from ascent.suites import perturb
+from ascent.suites.perturb import NOMINAL, Perturbation, Perturbed
 
 FOLDER = "robustness"
 KEYS = ("version", "kind", "level", "seed", "policy", "episode", "return", "length", "unstable")
@@ -180,7 +181,7 @@ def _is_there(path: Path, keys: Sequence[tuple[str, ...]]) -> bool:
 def perform(
     agent: object, cell: Cell, seeds: Sequence[int], one: Perturbation, episodes: int, threads: int = 1
 ) -> list[list[tuple]]:
-    """One episode of each seed in each of its environments: see `runners.train.play`."""
+    """One episode of each seed in each of its environments: see `ascent.runners.train.play`."""
     seen = env_seeds(seeds, episodes, "robustness"), env_seeds(seeds, episodes, "perturbation")
     env = Perturbed(cell.task, one, *seen, threads)
     return play(under(agent, one, suites.TASKS[cell.task], seeds), env, Streams(seeds, "robustness"))

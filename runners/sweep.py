@@ -24,9 +24,9 @@ from hashlib import sha256
 from math import isfinite
 from pathlib import Path
 
-from runners.cell import Cell, Evaluation
-from runners.errors import InputError, unknown
-from runners.plan import Planned, check_seeds, parse_seeds
+from ascent.records.cell import Cell, Evaluation
+from ascent.records.errors import InputError, unknown
+from ascent.records.plan import Planned, check_seeds, parse_seeds
 
 FOLDER = Path(__file__).resolve().parent / "sweeps"
 KEYS = {
@@ -36,7 +36,7 @@ REPORT_KEYS = {"estimator": str, "baseline": str, "threshold": (float, int)}
 CELL_KEYS = {"algorithms": list, "tasks": list, "steps": int, "preset": str, "set": dict}
 
 
-# Functions of `reports.estimators`, which explains them. The first is used where none is declared.
+# Functions of `ascent.reports.statistics.estimators`, which explains them. The first is used where none is declared.
 ESTIMATORS = (
     "mean_of_last_ten", "final", "peak_of_mean_curve", "mean_of_per_seed_peaks", "area",
     "last_100_training_episodes",
@@ -105,7 +105,7 @@ def load(name_or_file: str) -> Sweep:
 
 def _parse(name: str, content: dict) -> Sweep:
     try:  # torch is needed from here on, not for a sweep's name
-        from runners.resolve import resolve
+        from ascent.runners.resolve import resolve
     except ModuleNotFoundError as error:
         raise InputError(
             f"its cells cannot be resolved without {error.name}, missing here: `ascent plan` it where it is"

@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import suites
-from algorithms.seedwise import Replay, Streams, derive_seed
-from runners.cell import Cell
-from runners.errors import DamagedFile, InputError, unknown
-from runners.experience import ReplayStorage, RolloutStorage
-from runners.memory import check_memory
-from runners.ownership import beating
-from runners.records import Checkpoint, Run, State, open_all
-from runners.resolve import check_versions, make_agent
+from ascent import suites
+from ascent.algorithms.seedwise import Replay, Streams, derive_seed
+from ascent.records.cell import Cell
+from ascent.records.errors import DamagedFile, InputError, unknown
+from ascent.records.ownership import beating
+from ascent.records.run import Checkpoint, Run, State, open_all
+from ascent.runners.experience import ReplayStorage, RolloutStorage
+from ascent.runners.memory import check_memory
+from ascent.runners.resolve import check_versions, make_agent
 
 STREAMS = ("act", "learn", "replay")
 

@@ -7,15 +7,15 @@ import imageio.v2 as imageio
 import numpy as np
 import torch
 
-import suites
-from algorithms.seedwise import Streams
-from runners import policies
-from runners.errors import InputError
-from runners.robustness import under
-from runners.train import env_seeds, play
-from suites.perturb import NOMINAL, Perturbation, Perturbed
-from suites.render import Camera
-from suites.spec import Step
+from ascent import suites
+from ascent.algorithms.seedwise import Streams
+from ascent.records.errors import InputError
+from ascent.runners import policies
+from ascent.runners.robustness import under
+from ascent.runners.train import env_seeds, play
+from ascent.suites.perturb import NOMINAL, Perturbation, Perturbed
+from ascent.suites.render import Camera
+from ascent.suites.spec import Step
 
 PICTURES_PER_SECOND = 25  # at most; of faster tasks some steps are left out
 FORMATS = (".gif", ".mp4")

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from runners.errors import InputError
+from ascent.records.errors import InputError
 
 TIMEOUT = 60  # seconds; a controller that is down makes its clients wait
 NAMES = 500  # of jobs that squeue is asked for in one go

@@ -4,7 +4,7 @@ import json
 from functools import cache
 from pathlib import Path
 
-from runners.cell import Cell
+from ascent.records.cell import Cell
 
 # Environment steps per second of one core, evaluations of the default protocol included; see "Measured" in
 # the project's README. Another machine may be twice as fast or slow.

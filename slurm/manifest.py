@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
-from runners import files, sweep
-from runners.cell import Cell
-from runners.errors import DamagedFile, InputError
-from runners.plan import Planned
+from ascent.records import files
+from ascent.records.cell import Cell
+from ascent.records.errors import DamagedFile, InputError
+from ascent.records.plan import Planned
+from ascent.runners import sweep
 
 FORMAT = 1
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,7 +66,7 @@ def resolve(name_or_file: str, out: Path) -> Manifest:
     Raises InputError for a sweep that means nothing, or without torch.
     """
     loaded = sweep.load(name_or_file)
-    from runners.memory import replay_bytes
+    from ascent.runners.memory import replay_bytes
 
     replay = {plan.cell.digest: replay_bytes(plan.cell, 1) for plan in loaded.planned}
     made = datetime.now(UTC).isoformat(timespec="seconds")

@@ -7,10 +7,10 @@ from pathlib import Path
 import jinja2
 import jinja2.meta
 
-from runners.errors import InputError, unknown
-from slurm.manifest import ROOT, Manifest
-from slurm.sites import Site
-from slurm.submission import Submission
+from ascent.records.errors import InputError, unknown
+from ascent.slurm.manifest import Manifest
+from ascent.slurm.sites import Site
+from ascent.slurm.submission import Submission
 
 FOLDER = Path(__file__).resolve().parent
 NEEDED = {"name", "array", "options", "setup", "command"}  # placeholders of a job's template
@@ -51,7 +51,7 @@ def job(manifest: Manifest, site: Site, mem: str, submission: Submission) -> str
         array=f"0-{len(submission.tasks) - 1}{limit}",
         options=options,
         setup=_setup(site),
-        command=shlex.join([_python(site), "-m", "slurm.task", str(submission.path)]),
+        command=shlex.join([_python(site), "-P", "-m", "ascent.slurm.task", str(submission.path)]),
         sweep=manifest.path.parent.name,
         runs=sum(len(seeds) for task in submission.tasks for _, seeds in task),
         tasks=len(submission.tasks),
@@ -60,7 +60,7 @@ def job(manifest: Manifest, site: Site, mem: str, submission: Submission) -> str
 
 def report(manifest: Manifest, site: Site, name: str, out: Path, page: Path) -> str:
     """The script of the job that makes the report."""
-    words = [_python(site), "-m", "ascent", "report", manifest.path, "--runs", out, "--out", page]
+    words = [_python(site), "-P", "-m", "ascent", "report", manifest.path, "--runs", out, "--out", page]
     options = [
         *_options(site.model_copy(update={"partition": site.report_partition or site.partition})),
         f"--time={site.report_time}",
@@ -97,7 +97,6 @@ def _setup(site: Site) -> str:
             lines = ["set +u", Path(site.setup).read_text().rstrip(), "set -u"]
         except (OSError, ValueError) as error:
             raise InputError(f"setup: {error}") from error
-    lines.append(f"export PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}")
     if site.math == "portable":
         lines += [f"export {name}={shlex.quote(value)}" for name, value in PORTABLE.items()]
     return "\n".join(lines)

@@ -32,7 +32,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from runners.errors import InputError, unknown
+from ascent.records.errors import InputError, unknown
 
 EARLY = 30  # seconds by which SLURM's warning may come before its time
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}

@@ -8,10 +8,10 @@ from pathlib import Path
 from rich.console import Group
 from rich.text import Text
 
-from runners import files, progress
-from runners.errors import InputError
-from runners.plan import Planned
-from slurm import cluster, submission
+from ascent.records import files, progress
+from ascent.records.errors import InputError
+from ascent.records.plan import Planned
+from ascent.slurm import cluster, submission
 
 SHOWN = 8  # failures that are told in full
 

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from runners import files
-from runners.cell import Cell
-from runners.errors import DamagedFile
-from slurm import cluster, manifest
+from ascent.records import files
+from ascent.records.cell import Cell
+from ascent.records.errors import DamagedFile
+from ascent.slurm import cluster, manifest
 
 Pack = tuple[int, tuple[int, ...]]  # index of a cell in the manifest, seeds
 

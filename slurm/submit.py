@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from runners import files
-from runners.errors import InputError, RunHeld, unknown
-from runners.ownership import Ownership, beating
-from slurm import cluster, estimate, scripts
-from slurm.manifest import Manifest, missing, write
-from slurm.sites import Site, memory_bytes, seconds
-from slurm.submission import Pack, Submission, reports, runs_in_queue
+from ascent.records import files
+from ascent.records.errors import InputError, RunHeld, unknown
+from ascent.records.ownership import Ownership, beating
+from ascent.slurm import cluster, estimate, scripts
+from ascent.slurm.manifest import Manifest, missing, write
+from ascent.slurm.sites import Site, memory_bytes, seconds
+from ascent.slurm.submission import Pack, Submission, reports, runs_in_queue
 
 GIB = 2**30
 PATIENCE = 60.0  # seconds to wait for another submission to end

@@ -1,6 +1,6 @@
 """One array task: trains its packs of seeds, several at a time where it has the cores or GPUs.
 
-    python -m slurm.task SUBMISSION.json INDEX
+    python -m ascent.slurm.task SUBMISSION.json INDEX
 
 On SLURM's warning (SIGUSR1) it has checkpoints written and asks to be requeued; on SIGTERM (cancelled, or
 preempted and requeued by SLURM itself) it has them written and ends. A pack that fails takes no other down;
@@ -14,11 +14,11 @@ import sys
 import time
 from pathlib import Path
 
-from runners import files
-from runners.errors import DamagedFile, InputError
-from runners.plan import Job
-from runners.pool import Failure, log_path, run_pool
-from slurm import cluster, submission
+from ascent.records import files
+from ascent.records.errors import DamagedFile, InputError
+from ascent.records.plan import Job
+from ascent.runners.pool import Failure, log_path, run_pool
+from ascent.slurm import cluster, submission
 
 TRIES = 3  # starts of a run from the same step in one job
 

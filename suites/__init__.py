@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from suites import classic, mujoco, particle
-from suites.batch import Batch
-from suites.spec import Spec, Step
+from ascent.suites import classic, mujoco, particle
+from ascent.suites.batch import Batch
+from ascent.suites.spec import Spec, Step
 
 __all__ = ["SUITES", "TASKS", "Batch", "Spec", "Step", "changes", "check", "make", "version"]
 

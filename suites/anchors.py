@@ -1,4 +1,4 @@
-"""Measures `Spec.random_score`: `python -m suites.anchors [TASK ...]` prints it, reproducibly.
+"""Measures `Spec.random_score`: `python -m ascent.suites.anchors [TASK ...]` prints it, reproducibly.
 
 Without arguments it does so for every task; MuJoCo's take a quarter of an hour. The mean is over one episode
 of each of 10,000 environments, in MuJoCo, where episodes are long, of 1,000: counting the first episodes to
@@ -11,8 +11,8 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Discrete, Tuple
 
-import suites
-from suites.spec import leaves
+from ascent import suites
+from ascent.suites.spec import leaves
 
 EPISODES = {"classic": 10_000, "mujoco": 1_000, "particle": 10_000}
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from suites.spec import Spec, Step
+from ascent.suites.spec import Spec, Step
 
 _LOW_64 = (1 << 64) - 1
 

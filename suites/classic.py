@@ -17,8 +17,8 @@ from functools import partial
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from suites.batch import Batch
-from suites.spec import Spec
+from ascent.suites.batch import Batch
+from ascent.suites.spec import Spec
 
 VERSION = 1  # of the results of this module: raise it with any change that changes a trajectory
 

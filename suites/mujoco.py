@@ -30,8 +30,8 @@ import mujoco
 import numpy as np
 from gymnasium.spaces import Box
 
-from suites.batch import Batch
-from suites.spec import Spec
+from ascent.suites.batch import Batch
+from ascent.suites.spec import Spec
 
 # What a task looks at by the names of MjData, each (n, ...), and qpos and qvel joined as "state".
 Fields = dict[str, np.ndarray]

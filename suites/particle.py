@@ -29,8 +29,8 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from gymnasium import spaces
 
-from suites.batch import Batch
-from suites.spec import Spec, Team
+from ascent.suites.batch import Batch
+from ascent.suites.spec import Spec, Team
 
 VERSION = 1  # raise it when a trajectory changes
 
@@ -515,7 +515,7 @@ SCENARIOS: dict[str, type[World]] = {
     "simple_tag_v3": Tag,
     "simple_world_comm_v3": WorldComm,
 }
-# Of a task: the score of the random policy, `python -m suites.anchors`, and of a script that steers at its
+# Of a task: the score of the random policy, `python -m ascent.suites.anchors`, and of a script that steers at its
 # goal or flees, against adversaries that act at random, `python -m tests.suites.particle_play`.
 SCORES = {
     "simple_v3": (-39.38, -7.3),

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-import suites
-from suites.batch import Batch
-from suites.spec import Step
+from ascent import suites
+from ascent.suites.batch import Batch
+from ascent.suites.spec import Step
 
 VERSION = 1  # of the results under perturbations, also of runners/robustness.py: raise it when they change
 
@@ -124,7 +124,7 @@ class Perturbed:
         perturbation: see `check`.
         env_seeds: (S, E) of the environments.
         noise_seeds: (S, E) of what is random in the perturbation.
-        threads: as in `suites.make`.
+        threads: as in `ascent.suites.make`.
     """
 
     def __init__(

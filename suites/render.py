@@ -20,9 +20,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
-from suites.batch import Batch
-from suites.mujoco import Simulation, quiet
-from suites.particle import World
+from ascent.suites.batch import Batch
+from ascent.suites.mujoco import Simulation, quiet
+from ascent.suites.particle import World
 
 HINT = "pip install 'ascent[watch]'; MuJoCo also needs EGL, Debian's libegl1 and libgl1-mesa-dri"
 FOLLOWS = "track"  # the camera of gymnasium's models that goes with the body

@@ -31,7 +31,7 @@ class Spec:
     )
     horizon: int  # time limit: the episode is truncated after this many steps
     budget: int  # default length of a training run, environment steps per seed
-    random_score: float  # mean return of the uniform random policy, `python -m suites.anchors`
+    random_score: float  # mean return of the uniform random policy, `python -m ascent.suites.anchors`
     reference_score: float  # the fixed score that a normalised score of 1 stands for
     reference_source: str  # where reference_score comes from
     return_convention: str  # how rewards become the score of an episode

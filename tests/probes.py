@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 from gymnasium import spaces
 
-import suites
-from suites.batch import Batch
-from suites.spec import Spec, Team
+from ascent import suites
+from ascent.suites.batch import Batch
+from ascent.suites.spec import Spec, Team
 
 DISCRETE, CONTINUOUS = spaces.Discrete(2), spaces.Box(-1.0, 1.0, (1,), np.float32)
 GAMMA = 0.8  # of all probe runs

@@ -6,11 +6,11 @@ updates.
 
 from pathlib import Path
 
-from algorithms import SYSTEMS
-from runners import files
-from runners.cell import Cell, Evaluation
-from runners.errors import InputError
-from runners.resolve import resolve
+from ascent.algorithms import SYSTEMS
+from ascent.records import files
+from ascent.records.cell import Cell, Evaluation
+from ascent.records.errors import InputError
+from ascent.runners.resolve import resolve
 
 SHRUNK = {
     "steps": 16,

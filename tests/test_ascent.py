@@ -10,9 +10,10 @@ import pytest
 import torch
 
 import ascent
-from runners.records import Run
-from runners.resolve import resolve
-from suites.mujoco import Hopper
+import ascent.cli
+from ascent.records.run import Run
+from ascent.runners.resolve import resolve
+from ascent.suites.mujoco import Hopper
 from tests.small import small_cell
 
 SWEEP = """
@@ -34,7 +35,7 @@ def call(capsys: pytest.CaptureFixture, *words: str) -> tuple[int, str, str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["ascent", *words])
         with pytest.raises(SystemExit) as stop:
-            ascent.main()
+            ascent.cli.main()
     out, err = capsys.readouterr()
     return stop.value.code or 0, out, err
 
@@ -209,8 +210,8 @@ def test_list(capsys: pytest.CaptureFixture) -> None:
 
 def test_help_without_torch() -> None:
     """`ascent --help` and bad options answer at once: nothing heavy is imported for them."""
-    code = "import sys, ascent; sys.argv = ['ascent', '--help']\ntry: ascent.main()\n"
+    code = "import sys, ascent.cli; sys.argv = ['ascent', '--help']\ntry: ascent.cli.main()\n"
     code += "finally: assert 'torch' not in sys.modules"
-    root = Path(ascent.__file__).parent
+    root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
     assert done.returncode == 0 and "report" in done.stdout, done.stderr

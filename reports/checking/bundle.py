@@ -25,13 +25,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from reports import robustness
-from reports.checking import folder, identity
-from reports.checking.folder import RESULTS
-from reports.records import Expected, load
-from runners import files
-from runners.errors import InputError
-from runners.sweep import Declared
+from ascent.records import files
+from ascent.records.errors import InputError
+from ascent.records.read import Expected, load
+from ascent.reports.checking import folder, identity
+from ascent.reports.checking.folder import RESULTS
+from ascent.reports.statistics import robustness
+from ascent.runners.sweep import Declared
 
 FORMAT = 1
 SUMS = "SHA256SUMS"

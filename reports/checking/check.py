@@ -12,11 +12,11 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from reports.checking import folder, identity, protocol
-from reports.checking.folder import CellFiles
-from reports.checking.protocol import Finding
-from reports.records import DIVERGED, FIRST_TUNING_SEED
-from runners.plan import Planned
+from ascent.records.plan import Planned
+from ascent.records.read import DIVERGED, FIRST_TUNING_SEED
+from ascent.reports.checking import folder, identity, protocol
+from ascent.reports.checking.folder import CellFiles
+from ascent.reports.checking.protocol import Finding
 
 SHOWN = 10  # findings of a rule in the table; how many more there are is said
 UNIQUE = ("ladder.csv", "policy.npz", "metrics.csv")  # no two seeds have one of them in common

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.records import DIVERGED, DONE, IMPORTED, SEED_FOLDER
-from runners.cell import Cell
-from runners.errors import InputError
+from ascent.records.cell import Cell
+from ascent.records.errors import InputError
+from ascent.records.read import DIVERGED, DONE, IMPORTED, SEED_FOLDER
 
 RESULTS = ("eval.csv", "train.csv", "metrics.csv", "ladder.csv", "policy.npz")
 HEADERS = {
@@ -182,7 +182,7 @@ def own_columns(facts: dict[str, Any]) -> tuple[str, ...]:
 
 
 def sources(path: Path) -> tuple[str, dict[str, bytes]]:
-    """The digest of a sources-<digest>.zip's content, as `runners.provenance` makes it, and the content.
+    """The digest of a sources-<digest>.zip's content, as `ascent.records.provenance` makes it, and the content.
 
     Raises InputError if it cannot be read, or holds anything but modules of this project.
     """

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
-from reports import robustness
-from reports.checking import folder
-from reports.checking.folder import RESULTS, SEED_FOLDER, CellFiles
-from reports.checking.protocol import Finding
-from reports.records import DONE
-from runners.errors import DamagedFile, InputError
-from runners.seal import SEALED, read_seal
+from ascent.records.errors import DamagedFile, InputError
+from ascent.records.read import DONE
+from ascent.records.seal import SEALED, read_seal
+from ascent.reports.checking import folder
+from ascent.reports.checking.folder import RESULTS, SEED_FOLDER, CellFiles
+from ascent.reports.checking.protocol import Finding
+from ascent.reports.statistics import robustness
 
 TASK_FACTS = ("horizon", "random_score", "reference_score")  # of cell.json's spec, which no digest covers
 

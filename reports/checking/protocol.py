@@ -10,8 +10,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from reports.checking.folder import CellFiles, RunFiles
-from reports.records import DIVERGED, DONE
+from ascent.records.read import DIVERGED, DONE
+from ascent.reports.checking.folder import CellFiles, RunFiles
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Train recorded runs again, as they were trained, by `python -m runners.pack` into a temporary folder."""
+"""Train recorded runs again, as they were trained, by `python -m ascent.runners.pack` into a temporary folder."""
 
 import json
 import os
@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reports.checking.folder import CellFiles, RunFiles
-from reports.checking.setting import CannotVerify, Setting, device, find
-from runners import files
-from runners.errors import InputError
-from runners.plan import Job
+from ascent.records import files
+from ascent.records.errors import InputError
+from ascent.records.plan import Job
+from ascent.reports.checking.folder import CellFiles, RunFiles
+from ascent.reports.checking.setting import CannotVerify, Setting, device, find
 
 PACK = 10  # seeds in one process: on the CPU results do not depend on it
 
@@ -96,7 +96,7 @@ def _start(pack: Pack) -> subprocess.Popen:
         if value and name in _flags():
             environment[name] = str(value)
     with _log(pack).open("wb") as log:
-        command = [pack.setting.python, "-m", "runners.pack"]
+        command = [pack.setting.python, "-m", "ascent.runners.pack"]
         places = {"cwd": pack.setting.root, "env": environment}
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, **places)
     process.stdin.write(job.to_json().encode())
@@ -109,7 +109,7 @@ def _log(pack: Pack) -> Path:
 
 
 def _flags() -> tuple[str, ...]:
-    from runners.provenance import FLAGS
+    from ascent.records.provenance import FLAGS
 
     return FLAGS
 

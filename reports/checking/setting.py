@@ -15,14 +15,14 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
-from reports.checking import folder
-from reports.checking.folder import CellFiles, RunFiles
-from runners.errors import InputError
+from ascent.records.errors import InputError
+from ascent.reports.checking import folder
+from ascent.reports.checking.folder import CellFiles, RunFiles
 
 ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = """
 import json, sys
-from runners import provenance
+from ascent.records import provenance
 print(json.dumps(provenance.packages(sys.argv[1])))
 """
 
@@ -75,7 +75,7 @@ def find(cell: CellFiles, run: RunFiles, work: Path, install: bool) -> Setting:
 
 def _digest_here(cell: CellFiles) -> str | None:
     """The digest of this project's sources for the cell; None where it has no such algorithm."""
-    from runners import provenance
+    from ascent.records import provenance
 
     try:
         return provenance.source_digest(provenance.sources(cell.cell.system, cell.cell.suite))
@@ -112,7 +112,7 @@ def _check_device(run: RunFiles) -> None:
 def _packages(setting: Setting, task: str) -> dict[str, str]:
     """The versions that a run's record would name with this setting."""
     if (setting.python, setting.root) == (sys.executable, ROOT):
-        from runners import provenance
+        from ascent.records import provenance
 
         return provenance.packages(task)
     command = [setting.python, "-c", _PACKAGES, task]

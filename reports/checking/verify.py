@@ -21,18 +21,18 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
-from reports.aggregate import aggregate
-from reports.checking import bundle, folder, rerun
-from reports.checking.check import check
-from reports.checking.differences import compare_reports, first_difference
-from reports.checking.folder import RESULTS, CellFiles, RunFiles
-from reports.checking.rerun import Pack
-from reports.checking.setting import CannotVerify, device
-from reports.records import Expected, load
-from reports.report import rebuild
-from reports.stats import equivalence
-from runners.errors import InputError, unknown
-from runners.sweep import Declared
+from ascent.records.errors import InputError, unknown
+from ascent.records.read import Expected, load
+from ascent.reports.checking import bundle, folder, rerun
+from ascent.reports.checking.check import check
+from ascent.reports.checking.differences import compare_reports, first_difference
+from ascent.reports.checking.folder import RESULTS, CellFiles, RunFiles
+from ascent.reports.checking.rerun import Pack
+from ascent.reports.checking.setting import CannotVerify, device
+from ascent.reports.report import rebuild
+from ascent.reports.statistics.aggregate import aggregate
+from ascent.reports.statistics.stats import equivalence
+from ascent.runners.sweep import Declared
 
 DEPTHS = ("records", "start", "whole")
 VERIFIED, DIFFERS, CANNOT = "verified", "DIFFERS", "cannot be verified"

@@ -19,13 +19,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from reports import records
-from reports.mirror.mirrored import TABLES, begun, of_run, rows
-from reports.mirror.push import check_installed
-from reports.mirror.service import Service, environment_of, find, ignored
-from reports.records import Expected
-from runners.cell import Cell
-from runners.errors import InputError
+from ascent.records import read as records
+from ascent.records.cell import Cell
+from ascent.records.errors import InputError
+from ascent.records.read import Expected
+from ascent.reports.mirror.mirrored import TABLES, begun, of_run, rows
+from ascent.reports.mirror.push import check_installed
+from ascent.reports.mirror.service import Service, environment_of, find, ignored
 
 LAST_SECONDS = 30.0  # that the end of training waits for what is not sent yet
 LOOK_SECONDS = 1.0  # between looks at the records
@@ -54,7 +54,7 @@ class Stream:
             job |= {"project": service.project, "entity": service.entity}
             with self.log.open("wb") as log:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-m", "reports.mirror.live"], stdin=subprocess.PIPE, stdout=log,
+                    [sys.executable, "-P", "-m", "ascent.reports.mirror.live"], stdin=subprocess.PIPE, stdout=log,
                     stderr=log,
                     env=environment, cwd=self.out / FOLDER, start_new_session=True,
                 )  # fmt: skip
@@ -123,7 +123,7 @@ class _Follower:
         return {name: (self.folder / name).read_bytes() for name in TABLES}
 
     def _begin(self) -> None:
-        from reports.mirror.wandb_client import begin
+        from ascent.reports.mirror.wandb_client import begin
 
         facts = json.loads((self.folder.parent / "cell.json").read_bytes())
         about = json.loads((self.folder / "run.json").read_bytes())
@@ -131,7 +131,7 @@ class _Follower:
         self.run = begin(asdict(mirrored), self.service.project, self.service.entity, patient=True)
 
     def _send(self, found: list[dict[str, Any]]) -> None:
-        from reports.mirror.wandb_client import log
+        from ascent.reports.mirror.wandb_client import log
 
         if self.run is None:
             self._begin()

@@ -23,9 +23,9 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv as pa_csv
 
-from reports import estimators
-from reports.records import DIVERGED, FIRST_TUNING_SEED, Cell, Run
-from runners.errors import DamagedFile, InputError
+from ascent.records.errors import DamagedFile, InputError
+from ascent.records.read import DIVERGED, FIRST_TUNING_SEED, Cell, Run
+from ascent.reports.statistics import estimators
 
 TABLES = ("eval.csv", "train.csv", "metrics.csv")  # what rows are made of
 _INTEGERS = dict.fromkeys(("step", "env", "episode", "length", "unstable"), pa.int64())

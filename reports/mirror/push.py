@@ -20,12 +20,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from reports.mirror.mirrored import Mirrored, of_report, of_run
-from reports.mirror.service import Service, Stored, find, ignored
-from reports.mirror.wandb_process import Client, complete
-from reports.records import Cell
-from runners import files
-from runners.errors import InputError
+from ascent.records import files
+from ascent.records.errors import InputError
+from ascent.records.read import Cell
+from ascent.reports.mirror.mirrored import Mirrored, of_report, of_run
+from ascent.reports.mirror.service import Service, Stored, find, ignored
+from ascent.reports.mirror.wandb_process import Client, complete
 
 LEDGER = "pushed.json"
 WORKERS = 4  # processes at a time: most of the time of each goes by in waiting

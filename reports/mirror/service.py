@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from runners.errors import InputError
+from ascent.records.errors import InputError
 
 HONOURED = ("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_ENTITY", "WANDB_PROJECT")
 PAGE = 100
@@ -203,8 +203,6 @@ def environment_of(service: Service | None, folder: Path) -> dict[str, str]:
     for path in inside.values():
         path.mkdir(parents=True, exist_ok=True)  # wandb takes another place for one that is not there
     kept |= {name: str(path) for name, path in inside.items()}
-    root = str(Path(__file__).resolve().parents[2])
-    kept["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     kept["WANDB_ERROR_REPORTING"] = "false"  # it would go to another server
     if service is None:
         return kept | {"WANDB_MODE": "offline"}

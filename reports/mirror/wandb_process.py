@@ -13,10 +13,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from reports.mirror.mirrored import Mirrored, table_cells
-from reports.mirror.service import Service, ServiceError, Stored, environment_of
-from runners import files
-from runners.errors import InputError
+from ascent.records import files
+from ascent.records.errors import InputError
+from ascent.reports.mirror.mirrored import Mirrored, table_cells
+from ascent.reports.mirror.service import Service, ServiceError, Stored, environment_of
 
 SCRIPT = Path(__file__).with_name("wandb_client.py")
 START_SECONDS = 30.0  # that wandb may take to be imported, beside the time-out

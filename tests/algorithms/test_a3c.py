@@ -10,8 +10,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from algorithms import a2c, a3c
-from algorithms.seedwise import Batch, Streams
+from ascent.algorithms import a2c, a3c
+from ascent.algorithms.seedwise import Batch, Streams
 from tests.algorithms.test_equations import (
     BOTH_KINDS,
     CONTINUOUS,

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from algorithms import SYSTEMS, seedwise
-from algorithms.seedwise import Batch, _flat, _static
-from runners.train import Trainer
+from ascent.algorithms import SYSTEMS, seedwise
+from ascent.algorithms.seedwise import Batch, _flat, _static
+from ascent.runners.train import Trainer
 from tests.small import small_cell, systems_and_tasks
 
 CAPTURED = {"ppo", "dqn", "ddpg", "td3", "sac", "sac-fixed", "rpc", "maddpg", "iddpg", "mappo", "ippo"}

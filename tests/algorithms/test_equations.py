@@ -18,8 +18,8 @@ from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import Tensor
 
-from algorithms import SYSTEMS, a2c, dqn, ppo, reinforce
-from algorithms.seedwise import Batch, Parameters, Streams, standardise
+from ascent.algorithms import SYSTEMS, a2c, dqn, ppo, reinforce
+from ascent.algorithms.seedwise import Batch, Parameters, Streams, standardise
 
 SEEDS = [3, 5, 8]
 N_OBS = 4

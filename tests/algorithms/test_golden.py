@@ -2,7 +2,7 @@
 
 import pytest
 
-from runners.provenance import platform_key
+from ascent.records.provenance import platform_key
 from tests.algorithms.golden import digests, recorded
 
 

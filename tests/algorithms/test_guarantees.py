@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-import runners.train
-from algorithms import SYSTEMS
-from algorithms.seedwise import Parameters
-from runners.errors import InputError
-from runners.resolve import resolve
-from runners.train import Trainer, train
-from suites import Step
+import ascent.runners
+import ascent.runners.train
+from ascent.algorithms import SYSTEMS
+from ascent.algorithms.seedwise import Parameters
+from ascent.records.errors import InputError
+from ascent.runners.resolve import resolve
+from ascent.runners.train import Trainer, train
+from ascent.suites import Step
 from tests.small import results, small_cell, statuses, systems_and_tasks
 
 SEEDS = list(range(10))
@@ -75,7 +76,7 @@ def test_corrupt_seed_harms_no_other(
 ) -> None:
     """One seed's rewards become NaN: its run diverges, and is recorded as that; the others do not notice."""
     cell, _, expected = reference
-    bad, pack, make = 1, [0, 1, 2], runners.train.suites.make
+    bad, pack, make = 1, [0, 1, 2], ascent.runners.train.suites.make
 
     def corrupted(task: str, seeds: np.ndarray, threads: int = 1) -> object:
         env = make(task, seeds, threads)
@@ -89,7 +90,7 @@ def test_corrupt_seed_harms_no_other(
         env.step = nan_step
         return env
 
-    monkeypatch.setattr(runners.train.suites, "make", corrupted)
+    monkeypatch.setattr(ascent.runners.train.suites, "make", corrupted)
     train(cell, pack, tmp_path)
     assert statuses(cell, tmp_path, pack) == ["done", "diverged", "done"]
     others = [0, 2]

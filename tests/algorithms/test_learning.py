@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 import torch
 
-import suites
-from algorithms.seedwise import Streams
-from runners import policies
-from runners.cell import Evaluation
-from runners.resolve import resolve
-from runners.train import env_seeds, train
+from ascent import suites
+from ascent.algorithms.seedwise import Streams
+from ascent.records.cell import Evaluation
+from ascent.runners import policies
+from ascent.runners.resolve import resolve
+from ascent.runners.train import env_seeds, train
 from tests.algorithms.test_rpc import cost_of
 
 SEEDS = list(range(10))

@@ -13,8 +13,8 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import Tensor
 
-from algorithms import a2c, a3c, ppo, reinforce, trpo
-from algorithms.seedwise import Batch, Moments, Streams
+from ascent.algorithms import a2c, a3c, ppo, reinforce, trpo
+from ascent.algorithms.seedwise import Batch, Moments, Streams
 from tests.algorithms.test_equations import (
     BOTH_KINDS,
     CONTINUOUS,

@@ -15,8 +15,8 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor
 from torch.nn.utils import vector_to_parameters
 
-from algorithms import ddpg, sac, td3
-from algorithms.seedwise import Adam, Batch, Parameters, Replay, Streams
+from ascent.algorithms import ddpg, sac, td3
+from ascent.algorithms.seedwise import Adam, Batch, Parameters, Replay, Streams
 from tests.algorithms.test_equations import GAMMA, N_OBS, OBS, SEEDS, make_agent, make_batch, sb3_model
 
 WIDE = spaces.Box(-2.0, 2.0, (2,), np.float32)

@@ -5,12 +5,12 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from algorithms import SYSTEMS
-from algorithms.seedwise import Streams
-from runners.cell import Evaluation
-from runners.errors import InputError
-from runners.resolve import resolve
-from runners.train import Trainer
+from ascent.algorithms import SYSTEMS
+from ascent.algorithms.seedwise import Streams
+from ascent.records.cell import Evaluation
+from ascent.records.errors import InputError
+from ascent.runners.resolve import resolve
+from ascent.runners.train import Trainer
 from tests import probes
 
 SEEDS = [0, 1, 2]

@@ -12,10 +12,10 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from algorithms import rpc, sac
-from algorithms.seedwise import Adam, Batch, Parameters, Streams, uniform_fan_in
-from runners.resolve import resolve
-from runners.train import Trainer
+from ascent.algorithms import rpc, sac
+from ascent.algorithms.seedwise import Adam, Batch, Parameters, Streams, uniform_fan_in
+from ascent.runners.resolve import resolve
+from ascent.runners.train import Trainer
 from tests.algorithms.test_equations import GAMMA, N_OBS, OBS, SEEDS, make_agent
 from tests.algorithms.test_offpolicy import SKEWED, SPACES, WIDE, N, copied, transitions
 from tests.small import MOST_EVERY, SHRUNK

@@ -12,8 +12,8 @@ import torch
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from torch import Tensor
 
-from algorithms import seedwise
-from algorithms.seedwise import (
+from ascent.algorithms import seedwise
+from ascent.algorithms.seedwise import (
     MLP,
     Adam,
     Linear,

@@ -13,8 +13,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from algorithms import ddpg, maddpg, mappo, ppo
-from algorithms.seedwise import Batch, Replay, Rollout, Streams
+from ascent.algorithms import ddpg, maddpg, mappo, ppo
+from ascent.algorithms.seedwise import Batch, Replay, Rollout, Streams
 from tests.algorithms.test_equations import SEEDS, flatten, lambda_returns, make_batch
 
 N_OBS = [8, 4, 11]

@@ -10,9 +10,9 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from algorithms import trpo
-from algorithms.seedwise import Batch, Streams, standardise
-from algorithms.trpo import conjugate_gradient
+from ascent.algorithms import trpo
+from ascent.algorithms.seedwise import Batch, Streams, standardise
+from ascent.algorithms.trpo import conjugate_gradient
 from tests.algorithms.test_equations import (
     BOTH_KINDS,
     CONTINUOUS,

@@ -13,9 +13,9 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from runners.errors import InputError
-from runners.resolve import resolve
-from runners.train import Trainer, check_device
+from ascent.records.errors import InputError
+from ascent.runners.resolve import resolve
+from ascent.runners.train import Trainer, check_device
 
 SYSTEMS = ("sac", "td3")
 SEEDS = (1, 5, 10, 20, 50)

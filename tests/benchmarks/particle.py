@@ -15,8 +15,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-import suites
-from suites.anchors import random_actions
+from ascent import suites
+from ascent.suites.anchors import random_actions
 
 TASKS = ("simple_spread_v3", "simple_tag_v3")
 ENVS, STEPS, ALONE, BLOCKS = 100, 200, 500, 15

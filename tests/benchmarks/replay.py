@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 
-from runners.records import Run
-from runners.resolve import resolve
-from runners.train import Trainer
+from ascent.records.run import Run
+from ascent.runners.resolve import resolve
+from ascent.runners.train import Trainer
 
 SEEDS = list(range(10))
 MILLION = 1_000_000

@@ -17,8 +17,9 @@ from unittest.mock import patch
 import numpy as np
 from rliable import metrics
 
-from reports import bootstrap, build
-from runners.seal import seal
+from ascent.records.seal import seal
+from ascent.reports import build
+from ascent.reports.statistics import bootstrap
 from tests.reports.conftest import SPECS, Records, learning
 from tests.reports.peer import rliable_library
 

@@ -25,9 +25,9 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from torch.utils.flop_counter import FlopCounterMode
 
-import algorithms  # noqa: F401  (first of all: it sets what torch must find in the environment)
-from runners.resolve import resolve
-from runners.train import Trainer
+from ascent import algorithms  # noqa: F401  (first of all: it sets what torch must find in the environment)
+from ascent.runners.resolve import resolve
+from ascent.runners.train import Trainer
 
 ROUNDS = 5
 

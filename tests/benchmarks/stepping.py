@@ -16,9 +16,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-import suites
-from suites.anchors import random_actions
-from suites.mujoco import Simulation
+from ascent import suites
+from ascent.suites.anchors import random_actions
+from ascent.suites.mujoco import Simulation
 
 TASKS = ("HalfCheetah-v5", "Hopper-v5", "Ant-v5", "Humanoid-v5")
 ENVS, STEPS, BLOCKS = 10, 100, 41

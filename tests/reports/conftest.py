@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import reports
-from runners.cell import Cell
+from ascent import reports
+from ascent.records.cell import Cell
 
 SPECS = {
     "CartPole-v1": {

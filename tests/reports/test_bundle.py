@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-import reports
-from reports import importing
-from reports.checking import bundle
-from runners.errors import InputError
+from ascent import reports
+from ascent.records.errors import InputError
+from ascent.reports import importing
+from ascent.reports.checking import bundle
 from tests.reports import trained
 from tests.reports.trained import edit, forge, rows
 from tests.test_ascent import call

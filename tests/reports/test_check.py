@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reports import importing
-from reports.checking import check
-from reports.checking.folder import RESULTS
-from runners import files
-from runners.plan import Planned
-from runners.seal import seal
-from runners.train import train
+from ascent.records import files
+from ascent.records.plan import Planned
+from ascent.records.seal import seal
+from ascent.reports import importing
+from ascent.reports.checking import check
+from ascent.reports.checking.folder import RESULTS
+from ascent.runners.train import train
 from tests.reports import trained
 from tests.reports.trained import CLEAN, SEEDS, as_seed, copy_run, edit, forge, rename_cell, reseal, rows
 from tests.small import small_cell, systems_and_tasks
@@ -361,7 +361,7 @@ def test_no_false_alarm(system: str, task: str, tmp_path: Path) -> None:
     cell = small_cell(system, task, steps=290, points=7, envs=3, workers=3, normalise=True)
     calls = iter(range(10_000))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("runners.provenance.commit", lambda: CLEAN)
+        patch.setattr("ascent.records.provenance.commit", lambda: CLEAN)
         assert not train(cell, [0, 1], tmp_path, checkpoint_seconds=0.0, stop=lambda: next(calls) == 40)
         assert train(cell, [0, 1], tmp_path)
     seal(cell.folder(tmp_path))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reports.cite import cite
+from ascent.reports.cite import cite
 from tests.reports.conftest import Records, damage, write_json
 from tests.reports.trained import edit as edit_json
 from tests.reports.trained import forge
@@ -22,7 +22,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"  # of conftest's runs
 def unchecked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Synthetic records have no sources and no policies; that `check` is asked, trained ones show."""
     if "runs" not in request.fixturenames:
-        monkeypatch.setattr("reports.cite.check", lambda folder: [])
+        monkeypatch.setattr("ascent.reports.cite.check", lambda folder: [])
 
 
 @pytest.fixture

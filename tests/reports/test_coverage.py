@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from reports import bootstrap, stats
+from ascent.reports.statistics import bootstrap, stats
 
 SIZES = (5, 10, 20)
 

@@ -10,14 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports import importing, verdicts
-from reports.aggregate import aggregate
-from reports.checking import check
-from reports.records import load
-from runners import records, resolve
-from runners.cell import Cell, Evaluation
-from runners.errors import InputError
-from runners.sweep import Declared
+from ascent.records import run as records
+from ascent.records.cell import Cell, Evaluation
+from ascent.records.errors import InputError
+from ascent.records.read import load
+from ascent.reports import importing
+from ascent.reports.checking import check
+from ascent.reports.statistics import verdicts
+from ascent.reports.statistics.aggregate import aggregate
+from ascent.runners import resolve
+from ascent.runners.sweep import Declared
 from tests.test_ascent import call
 
 STEPS = range(0, 110_000, 10_000)
@@ -291,7 +293,7 @@ def test_a_failure_while_writing_leaves_nothing(csv: Path, monkeypatch: pytest.M
 
 def test_nothing_of_an_import_needs_torch(csv: Path) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom reports.importing import import_curves\n"
+        "import sys\nfrom pathlib import Path\nfrom ascent.reports.importing import import_curves\n"
         f"import_curves([Path({str(csv)!r})], 'x', 'CartPole-v1', Path({str(csv.parent / 'runs')!r}))\n"
         "assert 'torch' not in sys.modules"
     )

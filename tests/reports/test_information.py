@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-import reports
-from runners.train import train
+from ascent import reports
+from ascent.runners.train import train
 from tests.small import small_cell
 
 SEEDS = [0, 1, 2]

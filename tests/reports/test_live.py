@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import ascent
-from reports.mirror import live
-from runners.train import train
+import ascent.cli
+from ascent.reports.mirror import live
+from ascent.runners.train import train
 from tests.reports.test_mirror import PROJECT, assert_about, assert_history, online, push
 from tests.reports.wandb_server import HANG, StandIn
 from tests.small import results, small_cell
@@ -179,7 +180,7 @@ def test_what_is_lacking_is_told_and_training_goes_on(
         monkeypatch.setenv("WANDB_PROJECT", PROJECT)
     monkeypatch.setattr(sys, "argv", [*WORDS, "--out", str(tmp_path / "runs"), "--wandb", "live"])
     with pytest.raises(SystemExit) as stop:
-        ascent.main()
+        ascent.cli.main()
     assert not stop.value.code
     said = {
         "wandb": "pip install 'ascent[wandb]'",
@@ -196,7 +197,7 @@ def test_another_word_than_live(
 ) -> None:
     monkeypatch.setattr(sys, "argv", [*WORDS, "--out", str(tmp_path), "--wandb", "life"])
     with pytest.raises(SystemExit) as stop:
-        ascent.main()
+        ascent.cli.main()
     assert stop.value.code == 2
     assert capsys.readouterr().err == "error: unknown value of --wandb 'life'; did you mean 'live'?\n"
     assert not list(tmp_path.iterdir())
@@ -206,18 +207,18 @@ def test_training_imports_no_wandb(tmp_path: Path) -> None:
     """Neither the process that trains nor the one that has the display; nor what reports import."""
     code = f"""
 import sys
-import ascent, reports, reports.mirror.live, reports.mirror.push, reports.mirror.service
+import ascent.cli, ascent.reports.mirror.live, ascent.reports.mirror.push, ascent.reports.mirror.service
 from pathlib import Path
-from runners.train import train
+from ascent.runners.train import train
 from tests.small import small_cell
 train(small_cell("ppo", "CartPole-v1"), [0], Path({str(tmp_path)!r}))
 sys.argv = {[*WORDS, "--out", str(tmp_path)]!r}
 try:
-    ascent.main()
+    ascent.cli.main()
 except SystemExit as stop:
     assert not stop.code
 print([name for name in sys.modules if name.partition(".")[0] == "wandb"])
 """
-    root = Path(ascent.__file__).parent
+    root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "[]"), done.stderr

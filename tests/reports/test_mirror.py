@@ -24,9 +24,9 @@ from typing import Any
 import matplotlib
 import pytest
 
-import ascent
-from reports.mirror.mirrored import of_report
-from runners.train import train
+import ascent.cli
+from ascent.reports.mirror.mirrored import of_report
+from ascent.runners.train import train
 from tests.reports.conftest import Records, write_json
 from tests.reports.wandb_server import ENTITY, HANG, KEY, StandIn
 from tests.small import small_cell
@@ -75,7 +75,7 @@ def push(folder: Path, *words: str, **variables: str) -> Done:
         patch.chdir(folder / "cwd")
         patch.setattr(sys, "argv", ["ascent", "wandb", "push", *words])
         with pytest.raises(SystemExit) as stop:
-            ascent.main()
+            ascent.cli.main()
     return Done(stop.value.code or 0, out.getvalue(), err.getvalue())
 
 
@@ -518,7 +518,7 @@ def test_without_wandb(one: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     monkeypatch.setitem(sys.modules, "wandb", None)
     monkeypatch.setattr(sys, "argv", ["ascent", "wandb", "push", str(one), "--project", PROJECT])
     with pytest.raises(SystemExit) as stop:
-        ascent.main()
+        ascent.cli.main()
     assert stop.value.code == 2
     expected = "error: this needs wandb, which is not installed here: pip install 'ascent[wandb]'\n"
     assert capsys.readouterr().err == expected

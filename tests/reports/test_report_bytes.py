@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import matplotlib
 import pytest
 
-import reports
-from reports import report
-from reports.records import load
+from ascent import reports
+from ascent.records.read import load
+from ascent.reports import report
 
 if TYPE_CHECKING:
     from conftest import Records
@@ -27,10 +27,10 @@ def test_same_bytes_elsewhere(sweep: "Records", store: "Records") -> None:
     """
     store.sweep(order=-1)
     code = (
-        "import sys; from pathlib import Path; import reports\n"
-        "reports.build(Path(sys.argv[1]), Path(sys.argv[2]), title='Four systems')\n"
-        "import reports.cite, reports.checking.bundle, reports.checking.check\n"
-        "sys.exit(bool({'torch', 'gymnasium', 'mujoco', 'algorithms', 'suites'} & sys.modules.keys()))"
+        "import sys; from pathlib import Path; import ascent.reports\n"
+        "ascent.reports.build(Path(sys.argv[1]), Path(sys.argv[2]), title='Four systems')\n"
+        "import ascent.reports.cite, ascent.reports.checking.bundle, ascent.reports.checking.check\n"
+        "sys.exit(bool({'torch', 'gymnasium', 'mujoco', 'ascent.algorithms', 'ascent.suites'} & sys.modules.keys()))"
     )
     settings = {"TZ": "Pacific/Auckland", "LC_ALL": "C", "LANG": "de_DE.UTF-8", "PYTHONHASHSEED": "7"}
     # a matplotlibrc of the user's: other fonts and sizes

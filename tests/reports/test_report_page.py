@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reports import figures
+from ascent.reports.page import figures
 
 if TYPE_CHECKING:
     from conftest import Records

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import pytest
 
-import reports
-from reports.records import load
-from runners.seal import seal
+from ascent import reports
+from ascent.records.read import load
+from ascent.records.seal import seal
 from tests.reports.conftest import damage
 
 if TYPE_CHECKING:

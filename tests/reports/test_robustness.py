@@ -17,17 +17,18 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-import reports
-from reports import figures, robustness
-from reports.aggregate import aggregate
-from reports.checking import bundle
-from reports.records import load
-from runners import policies
-from runners import robustness as recorder
-from runners.errors import InputError
-from runners.sweep import Declared
-from suites import perturb
-from suites.perturb import KINDS, grid
+from ascent import reports
+from ascent.records.errors import InputError
+from ascent.records.read import load
+from ascent.reports.checking import bundle
+from ascent.reports.page import figures
+from ascent.reports.statistics import robustness
+from ascent.reports.statistics.aggregate import aggregate
+from ascent.runners import policies
+from ascent.runners import robustness as recorder
+from ascent.runners.sweep import Declared
+from ascent.suites import perturb
+from ascent.suites.perturb import KINDS, grid
 from tests.reports import trained
 from tests.reports.test_report_page import Elements
 from tests.small import small_cell

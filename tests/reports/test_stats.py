@@ -9,7 +9,7 @@ from scipy import stats as scipy_stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_ind
 
-from reports import bootstrap, stats
+from ascent.reports.statistics import bootstrap, stats
 from tests.reports.peer import rliable_library
 
 

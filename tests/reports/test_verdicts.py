@@ -9,10 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import suites
-from reports import verdicts as v
-from reports.aggregate import CellSummary, Task
-from reports.bibliography import (
+from ascent import suites
+from ascent.records.read import Cell, Expected, Run
+from ascent.reports.page.bibliography import (
     ALGORITHMS,
     FAMILIES,
     SUITES,
@@ -21,7 +20,8 @@ from reports.bibliography import (
     entries,
     task_keys,
 )
-from reports.records import Cell, Expected, Run
+from ascent.reports.statistics import verdicts as v
+from ascent.reports.statistics.aggregate import CellSummary, Task
 
 ROOT = Path(v.FOLDER).parents[1]
 PROTOCOL = {"points": 50, "episodes": 10}
@@ -287,7 +287,7 @@ def test_this_suite_is_cited_as_it_calls_itself() -> None:
 
 
 def test_systems_and_suites_of_the_project_have_papers() -> None:
-    from algorithms import SYSTEMS
+    from ascent.algorithms import SYSTEMS
 
     for name, system in SYSTEMS.items():
         facts = {"system": name, "algorithm": system.algorithm, "config": system.overrides}

@@ -16,15 +16,15 @@ import pandas as pd
 import pytest
 import torch
 
-import reports
-from reports import importing
-from reports.checking import differences, verify
-from reports.checking.folder import RunFiles
-from reports.checking.rerun import Pack
-from reports.checking.verify import CANNOT, DIFFERS, VERIFIED, Outcome, exit_code
-from runners import files, provenance
-from runners.errors import InputError
-from runners.plan import Job
+from ascent import reports
+from ascent.records import files, provenance
+from ascent.records.errors import InputError
+from ascent.records.plan import Job
+from ascent.reports import importing
+from ascent.reports.checking import differences, verify
+from ascent.reports.checking.folder import RunFiles
+from ascent.reports.checking.rerun import Pack
+from ascent.reports.checking.verify import CANNOT, DIFFERS, VERIFIED, Outcome, exit_code
 from tests.reports import trained
 from tests.reports.trained import CLEAN, SEEDS, edit, forge, rename_cell, reseal, rows
 from tests.small import small_cell
@@ -279,7 +279,7 @@ def elsewhere(tmp_path: Path) -> Path:
     path.write_text(text.replace("error.square()", "2.0 * error.square()"))
     job = Job(trained.cells()[0], (0, 1), out)
     settings = {"cwd": root, "env": os.environ | {"PYTHONPATH": str(root)}}
-    command = [sys.executable, "-m", "runners.pack"]
+    command = [sys.executable, "-m", "ascent.runners.pack"]
     subprocess.run(command, check=True, input=job.to_json(), text=True, **settings)
     shutil.rmtree(root)  # what the record holds must do
     return cell_of(out)
@@ -343,7 +343,7 @@ def test_install(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     empty = {"python": python}
     assert f"git show {CLEAN['commit']}:requirements.lock: " in outcome(b"", packages=empty)
-    monkeypatch.setattr("reports.checking.setting._git_show", lambda name: b"# nothing\n")
+    monkeypatch.setattr("ascent.reports.checking.setting._git_show", lambda name: b"# nothing\n")
     assert "has not the recorded sha256" in outcome(b"something else", packages=empty)
     assert "do not run with the packages here: ModuleNotFoundError" in outcome(b"# nothing\n", packages=empty)
     assert "needs Python 2.7.18; there is none here" in outcome(b"# nothing\n", packages={"python": "2.7.18"})

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from reports.checking.folder import RESULTS
-from reports.checking.identity import own_digest
-from runners import files
-from runners.cell import Cell
-from runners.seal import seal
-from runners.train import train
+from ascent.records import files
+from ascent.records.cell import Cell
+from ascent.records.seal import seal
+from ascent.reports.checking.folder import RESULTS
+from ascent.reports.checking.identity import own_digest
+from ascent.runners.train import train
 from tests.small import small_cell
 
 CLEAN = {"commit": "c0ffee" * 6 + "c0ff", "dirty": False}
@@ -31,7 +31,7 @@ def cells() -> list[Cell]:
 def record(cell: Cell, out: Path, seeds: Sequence[int] = SEEDS) -> Path:
     """Train a cell as if from a clean commit, and seal it, as the pool does. Returns its folder."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("runners.provenance.commit", lambda: CLEAN)
+        patch.setattr("ascent.records.provenance.commit", lambda: CLEAN)
         assert train(cell, seeds, out)
     seal(cell.folder(out))
     return cell.folder(out)

@@ -10,13 +10,14 @@ import pytest
 import torch
 from scipy import stats
 
-import suites
-from algorithms.seedwise import Streams
-from reports import crossplay as pages
-from runners import crossplay, files
-from runners.cell import Cell
-from runners.train import Trainer, env_seeds, train
-from suites.spec import leaves
+from ascent import suites
+from ascent.algorithms.seedwise import Streams
+from ascent.records import files
+from ascent.records.cell import Cell
+from ascent.reports.page import crossplay as pages
+from ascent.runners import crossplay
+from ascent.runners.train import Trainer, env_seeds, train
+from ascent.suites.spec import leaves
 from tests.small import small_cell
 from tests.test_ascent import call
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
-import suites
-from runners import files, provenance
-from runners.errors import DamagedFile, InputError, RunHeld
-from runners.experience import ReplayStorage
-from runners.records import FORMAT, Run, Table
-from runners.train import Trainer, groups, train
+from ascent import suites
+from ascent.records import files, provenance
+from ascent.records.errors import DamagedFile, InputError, RunHeld
+from ascent.records.run import FORMAT, Run, Table
+from ascent.runners.experience import ReplayStorage
+from ascent.runners.train import Trainer, groups, train
 from tests.small import results, small_cell
 
 SEEDS = [0, 1]
@@ -64,8 +64,8 @@ def test_nth_write_fails(system: str, tmp_path: Path, monkeypatch: pytest.Monkey
         out = tmp_path / str(nth)
         for disk in [FullDisk(nth), *([FullDisk(7)] if nth % 3 == 0 else [])]:
             with monkeypatch.context() as patch:
-                patch.setattr("runners.files.os", disk)
-                patch.setattr("runners.records.os", disk)
+                patch.setattr("ascent.records.files.os", disk)
+                patch.setattr("ascent.records.run.os", disk)
                 try:
                     train(cell, seeds, out, checkpoint_seconds=0.0, tell_seconds=1000.0)
                 except OSError as error:
@@ -85,7 +85,7 @@ def test_recorded_before_the_fault_stays(tmp_path: Path, monkeypatch: pytest.Mon
     steps = [Run(cell, seed, tmp_path).checkpoint_steps() for seed in SEEDS]
     assert steps == [[32], [32]]
     with monkeypatch.context() as patch:
-        patch.setattr("runners.files.os", FullDisk(3))
+        patch.setattr("ascent.records.files.os", FullDisk(3))
         with pytest.raises(OSError, match="No space left"):
             train(cell, SEEDS, tmp_path, checkpoint_seconds=0.0)
     assert [Run(cell, seed, tmp_path).usable_steps()[-1] for seed in SEEDS] == [32, 32]
@@ -166,7 +166,7 @@ def test_other_versions_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     stopped(cell, tmp_path, 5)
     packages = {"python": "3.11.0", "torch": "1.0.0", "numpy": "2.0.0", "gymnasium": "1.0.0"}
     with monkeypatch.context() as patch:
-        patch.setattr("runners.provenance.packages", lambda task: packages)
+        patch.setattr("ascent.records.provenance.packages", lambda task: packages)
         with pytest.raises(InputError, match=r"cannot be resumed exactly with .*1\.0\.0"):
             train(cell, SEEDS, tmp_path)
     run_json = cell.folder(tmp_path) / "seed-0" / "run.json"

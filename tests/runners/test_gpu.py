@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from algorithms import SYSTEMS
-from runners.errors import InputError
-from runners.records import Run
-from runners.resolve import resolve
-from runners.train import Trainer, train
+from ascent.algorithms import SYSTEMS
+from ascent.records.errors import InputError
+from ascent.records.run import Run
+from ascent.runners.resolve import resolve
+from ascent.runners.train import Trainer, train
 from tests.small import results, small_cell, statuses, systems_and_tasks
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import pytest
 
-import runners.train
-from algorithms.seedwise import Parameters
-from runners import files
-from runners.plan import Job
-from runners.records import Run
-from runners.train import Trainer, train
+import ascent.runners
+import ascent.runners.train
+from ascent.algorithms.seedwise import Parameters
+from ascent.records import files
+from ascent.records.plan import Job
+from ascent.records.run import Run
+from ascent.runners.train import Trainer, train
 from tests.small import results, small_cell, systems_and_tasks
 
 SEEDS = [0, 1, 2, 3]
@@ -33,7 +34,7 @@ PHASES = {
     "start": (Run, "begin", 4),
     "rollout": (Trainer, "advance", 30),
     "update": (Parameters, "grad", 4),
-    "evaluation": (runners.train, "to_env", 60),
+    "evaluation": (ascent.runners.train, "to_env", 60),
     "checkpoint": (os, "replace", 20),
     "clearing": (Path, "unlink", 4),
     "finish": (files, "write_json", 10),
@@ -145,7 +146,7 @@ def test_asked_to_stop(tmp_path: Path) -> None:
     """SIGTERM: a checkpoint at the next step, exit code 128 + 15, and the same bytes after going on."""
     cell = small_cell("dqn", "CartPole-v1", steps=6000)
     job = Job(cell, tuple(SEEDS), tmp_path / "stopped")
-    process = subprocess.Popen([sys.executable, "-m", "runners.pack"], stdin=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-m", "ascent.runners.pack"], stdin=subprocess.PIPE)
     process.stdin.write(job.to_json().encode())
     process.stdin.close()
     progress = cell.folder(job.out) / "seed-3" / "progress.json"
@@ -176,7 +177,7 @@ def test_killed_at_random_moments(pair: tuple[str, str], tmp_path: Path) -> None
             assert results(cell, out, SEEDS) == results(cell, tmp_path / "whole", SEEDS)
             out = tmp_path / f"killed-{kills}"
         pack = tuple(draw.choice(draw.choice(PACKINGS)))
-        process = subprocess.Popen([sys.executable, "-m", "runners.pack"], stdin=subprocess.PIPE)
+        process = subprocess.Popen([sys.executable, "-m", "ascent.runners.pack"], stdin=subprocess.PIPE)
         process.stdin.write(Job(cell, pack, out, checkpoint_seconds=0.05).to_json().encode())
         process.stdin.close()
         try:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-import ascent
-import runners.memory
-from runners.errors import InputError
-from runners.memory import GIB, check_memory, group_limits, memory, replay_bytes
-from runners.resolve import resolve
+import ascent.cli
+import ascent.runners
+import ascent.runners.memory
+from ascent.records.errors import InputError
+from ascent.runners.memory import GIB, check_memory, group_limits, memory, replay_bytes
+from ascent.runners.resolve import resolve
 from tests.small import small_cell
 
 
@@ -43,9 +44,9 @@ def test_processes_at_once_count_together(monkeypatch: pytest.MonkeyPatch) -> No
     small, large = (resolve("td3", "Hopper-v5", steps=steps) for steps in (10_000, 100_000))
     need = replay_bytes(large, 4) + replay_bytes(small, 4)
     packs = [(small, 4), (small, 4), (large, 4)]
-    monkeypatch.setattr(runners.memory, "memory", lambda device: need)
+    monkeypatch.setattr(ascent.runners.memory, "memory", lambda device: need)
     check_memory(packs, "cpu", together=2)
-    monkeypatch.setattr(runners.memory, "memory", lambda device: need - 1)
+    monkeypatch.setattr(ascent.runners.memory, "memory", lambda device: need - 1)
     check_memory(packs, "cpu", together=1)
     with pytest.raises(InputError, match=r"td3 on Hopper-v5 with 4 seeds .* 2 such processes at once"):
         check_memory(packs, "cpu", together=2)
@@ -55,11 +56,11 @@ def test_too_much_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """Exit code 2, the culprit named, nothing written."""
-    monkeypatch.setattr(runners.memory, "memory", lambda device: GIB)
+    monkeypatch.setattr(ascent.runners.memory, "memory", lambda device: GIB)
     words = ["ascent", "train", "sac", "HalfCheetah-v5", "--seeds", "0-9", "--out", str(tmp_path / "runs")]
     monkeypatch.setattr("sys.argv", words)
     with pytest.raises(SystemExit) as stopped:
-        ascent.main()
+        ascent.cli.main()
     assert stopped.value.code == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1

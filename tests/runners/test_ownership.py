@@ -18,15 +18,18 @@ from pathlib import Path
 
 import pytest
 
-import runners.ownership
-import runners.train
-from runners import files, pack, provenance
-from runners.errors import RunHeld, Superseded
-from runners.ownership import BEATS, Ownership, acquire_all, beating, identity, standing
-from runners.plan import Job, Planned
-from runners.progress import snapshot
-from runners.records import TABLES, Run, Table
-from runners.train import Trainer, train
+import ascent.records
+from ascent.records import ownership
+import ascent.runners
+import ascent.runners.train
+from ascent.records import files, provenance
+from ascent.records.errors import RunHeld, Superseded
+from ascent.records.ownership import BEATS, Ownership, acquire_all, beating, identity, standing
+from ascent.records.plan import Job, Planned
+from ascent.records.progress import snapshot
+from ascent.records.run import TABLES, Run, Table
+from ascent.runners import pack
+from ascent.runners.train import Trainer, train
 from tests.runners.test_faults import stopped
 from tests.small import results, small_cell
 
@@ -37,7 +40,7 @@ ELSEWHERE = {"boot": "another machine's", "host": "node9"}
 @pytest.fixture(autouse=True)
 def no_job(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests may run in a job of their own."""
-    for name in runners.ownership.SLURM:
+    for name in ownership.SLURM:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -56,7 +59,7 @@ def links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The sleeps of those who watch, in seconds; no time passes."""
     slept: list[float] = []
-    monkeypatch.setattr(runners.ownership.time, "sleep", slept.append)
+    monkeypatch.setattr(ownership.time, "sleep", slept.append)
     return slept
 
 
@@ -116,7 +119,7 @@ def test_processes_of_this_machine(links: None, naps: list[float], tmp_path: Pat
     not. Nobody waits.
     """
     with subprocess.Popen(["sleep", "1000"]) as process:
-        there = {"pid": process.pid, "started": runners.ownership._started(process.pid)}
+        there = {"pid": process.pid, "started": ownership._started(process.pid)}
         owner(tmp_path, 4, **there)
         with pytest.raises(RunHeld, match=rf"held by another process: {process.pid} on "):
             Ownership(tmp_path).acquire()
@@ -151,11 +154,15 @@ def test_a_later_start_of_the_same_job(
             monkeypatch.setenv(name, value)
         monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)  # as at the first start
         monkeypatch.setattr(
-            runners.ownership, "identity", lambda e=elsewhere: me | runners.ownership.slurm_facts() | e
+            ownership,
+            "identity",
+            lambda e=elsewhere: me | ownership.slurm_facts() | e,
         )
         old, new = Ownership(tmp_path), Ownership(tmp_path)
         old.acquire()
-        monkeypatch.setattr(runners.ownership, "identity", lambda: me | runners.ownership.slurm_facts())
+        monkeypatch.setattr(
+            ownership, "identity", lambda: me | ownership.slurm_facts()
+        )
         monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
         new.acquire()
         with pytest.raises(Superseded, match=r"superseded by .* SLURM job 7_3 of north, .* restart 1"):
@@ -201,7 +208,7 @@ def test_not_before(tmp_path: Path, naps: list[float], monkeypatch: pytest.Monke
         if sum(naps) == BEATS * 10.0:
             (folders[2] / "progress.json").write_text(json.dumps({"owner": "theirs", "beat": 1}))
 
-    monkeypatch.setattr(runners.ownership.time, "sleep", nap)
+    monkeypatch.setattr(ownership.time, "sleep", nap)
     with pytest.raises(RunHeld, match=r"2 is held by another process: \d+ on node9"):
         acquire_all([Ownership(folder) for folder in folders])
     assert [names(folder) for folder in folders] == [[], [], ["owner-1.json", "progress.json"]]
@@ -210,7 +217,7 @@ def test_not_before(tmp_path: Path, naps: list[float], monkeypatch: pytest.Monke
 def test_beats_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A real thread's beats, a real wait; when they end the folder is taken in about four of them."""
     me = identity()
-    monkeypatch.setattr(runners.ownership, "identity", lambda: me | ELSEWHERE)
+    monkeypatch.setattr(ownership, "identity", lambda: me | ELSEWHERE)
     holder = Ownership(tmp_path, beat_seconds=0.2)
     holder.acquire()
     monkeypatch.undo()
@@ -236,7 +243,7 @@ def test_beats_of_one_who_was_taken_over_do_not_count(
         naps.append(seconds)
         (tmp_path / "progress.json").write_text(json.dumps({"owner": "a third", "beat": next(beats)}))
 
-    monkeypatch.setattr(runners.ownership.time, "sleep", nap)
+    monkeypatch.setattr(ownership.time, "sleep", nap)
     Ownership(tmp_path).acquire()
     assert sum(naps) == BEATS * 10.0 and next(beats) > 10
 
@@ -252,7 +259,9 @@ def test_a_damaged_owner_file(
     assert sum(naps) == BEATS * 2.0 and names(tmp_path) == ["owner-6.json"]
     claim.remove()
     (tmp_path / "owner-5.json").write_text(content)
-    monkeypatch.setattr(runners.ownership.time, "sleep", lambda seconds: owner(tmp_path, 5, **ELSEWHERE))
+    monkeypatch.setattr(
+        ownership.time, "sleep", lambda seconds: owner(tmp_path, 5, **ELSEWHERE)
+    )
     with pytest.raises(RunHeld, match="node9"):
         claim.acquire()
 
@@ -289,12 +298,12 @@ def test_an_old_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             (folder / name).write_text(json.dumps({"token": "theirs"} | identity()))
         claim = Ownership(folder)
         with monkeypatch.context() as patch:
-            patch.setattr(runners.ownership, "standing", lambda folder: (0, None))
+            patch.setattr(ownership, "standing", lambda folder: (0, None))
             with pytest.raises(RunHeld):
                 claim.acquire()
         with pytest.raises(Superseded):
             claim.check()
-        assert max(runners.ownership._numbered(folder))[1].name == others[-1]
+        assert max(ownership._numbered(folder))[1].name == others[-1]
 
 
 def test_two_packs_that_overlap(tmp_path: Path) -> None:
@@ -318,7 +327,7 @@ def test_beats_go_on_in_a_long_step(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     stopped(cell, tmp_path, 5, [0])
     stopped(cell, tmp_path, 9, [1])
     paths = [cell.folder(tmp_path) / f"seed-{seed}" / "progress.json" for seed in (0, 1)]
-    work, seen = runners.train.evaluate, []
+    work, seen = ascent.runners.train.evaluate, []
 
     def slow(*args: object) -> object:
         before = [files.read_json(path) for path in paths if path.exists()]
@@ -326,7 +335,7 @@ def test_beats_go_on_in_a_long_step(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         seen.append((before, [files.read_json(path) for path in paths if path.exists()]))
         return work(*args)
 
-    monkeypatch.setattr(runners.train, "evaluate", slow)
+    monkeypatch.setattr(ascent.runners.train, "evaluate", slow)
     assert train(cell, [0, 1], tmp_path, tell_seconds=0.05)
     before, after = seen[0]
     assert all(now["beat"] >= then["beat"] + 3 for then, now in zip(before, after, strict=True))
@@ -341,7 +350,10 @@ def test_beats_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cell, write, failed = small_cell("a2c", "CartPole-v1", steps=400), os.replace, []
 
     def replace(source: Path, target: Path) -> None:
-        if target.name == "progress.json" and "beats" in runners.ownership.threading.current_thread().name:
+        if (
+            target.name == "progress.json"
+            and "beats" in ownership.threading.current_thread().name
+        ):
             failed.append(target)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write(source, target)
@@ -375,7 +387,7 @@ def test_what_status_says(tmp_path: Path) -> None:
 
 
 def start_and_stop(job: Job, log: Path, owner: object, name: str, nth: int, before: bool) -> int:
-    """A process of `runners.pack` in a SLURM job that is stopped at the nth call of a function; its pid."""
+    """A process of `ascent.runners.pack` in a SLURM job that is stopped at the nth call of a function; its pid."""
     pid = os.fork()
     if pid:
         assert os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1]), "it has ended instead"
@@ -386,7 +398,7 @@ def start_and_stop(job: Job, log: Path, owner: object, name: str, nth: int, befo
         work, calls = getattr(owner, name), count(1)
 
         def stopping(*args: object, **kwargs: object) -> object:
-            now = next(calls) == nth and runners.ownership.threading.current_thread().name != "beats"
+            now = next(calls) == nth and ownership.threading.current_thread().name != "beats"
             if now and before:
                 os.kill(os.getpid(), signal.SIGSTOP)
             result = work(*args, **kwargs)
@@ -414,7 +426,7 @@ def resume(pid: int) -> int:
 MOMENTS = {
     "after rows": (Table, "flush", False, (1, 8, 20, 40)),
     "in a rollout": (Trainer, "advance", True, (2, 5, 16)),
-    "in an evaluation": (runners.train, "evaluate", True, (1, 2, 3)),
+    "in an evaluation": (ascent.runners.train, "evaluate", True, (1, 2, 3)),
     "before rows": (files, "append", True, (9, 15, 30)),
     "before a rename": (
         os,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.resolve import resolve
+from ascent.runners.resolve import resolve
 from tests.test_ascent import call
 
 TEAM, ONE = "maddpg, iddpg, mappo, ippo", "reinforce, a2c, a3c, trpo, ppo, "

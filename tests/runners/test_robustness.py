@@ -14,18 +14,19 @@ import numpy as np
 import pytest
 import torch
 
-import suites
-from algorithms import SYSTEMS
-from algorithms.seedwise import Streams
-from reports.importing import import_curves
-from runners import files, policies, robustness
-from runners.cell import Cell
-from runners.errors import InputError
-from runners.resolve import make_agent
-from runners.robustness import KEYS, Attacked, LastSeen, perform, record, under, wanted
-from runners.train import Trainer, env_seeds, play, train
-from suites import mujoco, perturb
-from suites.perturb import ALWAYS_SEEN, NOMINAL, Perturbation, Perturbed
+from ascent import suites
+from ascent.algorithms import SYSTEMS
+from ascent.algorithms.seedwise import Streams
+from ascent.records import files
+from ascent.records.cell import Cell
+from ascent.records.errors import InputError
+from ascent.reports.importing import import_curves
+from ascent.runners import policies, robustness
+from ascent.runners.resolve import make_agent
+from ascent.runners.robustness import KEYS, Attacked, LastSeen, perform, record, under, wanted
+from ascent.runners.train import Trainer, env_seeds, play, train
+from ascent.suites import mujoco, perturb
+from ascent.suites.perturb import ALWAYS_SEEN, NOMINAL, Perturbation, Perturbed
 from tests.small import small_cell, systems_and_tasks
 from tests.test_ascent import call
 
@@ -659,7 +660,7 @@ def test_every_cell_and_level_meets_the_same(runs: Path, monkeypatch: pytest.Mon
             met.setdefault(one.name, set()).add(tuple(seed.tobytes() for seed in seeds[:2]))
             super().__init__(task, one, *seeds)
 
-    monkeypatch.setattr("runners.robustness.Perturbed", Noted)
+    monkeypatch.setattr("ascent.runners.robustness.Perturbed", Noted)
     for system in ("sac", "rpc"):
         for word in ("nominal", "drop=0.5", "drop=1", "observation_noise=0.1", "gravity=2"):
             kind, _, level = word.partition("=")

@@ -14,14 +14,15 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-import runners.train
-import suites
-from algorithms.seedwise import Batch, Replay, Streams
-from runners import files
-from runners.cell import Evaluation
-from runners.experience import ReplayStorage
-from runners.train import Trainer, env_seeds, evaluate, train
-from suites import Spec, Step
+import ascent.runners
+import ascent.runners.train
+from ascent import suites
+from ascent.algorithms.seedwise import Batch, Replay, Streams
+from ascent.records import files
+from ascent.records.cell import Evaluation
+from ascent.runners.experience import ReplayStorage
+from ascent.runners.train import Trainer, env_seeds, evaluate, train
+from ascent.suites import Spec, Step
 from tests import probes
 from tests.small import results, small_cell
 
@@ -263,7 +264,11 @@ def test_grid() -> None:
 
 def test_unstable_steps_are_recorded_for_their_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are counted by episode and in the result, also in an episode that is interrupted and resumed."""
-    cell, make, bad = small_cell("ppo", "Pendulum-v1", steps=1120, envs=1), runners.train.suites.make, 1
+    cell, make, bad = (
+        small_cell("ppo", "Pendulum-v1", steps=1120, envs=1),
+        ascent.runners.train.suites.make,
+        1,
+    )
 
     def shaky(task: str, seeds: np.ndarray, threads: int = 1) -> object:
         env = make(task, seeds, threads)
@@ -278,7 +283,7 @@ def test_unstable_steps_are_recorded_for_their_seed(tmp_path: Path, monkeypatch:
         env.step = unstable_step
         return env
 
-    monkeypatch.setattr(runners.train.suites, "make", shaky)
+    monkeypatch.setattr(ascent.runners.train.suites, "make", shaky)
     train(cell, SEEDS, tmp_path / "whole")
     calls = iter(range(2000))
     assert not train(cell, SEEDS, tmp_path / "cut", stop=lambda: next(calls) == 330)
@@ -296,7 +301,7 @@ def test_unstable_steps_are_recorded_for_their_seed(tmp_path: Path, monkeypatch:
 
 
 def test_threads_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("suites.mujoco._WORTH_A_THREAD", 0.0)  # every environment is
+    monkeypatch.setattr("ascent.suites.mujoco._WORTH_A_THREAD", 0.0)  # every environment is
     cell = small_cell("ppo", "Hopper-v5")
     for threads in (1, 2, 3):
         train(cell, SEEDS, tmp_path / str(threads), threads=threads)

@@ -7,11 +7,11 @@ import imageio.v2 as imageio
 import numpy as np
 import pytest
 
-import suites
-from runners import policies, robustness
-from runners.train import train
-from suites.perturb import NOMINAL, Perturbation
-from suites.render import Camera
+from ascent import suites
+from ascent.runners import policies, robustness
+from ascent.runners.train import train
+from ascent.suites.perturb import NOMINAL, Perturbation
+from ascent.suites.render import Camera
 from tests.small import results, small_cell
 from tests.test_ascent import call
 
@@ -165,7 +165,7 @@ def test_what_cannot_be_drawn(
     def make(*words: object, **options: object) -> None:
         raise ImportError("no pygame")
 
-    monkeypatch.setattr("suites.render.gymnasium.make", make)
+    monkeypatch.setattr("ascent.suites.render.gymnasium.make", make)
     code, _, err = call(capsys, "watch", str(run(runs)), "--out", str(tmp_path / "a.gif"))
     assert code == 2 and "cannot be drawn here (no pygame): pip install 'ascent[watch]'" in err
     assert not list(tmp_path.iterdir())

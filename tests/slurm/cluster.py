@@ -127,7 +127,7 @@ class Cluster:
         self.folder = (folder or Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))).resolve()
         if len(str(self.folder)) > 60:
             raise ValueError(f"{self.folder} is too long a path: sockets in it must be below 108 bytes")
-        self.conf = self.folder / "slurm.conf"
+        self.conf = self.folder / "ascent.slurm.conf"
         self.nodes = [f"node{number}" for number in range(1, nodes + 1)]
         self.keep = keep
         self._settings = {"cpus": cpus, "max_array_size": max_array_size, "kill_wait": kill_wait}

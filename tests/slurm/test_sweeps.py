@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from runners import files
-from runners.cell import Cell
-from runners.errors import InputError
-from runners.plan import Planned
-from runners.sweep import load
-from runners.train import train
-from slurm import sites, submission, submit
-from slurm.manifest import ROOT
+from ascent.records import files
+from ascent.records.cell import Cell
+from ascent.records.errors import InputError
+from ascent.records.plan import Planned
+from ascent.runners.sweep import load
+from ascent.runners.train import train
+from ascent.slurm import sites, submission, submit
+from ascent.slurm.manifest import ROOT
 from tests.slurm.cluster import Cluster
 from tests.small import results
 
@@ -140,7 +140,9 @@ class User:
                 line, environment = ((folder / name).read_bytes() for name in ("cmdline", "environ"))
             except OSError:
                 continue
-            if b"runners.pack" in line and mine <= set(environment.decode(errors="replace").split("\0")):
+            if b"ascent.runners.pack" in line and mine <= set(
+                environment.decode(errors="replace").split("\0")
+            ):
                 found.append(int(folder.name))
         return found
 
@@ -395,7 +397,7 @@ def test_a_run_that_is_held(cluster: Cluster, tmp_path: Path) -> None:
     (task,) = (line.split()[0] for line in user.queue() if "RUNNING" in line)
     sent = user.sent()[0]
     environment = cluster.environment() | {"PYTHONPATH": str(ROOT), "SLURM_ARRAY_JOB_ID": "999999"}
-    line = [sys.executable, "-m", "slurm.task", str(sent.path), "0"]
+    line = [sys.executable, "-m", "ascent.slurm.task", str(sent.path), "0"]
     done = subprocess.run(line, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.returncode == 1 and task.split("_")[0] in done.stdout and "held by" in done.stdout
     user.ascent("cancel")

@@ -9,9 +9,9 @@ import sys
 import numpy as np
 from gymnasium import spaces
 
-import suites
-from suites.anchors import random_actions
-from suites.particle import MOVES, World
+from ascent import suites
+from ascent.suites.anchors import random_actions
+from ascent.suites.particle import MOVES, World
 
 
 def toward(delta: np.ndarray, vel: np.ndarray) -> np.ndarray:

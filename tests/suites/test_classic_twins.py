@@ -12,9 +12,9 @@ import gymnasium
 import numpy as np
 import pytest
 
-import suites
-from suites import classic
-from suites.anchors import random_actions
+from ascent import suites
+from ascent.suites import classic
+from ascent.suites.anchors import random_actions
 
 # Observations (n, O) and a generator to actions (n,) or (n, A).
 Policy = Callable[[np.ndarray, np.random.Generator], np.ndarray]

@@ -23,9 +23,9 @@ import numpy as np
 import pytest
 from scipy.linalg import solve_discrete_are
 
-import suites
-from suites.anchors import random_actions
-from suites.mujoco import Simulation
+from ascent import suites
+from ascent.suites.anchors import random_actions
+from ascent.suites.mujoco import Simulation
 
 TASKS = [spec.id for spec in suites.TASKS.values() if spec.suite == "mujoco"]
 EVERY_TASK = pytest.mark.parametrize("task", TASKS)
@@ -375,7 +375,7 @@ def test_bad_numbers_are_flagged_and_go_on_as_in_gymnasium(
         spoiled[times, *bad] = np.nan if what == "nan action" else np.inf
 
     def run(actions: np.ndarray, disturbed: bool) -> tuple[list[suites.Step], list[np.ndarray]]:
-        monkeypatch.setattr("suites.mujoco._WORTH_A_THREAD", 0.0)
+        monkeypatch.setattr("ascent.suites.mujoco._WORTH_A_THREAD", 0.0)
         batch = suites.make(task, seeds, threads=2)
         seen, observed, steps = watch(batch), [], []
         batch.reset()

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import suites
-from suites.anchors import random_actions
-from suites.particle import SCENARIOS, World
-from suites.spec import leaves
+from ascent import suites
+from ascent.suites.anchors import random_actions
+from ascent.suites.particle import SCENARIOS, World
+from ascent.suites.spec import leaves
 from tests.suites.particle_play import actions as scripted
 from tests.suites.particle_play import scripted_scores
 

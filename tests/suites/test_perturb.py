@@ -17,10 +17,10 @@ import mujoco
 import numpy as np
 import pytest
 
-import suites
-from suites import perturb
-from suites.anchors import random_actions
-from suites.perturb import ALWAYS_SEEN, KINDS, NOMINAL, PHYSICS, Perturbation, Perturbed
+from ascent import suites
+from ascent.suites import perturb
+from ascent.suites.anchors import random_actions
+from ascent.suites.perturb import ALWAYS_SEEN, KINDS, NOMINAL, PHYSICS, Perturbation, Perturbed
 from tests.suites.test_classic_twins import DRIVEN
 
 TASKS = [task for task, spec in suites.TASKS.items() if not spec.team]

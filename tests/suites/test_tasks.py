@@ -10,9 +10,9 @@ import pytest
 from gymnasium.spaces import Box
 from scipy import stats
 
-import suites
-from suites.anchors import random_actions, random_returns
-from suites.spec import leaves
+from ascent import suites
+from ascent.suites.anchors import random_actions, random_returns
+from ascent.suites.spec import leaves
 
 EVERY_TASK = pytest.mark.parametrize("task", suites.TASKS)
 SHAPE = (4, 2)
@@ -90,7 +90,7 @@ def test_unknown_names_are_key_errors() -> None:
 
 def test_suites_import_no_torch_and_load_no_model() -> None:
     code = """if True:
-        import sys, suites, suites.anchors
+        import sys, ascent.suites as suites, ascent.suites.anchors
         sys.exit('torch' in sys.modules or suites.mujoco._model.cache_info().currsize > 0)
     """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -274,7 +274,7 @@ def test_an_environment_does_not_depend_on_the_others(task: str, size: int) -> N
 
 @EVERY_TASK
 def test_threads_change_nothing(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("suites.mujoco._WORTH_A_THREAD", 0.0)  # every environment is
+    monkeypatch.setattr("ascent.suites.mujoco._WORTH_A_THREAD", 0.0)  # every environment is
     actions = plan(task, 40)
     batches = [suites.make(task, SEEDS, threads=threads) for threads in (1, 2, 3, 100)]
     results = [[batch.reset(), *run(batch, actions), *batch.state().values()] for batch in batches]

@@ -36,12 +36,12 @@ from pathlib import Path
 
 import numpy as np
 
-import suites
-from runners import files, provenance
-from runners.cell import Cell
-from runners.errors import DamagedFile, InputError
-from runners.ownership import Ownership, acquire_all
-from runners.resolve import describe
+from ascent import suites
+from ascent.records import files, provenance
+from ascent.records.cell import Cell
+from ascent.records.errors import DamagedFile, InputError
+from ascent.records.ownership import Ownership, acquire_all
+from ascent.runners.resolve import describe
 
 FORMAT = 2  # of the files in a run's folder
 EPISODE = "return,length,unstable"

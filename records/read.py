@@ -27,9 +27,9 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
-from runners.cell import Cell as Described
-from runners.errors import DamagedFile
-from runners.seal import SEAL, SEALED, read_seal, sealed_names
+from ascent.records.cell import Cell as Described
+from ascent.records.errors import DamagedFile
+from ascent.records.seal import SEAL, SEALED, read_seal, sealed_names
 
 DONE, DIVERGED, UNFINISHED, MISSING, DAMAGED = "done", "diverged", "unfinished", "missing", "damaged"
 STATES = (DONE, DIVERGED, UNFINISHED, MISSING, DAMAGED)

@@ -19,12 +19,12 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from reports import stats
-from reports.aggregate import CellSummary, Task
-from reports.estimators import describe
-from reports.records import FIRST_TUNING_SEED
+from ascent.records.read import FIRST_TUNING_SEED
+from ascent.reports.statistics import stats
+from ascent.reports.statistics.aggregate import CellSummary, Task
+from ascent.reports.statistics.estimators import describe
 
-FOLDER = Path(__file__).parent / "references"
+FOLDER = Path(__file__).parents[1] / "references"
 STEPS_TOLERANCE = 0.02  # of the step budget: rollouts and epochs do not divide every budget
 DESCRIPTIVE = "descriptive"
 

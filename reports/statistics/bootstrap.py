@@ -16,7 +16,7 @@ import numpy as np
 from scipy import special
 from scipy import stats as scipy_stats
 
-from reports.stats import TAIL, Estimate, refuse_not_finite, unanimous
+from ascent.reports.statistics.stats import TAIL, Estimate, refuse_not_finite, unanimous
 
 BLOCK = 25_000  # values resampled at a time, so that they stay in the cache; the numbers do not depend on it
 Scores = Sequence[np.ndarray]

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from runners import files
-from runners.errors import DamagedFile
-from runners.ownership import BEATS, is_alive, standing
-from runners.plan import Planned
+from ascent.records import files
+from ascent.records.errors import DamagedFile
+from ascent.records.ownership import BEATS, is_alive, standing
+from ascent.records.plan import Planned
 
 STATES = ("done", "diverged", "running", "pending", "interrupted", "failed", "planned")
 SILENCE = 120.0  # seconds after which a run elsewhere that told nothing counts as interrupted, at least

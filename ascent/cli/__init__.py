@@ -44,10 +44,10 @@ def list_command(
     from rich.console import Console
     from rich.table import Table
 
-    import suites
-    from algorithms import SYSTEMS
-    from runners import sweep
-    from runners.errors import unknown
+    from ascent import suites
+    from ascent.algorithms import SYSTEMS
+    from ascent.records.errors import unknown
+    from ascent.runners import sweep
 
     if what not in ("", "algorithms", "tasks", "sweeps"):
         raise unknown("list", what, ("algorithms", "tasks", "sweeps"))
@@ -123,10 +123,10 @@ def train(
     wandb_project: Annotated[str | None, typer.Option(help="for that; WANDB_PROJECT if left out")] = None,
 ) -> None:
     """Train one algorithm on one task. Finished runs stay, interrupted ones go on exactly where they were."""
-    from runners.cell import Evaluation
-    from runners.errors import unknown
-    from runners.plan import Planned, parse_seeds
-    from runners.resolve import resolve
+    from ascent.records.cell import Evaluation
+    from ascent.records.errors import unknown
+    from ascent.records.plan import Planned, parse_seeds
+    from ascent.runners.resolve import resolve
 
     if stream not in (None, "live"):
         raise unknown("value of --wandb", stream, ("live",))
@@ -150,7 +150,7 @@ def sweep(
     keep_policies: Keep = 0,
 ) -> None:
     """Train what is missing of a sweep. The same command again goes on where it was stopped."""
-    from runners import sweep as sweeps
+    from ascent.runners import sweep as sweeps
 
     loaded = sweeps.load(name_or_file)
     _run(loaded.planned, out, pack, jobs, device, checkpoint_seconds, keep_policies)
@@ -162,7 +162,7 @@ def plan(
     out: Out = Path("runs"),
 ) -> None:
     """Write the manifest of a sweep, where torch is, so that it can be submitted where torch is not."""
-    from slurm import manifest
+    from ascent.slurm import manifest
 
     made = manifest.resolve(name_or_file, out)
     manifest.write(made)
@@ -198,8 +198,8 @@ def submit(
     out: Out = Path("runs"),
 ) -> None:
     """Send what is missing of a sweep to a SLURM cluster, with a job that makes the report in the end."""
-    from slurm import manifest, sites
-    from slurm import submit as submission
+    from ascent.slurm import manifest, sites
+    from ascent.slurm import submit as submission
 
     options = {"partition": partition, "account": account, "qos": qos, "time": limit, "gpus": gpus}
     options |= {"cpus": cpus, "mem": mem, "pack": pack, "max_parallel": max_parallel, "setup": setup}
@@ -221,8 +221,8 @@ def status(
     from rich.console import Console
     from rich.live import Live
 
-    from slurm import manifest
-    from slurm.status import look
+    from ascent.slurm import manifest
+    from ascent.slurm.status import look
 
     out = out.resolve()
     planned, note = _planned(name_or_file, out)
@@ -247,7 +247,7 @@ def cancel(
     out: Out = Path("runs"),
 ) -> None:
     """Take a sweep's jobs out of the cluster's queue; `ascent submit` goes on from their checkpoints."""
-    from slurm import cluster, manifest, submission
+    from ascent.slurm import cluster, manifest, submission
 
     out = out.resolve()
     manifest.latest(name_or_file, out)  # refuses the folder of another sweep
@@ -268,12 +268,12 @@ def report(
     out: Annotated[Path | None, typer.Option(help="where the report goes; out/NAME if left out")] = None,
 ) -> None:
     """Make the report of a sweep, or of all the runs in a folder: an HTML page, figures, tables."""
-    import reports
-    from runners.errors import InputError
+    from ascent import reports
+    from ascent.records.errors import InputError
 
     try:
         if source.endswith(".zip"):
-            from reports.checking import bundle
+            from ascent.reports.checking import bundle
 
             with bundle.opened(Path(source)) as unpacked:
                 about = bundle.provenance(unpacked / "report")
@@ -300,8 +300,8 @@ def check(
     """Whether run records may be reported or contributed, rule by rule. The exit code is 0 if so, else 1."""
     from rich.console import Console
 
-    from reports.checking import bundle
-    from reports.checking import check as checks
+    from ascent.reports.checking import bundle
+    from ascent.reports.checking import check as checks
 
     console = Console() if sys.stdout.isatty() else Console(width=200)
     with bundle.records(folder) as records:
@@ -331,7 +331,7 @@ def verify(
     """
     from rich.console import Console
 
-    from reports.checking import verify as verification
+    from ascent.reports.checking import verify as verification
 
     console = Console() if sys.stdout.isatty() else Console(width=200)
     outcomes = verification.verify(target, depth, steps, runs, install)
@@ -346,7 +346,7 @@ def bundle(
     to: Annotated[Path | None, typer.Option(help="the archive; REPORT.zip if left out")] = None,
 ) -> None:
     """Pack a report with its records into one file that another machine can check, verify and report from."""
-    from reports.checking import bundle as bundles
+    from ascent.reports.checking import bundle as bundles
 
     target = to or report.resolve().with_name(f"{report.resolve().name}.zip")
     names = bundles.pack(report, runs, target)
@@ -385,7 +385,7 @@ def import_command(
 
     and then t.reset_index().to_csv("curves.csv").
     """
-    from reports.importing import import_curves
+    from ascent.reports.importing import import_curves
 
     columns = {"step_column": step_column, "seed_column": seed_column, "return_column": return_column}
     print(import_curves(files, name, task, out, steps, **columns))
@@ -400,7 +400,7 @@ def cite(
     runs: Annotated[Path, typer.Option(help="folder of run records, for a digest")] = Path("runs"),
 ) -> None:
     """The sentence that puts a cell's score into a paper, how to check it, and BibTeX."""
-    from reports.cite import cite as citation
+    from ascent.reports.cite import cite as citation
 
     print(citation(cell, runs, estimator), end="")
 
@@ -419,11 +419,11 @@ def robustness(
     from rich.console import Console
     from rich.progress import Progress
 
-    from reports import robustness as pages
-    from runners import robustness as recorder
-    from runners import sweep as sweeps
-    from runners.cell import find
-    from runners.policies import read_cell
+    from ascent.records.cell import find
+    from ascent.reports.statistics import robustness as pages
+    from ascent.runners import robustness as recorder
+    from ascent.runners import sweep as sweeps
+    from ascent.runners.policies import read_cell
 
     folders = []
     for name in cells:
@@ -457,10 +457,10 @@ def watch(
     """Film an episode of a run's policy, greedy, perturbed if asked."""
     from rich.console import Console
 
-    from runners import policies
-    from runners.errors import InputError
-    from runners.robustness import wanted
-    from runners.watch import film
+    from ascent.records.errors import InputError
+    from ascent.runners import policies
+    from ascent.runners.robustness import wanted
+    from ascent.runners.watch import film
 
     seed, cell = policies.seed_of(run), policies.read_cell(run.resolve().parent)
     asked = (wanted(cell.task, [perturb])[1:] if perturb else []) or [None]
@@ -491,11 +491,11 @@ def crossplay(
     from rich.console import Console
     from rich.progress import Progress
 
-    from reports import crossplay as pages
-    from runners import crossplay as recorder
-    from runners import files
-    from runners.errors import InputError
-    from runners.plan import parse_seeds
+    from ascent.records import files
+    from ascent.records.errors import InputError
+    from ascent.records.plan import parse_seeds
+    from ascent.reports.page import crossplay as pages
+    from ascent.runners import crossplay as recorder
 
     trained = recorder.find(task, runs, systems.split(",") if systems is not None else ())
     chosen = parse_seeds(seeds) if seeds is not None else None
@@ -544,9 +544,9 @@ def wandb_push(
     timeout: Annotated[float, typer.Option(help="seconds that a run may take until it is there")] = 60.0,
 ) -> None:
     """Mirror finished runs, and a report, in W&B; what is there already is not sent again."""
-    from reports import records
-    from reports.mirror import push
-    from runners.errors import InputError
+    from ascent.records import read as records
+    from ascent.records.errors import InputError
+    from ascent.reports.mirror import push
 
     try:
         if Path(source).is_dir():
@@ -560,10 +560,10 @@ def wandb_push(
 
 def _sweep_of(source: str, runs: Path) -> tuple[Any, list]:
     """The sweep meant by a name, a file or a manifest, and the cells and seeds that are expected of it."""
-    from reports import Expected
-    from runners import sweep as sweeps
-    from runners.errors import InputError, unknown
-    from slurm import manifest
+    from ascent.records.errors import InputError, unknown
+    from ascent.reports import Expected
+    from ascent.runners import sweep as sweeps
+    from ascent.slurm import manifest
 
     found = None
     if source.endswith(".json"):
@@ -580,9 +580,9 @@ def _sweep_of(source: str, runs: Path) -> tuple[Any, list]:
 
 def _planned(name_or_file: str, out: Path) -> tuple[tuple, str]:
     """What a sweep plans, from its manifest where there is one, and what is to be said about that."""
-    from runners import sweep as sweeps
-    from runners.errors import InputError
-    from slurm import manifest
+    from ascent.records.errors import InputError
+    from ascent.runners import sweep as sweeps
+    from ascent.slurm import manifest
 
     try:
         found, note = manifest.find(name_or_file, out), ""
@@ -593,7 +593,7 @@ def _planned(name_or_file: str, out: Path) -> tuple[tuple, str]:
 
 def _streamed(cell: Any, seeds: tuple[int, ...], out: Path, project: str | None) -> AbstractContextManager:
     """Meanwhile a process of its own streams the runs that are not finished to W&B."""
-    from reports.mirror.live import Stream
+    from ascent.reports.mirror.live import Stream
 
     missing = [seed for seed in seeds if not cell.is_finished(seed, out)]
     return Stream(cell, missing, out, project) if missing else nullcontext()
@@ -601,7 +601,7 @@ def _streamed(cell: Any, seeds: tuple[int, ...], out: Path, project: str | None)
 
 def _assignment(text: str) -> tuple[str, object]:
     """A hyper-parameter and its value, written as in TOML; what is no TOML is a string."""
-    from runners.errors import InputError
+    from ascent.records.errors import InputError
 
     name, equals, value = text.partition("=")
     if not equals:
@@ -622,12 +622,12 @@ def _run(
     keep_policies: int,
 ) -> None:
     """Train what is missing, with a display. Raises InputError with what failed."""
-    from runners.errors import InputError
-    from runners.memory import check_memory
-    from runners.plan import jobs_of
-    from runners.pool import run_pool
-    from runners.progress import Display
-    from runners.train import check_device
+    from ascent.records.errors import InputError
+    from ascent.records.plan import jobs_of
+    from ascent.records.progress import Display
+    from ascent.runners.memory import check_memory
+    from ascent.runners.pool import run_pool
+    from ascent.runners.train import check_device
 
     if jobs < 0:
         raise InputError(f"jobs: {jobs} must be at least 0")
@@ -653,7 +653,7 @@ def main() -> None:
     """Run the command line: one line and exit code 2 for whatever is wrong with the input or the disk."""
     from typer.exceptions import Abort, TyperException
 
-    from runners.errors import InputError
+    from ascent.records.errors import InputError
 
     signal.signal(
         signal.SIGINT, signal.default_int_handler
@@ -674,6 +674,3 @@ def main() -> None:
         print("stopped; what was recorded stays", file=sys.stderr)
     sys.exit(code)
 
-
-if __name__ == "__main__":
-    main()

@@ -27,8 +27,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from runners import files
-from runners.errors import DamagedFile, RunHeld, Superseded
+from ascent.records import files
+from ascent.records.errors import DamagedFile, RunHeld, Superseded
 
 BEATS = 4  # without a sign of life, and an owner counts as gone
 SLURM = (

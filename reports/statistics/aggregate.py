@@ -14,10 +14,10 @@ from itertools import groupby
 import numpy as np
 import pandas as pd
 
-from reports import stats
-from reports.estimators import ACROSS_SEEDS, ESTIMATORS, Curves, diverged_score
-from reports.records import DIVERGED, DONE, Cell, Run
-from runners.sweep import Declared
+from ascent.records.read import DIVERGED, DONE, Cell, Run
+from ascent.reports.statistics import stats
+from ascent.reports.statistics.estimators import ACROSS_SEEDS, ESTIMATORS, Curves, diverged_score
+from ascent.runners.sweep import Declared
 
 LONG_LABEL = 40  # characters of a setting
 

@@ -1,4 +1,4 @@
-"""Crossplay: from the records of `runners.crossplay` to its matrices, as tables and as one figure.
+"""Crossplay: from the records of `ascent.runners.crossplay` to its matrices, as tables and as one figure.
 
 A row is a cell's adversaries, a column a cell's agents; what stands there is a mean over seeds with its
 Student-t interval.
@@ -15,8 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from reports import figures, stats
-from reports.tables import limits, seed_ranges
+from ascent.reports.page import figures
+from ascent.reports.page.tables import limits, seed_ranges
+from ascent.reports.statistics import stats
 
 # What says whose numbers a row has; the other columns are the numbers.
 _KEYS = {

@@ -14,15 +14,15 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from reports import tables
-from reports.aggregate import CellSummary, Task
-from reports.compare import Comparisons
-from reports.estimators import ESTIMATORS, describe
-from reports.figures import Style
-from reports.records import DAMAGED, FIRST_TUNING_SEED
-from reports.robustness import Robustness
-from reports.stats import ALPHA, FEW_SEEDS, LEVEL
-from runners.sweep import Declared
+from ascent.records.read import DAMAGED, FIRST_TUNING_SEED
+from ascent.reports.page import tables
+from ascent.reports.page.figures import Style
+from ascent.reports.statistics.aggregate import CellSummary, Task
+from ascent.reports.statistics.compare import Comparisons
+from ascent.reports.statistics.estimators import ESTIMATORS, describe
+from ascent.reports.statistics.robustness import Robustness
+from ascent.reports.statistics.stats import ALPHA, FEW_SEEDS, LEVEL
+from ascent.runners.sweep import Declared
 
 OPEN_ROWS = 30  # a table with more rows is folded
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from runners.sweep import ESTIMATORS as NAMES
+from ascent.runners.sweep import ESTIMATORS as NAMES
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from runners.cell import Cell
-from runners.errors import InputError
+from ascent.records.cell import Cell
+from ascent.records.errors import InputError
 
 
 @dataclass(frozen=True)

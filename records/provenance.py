@@ -10,9 +10,9 @@ from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
-import suites
-from algorithms import SYSTEMS
-from runners.ownership import slurm_facts
+from ascent import suites
+from ascent.algorithms import SYSTEMS
+from ascent.records.ownership import slurm_facts
 
 ROOT = Path(__file__).resolve().parent.parent
 MATH = ("MKL_CBWR", "ATEN_CPU_CAPABILITY", "NPY_DISABLE_CPU_FEATURES", "OPENBLAS_CORETYPE")  # choose code

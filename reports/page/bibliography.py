@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
-from reports.aggregate import Task
-from reports.verdicts import FOLDER, Verdict, algorithm_of, sources, split_version
+from ascent.reports.statistics.aggregate import Task
+from ascent.reports.statistics.verdicts import FOLDER, Verdict, algorithm_of, sources, split_version
 
 SUITE = "ascent"  # key of this suite
 ALGORITHMS = {

@@ -7,8 +7,8 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from runners import files
-from runners.errors import DamagedFile
+from ascent.records import files
+from ascent.records.errors import DamagedFile
 
 SEAL = "sealed.zip"
 SEALED = ("run.json", "result.json", "eval.csv", "train.csv")  # of each run

@@ -15,9 +15,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from reports.aggregate import CellSummary, Task
-from reports.compare import TAUS, Group, Improvement
-from reports.records import DIVERGED
+from ascent.records.read import DIVERGED
+from ascent.reports.statistics.aggregate import CellSummary, Task
+from ascent.reports.statistics.compare import TAUS, Group, Improvement
 
 # seaborn's colour-blind-safe palette, without its grey (the anchors') and without its yellow and pale pink
 # (lost on white); systems beyond the seventh repeat the colours with another dash.

@@ -12,14 +12,14 @@ from typing import Any
 
 import pandas as pd
 
-from reports.aggregate import CellSummary, Task
-from reports.checking.differences import made_with
-from reports.compare import Comparisons
-from reports.records import STATES, Cell, Run
-from reports.stats import FEW_SEEDS
-from reports.verdicts import Verdict
-from reports.verdicts import table as verdict_table
-from runners.sweep import Declared
+from ascent.records.read import STATES, Cell, Run
+from ascent.reports.checking.differences import made_with
+from ascent.reports.statistics.aggregate import CellSummary, Task
+from ascent.reports.statistics.compare import Comparisons
+from ascent.reports.statistics.stats import FEW_SEEDS
+from ascent.reports.statistics.verdicts import Verdict
+from ascent.reports.statistics.verdicts import table as verdict_table
+from ascent.runners.sweep import Declared
 
 NAMES = ("suite", "task", "system", "preset", "digest")
 

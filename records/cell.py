@@ -11,7 +11,7 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
-from runners.errors import InputError, unknown
+from ascent.records.errors import InputError, unknown
 
 TUNING_SEEDS = 1000  # seeds from here up are for tuning; reports refuse to mix them with the others
 

@@ -21,12 +21,13 @@ import rich.table
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports import figures, stats
-from reports.aggregate import CellSummary, Task
-from reports.compare import Tested, both_tests, declared_pairs, hopeless
-from reports.records import DONE
-from reports.tables import Table, decimals, interval, limits, number, p_value, texts
-from runners.sweep import Declared
+from ascent.records.read import DONE
+from ascent.reports.page import figures
+from ascent.reports.page.tables import Table, decimals, interval, limits, number, p_value, texts
+from ascent.reports.statistics import stats
+from ascent.reports.statistics.aggregate import CellSummary, Task
+from ascent.reports.statistics.compare import Tested, both_tests, declared_pairs, hopeless
+from ascent.runners.sweep import Declared
 
 FOLDER, GRID = "robustness", "grid.json"
 NOMINAL = "nominal"

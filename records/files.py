@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
 
-from runners.errors import DamagedFile
+from ascent.records.errors import DamagedFile
 
 PROCESS = uuid4().hex[:12]  # with the pid, as forks share it: no two processes anywhere have the same name
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # a file system without hard links

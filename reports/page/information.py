@@ -15,10 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from reports import figures, stats
-from reports.aggregate import CellSummary, Task
-from reports.records import DONE
-from reports.tables import Table, limits, number, texts
+from ascent.records.read import DONE
+from ascent.reports.page import figures
+from ascent.reports.page.tables import Table, limits, number, texts
+from ascent.reports.statistics import stats
+from ascent.reports.statistics.aggregate import CellSummary, Task
 
 SETTLED = 0.2  # share of training, its end, in which the cost is held against the rate
 

@@ -1,0 +1,1 @@
+"""Ascent: a reproducible benchmark suite for policy-gradient reinforcement learning."""

@@ -1,0 +1,5 @@
+"""`python -m ascent` is the command `ascent`."""
+
+from ascent.cli import main
+
+main()
