@@ -1,4 +1,4 @@
-"""Load: the records of a folder of runs, checked, as `Cell`s and `Run`s.
+"""Load: the records of a folder of runs, checked, as `CellRecord`s and `RunRecord`s.
 
 A run ends in one of five states, and every expected run is in the result with one of them:
 
@@ -27,14 +27,13 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
-from ascent.records.cell import Cell as Described
+from ascent.records.cell import FIRST_TUNING_SEED, Cell
 from ascent.records.errors import DamagedFile
 from ascent.records.seal import SEAL, SEALED, read_seal, sealed_names
 
 DONE, DIVERGED, UNFINISHED, MISSING, DAMAGED = "done", "diverged", "unfinished", "missing", "damaged"
 STATES = (DONE, DIVERGED, UNFINISHED, MISSING, DAMAGED)
 IMPORTED = "imported"  # algorithm of cells whose curves were made elsewhere
-FIRST_TUNING_SEED = 1000  # seeds from here up choose hyper-parameters; they never enter a reported number
 
 SEED_FOLDER = re.compile(r"seed-(0|[1-9]\d*)")
 _CELL_KEYS = {
@@ -66,7 +65,7 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunRecord:
     """One seed of a cell.
 
     `about` is run.json ({} where there is none), `result` is result.json ({} unless the run is finished),
@@ -122,12 +121,12 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellRecord:
     """A cell and its expected runs, by seed. `facts` is cell.json, {} where that is missing or damaged."""
 
     name: Expected
     facts: dict[str, Any]
-    runs: tuple[Run, ...]
+    runs: tuple[RunRecord, ...]
 
     @property
     def finished(self) -> int:
@@ -167,7 +166,7 @@ class _DamagedError(Exception):
     """A record that cannot be trusted; the message names the file, relative to the run or cell folder."""
 
 
-def load(runs: Path, expected: Sequence[Expected] | None = None) -> list[Cell]:
+def load(runs: Path, expected: Sequence[Expected] | None = None) -> list[CellRecord]:
     """Cells below `runs`, sorted by suite, task, system, preset, digest.
 
     With `expected`, exactly those cells and seeds; without, everything that is found. Raises ValueError
@@ -245,7 +244,7 @@ def _merged(names: Iterable[Expected]) -> list[Expected]:
     return [Expected(*key, tuple(sorted(seeds[key]))) for key in sorted(seeds)]
 
 
-def _refuse_mixed_seeds(cells: list[Cell]) -> None:
+def _refuse_mixed_seeds(cells: list[CellRecord]) -> None:
     tuning = [cell for cell in cells if any(run.seed >= FIRST_TUNING_SEED for run in cell.runs)]
     if tuning and any(run.seed < FIRST_TUNING_SEED for cell in cells for run in cell.runs):
         raise ValueError(
@@ -254,7 +253,7 @@ def _refuse_mixed_seeds(cells: list[Cell]) -> None:
         )
 
 
-def _load_cell(runs: Path, name: Expected) -> Cell:
+def _load_cell(runs: Path, name: Expected) -> CellRecord:
     folder = runs / name.folder
     facts: dict[str, Any] = {}
     fault = ""
@@ -266,17 +265,17 @@ def _load_cell(runs: Path, name: Expected) -> Cell:
             facts, fault = {}, f"../{error}"
     reader = _Reader(folder)
     runs_of_cell = [_load_run(reader, name.folder, seed, fault) for seed in name.seeds]
-    return Cell(name, facts, tuple(_without_copies(runs_of_cell)))
+    return CellRecord(name, facts, tuple(_without_copies(runs_of_cell)))
 
 
-def _without_copies(runs: list[Run]) -> Iterator[Run]:
+def _without_copies(runs: list[RunRecord]) -> Iterator[RunRecord]:
     """Runs of two seeds cannot have had the same learner all along: then nobody knows whose record it is."""
     ladders = [run.result.get("digests", {}).get("ladder.csv") for run in runs]
     for run, ladder in zip(runs, ladders, strict=True):
         same = [other.seed for other, its in zip(runs, ladders, strict=True) if ladder and its == ladder]
         if len(same) > 1:
             note = f"ladder.csv: the same in seeds {', '.join(map(str, same))}: a run was copied"
-            run = Run(run.seed, run.folder, DAMAGED, note, run.about)
+            run = RunRecord(run.seed, run.folder, DAMAGED, note, run.about)
         yield run
 
 
@@ -348,24 +347,24 @@ def _check_identity(facts: dict[str, Any], name: Expected) -> None:
     if facts["digest"] != name.digest:
         raise _DamagedError(f"cell.json: digest is {facts['digest']}, but the folder says {name.digest}")
     try:
-        content = Described.from_json(facts).digest
+        content = Cell.from_json(facts).digest
     except (LookupError, TypeError) as error:
         raise _DamagedError("cell.json: describes no cell") from error
     if content != name.digest:
         raise _DamagedError(f"cell.json: was changed: its content has digest {content}, not {name.digest}")
 
 
-def _load_run(reader: _Reader, cell_name: str, seed: int, cell_fault: str) -> Run:
+def _load_run(reader: _Reader, cell_name: str, seed: int, cell_fault: str) -> RunRecord:
     name = f"{cell_name}/seed-{seed}"
     if not reader.has(seed):
-        return Run(seed, name, MISSING, "no folder")
+        return RunRecord(seed, name, MISSING, "no folder")
     about: dict[str, Any] = {}
     try:
         if cell_fault:
             raise _DamagedError(cell_fault)
         if not reader.has(seed, "result.json"):
             about = reader.json(seed, "run.json") if reader.has(seed, "run.json") else {}
-            return Run(seed, name, UNFINISHED, _progress(reader, seed), about)
+            return RunRecord(seed, name, UNFINISHED, _progress(reader, seed), about)
         about = reader.json(seed, "run.json")
         if about.get("seed") != seed:
             raise _DamagedError(f"run.json: seed is {about.get('seed')}, but the folder says {seed}")
@@ -378,8 +377,8 @@ def _load_run(reader: _Reader, cell_name: str, seed: int, cell_fault: str) -> Ru
         if "train.csv" in result["digests"]:
             training = _checked_training(reader.read(seed, "train.csv"), result["status"])
     except _DamagedError as error:
-        return Run(seed, name, DAMAGED, str(error), about)
-    return Run(seed, name, result["status"], "", about, result, evaluations, training)
+        return RunRecord(seed, name, DAMAGED, str(error), about)
+    return RunRecord(seed, name, result["status"], "", about, result, evaluations, training)
 
 
 def _check_digests(reader: _Reader, seed: int, result: dict[str, Any]) -> None:

@@ -8,16 +8,16 @@ import json
 import shlex
 from pathlib import Path
 
-from ascent.records.cell import find
+from ascent.records.cell import FIRST_TUNING_SEED, find
+from ascent.records.declared import Declared
 from ascent.records.errors import InputError
-from ascent.records.read import FIRST_TUNING_SEED, Cell, Expected, load, seeds_of
+from ascent.records.read import CellRecord, Expected, load, seeds_of
 from ascent.reports.checking.check import check
 from ascent.reports.page import bibliography
 from ascent.reports.page.tables import decimals, interval, mixed_platforms, number, seed_ranges
 from ascent.reports.statistics.aggregate import CellSummary, aggregate
 from ascent.reports.statistics.estimators import describe
 from ascent.reports.statistics.stats import FEW_SEEDS
-from ascent.runners.sweep import Declared
 
 
 def cite(target: str, runs: Path, estimator: str | None = None) -> str:
@@ -49,7 +49,7 @@ def cite(target: str, runs: Path, estimator: str | None = None) -> str:
     )
 
 
-def _load(folder: Path) -> Cell:
+def _load(folder: Path) -> CellRecord:
     """The cell in a folder, with every seed that has a folder there."""
     place = folder.resolve()
     suite, task, name = place.parts[-3:]
@@ -69,7 +69,7 @@ def _load(folder: Path) -> Cell:
     return cell
 
 
-def _refuse(cell: Cell) -> None:
+def _refuse(cell: CellRecord) -> None:
     """Raises InputError for a cell whose numbers must not be cited."""
     name = cell.name.folder
     for run in cell.runs:
@@ -129,11 +129,11 @@ def _lower(sentence: str) -> str:
     return sentence[:1].lower() + sentence[1:].rstrip(".")
 
 
-def _values(cell: Cell, key: str) -> list[str]:
+def _values(cell: CellRecord, key: str) -> list[str]:
     return sorted({str(run.about.get(key)) for run in cell.runs})
 
 
-def _packages(cell: Cell) -> list[str]:
+def _packages(cell: CellRecord) -> list[str]:
     """The package versions of the runs, one text for each set of them."""
     sets = (run.about.get("packages") or {} for run in cell.runs)
     return sorted({", ".join(f"{name} {what}" for name, what in sorted(found.items())) for found in sets})

@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 
 from ascent.records import files
-from ascent.records.cell import Cell, Evaluation
+from ascent.records.cell import FIRST_TUNING_SEED, Cell, Evaluation
 from ascent.records.errors import InputError, unknown
-from ascent.records.read import FIRST_TUNING_SEED, IMPORTED
+from ascent.records.read import IMPORTED
 from ascent.reports.checking.identity import own_digest
 
 if TYPE_CHECKING:

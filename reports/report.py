@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ascent.records.declared import Declared
 from ascent.records.read import Expected, load
 from ascent.reports.page import figures, information, tables
 from ascent.reports.page import render as page
@@ -16,7 +17,6 @@ from ascent.reports.statistics import robustness
 from ascent.reports.statistics.aggregate import Task, aggregate, evaluation_means
 from ascent.reports.statistics.compare import Comparisons, compare
 from ascent.reports.statistics.verdicts import verdicts
-from ascent.runners.sweep import Declared
 
 FILES = {"index.html", "provenance.json", "data.parquet", "references.bib", "tables", "figures"}
 OLDER_FILES = {"scores.csv", "scores.md", "completeness.csv"}  # once lay beside the page

@@ -14,7 +14,7 @@ import torch
 from ascent.algorithms import SYSTEMS
 from ascent.algorithms.seedwise import Streams
 from ascent.records import files
-from ascent.records.cell import TUNING_SEEDS, Cell
+from ascent.records.cell import FIRST_TUNING_SEED, Cell
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.run import unpack_arrays
 from ascent.runners.resolve import make_agent, versions
@@ -52,9 +52,9 @@ def seeds_with(cell: Cell, folder: Path) -> list[int]:
             found.append(seed)
     if not found:
         raise InputError(f"{cell.label()} has no policies")
-    if found[0] < TUNING_SEEDS <= found[-1]:
+    if found[0] < FIRST_TUNING_SEED <= found[-1]:
         raise InputError(
-            f"{cell.label()}: tuning seeds ({TUNING_SEEDS} and up) and others cannot play together"
+            f"{cell.label()}: tuning seeds ({FIRST_TUNING_SEED} and up) and others cannot play together"
         )
     return found
 

@@ -19,12 +19,12 @@ set = { gamma = 0.98 }    # optional: changes to the preset
 """
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
-from math import isfinite
 from pathlib import Path
 
 from ascent.records.cell import Cell, Evaluation
+from ascent.records.declared import Declared
 from ascent.records.errors import InputError, unknown
 from ascent.records.plan import Planned, check_seeds, parse_seeds
 
@@ -36,28 +36,6 @@ REPORT_KEYS = {"estimator": str, "baseline": str, "threshold": (float, int)}
 CELL_KEYS = {"algorithms": list, "tasks": list, "steps": int, "preset": str, "set": dict}
 
 
-# Functions of `ascent.reports.statistics.estimators`, which explains them. The first is used where none is declared.
-ESTIMATORS = (
-    "mean_of_last_ten", "final", "peak_of_mean_curve", "mean_of_per_seed_peaks", "area",
-    "last_100_training_episodes",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Declared:
-    """What a sweep says of its report before the first run. Raises InputError for an unknown estimator."""
-
-    estimator: str = ESTIMATORS[0]  # of every headline number
-    baseline: str = ""  # the system that the others are compared with; none: all pairs of systems
-    threshold: float = 0.5  # normalised score, for the steps until it is reached
-
-    def __post_init__(self) -> None:
-        if self.estimator not in ESTIMATORS:
-            raise unknown("estimator", self.estimator, ESTIMATORS)
-        if not isfinite(self.threshold):
-            raise InputError(f"threshold: {self.threshold} must be finite")
-
-
 @dataclass(frozen=True)
 class Sweep:
     """A named set of cells with their seeds."""
@@ -65,7 +43,7 @@ class Sweep:
     name: str
     title: str
     planned: tuple[Planned, ...]
-    declared: Declared = Declared()
+    declared: Declared = field(default_factory=Declared)
 
 
 def names() -> list[str]:

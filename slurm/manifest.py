@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ascent.records import files
 from ascent.records.cell import Cell
+from ascent.records.declared import Declared
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.plan import Planned
 from ascent.runners import sweep
@@ -32,7 +33,7 @@ class Manifest:
     title: str
     made: str  # when
     planned: tuple[Planned, ...]
-    declared: sweep.Declared
+    declared: Declared
     replay: dict[str, int]  # bytes of replay per seed, by the cell's digest; 0 where nothing is replayed
 
     @property
@@ -115,7 +116,7 @@ def _parse(path: Path, content: dict) -> Manifest:
             raise DamagedFile(f"{path} is damaged: {plan.cell.label()} should have digest {cell['digest']}")
     replay = {cell["digest"]: cell["replay_bytes_per_seed"] for cell in cells}
     about = (content[name] for name in ("origin", "sweep", "title", "made"))
-    declared = sweep.Declared(**content.get("report", {}))  # manifests once had none
+    declared = Declared(**content.get("report", {}))  # manifests once had none
     return Manifest(path, *about, planned, declared, replay)
 
 

@@ -673,4 +673,3 @@ def main() -> None:
     if code == STOPPED:  # typer makes it of an interrupt that it sees itself
         print("stopped; what was recorded stays", file=sys.stderr)
     sys.exit(code)
-

@@ -26,12 +26,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from ascent.records import files
+from ascent.records.declared import Declared
 from ascent.records.errors import InputError
 from ascent.records.read import Expected, load
 from ascent.reports.checking import folder, identity
 from ascent.reports.checking.folder import RESULTS
 from ascent.reports.statistics import robustness
-from ascent.runners.sweep import Declared
 
 FORMAT = 1
 SUMS = "SHA256SUMS"

@@ -12,8 +12,9 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from ascent.records.cell import FIRST_TUNING_SEED
 from ascent.records.plan import Planned
-from ascent.records.read import DIVERGED, FIRST_TUNING_SEED
+from ascent.records.read import DIVERGED
 from ascent.reports.checking import folder, identity, protocol
 from ascent.reports.checking.folder import CellFiles
 from ascent.reports.checking.protocol import Finding

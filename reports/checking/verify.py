@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
+from ascent.records.declared import Declared
 from ascent.records.errors import InputError, unknown
 from ascent.records.read import Expected, load
 from ascent.reports.checking import bundle, folder, rerun
@@ -32,7 +33,6 @@ from ascent.reports.checking.setting import CannotVerify, device
 from ascent.reports.report import rebuild
 from ascent.reports.statistics.aggregate import aggregate
 from ascent.reports.statistics.stats import equivalence
-from ascent.runners.sweep import Declared
 
 DEPTHS = ("records", "start", "whole")
 VERIFIED, DIFFERS, CANNOT = "verified", "DIFFERS", "cannot be verified"

@@ -23,8 +23,9 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv as pa_csv
 
+from ascent.records.cell import FIRST_TUNING_SEED
 from ascent.records.errors import DamagedFile, InputError
-from ascent.records.read import DIVERGED, FIRST_TUNING_SEED, Cell, Run
+from ascent.records.read import DIVERGED, CellRecord, RunRecord
 from ascent.reports.statistics import estimators
 
 TABLES = ("eval.csv", "train.csv", "metrics.csv")  # what rows are made of
@@ -87,7 +88,7 @@ def begun(facts: Mapping[str, Any], about: Mapping[str, Any], group: str, seed: 
     )
 
 
-def of_run(cell: Cell, run: Run, runs: Path) -> Mirrored:
+def of_run(cell: CellRecord, run: RunRecord, runs: Path) -> Mirrored:
     """A finished run whose record lies below `runs`. Raises DamagedFile where a table has lost its digest."""
     start = begun(cell.facts, run.about, Path(cell.name.folder).name, run.seed)
     content = dict.fromkeys(TABLES, b"")
@@ -103,7 +104,7 @@ def of_run(cell: Cell, run: Run, runs: Path) -> Mirrored:
     )
 
 
-def scores(cell: Cell, run: Run) -> dict[str, float]:
+def scores(cell: CellRecord, run: RunRecord) -> dict[str, float]:
     """score/<estimator> of a finished run, for the estimators that look at one run alone."""
     greedy = run.greedy
     returns = greedy.to_numpy(float)

@@ -22,7 +22,7 @@ from rich.progress import Progress
 
 from ascent.records import files
 from ascent.records.errors import InputError
-from ascent.records.read import Cell
+from ascent.records.read import CellRecord
 from ascent.reports.mirror.mirrored import Mirrored, of_report, of_run
 from ascent.reports.mirror.service import Service, Stored, find, ignored
 from ascent.reports.mirror.wandb_process import Client, complete
@@ -170,7 +170,7 @@ class _Ledger:
 
 
 def command(
-    cells: Sequence[Cell],
+    cells: Sequence[CellRecord],
     runs: Path,
     report: Path | None,
     project: str | None,

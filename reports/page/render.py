@@ -14,7 +14,9 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from ascent.records.read import DAMAGED, FIRST_TUNING_SEED
+from ascent.records.cell import FIRST_TUNING_SEED
+from ascent.records.declared import Declared
+from ascent.records.read import DAMAGED
 from ascent.reports.page import tables
 from ascent.reports.page.figures import Style
 from ascent.reports.statistics.aggregate import CellSummary, Task
@@ -22,7 +24,6 @@ from ascent.reports.statistics.compare import Comparisons
 from ascent.reports.statistics.estimators import ESTIMATORS, describe
 from ascent.reports.statistics.robustness import Robustness
 from ascent.reports.statistics.stats import ALPHA, FEW_SEEDS, LEVEL
-from ascent.runners.sweep import Declared
 
 OPEN_ROWS = 30  # a table with more rows is folded
 

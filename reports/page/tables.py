@@ -12,14 +12,14 @@ from typing import Any
 
 import pandas as pd
 
-from ascent.records.read import STATES, Cell, Run
+from ascent.records.declared import Declared
+from ascent.records.read import STATES, CellRecord, RunRecord
 from ascent.reports.checking.differences import made_with
 from ascent.reports.statistics.aggregate import CellSummary, Task
 from ascent.reports.statistics.compare import Comparisons
 from ascent.reports.statistics.stats import FEW_SEEDS
 from ascent.reports.statistics.verdicts import Verdict
 from ascent.reports.statistics.verdicts import table as verdict_table
-from ascent.runners.sweep import Declared
 
 NAMES = ("suite", "task", "system", "preset", "digest")
 
@@ -291,7 +291,7 @@ def compute(tasks: Sequence[Task]) -> Table:
     return Table("compute", "Compute used", pd.DataFrame(data), texts(shown), keys)
 
 
-def completeness(cells: Iterable[Cell]) -> pd.DataFrame:
+def completeness(cells: Iterable[CellRecord]) -> pd.DataFrame:
     """One row per expected run: what became of it."""
     rows = [
         {key: getattr(cell.name, key) for key in NAMES}
@@ -302,13 +302,13 @@ def completeness(cells: Iterable[Cell]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def state_counts(runs: Iterable[Run]) -> dict[str, int]:
+def state_counts(runs: Iterable[RunRecord]) -> dict[str, int]:
     """State -> number of runs, all five states."""
     states = [run.state for run in runs]
     return {state: states.count(state) for state in STATES}
 
 
-def run_provenance(summary: CellSummary, run: Run) -> dict[str, Any]:
+def run_provenance(summary: CellSummary, run: RunRecord) -> dict[str, Any]:
     """Where a run's numbers come from; None where the record does not say."""
     attempts = run.about.get("attempts") or []
     platform = run.about.get("platform") or {}
@@ -344,7 +344,7 @@ def run_provenance(summary: CellSummary, run: Run) -> dict[str, Any]:
     }
 
 
-def mixed_platforms(run: Run) -> list[str]:
+def mixed_platforms(run: RunRecord) -> list[str]:
     """The platforms between which a finished run was moved, so that no single one gives its bytes again."""
     return run.about.get("mixed_platforms") or [] if run.finished else []
 

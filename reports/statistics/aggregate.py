@@ -14,10 +14,10 @@ from itertools import groupby
 import numpy as np
 import pandas as pd
 
-from ascent.records.read import DIVERGED, DONE, Cell, Run
+from ascent.records.declared import Declared
+from ascent.records.read import DIVERGED, DONE, CellRecord, RunRecord
 from ascent.reports.statistics import stats
 from ascent.reports.statistics.estimators import ACROSS_SEEDS, ESTIMATORS, Curves, diverged_score
-from ascent.runners.sweep import Declared
 
 LONG_LABEL = 40  # characters of a setting
 
@@ -55,7 +55,7 @@ class CellSummary:
     random score and 1 for its reference score; None where it has none.
     """
 
-    cell: Cell
+    cell: CellRecord
     label: str
     run_scores: dict[str, dict[int, float]]
     seeds: pd.DataFrame
@@ -103,7 +103,7 @@ class Task:
         return [(name, float(score)) for name, score in found if score is not None]
 
 
-def aggregate(cells: Sequence[Cell], declared: Declared) -> list[Task]:
+def aggregate(cells: Sequence[CellRecord], declared: Declared) -> list[Task]:
     """Summaries of all cells, by task, in the order of `cells` (which `records.load` has sorted)."""
     labels = _labels(cells)
     tasks = []
@@ -117,14 +117,14 @@ def aggregate(cells: Sequence[Cell], declared: Declared) -> list[Task]:
     return tasks
 
 
-def mixed_versions(cell: Cell) -> list[str]:
+def mixed_versions(cell: CellRecord) -> list[str]:
     """The packages of which the cell's finished runs had different versions: they are not averaged over."""
     packages = [run.about.get("packages") or {} for run in cell.runs if run.finished]
     names = sorted({name for versions in packages for name in versions})
     return [name for name in names if len({versions.get(name) for versions in packages}) > 1]
 
 
-def evaluation_means(cells: Sequence[Cell]) -> pd.DataFrame:
+def evaluation_means(cells: Sequence[CellRecord]) -> pd.DataFrame:
     """Evaluation means of all finished runs, one row per run, policy and step: the report's data file.
 
     Columns suite, task, system, preset, digest, seed, state, policy, step, episodes, return, length.
@@ -143,7 +143,7 @@ def evaluation_means(cells: Sequence[Cell]) -> pd.DataFrame:
     return table[columns]
 
 
-def _summarise(cell: Cell, label: str, declared: Declared) -> CellSummary:
+def _summarise(cell: CellRecord, label: str, declared: Declared) -> CellSummary:
     finished = [run for run in cell.runs if run.finished]
     spec = cell.facts["spec"] if cell.facts else {}
     random, reference = spec.get("random_score"), spec.get("reference_score")
@@ -180,7 +180,7 @@ def _summarise(cell: Cell, label: str, declared: Declared) -> CellSummary:
     return CellSummary(cell, label, run_scores, seeds, score, curve, sample, normalised)
 
 
-def _training_score(run: Run) -> float:
+def _training_score(run: RunRecord) -> float:
     return float(run.training.mean()) if run.training is not None and len(run.training) else np.nan
 
 
@@ -226,7 +226,7 @@ def _mean(sample: np.ndarray) -> tuple[float, float | None, float | None]:
     return float(sample.mean()), None if np.isnan(low) else low, None if np.isnan(high) else high
 
 
-def _check_same_grid(cell: Cell, seeds: pd.DataFrame) -> None:
+def _check_same_grid(cell: CellRecord, seeds: pd.DataFrame) -> None:
     """The evaluation grid is part of a cell's digest, so runs that are done share it; a mean needs that."""
     done = [run.seed for run in cell.runs if run.state == DONE]
     uneven = [seed for seed in done if seeds[seed].isna().any()]
@@ -234,7 +234,7 @@ def _check_same_grid(cell: Cell, seeds: pd.DataFrame) -> None:
         raise ValueError(f"{cell.name.folder}: seeds {uneven} lack evaluation points that other seeds have")
 
 
-def _labels(cells: Sequence[Cell]) -> dict[str, str]:
+def _labels(cells: Sequence[CellRecord]) -> dict[str, str]:
     """Cell folder -> the shortest of "sac", "sac (preset)", "sac (preset with tau=0.1)", unless that is long,
     "sac (preset, digest)" that is unique in every task.
 
@@ -254,7 +254,7 @@ def _labels(cells: Sequence[Cell]) -> dict[str, str]:
             short |= {mine[0].name.folder} if len(mine) == 1 else set()
         if len(short) < len(by_task):  # on some task nobody can say which cell is meant
             short = set()
-        forms: list[Callable[[Cell], str]] = [
+        forms: list[Callable[[CellRecord], str]] = [
             lambda cell: "",
             lambda cell: f" ({cell.name.preset})",
             lambda cell: f" ({cell.setting})",
@@ -300,7 +300,7 @@ def _unlike(summaries: Sequence[CellSummary]) -> list[str]:
     return found
 
 
-def _simulator(cell: Cell) -> list[dict[str, str | None]]:
+def _simulator(cell: CellRecord) -> list[dict[str, str | None]]:
     """The versions, each once, of the packages that define the task, in the cell's runs."""
     names = cell.facts["spec"].get("packages") or []
     found = [

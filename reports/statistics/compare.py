@@ -13,9 +13,9 @@ from itertools import combinations
 
 import numpy as np
 
+from ascent.records.declared import Declared
 from ascent.reports.statistics import bootstrap, stats
 from ascent.reports.statistics.aggregate import CellSummary, Task
-from ascent.runners.sweep import Declared
 
 SEED = 0  # of the generators that resample
 TAUS = np.linspace(0.0, 1.2, 61)  # normalised scores at which a performance profile is drawn

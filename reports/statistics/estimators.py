@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ascent.runners.sweep import ESTIMATORS as NAMES
+from ascent.records.declared import ESTIMATORS as NAMES
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,13 @@ import rich.table
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ascent.records.declared import Declared
 from ascent.records.read import DONE
 from ascent.reports.page import figures
 from ascent.reports.page.tables import Table, decimals, interval, limits, number, p_value, texts
 from ascent.reports.statistics import stats
 from ascent.reports.statistics.aggregate import CellSummary, Task
 from ascent.reports.statistics.compare import Tested, both_tests, declared_pairs, hopeless
-from ascent.runners.sweep import Declared
 
 FOLDER, GRID = "robustness", "grid.json"
 NOMINAL = "nominal"

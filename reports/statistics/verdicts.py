@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from ascent.records.read import FIRST_TUNING_SEED
+from ascent.records.cell import FIRST_TUNING_SEED
 from ascent.reports.statistics import stats
 from ascent.reports.statistics.aggregate import CellSummary, Task
 from ascent.reports.statistics.estimators import describe

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ascent.records.declared import Declared
 from ascent.records.read import load
 from ascent.reports.page import figures, tables
 from ascent.reports.statistics.aggregate import aggregate
 from ascent.reports.statistics.compare import Comparisons, compare
-from ascent.runners.sweep import Declared
 
 if TYPE_CHECKING:
     from tests.reports.conftest import Records

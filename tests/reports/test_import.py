@@ -12,6 +12,7 @@ import pytest
 
 from ascent.records import run as records
 from ascent.records.cell import Cell, Evaluation
+from ascent.records.declared import Declared
 from ascent.records.errors import InputError
 from ascent.records.read import load
 from ascent.reports import importing
@@ -19,7 +20,6 @@ from ascent.reports.checking import check
 from ascent.reports.statistics import verdicts
 from ascent.reports.statistics.aggregate import aggregate
 from ascent.runners import resolve
-from ascent.runners.sweep import Declared
 from tests.test_ascent import call
 
 STEPS = range(0, 110_000, 10_000)

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
+from ascent.records.declared import Declared
 from ascent.records.read import load
 from ascent.reports.page import figures, tables
 from ascent.reports.statistics import estimators, stats
 from ascent.reports.statistics.aggregate import aggregate
 from ascent.reports.statistics.estimators import Curves
-from ascent.runners.sweep import Declared
 
 if TYPE_CHECKING:
     from conftest import Records

@@ -18,6 +18,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from ascent import reports
+from ascent.records.declared import Declared
 from ascent.records.errors import InputError
 from ascent.records.read import load
 from ascent.reports.checking import bundle
@@ -26,7 +27,6 @@ from ascent.reports.statistics import robustness
 from ascent.reports.statistics.aggregate import aggregate
 from ascent.runners import policies
 from ascent.runners import robustness as recorder
-from ascent.runners.sweep import Declared
 from ascent.suites import perturb
 from ascent.suites.perturb import KINDS, grid
 from tests.reports import trained

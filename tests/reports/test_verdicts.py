@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ascent import suites
-from ascent.records.read import Cell, Expected, Run
+from ascent.records.read import CellRecord, Expected, RunRecord
 from ascent.reports.page.bibliography import (
     ALGORITHMS,
     FAMILIES,
@@ -47,10 +47,12 @@ def summary(scores: list[float], seeds: range | None = None, **changes: object) 
     } | changes  # fmt: skip
     seeds = seeds or range(len(scores))
     name = Expected("mujoco", facts["task"], facts["system"], facts["preset"], "0123456789", tuple(seeds))
-    runs = tuple(Run(seed, f"seed-{seed}", "done") for seed in seeds)
+    runs = tuple(RunRecord(seed, f"seed-{seed}", "done") for seed in seeds)
     run_scores = {"mean_of_last_ten": dict(zip(seeds, scores, strict=True)), "area": {}}
     score = SimpleNamespace(n=len(scores), failures=0)
-    return CellSummary(Cell(name, facts, runs), facts["system"], run_scores, None, score, None, None, None)
+    return CellSummary(
+        CellRecord(name, facts, runs), facts["system"], run_scores, None, score, None, None, None
+    )
 
 
 def judge(

@@ -19,10 +19,9 @@ from pathlib import Path
 import pytest
 
 import ascent.records
-from ascent.records import ownership
 import ascent.runners
 import ascent.runners.train
-from ascent.records import files, provenance
+from ascent.records import files, ownership, provenance
 from ascent.records.errors import RunHeld, Superseded
 from ascent.records.ownership import BEATS, Ownership, acquire_all, beating, identity, standing
 from ascent.records.plan import Job, Planned
@@ -160,9 +159,7 @@ def test_a_later_start_of_the_same_job(
         )
         old, new = Ownership(tmp_path), Ownership(tmp_path)
         old.acquire()
-        monkeypatch.setattr(
-            ownership, "identity", lambda: me | ownership.slurm_facts()
-        )
+        monkeypatch.setattr(ownership, "identity", lambda: me | ownership.slurm_facts())
         monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
         new.acquire()
         with pytest.raises(Superseded, match=r"superseded by .* SLURM job 7_3 of north, .* restart 1"):
@@ -259,9 +256,7 @@ def test_a_damaged_owner_file(
     assert sum(naps) == BEATS * 2.0 and names(tmp_path) == ["owner-6.json"]
     claim.remove()
     (tmp_path / "owner-5.json").write_text(content)
-    monkeypatch.setattr(
-        ownership.time, "sleep", lambda seconds: owner(tmp_path, 5, **ELSEWHERE)
-    )
+    monkeypatch.setattr(ownership.time, "sleep", lambda seconds: owner(tmp_path, 5, **ELSEWHERE))
     with pytest.raises(RunHeld, match="node9"):
         claim.acquire()
 
@@ -350,10 +345,7 @@ def test_beats_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cell, write, failed = small_cell("a2c", "CartPole-v1", steps=400), os.replace, []
 
     def replace(source: Path, target: Path) -> None:
-        if (
-            target.name == "progress.json"
-            and "beats" in ownership.threading.current_thread().name
-        ):
+        if target.name == "progress.json" and "beats" in ownership.threading.current_thread().name:
             failed.append(target)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write(source, target)

@@ -1,0 +1,31 @@
+"""What a sweep declares of its report before the first run."""
+
+from dataclasses import dataclass
+from math import isfinite
+
+from ascent.records.errors import InputError, unknown
+
+# How a run becomes a score: functions of `ascent.reports.statistics.estimators`. The first is the default.
+ESTIMATORS = (
+    "mean_of_last_ten", "final", "peak_of_mean_curve", "mean_of_per_seed_peaks", "area",
+    "last_100_training_episodes",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Declared:
+    """The `[report]` table of a sweep.
+
+    Raises:
+        InputError: unknown estimator, or a threshold that is not finite.
+    """
+
+    estimator: str = ESTIMATORS[0]  # of every headline number
+    baseline: str = ""  # the system that all others are compared with; empty: compare all pairs
+    threshold: float = 0.5  # normalised score, for "steps to threshold"
+
+    def __post_init__(self) -> None:
+        if self.estimator not in ESTIMATORS:
+            raise unknown("estimator", self.estimator, ESTIMATORS)
+        if not isfinite(self.threshold):
+            raise InputError(f"threshold: {self.threshold} must be finite")
