@@ -1,8 +1,7 @@
-"""What is run: a cell of the benchmark is (system, resolved config, task, step budget, evaluation protocol).
+"""A cell of the benchmark: (system, resolved config, task, step budget, evaluation protocol).
 
-A run is a cell and a seed. A cell's digest names its folder: everything that may change a result goes in.
-Nothing here needs torch or a simulator: a cell that was resolved elsewhere can be planned, submitted and
-watched on a machine that has neither.
+A run is a cell and a seed. The cell's digest, which names its folder, covers everything that may change a
+result.
 """
 
 import json
@@ -10,21 +9,23 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-from ascent.records.errors import InputError, unknown
+from ascent.records import files, layout
+from ascent.records.errors import DamagedFile, InputError, unknown
 
 FIRST_TUNING_SEED = 1000  # seeds from here up choose hyperparameters; they never enter a reported number
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The protocol: `points` evaluations after step 0, evenly over the budget, `episodes` in each."""
+    """The evaluation protocol: one evaluation at step 0, then `points` evenly over the budget."""
 
     points: int = 50
-    episodes: int = 10
+    episodes: int = 10  # per evaluation
 
     def grid(self, steps: int) -> list[int]:
-        """The environment steps (per seed) at which to evaluate: 0 first, the budget last."""
+        """Return the environment steps (per seed) at which to evaluate: 0 first, the budget last."""
         return sorted({steps * i // self.points for i in range(self.points + 1)})
 
 
@@ -35,10 +36,10 @@ class Cell:
     system: str
     algorithm: str
     preset: str
-    config: dict[str, object]  # every hyper-parameter
+    config: dict[str, Any]  # every hyperparameter
     suite: str
     task: str
-    steps: int  # environment steps per seed, over its E environments
+    steps: int  # environment steps per seed, summed over its environments
     evaluation: Evaluation
     versions: dict[str, int]  # of the algorithm file, seedwise, the suite and the runner
 
@@ -47,40 +48,77 @@ class Cell:
         """Ten hex digits that change with anything that may change a result."""
         return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:10]
 
-    def folder(self, out: Path) -> Path:
-        """Where the cell's runs live below `out`."""
-        return out / self.suite / self.task / f"{self.system}-{self.preset}-{self.digest}"
+    @property
+    def name(self) -> str:
+        """The name of the cell's folder: system, preset, digest."""
+        return layout.cell_folder(self.system, self.preset, self.digest)
+
+    def folder(self, runs: Path) -> Path:
+        """Return the cell's folder in a folder of run records."""
+        return runs / self.suite / self.task / self.name
+
+    def run_folder(self, seed: int, runs: Path) -> Path:
+        """Return the folder of one run in a folder of run records."""
+        return self.folder(runs) / layout.seed_folder(seed)
 
     def label(self) -> str:
-        """The cell in a line of text."""
-        return f"{self.task} {self.system}-{self.preset}-{self.digest}"
+        """Return the cell in a line of text."""
+        return f"{self.task} {self.name}"
 
-    def is_finished(self, seed: int, out: Path) -> bool:
-        """Whether a run is done or has diverged: there is nothing left to train."""
-        return (self.folder(out) / f"seed-{seed}" / "result.json").exists()
+    def is_finished(self, seed: int, runs: Path) -> bool:
+        """Return whether a run is done or has diverged: there is nothing left to train."""
+        return (self.run_folder(seed, runs) / layout.RESULT).exists()
 
     @classmethod
-    def from_json(cls, record: dict) -> "Cell":
-        """The cell whose fields are among those of `record`."""
+    def from_json(cls, record: dict[str, Any]) -> "Cell":
+        """Return the cell whose fields are among those of `record`.
+
+        Raises:
+            LookupError, TypeError: the record describes no cell.
+        """
         fields = {name: record[name] for name in cls.__dataclass_fields__}
         return cls(**{**fields, "evaluation": Evaluation(**record["evaluation"])})
 
 
+def read_cell(folder: Path) -> Cell:
+    """Return the cell that a cell's folder describes.
+
+    Raises:
+        InputError: the folder has no cell.json.
+        DamagedFile: its cell.json describes no cell, or another one than the folder is named after.
+    """
+    path = folder.resolve() / layout.CELL
+    if not path.exists():
+        raise InputError(f"{folder} is not a cell's folder: it has no {layout.CELL}")
+    try:
+        cell = Cell.from_json(files.read_json(path))
+        expected = cell.folder(path.parents[3])
+    except (LookupError, TypeError) as error:
+        raise DamagedFile(f"{path} is damaged: it describes no cell") from error
+    if expected != path.parent:
+        raise DamagedFile(f"{path} is damaged: it describes {cell.label()}")
+    return cell
+
+
 def find(target: str, runs: Path) -> Path:
-    """The folder of a cell, from its path or the start of its digest. Raises InputError."""
+    """Return the folder of a cell, given its path or the beginning of its digest.
+
+    Raises:
+        InputError: no cell matches, or several do.
+    """
     if not target:
-        raise InputError("give a cell: its folder, or its digest or the start of that")
-    if (Path(target) / "cell.json").is_file():
+        raise InputError("name a cell: its folder, its digest or the beginning of its digest")
+    if (Path(target) / layout.CELL).is_file():
         return Path(target)
-    folders = {path.parent.name.rpartition("-")[2]: path.parent for path in runs.glob("*/*/*/cell.json")}
+    folders = {layout.digest_of(path.parent): path.parent for path in runs.glob(layout.CELLS)}
     if Path(target).is_dir():
-        raise InputError(f"{target} is not the folder of a cell: it has no cell.json")
+        raise InputError(f"{target} is not a cell's folder: it has no {layout.CELL}")
     if not folders:
         raise InputError(f"there are no cells in {runs}")
-    found = [folder for digest, folder in folders.items() if digest.startswith(target)]
-    if len(found) > 1:
-        names = ", ".join(sorted(str(folder.relative_to(runs)) for folder in found))
-        raise InputError(f"{target!r} is the start of {len(found)} digests: {names}")
-    if not found:
+    matches = [folder for digest, folder in folders.items() if digest.startswith(target)]
+    if len(matches) > 1:
+        names = ", ".join(sorted(str(folder.relative_to(runs)) for folder in matches))
+        raise InputError(f"{target!r} is the beginning of {len(matches)} digests: {names}")
+    if not matches:
         raise unknown("cell", target, sorted(folders))
-    return found[0]
+    return matches[0]

@@ -1,8 +1,8 @@
-"""Writes that a kill or a full disk cannot damage, and the checks that notice what else can.
+"""Writes that neither a kill nor a full disk can damage, and checks that detect damage from other causes.
 
-A file is replaced whole: written under a temporary name in the same folder, fsynced, renamed, the folder
-fsynced. A file is appended to only up to lengths that a later, whole write vouches for (the checkpoint, the
-result).
+A file is replaced as a whole: written under a temporary name in the same folder, fsynced and renamed; then
+the folder is fsynced. Rows appended to a file count only up to the length that a later whole write vouches
+for (a checkpoint, or the result).
 """
 
 import errno
@@ -14,24 +14,27 @@ import zipfile
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from ascent.records.errors import DamagedFile
 
-PROCESS = uuid4().hex[:12]  # with the pid, as forks share it: no two processes anywhere have the same name
+PROCESS = uuid4().hex[:12]  # forks share it: together with the pid it is unique
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # a file system without hard links
 
 
 def write(path: Path, data: bytes, durable: bool = True, check: Callable[[], None] = lambda: None) -> None:
-    """Replace `path` by `data`, all or nothing. Not `durable`: a power cut may lose it, a kill does not.
+    """Replace the content of `path` by `data`, all or nothing.
 
-    `check` is called when all is written but nothing replaced, and may raise.
+    Args:
+        durable: survive a power cut, too; a kill never loses the file.
+        check: called when everything is written but nothing is replaced yet; may raise.
     """
     os.close(start(path, data, durable, check))
 
 
 def start(path: Path, data: bytes, durable: bool = True, check: Callable[[], None] = lambda: None) -> int:
-    """The same, and return the new file's descriptor, to append to and to read from."""
+    """Do the same and return the new file's descriptor, for appending and reading."""
     temporary, handle = _written(path, data, durable)
     try:
         check()
@@ -46,17 +49,18 @@ def start(path: Path, data: bytes, durable: bool = True, check: Callable[[], Non
 
 
 def create(path: Path, data: bytes) -> bool:
-    """Make `path`, all or nothing. False if it is there already: of several processes one gets True. A power
-    cut may lose it.
+    """Create `path`, all or nothing, and return whether it was created: False if it exists already.
+
+    Of several processes that try, exactly one gets True.
     """
     temporary, handle = _written(path, data, durable=True)
     os.close(handle)
     try:
         os.link(temporary, path)
     except FileExistsError:
-        return path.exists() and path.read_bytes() == data  # ours, if only a file server's answer was lost
+        return path.exists() and path.read_bytes() == data  # ours if only the file server's answer was lost
     except FileNotFoundError:
-        return False  # the temporary file was removed by one that was faster
+        return False  # another process was faster and removed our temporary file
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
@@ -67,7 +71,7 @@ def create(path: Path, data: bytes) -> bool:
 
 
 def _create_slowly(path: Path, data: bytes) -> bool:
-    """The same without hard links: others may see the file before it is whole."""
+    """Do the same without hard links: other processes may see the file before it is whole."""
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except FileExistsError:
@@ -83,7 +87,7 @@ def _create_slowly(path: Path, data: bytes) -> bool:
 
 
 def _written(path: Path, data: bytes, durable: bool) -> tuple[Path, int]:
-    """A new temporary file beside `path` with `data`, and its open descriptor."""
+    """Return a new temporary file beside `path` that contains `data`, and its open descriptor."""
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}-{PROCESS}.tmp")
     handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
     try:
@@ -96,7 +100,7 @@ def _written(path: Path, data: bytes, durable: bool) -> tuple[Path, int]:
 
 
 def append(handle: int, data: bytes, durable: bool) -> None:
-    """Add `data` to an open file. A failure may leave a part: the caller knows what counts."""
+    """Append `data` to an open file. A failure may leave a part of it: the caller knows what counts."""
     _write_all(handle, data)
     if durable:
         os.fsync(handle)
@@ -118,7 +122,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def json_bytes(value: object) -> bytes:
-    """`value` as readable JSON with sorted keys."""
+    """Return `value` as readable JSON with sorted keys."""
     return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
 
 
@@ -129,8 +133,8 @@ def write_json(
     write(path, json_bytes(value), durable, check)
 
 
-def read_json(path: Path) -> dict:
-    """The object in `path`. Raises DamagedFile if it is no JSON object, OSError if it cannot be read."""
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in `path`. Raises DamagedFile if there is none, OSError if it cannot be read."""
     try:
         value = json.loads(path.read_bytes())
     except ValueError as error:
@@ -141,33 +145,33 @@ def read_json(path: Path) -> dict:
 
 
 def write_sealed(path: Path, data: bytes, check: Callable[[], None] = lambda: None) -> str:
-    """Replace `path` by the sha256 of `data` (32 bytes) and `data`; returns that sha256."""
+    """Replace the content of `path` by the sha256 of `data` (32 bytes) and `data`; return that sha256."""
     seal = sha256(data)
     write(path, seal.digest() + data, check=check)
     return seal.hexdigest()
 
 
 def read_sealed(path: Path, seal: str | None = None) -> memoryview:
-    """What `write_sealed` wrote, with this sha256 if one is given. Raises DamagedFile if any bit of the file
-    has changed since.
+    """Return what `write_sealed` wrote. Raises DamagedFile if any bit of the file has changed since, or if
+    its sha256 is not `seal`.
     """
     content = memoryview(path.read_bytes())  # slices of it are no copies
     if len(content) < 32 or sha256(content[32:]).digest() != content[:32]:
         raise DamagedFile(f"{path} is damaged: its sha256 does not match")
     if seal not in (None, content[:32].hex()):
-        raise DamagedFile(f"{path} is damaged: it is another file than the one that was recorded")
+        raise DamagedFile(f"{path} is damaged: it is not the file that was recorded")
     return content[32:]
 
 
 def last_lines(log: Path, n: int = 5) -> list[str]:
-    """The last lines of a log that are not empty; none if there is no such file."""
+    """Return the last lines of a log that are not empty; none if there is no such file."""
     if not log.exists():
         return []
     return [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-n:]
 
 
 def zip_files(contents: dict[str, bytes]) -> bytes:
-    """A zip archive: the same names and contents give the same bytes."""
+    """Return a zip archive: the same names and contents give the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in sorted(contents.items()):

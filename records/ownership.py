@@ -1,19 +1,21 @@
-"""One writer for a folder, where neither locks nor the clocks of two machines can be relied on.
+"""One writer per folder, on file systems where neither locks nor the clocks of two machines can be relied on.
 
-    owner-<n>.json  who owns the folder: the highest n. It appears whole, and for one of those who try
-    free-<n>.json   the same, let go
-    progress.json   rewritten by the owner at every beat: its sign of life, and whatever it tells
+    owner-<n>.json  who owns the folder: the file with the highest n. It appears whole, and only one of
+    several
+                    processes that try succeeds in making it
+    free-<n>.json   the same file after its owner released the folder
+    progress.json   rewritten by the owner at every heartbeat; also says how far the run is
 
-To take over from n is to make owner-<n+1>.json and then to remove n. An owner's proof is that its own file is
-still there: to open a file is to ask the file server, while a listing may be an old one. Whoever was taken
-over, or comes back from a long sleep, fails that check. It is made after a temporary file is written and
-before it is renamed, and a new owner first of all removes the folder's temporary files. So an old owner's
-rename either came before the new one read anything, or fails.
+To take over from owner n, a process makes owner-<n+1>.json and then removes owner-<n>.json. An owner proves
+its claim by opening its own file: opening asks the file server, whereas a directory listing may be outdated.
+A process that was taken over, or that wakes up after a long pause, fails this check. The check is made after
+a temporary file is written and before it is renamed, and a new owner first removes the temporary files in the
+folder. So the rename of a former owner either happened before the new owner read anything, or fails.
 
-Whether an owner goes on is decided by the first of these that applies:
-1. It is the same SLURM job with a lower restart count: SLURM has given it up. With a higher one it goes on.
-2. It is a process of this machine: that is there or it is not.
-3. It goes on if its beat changes while we sleep for four beats. Only our own sleep counts, and no clock.
+Whether an owner is still alive is decided by the first rule that applies: 1. It is the same SLURM job with a
+lower restart count: SLURM has given it up. With a higher one it is alive. 2. It is a process of this machine:
+it either exists or does not. 3. It is alive if its heartbeat changes while we sleep for four heartbeats. Only
+our own sleep counts, no clock.
 """
 
 import os
@@ -22,15 +24,16 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
-from ascent.records import files
+from ascent.records import files, layout
 from ascent.records.errors import DamagedFile, RunHeld, Superseded
 
-BEATS = 4  # without a sign of life, and an owner counts as gone
+BEATS = 4  # missed heartbeats after which an owner counts as gone
 SLURM = (
     "SLURM_CLUSTER_NAME",
     "SLURM_JOB_PARTITION",
@@ -43,103 +46,121 @@ SLURM = (
 
 
 class Ownership:
-    """One claim to a folder, which must exist. What is written there is written with `check=claim.check`."""
+    """One claim to a folder, which must exist. Write there only with `check=claim.check`."""
 
     def __init__(self, folder: Path, beat_seconds: float = 1.0):
-        self.folder, self.beat_seconds = folder, beat_seconds
+        self.folder = folder
+        self.beat_seconds = beat_seconds
         self.token = uuid4().hex
-        self.told: dict[str, object] = {}  # what progress.json is to say beside the beat
-        self.superseded = False  # a beat has found it out; whoever does the work raises it with `check`
+        self.status: dict[str, Any] = {}  # what progress.json says besides the heartbeat
+        self.superseded = False  # set by a heartbeat; the working thread raises it with `check`
         self._path: Path | None = None  # our owner file
-        self._beats, self._quiet, self._beating = 0, True, threading.Lock()
+        self._beats = 0
+        self._quiet = True
+        self._beating = threading.Lock()
 
     def acquire(self) -> None:
         """Own the folder, or raise RunHeld; see `acquire_all`."""
         acquire_all([self])
 
     def check(self) -> None:
-        """Raises Superseded unless the folder is still ours."""
+        """Raise Superseded unless the folder is still ours."""
         if self._path is None or _read(self._path).get("token") != self.token:
-            raise Superseded(f"{self.folder}: superseded by {who(standing(self.folder)[1])}; this copy stops")
+            raise Superseded(
+                f"{self.folder}: superseded by {who(standing(self.folder)[1])}; this process stops"
+            )
 
     def tell(self) -> None:
-        """One beat."""
+        """Write one heartbeat."""
         with self._beating:
             if not self._quiet:
                 self._beats += 1
                 beat = {"owner": self.token, "beat": self._beats, "time": time.time()}
-                told = self.folder / "progress.json"
-                files.write_json(told, self.told | beat, durable=False, check=self.check)
+                path = self.folder / layout.PROGRESS
+                files.write_json(path, self.status | beat, durable=False, check=self.check)
 
     def hush(self) -> None:
-        """No beats from now on: progress.json does not come back once it is removed."""
+        """Stop the heartbeats, so that progress.json does not reappear once it is removed."""
         with self._beating:
             self._quiet = True
 
+    def remove_files(self, names: Iterable[str]) -> None:
+        """Remove files of the folder. They were listed before this call, so no later owner made them."""
+        self.check()
+        for name in names:
+            (self.folder / name).unlink(missing_ok=True)
+
     def release(self) -> None:
-        """Let the next one have the folder at once."""
+        """Let the next process have the folder at once."""
         self.hush()
         if self._path is not None:
-            with suppress(OSError):  # superseded; or the disk is in trouble, then our end or silence tells
+            # On failure we were superseded, or the disk fails; then our end or our silence tells the others.
+            with suppress(OSError):
                 self._path.rename(self._path.with_name(self._path.name.replace("owner", "free")))
         self._path = None
 
     def remove(self) -> None:
-        """Release the folder of something finished, and leave nothing there."""
+        """Release the folder of a finished run and leave no owner file behind."""
         self.hush()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
         self._path = None
 
-    def sight(self) -> tuple[int, dict | None, object]:
-        """The number of the last owner, who that is, None if it has ended, and its beat. Raises RunHeld."""
+    def sight(self) -> tuple[int, dict[str, Any] | None, object]:
+        """Return the number of the last owner, its record (None if it has ended), and its heartbeat.
+
+        Raises:
+            RunHeld: the owner is known to be alive.
+        """
         number, owner = standing(self.folder)
-        goes_on = owner is not None and is_alive(owner)
-        if goes_on:
+        alive = owner is not None and is_alive(owner)
+        if alive:
             raise RunHeld(f"{self.folder} is held by {who(owner)}")
-        told = _read(self.folder / "progress.json")
-        beat = told.get("beat") if owner and told.get("owner") == owner.get("token") else None
-        return number, None if goes_on is False else owner, beat
+        progress = _read(self.folder / layout.PROGRESS)
+        beat = progress.get("beat") if owner and progress.get("owner") == owner.get("token") else None
+        return number, None if alive is False else owner, beat
 
     def take(self, number: int) -> None:
-        """Become owner `number`. Raises RunHeld if somebody was faster."""
+        """Become owner `number`. Raises RunHeld if another process was faster."""
         path = self.folder / f"owner-{number}.json"
         claim = {"token": self.token, "beat_seconds": self.beat_seconds} | identity()
         if not files.create(path, files.json_bytes(claim)):
             raise RunHeld(f"{self.folder} is held by {who(_read(path))}")
         self._path = path
         try:
-            others = [found for found in _numbered(self.folder) if found[1] != path]
-            if max(others, default=(0,))[0] >= number:  # the listing before was an old one
+            others = [numbered for numbered in _numbered(self.folder) if numbered[1] != path]
+            if max((other for other, _ in others), default=0) >= number:  # the earlier listing was outdated
                 raise RunHeld(f"{self.folder} is held by {who(standing(self.folder)[1])}")
             for _, old in others:
                 old.unlink(missing_ok=True)
             leftovers = list(self.folder.glob(".*.tmp"))
-            self.check()  # so none of them belongs to one who has already taken over from us
+            self.check()  # so none of them belongs to a process that has already taken over from us
             for leftover in leftovers:
                 leftover.unlink(missing_ok=True)
         except BaseException:
             self.release()
             raise
-        self._quiet, self.superseded = False, False
+        self._quiet = False
+        self.superseded = False
 
 
 def acquire_all(claims: Sequence[Ownership]) -> None:
-    """Own all of the folders, or none and raise RunHeld. Owners elsewhere are watched at the same time."""
+    """Own all of the folders, or none and raise RunHeld. Owners on other machines are watched in parallel."""
     claims = sorted(claims, key=lambda claim: str(claim.folder))  # of two that want the same, one gets all
     sights = {claim: claim.sight() for claim in claims}
     unsure = {claim: owner for claim, (_, owner, _) in sights.items() if owner is not None}
     beats = [owner.get("beat_seconds", claim.beat_seconds) for claim, owner in unsure.items()]
-    slept, enough = 0.0, BEATS * max(beats, default=0.0)
+    slept = 0.0
+    enough = BEATS * max(beats, default=0.0)
     for claim, owner in list(unsure.items())[:1]:
-        line = f"{claim.folder}: waiting {enough:.0f} s for a sign of life of {who(owner)}"
+        line = f"{claim.folder}: waiting {enough:.0f} s for a heartbeat of {who(owner)}"
         print(line, file=sys.stderr, flush=True)
     while unsure and slept < enough:
         time.sleep(min(beats) / 4)
         slept += min(beats) / 4
         for claim in list(unsure):
             sight = claim.sight()
-            if sight[1] is None:  # it has let go
+            if sight[1] is None:  # the owner has released it
                 sights[claim] = sight
                 del unsure[claim]
             elif sight != sights[claim]:
@@ -157,7 +178,7 @@ def acquire_all(claims: Sequence[Ownership]) -> None:
 
 @contextmanager
 def beating(claims: Sequence[Ownership]) -> Iterator[None]:
-    """While it lasts, a thread gives the beats of what we own, however long a step of the work takes."""
+    """Write the heartbeats of our claims in a thread, however long a step of the work takes."""
     over = threading.Event()
 
     def beats() -> None:
@@ -168,7 +189,7 @@ def beating(claims: Sequence[Ownership]) -> Iterator[None]:
                 except Superseded:
                     claim.superseded = True
                 except OSError:
-                    pass  # a full disk, say: the next beat may succeed
+                    pass  # a full disk, for example: the next heartbeat may succeed
 
     thread = threading.Thread(target=beats, name="beats", daemon=True)
     thread.start()
@@ -179,18 +200,22 @@ def beating(claims: Sequence[Ownership]) -> Iterator[None]:
         thread.join()
 
 
-def standing(folder: Path) -> tuple[int, dict | None]:
-    """The highest number so far and who has it: None if it was let go, {} if the file is not whole (yet)."""
-    number, path = max(_numbered(folder), default=(0, None))
-    return number, None if path is None or path.name.startswith("free") else _read(path)
+def standing(folder: Path) -> tuple[int, dict[str, Any] | None]:
+    """Return the highest number so far and its owner: None if released, {} if the file is not whole (yet)."""
+    numbered = _numbered(folder)
+    if not numbered:
+        return 0, None
+    number, path = max(numbered)
+    return number, None if path.name.startswith("free") else _read(path)
 
 
-def is_alive(owner: dict) -> bool | None:
-    """Whether an owner goes on, None if only its beats can tell: rules 1 and 2 at the top."""
+def is_alive(owner: Mapping[str, Any]) -> bool | None:
+    """Return whether an owner is alive by rules 1 and 2 above; None if only its heartbeat can tell."""
     me = identity()
     job, restarts = _job(owner)
-    if job and job == _job(me)[0] and restarts != _job(me)[1]:
-        return restarts > _job(me)[1]
+    my_job, my_restarts = _job(me)
+    if job and job == my_job and restarts != my_restarts:
+        return restarts > my_restarts
     if not all(me[fact] and me[fact] == owner.get(fact) for fact in ("boot", "pid_namespace", "host")):
         return None
     try:
@@ -198,29 +223,32 @@ def is_alive(owner: dict) -> bool | None:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return None  # of another user, whose processes /proc may hide
+        return None  # another user's process, which /proc may hide
     return _started(owner["pid"]) == owner["started"]
 
 
-def identity() -> dict[str, object]:
-    """What tells this process from all others, and the SLURM job that it belongs to."""
+def identity() -> dict[str, Any]:
+    """Return what distinguishes this process from all others, and the SLURM job that it belongs to."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         namespace = os.readlink("/proc/self/ns/pid")
     except OSError:
-        boot = namespace = None  # not Linux: no process of such a machine can be told from another's
-    pid, host = os.getpid(), socket.gethostname()
-    facts = {"host": host, "pid": pid, "started": _started(pid), "boot": boot, "pid_namespace": namespace}
+        boot = namespace = None  # not Linux: its processes cannot be told from those of another machine
+    pid = os.getpid()
+    facts = {
+        "host": socket.gethostname(), "pid": pid, "started": _started(pid), "boot": boot,
+        "pid_namespace": namespace,
+    }  # fmt: skip
     return facts | slurm_facts()
 
 
 def slurm_facts() -> dict[str, str]:
-    """What SLURM says about this process; nothing outside of a job."""
+    """Return what SLURM says about this process; empty outside of a job."""
     return {name: os.environ[name] for name in SLURM if name in os.environ}
 
 
-def who(owner: dict | None) -> str:
-    """An owner in a line of text."""
+def who(owner: Mapping[str, Any] | None) -> str:
+    """Return an owner in a line of text."""
     if not owner:
         return "another process"
     job, restarts = _job(owner)
@@ -228,16 +256,17 @@ def who(owner: dict | None) -> str:
     return f"another process: {owner.get('pid')} on {owner.get('host')}{place}"
 
 
-def _job(facts: dict) -> tuple[str, int]:
-    """The SLURM job, the same at all its restarts, or "", and how many restarts there were."""
-    job, cluster = facts.get("SLURM_JOB_ID", ""), facts.get("SLURM_CLUSTER_NAME")
+def _job(facts: Mapping[str, Any]) -> tuple[str, int]:
+    """Return the SLURM job, the same at all its restarts, or "", and the number of restarts."""
+    job = facts.get("SLURM_JOB_ID", "")
+    cluster = facts.get("SLURM_CLUSTER_NAME")
     if "SLURM_ARRAY_TASK_ID" in facts:
         job = f"{facts.get('SLURM_ARRAY_JOB_ID')}_{facts['SLURM_ARRAY_TASK_ID']}"
     return f"{job} of {cluster}" if job and cluster else job, int(facts.get("SLURM_RESTART_COUNT", 0))
 
 
 def _started(pid: int) -> int | None:
-    """When a process began, in clock ticks since the machine did; None if it has ended."""
+    """Return when a process began, in clock ticks since the machine started; None if it has ended."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -246,12 +275,12 @@ def _started(pid: int) -> int | None:
 
 
 def _numbered(folder: Path) -> list[tuple[int, Path]]:
-    found = [(re.fullmatch(r"(?:owner|free)-(\d+)\.json", path.name), path) for path in folder.iterdir()]
-    return [(int(name[1]), path) for name, path in found if name]
+    matches = [(re.fullmatch(r"(?:owner|free)-(\d+)\.json", path.name), path) for path in folder.iterdir()]
+    return [(int(match[1]), path) for match, path in matches if match]
 
 
-def _read(path: Path) -> dict:
-    """A record; {} if it is not there or not whole."""
+def _read(path: Path) -> dict[str, Any]:
+    """Return a JSON record; {} if it does not exist or is not whole."""
     try:
         return files.read_json(path)
     except (FileNotFoundError, DamagedFile):

@@ -1,4 +1,4 @@
-"""What is wanted, and what is missing of it: cells with their seeds, and jobs of some seeds each."""
+"""Plans: cells with the seeds to train, and the jobs that train what is missing of them."""
 
 import json
 from collections import Counter
@@ -9,10 +9,12 @@ from pathlib import Path
 from ascent.records.cell import Cell
 from ascent.records.errors import InputError
 
+MOST_SEEDS = 100_000  # in one range
+
 
 @dataclass(frozen=True)
 class Planned:
-    """A cell and the seeds that are wanted of it."""
+    """A cell and the seeds to train."""
 
     cell: Cell
     seeds: tuple[int, ...]
@@ -20,76 +22,80 @@ class Planned:
 
 @dataclass(frozen=True)
 class Job:
-    """What one process is to train."""
+    """The work of one training process: some seeds of one cell."""
 
     cell: Cell
     seeds: tuple[int, ...]
-    out: Path
+    out: Path  # the folder of run records
     device: str = "cpu"
     checkpoint_seconds: float = 60.0
-    threads: int = 1  # that step the environments
-    tell_seconds: float = 1.0  # between the signs of life of a run
-    keep_policies: int = 0  # the policy of every so many evaluations; 0: the final one alone
+    threads: int = 1  # threads that step the environments
+    tell_seconds: float = 1.0  # interval between a run's heartbeats
+    keep_policies: int = 0  # keep the policy of every n-th evaluation; 0: the final policy only
 
     def to_json(self) -> str:
-        # What is as ever is left out: sources of an older commit, which `ascent verify` runs, know less.
-        told = {x.name: getattr(self, x.name) for x in fields(self) if getattr(self, x.name) != x.default}
-        return json.dumps({**told, "cell": asdict(self.cell), "out": str(self.out)})
+        """Return the job as JSON. Defaults are left out: the recorded sources of an older version, which
+        `ascent verify` runs, know fewer fields.
+        """
+        values = {x.name: getattr(self, x.name) for x in fields(self) if getattr(self, x.name) != x.default}
+        return json.dumps({**values, "cell": asdict(self.cell), "out": str(self.out)})
 
     @classmethod
     def from_json(cls, text: str) -> "Job":
+        """Return the job that `to_json` wrote."""
         values = json.loads(text)
         cell, out = Cell.from_json(values.pop("cell")), Path(values.pop("out"))
         return cls(cell, tuple(values.pop("seeds")), out, **values)
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """Seeds from "0-9" or "0,2,5-7". Raises InputError for what is no such list, and for duplicates."""
+    """Return the seeds in a list such as "0-9" or "0,2,5-7".
+
+    Raises:
+        InputError: the text is no such list, or names a seed twice.
+    """
     seeds: list[int] = []
     for piece in text.split(","):
         first, dash, last = piece.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise InputError(
-                f"seeds: {piece.strip()!r} is no seed (a whole number from 0 up) and no range like 0-9"
-            )
+            raise InputError(f"seeds: {piece.strip()!r} is neither a whole number nor a range such as 0-9")
         low, high = int(first), int(last or first)
         if high < low:
             raise InputError(f"seeds: the range {piece.strip()!r} is empty")
-        if high - low >= 100_000:
-            raise InputError(f"seeds: the range {piece.strip()!r} has more than 100,000 seeds")
+        if high - low >= MOST_SEEDS:
+            raise InputError(f"seeds: the range {piece.strip()!r} has more than {MOST_SEEDS:,} seeds")
         seeds += range(low, high + 1)
     check_seeds(seeds)
     return tuple(seeds)
 
 
 def check_seeds(seeds: Sequence[object]) -> None:
-    """Raises InputError unless these are different whole numbers from 0 to 2**32 - 1, and at least one."""
+    """Raise InputError unless there is at least one seed and all are different whole numbers below 2**32."""
     for seed in seeds:
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
             raise InputError(f"seeds: {seed!r} must be a whole number from 0 to {2**32 - 1}")
-    duplicates = [seed for seed, times in Counter(seeds).items() if times > 1]
+    duplicates = [seed for seed, count in Counter(seeds).items() if count > 1]
     if duplicates:
-        raise InputError(f"seeds: {duplicates[0]} is there twice")
+        raise InputError(f"seeds: {duplicates[0]} is listed twice")
     if not seeds:
-        raise InputError("seeds: there are none")
+        raise InputError("seeds: the list is empty")
 
 
 def jobs_of(
     planned: Sequence[Planned],
-    out: Path,
+    runs: Path,
     pack: int,
     device: str = "cpu",
     checkpoint_seconds: float = 60.0,
     keep_policies: int = 0,
 ) -> list[Job]:
-    """The missing runs as jobs of at most `pack` seeds."""
+    """Return the missing runs as jobs of at most `pack` seeds."""
     if pack < 1:
         raise InputError(f"pack: {pack} must be at least 1")
     jobs = []
     for plan in planned:
-        missing = [seed for seed in plan.seeds if not plan.cell.is_finished(seed, out)]
+        missing = [seed for seed in plan.seeds if not plan.cell.is_finished(seed, runs)]
         for start in range(0, len(missing), pack):
             seeds = tuple(missing[start : start + pack])
-            job = Job(plan.cell, seeds, out, device, checkpoint_seconds, keep_policies=keep_policies)
-            jobs.append(job)
+            jobs.append(Job(plan.cell, seeds, runs, device, checkpoint_seconds, keep_policies=keep_policies))
     return jobs

@@ -1,4 +1,4 @@
-"""How far the runs of some cells are, read from their records, and the display of it."""
+"""The progress of runs, read from their records, and its display."""
 
 import sys
 import time
@@ -6,30 +6,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from ascent.records import files
+from ascent.records import files, layout
 from ascent.records.errors import DamagedFile
 from ascent.records.ownership import BEATS, is_alive, standing
 from ascent.records.plan import Planned
 
 STATES = ("done", "diverged", "running", "pending", "interrupted", "failed", "planned")
-SILENCE = 120.0  # seconds after which a run elsewhere that told nothing counts as interrupted, at least
+SILENCE = 120.0  # seconds without a heartbeat after which a run on another machine counts as interrupted
 
 
 @dataclass(frozen=True)
 class CellProgress:
-    """One cell: how many of its runs are where, and how fast they go."""
+    """The progress of one cell: the states of its runs and their speed."""
 
     label: str
     folder: Path
-    states: dict[str, int]  # state, of STATES -> runs
-    step: int  # done, summed over seeds
-    steps: int  # wanted, summed over seeds
+    states: dict[str, int]  # state (see STATES) -> number of runs
+    step: int  # environment steps done, summed over seeds
+    steps: int  # environment steps planned, summed over seeds
     steps_per_second: float  # of all running seeds together
     seconds_left: float | None  # of the slowest running seed
     score: float | None  # mean of each seed's latest evaluation
@@ -42,10 +42,10 @@ class CellProgress:
 def snapshot(
     planned: Sequence[Planned], out: Path, known: Mapping[tuple[str, int], str] = MappingProxyType({})
 ) -> list[CellProgress]:
-    """The progress of each cell, now.
+    """Return the current progress of each cell.
 
-    `known` has the states of runs, (digest of the cell, seed), of which somebody else knows more than their
-    records say, unless those say that they are finished.
+    `known` has states, by (cell digest, seed), that another source knows better than the records do, such as
+    the queue of a cluster. It does not count for runs whose records say that they are finished.
     """
     return [_cell_progress(plan, out, known) for plan in planned]
 
@@ -53,9 +53,12 @@ def snapshot(
 def _cell_progress(plan: Planned, out: Path, known: Mapping[tuple[str, int], str]) -> CellProgress:
     folder, budget = plan.cell.folder(out), plan.cell.steps
     states = dict.fromkeys(STATES, 0)
-    step, rate, left, scores = 0, 0.0, [], []
+    step = 0
+    rate = 0.0
+    left: list[float] = []
+    scores: list[float] = []
     for seed in plan.seeds:
-        state, record = _run_progress(folder / f"seed-{seed}")
+        state, record = _run_progress(folder / layout.seed_folder(seed))
         if state not in ("done", "diverged"):
             state = known.get((plan.cell.digest, seed), state)
         states[state] += 1
@@ -66,31 +69,39 @@ def _cell_progress(plan: Planned, out: Path, known: Mapping[tuple[str, int], str
             rate += record["steps_per_second"]
             left.append((budget - record["step"]) / record["steps_per_second"])
     score = sum(scores) / len(scores) if scores else None
-    wanted = budget * len(plan.seeds)
-    return CellProgress(plan.cell.label(), folder, states, step, wanted, rate, max(left, default=None), score)
+    return CellProgress(
+        label=plan.cell.label(),
+        folder=folder,
+        states=states,
+        step=step,
+        steps=budget * len(plan.seeds),
+        steps_per_second=rate,
+        seconds_left=max(left, default=None),
+        score=score,
+    )
 
 
 def state(folder: Path) -> str:
-    """The state of the run in a folder, as its records say."""
+    """Return the state of the run in a folder according to its records."""
     return _run_progress(folder)[0]
 
 
-def _run_progress(folder: Path) -> tuple[str, dict]:
+def _run_progress(folder: Path) -> tuple[str, dict[str, Any]]:
     try:
-        result = files.read_json(folder / "result.json")
+        result = files.read_json(folder / layout.RESULT)
         return result["status"], result
     except (FileNotFoundError, NotADirectoryError):
         pass
     try:
-        record = files.read_json(folder / "progress.json")
+        record = files.read_json(folder / layout.PROGRESS)
     except (OSError, DamagedFile):
-        return ("interrupted" if (folder / "run.json").exists() else "planned"), {}
+        return ("interrupted" if (folder / layout.RUN).exists() else "planned"), {}
     return ("running" if _alive(folder, record) else "interrupted"), record
 
 
-def _alive(folder: Path, record: dict) -> bool:
-    """Whether the last attempt seems to be at work. One on another machine does if it told something lately,
-    as far as the two clocks agree.
+def _alive(folder: Path, record: dict[str, Any]) -> bool:
+    """Return whether the last attempt seems to be alive. On another machine, a recent heartbeat says so, as
+    far as the two clocks agree.
     """
     _, owner = standing(folder)
     if owner is None:
@@ -105,13 +116,13 @@ def _alive(folder: Path, record: dict) -> bool:
 def _duration(seconds: float | None) -> str:
     if seconds is None:
         return ""
-    minutes, seconds = divmod(int(seconds + 0.5), 60)
+    minutes, rest = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def table(cells: Sequence[CellProgress]) -> Table:
-    """A row per cell."""
+    """Return a table with a row per cell."""
     columns = ("cell", "runs done", "steps", "steps/s", "left", "latest score", "")
     result = Table(box=None, pad_edge=False)
     for i, name in enumerate(columns):
@@ -136,21 +147,22 @@ def _row(cell: CellProgress) -> tuple[str, ...]:
 
 
 def _state(cell: CellProgress) -> tuple[int, int, int]:
-    """What must change for another line in a log file."""
+    """Return what must change before another line goes into a log file."""
     return cell.step, cell.states["done"], cell.states["diverged"]
 
 
 class Display:
-    """Shows the progress of all cells: a live table on a terminal, now and then a line each in a log file."""
+    """The progress of all cells: a live table on a terminal, occasional lines in a log file."""
 
-    EVERY: ClassVar[dict[bool, float]] = {True: 0.5, False: 15.0}  # seconds, by whether it is a terminal
+    EVERY: ClassVar[dict[bool, float]] = {True: 0.5, False: 15.0}  # seconds between updates; True: terminal
 
     def __init__(self, planned: Sequence[Planned], out: Path):
-        self.planned, self.out = planned, out
+        self.planned = planned
+        self.out = out
         self.console = Console(stderr=True)
         self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
         self.last = 0.0
-        self.told = {cell.label: _state(cell) for cell in snapshot(planned, out)}
+        self.logged = {cell.label: _state(cell) for cell in snapshot(planned, out)}
 
     def __enter__(self) -> "Display":
         if self.live:
@@ -163,20 +175,20 @@ class Display:
             self.live.stop()
 
     def tick(self) -> None:
-        """Show the progress if it is time to."""
+        """Show the progress if the interval has passed."""
         if time.monotonic() - self.last >= self.EVERY[self.live is not None]:
             self.show()
 
     def show(self) -> None:
-        """Show the progress now."""
+        """Show the current progress."""
         self.last = time.monotonic()
         cells = snapshot(self.planned, self.out)
         if self.live:
             self.live.update(table(cells), refresh=True)
             return
         for cell in cells:
-            if self.told[cell.label] != _state(cell):
-                self.told[cell.label] = _state(cell)
+            if self.logged[cell.label] != _state(cell):
+                self.logged[cell.label] = _state(cell)
                 names = ("", "runs", "steps", "steps/s", "left", "score", "")
                 parts = [f"{n} {v}".strip() for n, v in zip(names, _row(cell), strict=True) if v]
                 print(time.strftime("%H:%M:%S"), ", ".join(parts), file=sys.stderr, flush=True)

@@ -1,45 +1,180 @@
-"""Where a result comes from: versions, sources, machine, commit. None of it changes a digest."""
+"""Provenance: what a record says about where a run was made. None of it enters a cell's digest."""
 
+import ast
 import os
 import platform
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from ascent import suites
-from ascent.algorithms import SYSTEMS
 from ascent.records.ownership import slurm_facts
 
-ROOT = Path(__file__).resolve().parent.parent
-MATH = ("MKL_CBWR", "ATEN_CPU_CAPABILITY", "NPY_DISABLE_CPU_FEATURES", "OPENBLAS_CORETYPE")  # choose code
-FLAGS = (
-    *MATH,
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "CUBLAS_WORKSPACE_CONFIG",
-)
+# Where the parts of the package are: the top of a checkout, or `ascent` among installed packages.
+HOME = Path(__file__).resolve().parents[1]
+STAMP = HOME / "build.json"  # written into a wheel when it is built, see setup.py: commit and dirty
+PACKAGE = "ascent"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a training process tells the records about itself and its cell."""
+
+    facts: dict[str, Any]  # the content of cell.json
+    columns: tuple[str, ...]  # further columns of the tables of episodes: agents and measures of the task
+    packages: dict[str, str]  # versions that may change a result
+    device: str  # "cpu", or the GPU's name and its CUDA version
+    platform: dict[str, Any]  # `key`, and details for the reader
+    sources: dict[str, bytes]  # the modules that train the cell
+
+    @property
+    def made_with(self) -> dict[str, Any]:
+        """What must be the same for a run to be resumed exactly."""
+        return {"packages": self.packages, "device": self.device}
+
+
+# ---- sources
 
 
 @cache
-def packages(task: str) -> dict[str, str]:
-    """Versions that may change a result, the task's model file included: resuming a run under others is
-    refused.
+def module_file(module: str) -> Path | None:
+    """Return the file of a module of this package; None for any other name."""
+    parts = module.split(".")
+    if parts[0] != PACKAGE or len(parts) < 2:
+        return None
+    path = HOME.joinpath(*parts[1:])
+    files = (path.with_suffix(".py"), path / "__init__.py")
+    return next((file for file in files if file.is_file()), None)
+
+
+@cache
+def _imports(module: str) -> tuple[str, ...]:
+    """Return the modules of this package that a module imports, anywhere in its code."""
+    file = module_file(module)
+    tree = ast.parse(file.read_bytes()) if file else ast.Module([], [])
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    parents = (".".join(name.split(".")[:n]) for name in names for n in range(2, name.count(".") + 2))
+    return tuple(name for name in dict.fromkeys(parents) if module_file(name))
+
+
+def sources(roots: Iterable[str]) -> dict[str, bytes]:
+    """Return the modules of this package that `roots` import, directly or not, and the roots themselves.
+
+    They are found by following the import statements, so that nothing that takes part in training is left out
+    and nothing else is in it. Names are as in the package: ascent/algorithms/ppo.py.
     """
-    spec = suites.TASKS[task]
-    versions = {name: version(name) for name in sorted({"torch", "numpy", *spec.packages})}
-    if spec.model is not None:
-        versions[spec.model.name] = sha256(spec.model.read_bytes()).hexdigest()[:12]
-    return {"python": platform.python_version(), **versions}
+    modules: set[str] = set()
+    waiting = [parent for root in roots for parent in _with_parents(root)]
+    while waiting:
+        module = waiting.pop()
+        if module not in modules:
+            modules.add(module)
+            waiting += _imports(module)
+    contents = {}
+    for module in modules:
+        file = module_file(module)
+        if file is None:
+            raise FileNotFoundError(f"{module}: no such module in {HOME}")
+        contents[f"{PACKAGE}/{file.relative_to(HOME).as_posix()}"] = file.read_bytes()
+    return dict(sorted(contents.items()))
+
+
+def _with_parents(module: str) -> Iterator[str]:
+    parts = module.split(".")
+    return (".".join(parts[:n]) for n in range(2, len(parts) + 1))
+
+
+def source_digest(contents: dict[str, bytes]) -> str:
+    """Return twelve hex digits over names and contents."""
+    digest = sha256()
+    for name, content in sorted(contents.items()):
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()[:12]
+
+
+# ---- commit and lock
+
+
+@dataclass(frozen=True)
+class _Git:
+    """The answer of one git command: its output, or why there is none."""
+
+    output: str | None
+    error: str = ""
+
+
+def _git(*words: str) -> _Git:
+    # A checkout may belong to another user, as in the usual installation for a group. git then refuses to
+    # answer unless told that the folder is safe; only commands that read are run here.
+    command = ["git", "-c", f"safe.directory={HOME}", "-C", str(HOME), *words]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return _Git(None, str(error))
+    if done.returncode:
+        return _Git(None, (done.stderr.strip().splitlines() or ["git gave no reason"])[0])
+    return _Git(done.stdout.strip())
+
+
+def _is_checkout() -> bool:
+    return (HOME / ".git").exists()
+
+
+@cache
+def commit() -> dict[str, Any]:
+    """Return the commit of this code and whether its files differ from it; None where that is not known.
+
+    An installed package says what its build recorded.
+    """
+    if not _is_checkout():
+        return _stamp()
+    status = _git("status", "--porcelain", "--untracked-files=no").output
+    return {"commit": _git("rev-parse", "HEAD").output, "dirty": None if status is None else bool(status)}
+
+
+def commit_problem() -> str | None:
+    """Return one line that says why the commit of this code is not known; None if it is."""
+    if commit()["commit"] is not None:
+        return None
+    if _is_checkout():
+        return f"the commit of {HOME} is not known: {_git('rev-parse', 'HEAD').error}"
+    return f"the commit of the package in {HOME} is not known: it was not built from a git checkout"
+
+
+def _stamp() -> dict[str, Any]:
+    from ascent.records import files
+
+    try:
+        stamp = files.read_json(STAMP)
+    except (OSError, files.DamagedFile):
+        return {"commit": None, "dirty": None}
+    return {"commit": stamp.get("commit"), "dirty": stamp.get("dirty")}
+
+
+def lock_digest() -> str | None:
+    """Return the sha256 of requirements.lock, which lists the exact versions of all packages; None without
+    it.
+    """
+    path = HOME / "requirements.lock"
+    return sha256(path.read_bytes()).hexdigest() if path.exists() else None
+
+
+# ---- machine
 
 
 @cache
 def cpu() -> dict[str, str]:
-    """The processor's class, by which matrix libraries choose their code, and its name."""
+    """Return the processor's class, by which matrix libraries choose their code, and its name."""
     fields = {"vendor_id": "", "cpu family": "", "model": "", "model name": platform.processor()}
     try:
         for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines():
@@ -47,87 +182,14 @@ def cpu() -> dict[str, str]:
             if name.strip() in fields:
                 fields[name.strip()] = value.strip()
     except OSError:
-        pass  # not Linux: the name is all there is
+        pass  # not Linux: the name is all that is known
     return {
         "class": "-".join([fields["vendor_id"], fields["cpu family"], fields["model"]]),
         "name": fields["model name"],
     }
 
 
-def platform_key() -> str:
-    """Within one key the same run gives the same bytes; across keys it need not."""
-    import torch
-
-    capability = torch.backends.cpu.get_cpu_capability().replace(" ", "-")
-    key = f"torch-{version('torch')}/{platform.machine()}/{cpu()['class']}/{capability}"
-    usual = {"MKL_CBWR": "AUTO"}  # as set by `algorithms`
-    values = {name: os.environ.get(name, "") for name in MATH}
-    changed = [f"/{name}={value}" for name, value in values.items() if value != usual.get(name, "")]
-    return key + "".join(changed).replace(" ", "+")
-
-
-def device_name(device: str) -> str:
-    """ "cpu", or which GPU with which CUDA: a run goes on exactly only on the same one."""
-    import torch
-
-    return device if device == "cpu" else f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
-
-
-def describe_platform() -> dict[str, object]:
-    """The platform as the record keeps it."""
-    import torch
-
-    return {
-        "key": platform_key(),
-        "cpu": cpu()["name"],
-        "threads": torch.get_num_threads(),
-        "flags": {name: os.environ.get(name, "") for name in FLAGS},
-    }
-
-
-def sources(system: str, suite: str) -> dict[str, bytes]:
-    """The files that make a result: the algorithm, what algorithms share, the suites, the runners."""
-    folders = [f"suites/{path.name}" for path in sorted((ROOT / "suites").glob("*.py"))]
-    folders += [f"runners/{path.name}" for path in sorted((ROOT / "runners").glob("*.py"))]
-    names = [
-        f"algorithms/{SYSTEMS[system].algorithm}.py",
-        "algorithms/seedwise.py",
-        "algorithms/__init__.py",
-        *folders,
-    ]
-    return {name: (ROOT / name).read_bytes() for name in names}
-
-
-def source_digest(files: dict[str, bytes]) -> str:
-    """Twelve hex digits over names and contents."""
-    digest = sha256()
-    for name, content in sorted(files.items()):
-        digest.update(f"{name} {len(content)}\n".encode() + content)
-    return digest.hexdigest()[:12]
-
-
-@cache
-def commit() -> dict[str, object]:
-    """The commit this runs from and whether files differ from it; None where git does not know."""
-
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True, timeout=20)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    status = git("status", "--porcelain", "--untracked-files=no")
-    return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
-
-
-def lock_digest() -> str | None:
-    """sha256 of requirements.lock, the exact versions of everything installed."""
-    path = ROOT / "requirements.lock"
-    return sha256(path.read_bytes()).hexdigest() if path.exists() else None
-
-
 def attempt_identity() -> dict[str, object]:
-    """Who is writing: no two live attempts share all of it."""
+    """Return the identity of this process; no two live attempts share all of it."""
     identity: dict[str, object] = {"host": socket.gethostname(), "pid": os.getpid(), "python": sys.executable}
     return identity | slurm_facts()

@@ -27,9 +27,10 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
+from ascent.records import layout
 from ascent.records.cell import FIRST_TUNING_SEED, Cell
 from ascent.records.errors import DamagedFile
-from ascent.records.seal import SEAL, SEALED, read_seal, sealed_names
+from ascent.records.seal import SEALED, read_seal, sealed_names
 
 DONE, DIVERGED, UNFINISHED, MISSING, DAMAGED = "done", "diverged", "unfinished", "missing", "damaged"
 STATES = (DONE, DIVERGED, UNFINISHED, MISSING, DAMAGED)
@@ -308,7 +309,7 @@ class _Reader:
 
     def _unchanged(self, sizes: dict[str, int]) -> bool:
         try:
-            sealed_at = (self.cell / SEAL).stat().st_mtime_ns
+            sealed_at = (self.cell / layout.SEAL).stat().st_mtime_ns
             found = [((self.cell / name).stat(), size) for name, size in sizes.items()]
         except OSError:
             return False

@@ -19,7 +19,7 @@ from ascent.records import files
 from ascent.records.cell import FIRST_TUNING_SEED, Cell, Evaluation
 from ascent.records.errors import InputError, unknown
 from ascent.records.read import IMPORTED
-from ascent.reports.checking.identity import own_digest
+from ascent.records.run import result_digest
 
 if TYPE_CHECKING:
     from ascent.suites import Spec
@@ -190,7 +190,7 @@ def _records(facts: dict[str, Any], curves: pd.DataFrame) -> dict[str, bytes]:
             "score": float(curve.loc[curve["step"] == last, "return"].mean()),
             "digests": {"eval.csv": sha256(table).hexdigest()}, "unstable_steps": {"train": 0, "eval": 0},
         }  # fmt: skip
-        result["digest"] = own_digest(result)
+        result["digest"] = result_digest(result)
         about = {"format": FORMAT, "seed": seed, "cell": facts["digest"], "attempts": []}
         contents |= {
             f"seed-{seed}/eval.csv": table,

@@ -20,10 +20,10 @@ from gymnasium import spaces
 from ascent import suites
 from ascent.algorithms import SYSTEMS
 from ascent.algorithms.seedwise import Streams
-from ascent.records.cell import Cell
+from ascent.records.cell import Cell, read_cell
 from ascent.records.errors import InputError, unknown
 from ascent.runners import policies
-from ascent.runners.train import env_seeds, play
+from ascent.runners.play import env_seeds, play
 
 # Then come the means over the episodes: the return of the mean agent of each side, and the task's measures.
 KEYS = (
@@ -54,7 +54,7 @@ def find(task: str, runs: Path, wanted: Sequence[str] = ()) -> list[Trained]:
         able = ", ".join(filter(_competitive, suites.TASKS))
         raise InputError(f"{task}: nobody plays against anybody; tasks with adversaries are {able}")
     folders = sorted((runs / suites.TASKS[task].suite / task).glob("*/cell.json"))
-    cells = [policies.read_cell(path.parent) for path in folders]
+    cells = [read_cell(path.parent) for path in folders]
     if not any(cell.system in SYSTEMS for cell in cells):  # others were imported, and have no policies
         raise InputError(f"there are no runs of {task} in {runs}")
     chosen = [
@@ -145,7 +145,9 @@ class Mixed:
 
 
 def _means(episodes: Sequence[tuple], spec: suites.Spec) -> list[float]:
-    """Means over a seed's episodes (`ascent.runners.train.Episodes`): of each side's returns, of the measures."""
+    """Means over a seed's episodes (`ascent.runners.train.Episodes`): of each side's returns, of the
+    measures.
+    """
     n = len(spec.team.agents)
     own = np.array([episode[-n - len(spec.team.measures) :] for episode in episodes]).mean(0)
     hostile = np.array(spec.team.sides) == "adversary"

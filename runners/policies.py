@@ -15,28 +15,11 @@ from ascent.algorithms import SYSTEMS
 from ascent.algorithms.seedwise import Streams
 from ascent.records import files
 from ascent.records.cell import FIRST_TUNING_SEED, Cell
+from ascent.records.checkpoints import unpack_arrays
 from ascent.records.errors import DamagedFile, InputError
-from ascent.records.run import unpack_arrays
 from ascent.runners.resolve import make_agent, versions
 
 POLICY = "policy.npz"
-
-
-def read_cell(folder: Path) -> Cell:
-    """The cell that a folder's cell.json describes. Raises InputError if there is none, DamagedFile if it is
-    not the folder's.
-    """
-    path = folder.resolve() / "cell.json"
-    if not path.exists():
-        raise InputError(f"{folder} is not the folder of a cell with runs: it has no cell.json")
-    try:
-        cell = Cell.from_json(files.read_json(path))
-        own = cell.folder(path.parents[3])
-    except (LookupError, TypeError) as error:
-        raise DamagedFile(f"{path} is damaged: it describes no cell") from error
-    if own != path.parent:
-        raise DamagedFile(f"{path} is damaged: it describes {cell.label()}")
-    return cell
 
 
 def seeds_with(cell: Cell, folder: Path) -> list[int]:

@@ -20,10 +20,10 @@ import torch
 from ascent import suites
 from ascent.algorithms.seedwise import Streams
 from ascent.records import files
-from ascent.records.cell import Cell
+from ascent.records.cell import Cell, read_cell
 from ascent.records.errors import InputError
 from ascent.runners import policies
-from ascent.runners.train import env_seeds, play
+from ascent.runners.play import env_seeds, play
 from ascent.suites import perturb
 from ascent.suites.perturb import NOMINAL, Perturbation, Perturbed
 
@@ -131,7 +131,7 @@ def record(
     if episodes < 1:
         raise InputError(f"episodes: {episodes} must be at least 1")
     torch.set_num_threads(1)
-    cell = policies.read_cell(folder)
+    cell = read_cell(folder)
     seeds = policies.seeds_with(cell, folder)
     agent, out = policies.load(cell, folder, seeds), folder / FOLDER
     _refuse_other_episodes(out, cell, episodes)

@@ -9,10 +9,11 @@ import torch
 
 from ascent import suites
 from ascent.algorithms.seedwise import Streams
+from ascent.records.cell import read_cell
 from ascent.records.errors import InputError
 from ascent.runners import policies
+from ascent.runners.play import env_seeds, play
 from ascent.runners.robustness import under
-from ascent.runners.train import env_seeds, play
 from ascent.suites.perturb import NOMINAL, Perturbation, Perturbed
 from ascent.suites.render import Camera
 from ascent.suites.spec import Step
@@ -53,7 +54,7 @@ def film(
     if episode < 0:
         raise InputError(f"episode: {episode} must be at least 0")
     torch.set_num_threads(1)
-    seed, cell = policies.seed_of(run), policies.read_cell(run.parent)
+    seed, cell = policies.seed_of(run), read_cell(run.parent)
     spec, one = suites.TASKS[cell.task], perturbation or Perturbation(NOMINAL, 0.0)
     agent = policies.load(cell, run.parent, [seed], step)
     seeds = [env_seeds([seed], episode + 1, name)[:, episode:] for name in ("robustness", "perturbation")]

@@ -6,6 +6,8 @@ from ascent.suites import classic, mujoco, particle
 from ascent.suites.batch import Batch
 from ascent.suites.spec import Spec, Step
 
+Environments = Batch
+
 __all__ = ["SUITES", "TASKS", "Batch", "Spec", "Step", "changes", "check", "make", "version"]
 
 # Suite name -> module. A suite module has an integer VERSION and BATCHES, the batch classes of its tasks.

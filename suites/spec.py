@@ -72,6 +72,11 @@ class Spec:
             return returns
         return returns[..., [self.team.agents.index(name) for name in self.team.scored]].mean(-1)
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The task's own columns in tables of episodes: the returns of its agents, its measures."""
+        return (*self.team.agents, *(name for name, _ in self.team.measures)) if self.team else ()
+
     def facts(self) -> dict[str, object]:
         """What the record of a cell keeps of its task, for whoever reads it."""
         names = ("horizon", "random_score", "reference_score", "reference_source", "return_convention")

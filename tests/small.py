@@ -10,6 +10,8 @@ from ascent.algorithms import SYSTEMS
 from ascent.records import files
 from ascent.records.cell import Cell, Evaluation
 from ascent.records.errors import InputError
+from ascent.records.run import Run
+from ascent.runners.platform import provenance
 from ascent.runners.resolve import resolve
 
 SHRUNK = {
@@ -56,6 +58,11 @@ def systems_and_tasks(tasks: tuple[str, ...] = TASKS) -> list[tuple[str, str]]:
                 pairs.append((system, task))
         assert tasks != TASKS or any(name == system for name, _ in pairs), f"{system} can do none of them"
     return pairs
+
+
+def run_of(cell: Cell, seed: int, out: Path, capacity: int = 0) -> Run:
+    """A run's folder, as a training process on the CPU opens it."""
+    return Run(cell, seed, out, provenance(cell, "cpu"), capacity)
 
 
 def results(cell: Cell, out: Path, seeds: list[int]) -> dict[int, dict[str, bytes]]:

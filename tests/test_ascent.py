@@ -11,10 +11,9 @@ import torch
 
 import ascent
 import ascent.cli
-from ascent.records.run import Run
 from ascent.runners.resolve import resolve
 from ascent.suites.mujoco import Hopper
-from tests.small import small_cell
+from tests.small import run_of, small_cell
 
 SWEEP = """
 title = "Two tiny cells"
@@ -170,13 +169,13 @@ def test_a_failing_cell_takes_no_other_down(tmp_path: Path, capsys: pytest.Captu
     """One run is held by another process: its pack fails with one line, the other cell is trained."""
     path, runs = tmp_path / "tiny.toml", tmp_path / "runs"
     path.write_text(SWEEP)
-    held = Run(small_sweep_cell("reinforce"), 1, runs)
+    held = run_of(small_sweep_cell("reinforce"), 1, runs)
     held.open()
     code, _, err = call(capsys, "sweep", str(path), "--out", str(runs), "--jobs", "1")
     assert code == 2
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
     assert "seed-1 is held by another process" in line
-    assert all(Run(small_sweep_cell("a2c"), seed, runs).is_finished() for seed in range(3))
+    assert all(run_of(small_sweep_cell("a2c"), seed, runs).is_finished() for seed in range(3))
     held.close()
     assert call(capsys, "sweep", str(path), "--out", str(runs))[0] == 0
 

@@ -20,7 +20,7 @@ import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf, prod
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Protocol
 from zlib import crc32
 
 import numpy as np
@@ -79,6 +79,22 @@ class Batch:
     next_obs: Tensor  # (..., O) float32
     terminated: Tensor  # (...,) float32
     truncated: Tensor | None  # (...,) float32; None in replay, where it has no use
+
+
+class Agent(Protocol):
+    """Replaced at the merge."""
+
+    experience: Rollout | Replay
+
+    def act(
+        self, obs: Tensor, rng: "Streams", explore: bool, progress: float, carry: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]: ...
+
+    def update(self, batch: Batch, rng: "Streams", progress: float) -> dict[str, Tensor]: ...
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
 
 
 # ---- random numbers

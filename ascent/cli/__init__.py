@@ -419,11 +419,10 @@ def robustness(
     from rich.console import Console
     from rich.progress import Progress
 
-    from ascent.records.cell import find
+    from ascent.records.cell import find, read_cell
     from ascent.reports.statistics import robustness as pages
     from ascent.runners import robustness as recorder
     from ascent.runners import sweep as sweeps
-    from ascent.runners.policies import read_cell
 
     folders = []
     for name in cells:
@@ -457,12 +456,13 @@ def watch(
     """Film an episode of a run's policy, greedy, perturbed if asked."""
     from rich.console import Console
 
+    from ascent.records.cell import read_cell
     from ascent.records.errors import InputError
     from ascent.runners import policies
     from ascent.runners.robustness import wanted
     from ascent.runners.watch import film
 
-    seed, cell = policies.seed_of(run), policies.read_cell(run.resolve().parent)
+    seed, cell = policies.seed_of(run), read_cell(run.resolve().parent)
     asked = (wanted(cell.task, [perturb])[1:] if perturb else []) or [None]
     if len(asked) != 1:
         raise InputError(f"--perturb {perturb}: give one level, such as {asked[0].kind}={asked[0].level:g}")

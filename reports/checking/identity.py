@@ -5,10 +5,10 @@ import json
 import re
 from collections.abc import Iterator
 from hashlib import sha256
-from typing import Any
 
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.read import DONE
+from ascent.records.run import result_digest
 from ascent.records.seal import SEALED, read_seal
 from ascent.reports.checking import folder
 from ascent.reports.checking.folder import RESULTS, SEED_FOLDER, CellFiles
@@ -16,12 +16,6 @@ from ascent.reports.checking.protocol import Finding
 from ascent.reports.statistics import robustness
 
 TASK_FACTS = ("horizon", "random_score", "reference_score")  # of cell.json's spec, which no digest covers
-
-
-def own_digest(result: dict[str, Any]) -> str:
-    """The digest that belongs into a result.json with this content."""
-    content = {key: value for key, value in result.items() if key != "digest"}
-    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def folder_names(cell: CellFiles) -> Iterator[Finding]:
@@ -76,7 +70,7 @@ def result_digests(cell: CellFiles) -> Iterator[Finding]:
         for file, data in run.contents.items():
             if digests.get(file) != sha256(data).hexdigest():
                 yield Finding(run.name, f"{file} has not the sha256 of result.json")
-        if run.result.get("digest") != own_digest(run.result):
+        if run.result.get("digest") != result_digest(run.result):
             yield Finding(run.name, "result.json has not its own digest")
 
 

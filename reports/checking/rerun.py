@@ -109,7 +109,7 @@ def _log(pack: Pack) -> Path:
 
 
 def _flags() -> tuple[str, ...]:
-    from ascent.records.provenance import FLAGS
+    from ascent.runners.platform import FLAGS
 
     return FLAGS
 

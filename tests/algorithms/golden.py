@@ -2,14 +2,15 @@
 
     make golden           records them for this platform, after a deliberate change of results
 
-Bits depend on the processor and on torch, so they are kept by platform (`ascent.records.provenance.platform_key`).
+Bits depend on the processor and on torch, so they are kept by platform
+(`ascent.runners.platform.platform_key`).
 """
 
 import json
 from pathlib import Path
 
-from ascent.records.provenance import platform_key
-from ascent.runners.train import Trainer
+from ascent.runners.platform import platform_key
+from ascent.runners.trainer import Trainer
 from tests.small import small_cell, systems_and_tasks
 
 FILE = Path(__file__).with_name("golden.json")

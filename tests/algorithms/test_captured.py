@@ -14,7 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from ascent.algorithms import SYSTEMS, seedwise
 from ascent.algorithms.seedwise import Batch, _flat, _static
-from ascent.runners.train import Trainer
+from ascent.runners.trainer import Trainer
 from tests.small import small_cell, systems_and_tasks
 
 CAPTURED = {"ppo", "dqn", "ddpg", "td3", "sac", "sac-fixed", "rpc", "maddpg", "iddpg", "mappo", "ippo"}

@@ -69,7 +69,7 @@ def test_twins_are_the_same_text() -> None:
     texts: dict[str, dict[str, str]] = {}
     held = set()
     for name in {system.algorithm for system in SYSTEMS.values()}:
-        module = import_module(f"algorithms.{name}")
+        module = import_module(f"ascent.algorithms.{name}")
         for member, thing in vars(module).items():
             if getattr(thing, "__module__", "") == module.__name__:
                 texts.setdefault(member, {})[name] = inspect.getsource(thing)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ascent.records.provenance import platform_key
+from ascent.runners.platform import platform_key
 from tests.algorithms.golden import digests, recorded
 
 

@@ -8,11 +8,13 @@ import torch
 
 import ascent.runners
 import ascent.runners.train
+import ascent.suites
 from ascent.algorithms import SYSTEMS
 from ascent.algorithms.seedwise import Parameters
 from ascent.records.errors import InputError
 from ascent.runners.resolve import resolve
-from ascent.runners.train import Trainer, train
+from ascent.runners.train import train
+from ascent.runners.trainer import Trainer
 from ascent.suites import Step
 from tests.small import results, small_cell, statuses, systems_and_tasks
 
@@ -76,7 +78,7 @@ def test_corrupt_seed_harms_no_other(
 ) -> None:
     """One seed's rewards become NaN: its run diverges, and is recorded as that; the others do not notice."""
     cell, _, expected = reference
-    bad, pack, make = 1, [0, 1, 2], ascent.runners.train.suites.make
+    bad, pack, make = 1, [0, 1, 2], ascent.suites.make
 
     def corrupted(task: str, seeds: np.ndarray, threads: int = 1) -> object:
         env = make(task, seeds, threads)
@@ -90,7 +92,7 @@ def test_corrupt_seed_harms_no_other(
         env.step = nan_step
         return env
 
-    monkeypatch.setattr(ascent.runners.train.suites, "make", corrupted)
+    monkeypatch.setattr(ascent.suites, "make", corrupted)
     train(cell, pack, tmp_path)
     assert statuses(cell, tmp_path, pack) == ["done", "diverged", "done"]
     others = [0, 2]

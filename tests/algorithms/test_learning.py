@@ -14,8 +14,9 @@ from ascent import suites
 from ascent.algorithms.seedwise import Streams
 from ascent.records.cell import Evaluation
 from ascent.runners import policies
+from ascent.runners.play import env_seeds
 from ascent.runners.resolve import resolve
-from ascent.runners.train import env_seeds, train
+from ascent.runners.train import train
 from tests.algorithms.test_rpc import cost_of
 
 SEEDS = list(range(10))

@@ -10,7 +10,7 @@ from ascent.algorithms.seedwise import Streams
 from ascent.records.cell import Evaluation
 from ascent.records.errors import InputError
 from ascent.runners.resolve import resolve
-from ascent.runners.train import Trainer
+from ascent.runners.trainer import Trainer
 from tests import probes
 
 SEEDS = [0, 1, 2]

@@ -15,7 +15,7 @@ from torch.distributions import Normal, kl_divergence
 from ascent.algorithms import rpc, sac
 from ascent.algorithms.seedwise import Adam, Batch, Parameters, Streams, uniform_fan_in
 from ascent.runners.resolve import resolve
-from ascent.runners.train import Trainer
+from ascent.runners.trainer import Trainer
 from tests.algorithms.test_equations import GAMMA, N_OBS, OBS, SEEDS, make_agent
 from tests.algorithms.test_offpolicy import SKEWED, SPACES, WIDE, N, copied, transitions
 from tests.small import MOST_EVERY, SHRUNK

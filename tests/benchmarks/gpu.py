@@ -15,7 +15,8 @@ from rich.table import Table
 
 from ascent.records.errors import InputError
 from ascent.runners.resolve import resolve
-from ascent.runners.train import Trainer, check_device
+from ascent.runners.train import check_device
+from ascent.runners.trainer import Trainer
 
 SYSTEMS = ("sac", "td3")
 SEEDS = (1, 5, 10, 20, 50)

@@ -18,7 +18,8 @@ import torch
 
 from ascent.records.run import Run
 from ascent.runners.resolve import resolve
-from ascent.runners.train import Trainer
+from ascent.runners.trainer import Trainer
+from tests.small import run_of
 
 SEEDS = list(range(10))
 MILLION = 1_000_000
@@ -56,7 +57,7 @@ def main() -> int:
     cell = resolve("sac", "HalfCheetah-v5", steps=2 * MILLION)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(cell, SEEDS)
-        runs = [Run(cell, seed, Path(folder), capacity=trainer.capacity) for seed in SEEDS]
+        runs = [run_of(cell, seed, Path(folder), capacity=trainer.capacity) for seed in SEEDS]
         for run in runs:
             run.open()
             run.begin(0, SEEDS)
@@ -68,7 +69,7 @@ def main() -> int:
         expected = [float(rows.double().sum()) for rows in trainer.storage.rows]
         seen = trainer.storage.seen
         del trainer
-        again = [Run(cell, seed, Path(folder), capacity=MILLION) for seed in SEEDS]
+        again = [run_of(cell, seed, Path(folder), capacity=MILLION) for seed in SEEDS]
         steps = timed("finding whole checkpoints", lambda: [run.usable_steps()[0] for run in again])
         assert steps == [seen] * len(SEEDS)
         resumed = Trainer(cell, SEEDS)

@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ascent import algorithms  # noqa: F401  (first of all: it sets what torch must find in the environment)
 from ascent.runners.resolve import resolve
-from ascent.runners.train import Trainer
+from ascent.runners.trainer import Trainer
 
 ROUNDS = 5
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from ascent import reports
-from ascent.records import files, provenance
+from ascent.records import files
 from ascent.records.errors import InputError
 from ascent.records.plan import Job
 from ascent.reports import importing
@@ -25,6 +25,7 @@ from ascent.reports.checking import differences, verify
 from ascent.reports.checking.folder import RunFiles
 from ascent.reports.checking.rerun import Pack
 from ascent.reports.checking.verify import CANNOT, DIFFERS, VERIFIED, Outcome, exit_code
+from ascent.runners import platform
 from tests.reports import trained
 from tests.reports.trained import CLEAN, SEEDS, edit, forge, rename_cell, reseal, rows
 from tests.small import small_cell
@@ -383,7 +384,7 @@ def test_another_platform_is_a_test_of_scores(
     (outcome,) = verify.verify(cell, "whole")
     assert outcome.verdict == verdict and said in outcome.why
     assert outcome.why.startswith("compared by a statistical test, not by bytes, as recorded on torch-2.13")
-    assert provenance.platform_key() in outcome.why
+    assert platform.platform_key() in outcome.why
     assert f"{-200 + shift:.4g} recorded, -200 again, n = 3 each; Welch p = " in outcome.why
     assert "equivalence within 9 p = " in outcome.why
 

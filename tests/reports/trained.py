@@ -10,9 +10,9 @@ import pytest
 
 from ascent.records import files
 from ascent.records.cell import Cell
+from ascent.records.run import result_digest
 from ascent.records.seal import seal
 from ascent.reports.checking.folder import RESULTS
-from ascent.reports.checking.identity import own_digest
 from ascent.runners.train import train
 from tests.small import small_cell
 
@@ -66,7 +66,7 @@ def forge(cell: Path) -> None:
             result = json.loads(path.read_text())
             present = [name for name in RESULTS if (run / name).exists()]
             result["digests"] = {name: sha256((run / name).read_bytes()).hexdigest() for name in present}
-            result["digest"] = own_digest(result)
+            result["digest"] = result_digest(result)
             files.write_json(path, result)
     if (cell / "sealed.zip").exists():
         reseal(cell)

@@ -16,7 +16,9 @@ from ascent.records import files
 from ascent.records.cell import Cell
 from ascent.reports.page import crossplay as pages
 from ascent.runners import crossplay
-from ascent.runners.train import Trainer, env_seeds, train
+from ascent.runners.play import env_seeds
+from ascent.runners.train import train
+from ascent.runners.trainer import Trainer
 from ascent.suites.spec import leaves
 from tests.small import small_cell
 from tests.test_ascent import call

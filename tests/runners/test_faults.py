@@ -14,12 +14,15 @@ import pytest
 import torch
 
 from ascent import suites
-from ascent.records import files, provenance
+from ascent.records import files
+from ascent.records.checkpoints import FORMAT
 from ascent.records.errors import DamagedFile, InputError, RunHeld
-from ascent.records.run import FORMAT, Run, Table
+from ascent.records.tables import Table
+from ascent.runners import platform
 from ascent.runners.experience import ReplayStorage
-from ascent.runners.train import Trainer, groups, train
-from tests.small import results, small_cell
+from ascent.runners.train import groups, train
+from ascent.runners.trainer import Trainer
+from tests.small import results, run_of, small_cell
 
 SEEDS = [0, 1]
 OPERATIONS = ("open", "write", "fsync", "replace", "link", "pread")
@@ -82,13 +85,13 @@ def test_recorded_before_the_fault_stays(tmp_path: Path, monkeypatch: pytest.Mon
     cell = small_cell("a2c", "CartPole-v1", steps=64, envs=8)
     stops = iter([False, False, False, True])
     assert not train(cell, SEEDS, tmp_path, stop=lambda: next(stops))
-    steps = [Run(cell, seed, tmp_path).checkpoint_steps() for seed in SEEDS]
+    steps = [run_of(cell, seed, tmp_path).checkpoint_steps() for seed in SEEDS]
     assert steps == [[32], [32]]
     with monkeypatch.context() as patch:
         patch.setattr("ascent.records.files.os", FullDisk(3))
         with pytest.raises(OSError, match="No space left"):
             train(cell, SEEDS, tmp_path, checkpoint_seconds=0.0)
-    assert [Run(cell, seed, tmp_path).usable_steps()[-1] for seed in SEEDS] == [32, 32]
+    assert [run_of(cell, seed, tmp_path).usable_steps()[-1] for seed in SEEDS] == [32, 32]
 
 
 def stopped(cell: object, out: Path, at: int, seeds: list[int] = SEEDS) -> None:
@@ -166,7 +169,7 @@ def test_other_versions_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     stopped(cell, tmp_path, 5)
     packages = {"python": "3.11.0", "torch": "1.0.0", "numpy": "2.0.0", "gymnasium": "1.0.0"}
     with monkeypatch.context() as patch:
-        patch.setattr("ascent.records.provenance.packages", lambda task: packages)
+        patch.setattr("ascent.runners.platform.packages", lambda task: packages)
         with pytest.raises(InputError, match=r"cannot be resumed exactly with .*1\.0\.0"):
             train(cell, SEEDS, tmp_path)
     run_json = cell.folder(tmp_path) / "seed-0" / "run.json"
@@ -200,7 +203,7 @@ def test_second_writer_is_refused(tmp_path: Path) -> None:
     """
     cell = small_cell("ppo", "CartPole-v1")
     stopped(cell, tmp_path, 5)
-    holder = Run(cell, 1, tmp_path)
+    holder = run_of(cell, 1, tmp_path)
     holder.open()
     with pytest.raises(RunHeld, match=rf"seed-1 is held by another process: {os.getpid()} on "):
         train(cell, SEEDS, tmp_path)
@@ -216,7 +219,7 @@ def test_groups(tmp_path: Path) -> None:
     cell = small_cell("ppo", "CartPole-v1", steps=80)
     stopped(cell, tmp_path, 5, [0, 1])
     stopped(cell, tmp_path, 9, [2, 3])
-    runs = [Run(cell, seed, tmp_path) for seed in range(5)]
+    runs = [run_of(cell, seed, tmp_path) for seed in range(5)]
     told = [(step, [run.seed for run in group]) for step, group in groups(runs)]
     assert told == [(None, [4]), (10, [0, 1]), (18, [2, 3])]
     (runs[1].folder / "checkpoint-10.bin").unlink()  # as if killed between the two
@@ -246,7 +249,7 @@ def test_replay_survives_its_ring(tmp_path: Path) -> None:
     """Checkpoints append to replay; one taken after the ring has wrapped restores it exactly."""
     cell = small_cell("dqn", "CartPole-v1", steps=400, capacity=50)
     stopped(cell, tmp_path / "run", 150, [0, 1, 2])  # 300 transitions of 50
-    run = Run(cell, 2, tmp_path / "run", capacity=50)
+    run = run_of(cell, 2, tmp_path / "run", capacity=50)
     checkpoint = run.load(300)
     reference = Trainer(cell, [2])
     while reference.step < 300:
@@ -273,7 +276,7 @@ def test_another_model_file_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     heavier.write_bytes(spec.model.read_bytes().replace(b'friction="0.9"', b'friction="0.8"'))
     assert heavier.read_bytes() != spec.model.read_bytes()
     monkeypatch.setitem(suites.TASKS, "Hopper-v5", replace(spec, model=heavier))
-    provenance.packages.cache_clear()
+    platform.packages.cache_clear()
     with pytest.raises(InputError, match=r"cannot be resumed exactly with .*hopper\.xml"):
         train(cell, SEEDS, tmp_path)
-    provenance.packages.cache_clear()
+    platform.packages.cache_clear()

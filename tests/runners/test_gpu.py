@@ -11,10 +11,10 @@ import torch
 
 from ascent.algorithms import SYSTEMS
 from ascent.records.errors import InputError
-from ascent.records.run import Run
 from ascent.runners.resolve import resolve
-from ascent.runners.train import Trainer, train
-from tests.small import results, small_cell, statuses, systems_and_tasks
+from ascent.runners.train import train
+from ascent.runners.trainer import Trainer
+from tests.small import results, run_of, small_cell, statuses, systems_and_tasks
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 SEEDS = [0, 1, 2]
@@ -75,6 +75,6 @@ def test_not_resumed_on_another_device(tmp_path: Path) -> None:
     """A checkpoint of a GPU is no exact state of a run on the CPU."""
     cell = small_cell("sac", "Pendulum-v1")
     train(cell, [0], tmp_path, "cuda", 0.0, partial(next, chain(repeat(False, 40), repeat(True))))
-    assert Run(cell, 0, tmp_path).checkpoint_steps()
+    assert run_of(cell, 0, tmp_path).checkpoint_steps()
     with pytest.raises(InputError, match="cannot be resumed exactly"):
         train(cell, [0], tmp_path, "cpu")

@@ -18,12 +18,14 @@ import pytest
 
 import ascent.runners
 import ascent.runners.train
+import ascent.runners.trainer
 from ascent.algorithms.seedwise import Parameters
 from ascent.records import files
 from ascent.records.plan import Job
 from ascent.records.run import Run
-from ascent.runners.train import Trainer, train
-from tests.small import results, small_cell, systems_and_tasks
+from ascent.runners.train import train
+from ascent.runners.trainer import Trainer
+from tests.small import results, run_of, small_cell, systems_and_tasks
 
 SEEDS = [0, 1, 2, 3]
 PACKINGS = ([[0, 1, 2, 3]], [[0], [1, 2, 3]], [[3, 1], [0, 2]], [[0], [1], [2], [3]])
@@ -34,7 +36,7 @@ PHASES = {
     "start": (Run, "begin", 4),
     "rollout": (Trainer, "advance", 30),
     "update": (Parameters, "grad", 4),
-    "evaluation": (ascent.runners.train, "to_env", 60),
+    "evaluation": (ascent.runners.trainer, "to_env", 60),
     "checkpoint": (os, "replace", 20),
     "clearing": (Path, "unlink", 4),
     "finish": (files, "write_json", 10),
@@ -155,7 +157,7 @@ def test_asked_to_stop(tmp_path: Path) -> None:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 128 + signal.SIGTERM
-    run = Run(cell, 0, job.out, capacity=70)
+    run = run_of(cell, 0, job.out, capacity=70)
     (step,) = run.checkpoint_steps()
     attempt = json.loads((run.folder / "run.json").read_text())["attempts"][-1]
     assert attempt["to_step"] == step > 0
@@ -173,7 +175,7 @@ def test_killed_at_random_moments(pair: tuple[str, str], tmp_path: Path) -> None
     out, start = tmp_path / "killed", time.monotonic()
     while kills < 16:
         assert time.monotonic() - start < 600
-        if all(Run(cell, seed, out).is_finished() for seed in SEEDS):
+        if all(run_of(cell, seed, out).is_finished() for seed in SEEDS):
             assert results(cell, out, SEEDS) == results(cell, tmp_path / "whole", SEEDS)
             out = tmp_path / f"killed-{kills}"
         pack = tuple(draw.choice(draw.choice(PACKINGS)))

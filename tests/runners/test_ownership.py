@@ -20,17 +20,19 @@ import pytest
 
 import ascent.records
 import ascent.runners
+import ascent.runners.attempt
 import ascent.runners.train
-from ascent.records import files, ownership, provenance
+from ascent.records import files, ownership
 from ascent.records.errors import RunHeld, Superseded
 from ascent.records.ownership import BEATS, Ownership, acquire_all, beating, identity, standing
 from ascent.records.plan import Job, Planned
 from ascent.records.progress import snapshot
-from ascent.records.run import TABLES, Run, Table
-from ascent.runners import pack
-from ascent.runners.train import Trainer, train
+from ascent.records.tables import TABLES, Table
+from ascent.runners import pack, platform
+from ascent.runners.train import train
+from ascent.runners.trainer import Trainer
 from tests.runners.test_faults import stopped
-from tests.small import results, small_cell
+from tests.small import results, run_of, small_cell
 
 JOB = {"SLURM_CLUSTER_NAME": "north", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}
 ELSEWHERE = {"boot": "another machine's", "host": "node9"}
@@ -322,7 +324,7 @@ def test_beats_go_on_in_a_long_step(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     stopped(cell, tmp_path, 5, [0])
     stopped(cell, tmp_path, 9, [1])
     paths = [cell.folder(tmp_path) / f"seed-{seed}" / "progress.json" for seed in (0, 1)]
-    work, seen = ascent.runners.train.evaluate, []
+    work, seen = ascent.runners.attempt.evaluate, []
 
     def slow(*args: object) -> object:
         before = [files.read_json(path) for path in paths if path.exists()]
@@ -330,7 +332,7 @@ def test_beats_go_on_in_a_long_step(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         seen.append((before, [files.read_json(path) for path in paths if path.exists()]))
         return work(*args)
 
-    monkeypatch.setattr(ascent.runners.train, "evaluate", slow)
+    monkeypatch.setattr(ascent.runners.attempt, "evaluate", slow)
     assert train(cell, [0, 1], tmp_path, tell_seconds=0.05)
     before, after = seen[0]
     assert all(now["beat"] >= then["beat"] + 3 for then, now in zip(before, after, strict=True))
@@ -364,7 +366,7 @@ def test_what_status_says(tmp_path: Path) -> None:
         return next(name for name, runs in told.states.items() if runs)
 
     assert state() == "interrupted"
-    run = Run(cell, 0, tmp_path)
+    run = run_of(cell, 0, tmp_path)
     run.open()
     assert state() == "running"
     for beat, age, expected in ((1.0, 100, "running"), (1.0, 130, "interrupted"), (60.0, 200, "running")):
@@ -379,7 +381,9 @@ def test_what_status_says(tmp_path: Path) -> None:
 
 
 def start_and_stop(job: Job, log: Path, owner: object, name: str, nth: int, before: bool) -> int:
-    """A process of `ascent.runners.pack` in a SLURM job that is stopped at the nth call of a function; its pid."""
+    """A process of `ascent.runners.pack` in a SLURM job that is stopped at the nth call of a function; its
+    pid.
+    """
     pid = os.fork()
     if pid:
         assert os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1]), "it has ended instead"
@@ -418,7 +422,7 @@ def resume(pid: int) -> int:
 MOMENTS = {
     "after rows": (Table, "flush", False, (1, 8, 20, 40)),
     "in a rollout": (Trainer, "advance", True, (2, 5, 16)),
-    "in an evaluation": (ascent.runners.train, "evaluate", True, (1, 2, 3)),
+    "in an evaluation": (ascent.runners.attempt, "evaluate", True, (1, 2, 3)),
     "before rows": (files, "append", True, (9, 15, 30)),
     "before a rename": (
         os,
@@ -488,7 +492,7 @@ def test_files_of_a_superseded_copy_are_not_believed(tmp_path: Path) -> None:
         return next(calls) > 6
 
     assert not train(cell, [0], tmp_path / "run", checkpoint_seconds=0.0, stop=intrude)
-    assert max(Run(cell, 0, tmp_path / "run").checkpoint_steps()) < 24
+    assert max(run_of(cell, 0, tmp_path / "run").checkpoint_steps()) < 24
     pieces = sorted(folder.glob("replay-*.bin"), key=lambda path: int(path.stem.split("-")[1]))
     other = b"other transitions"
     pieces[-1].write_bytes(sha256(other).digest() + other)
@@ -506,7 +510,7 @@ def test_slurm_and_losses_are_recorded(tmp_path: Path, monkeypatch: pytest.Monke
         monkeypatch.setenv(name, value)
     stopped(cell, tmp_path, 9, [0, 1])
     for step in (40, 30):  # killed after it told of step 40, then after step 30
-        run = Run(cell, 0, tmp_path)
+        run = run_of(cell, 0, tmp_path)
         run.open()
         run.begin(18, [0, 1])
         run.progress(step, 2.0, None)
@@ -515,7 +519,7 @@ def test_slurm_and_losses_are_recorded(tmp_path: Path, monkeypatch: pytest.Monke
     assert train(cell, [0, 1], tmp_path)
     record = files.read_json(cell.folder(tmp_path) / "seed-0" / "run.json")
     for attempt in record["attempts"]:
-        assert JOB.items() <= attempt.items() and attempt["platform"] == provenance.platform_key()
+        assert JOB.items() <= attempt.items() and attempt["platform"] == platform.platform_key()
         assert (attempt["SLURMD_NODENAME"], attempt["SLURM_JOB_PARTITION"]) == ("n5", "cpu")
     losses = [(attempt.get("lost_steps"), attempt.get("lost_wall_s")) for attempt in record["attempts"]]
     assert losses == [(None, None), (22, 5.5), (12, 3.0), (None, None)]
@@ -529,8 +533,8 @@ def test_mixed_platforms_are_recorded(tmp_path: Path, monkeypatch: pytest.Monkey
     """Those whose work is in the result, not those of attempts of which nothing was left."""
     cell = small_cell("a2c", "CartPole-v1", steps=80)
 
-    def attempt(platform: str, out: Path, work: Callable[[], object]) -> None:
-        monkeypatch.setattr(provenance, "platform_key", lambda: platform)
+    def attempt(key: str, out: Path, work: Callable[[], object]) -> None:
+        monkeypatch.setattr(platform, "platform_key", lambda: key)
         work()
 
     def break_down(out: Path) -> None:
@@ -548,20 +552,23 @@ def test_mixed_platforms_are_recorded(tmp_path: Path, monkeypatch: pytest.Monkey
     }
     found = {}
     for name, plan in plans.items():
-        for platform, work in plan:
-            attempt(platform, tmp_path / name, lambda work=work, name=name: work(tmp_path / name))
+        for key, work in plan:
+            attempt(key, tmp_path / name, lambda work=work, name=name: work(tmp_path / name))
         record = files.read_json(cell.folder(tmp_path / name) / "seed-0" / "run.json")
         found[name] = record.get("mixed_platforms")
     assert found == {"none": None, "two": ["a", "b"], "back": None}
 
 
 def test_math_settings_are_in_the_platform_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = [provenance.platform_key()]
+    for name in platform.MATH:  # whatever the machine's environment sets
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MKL_CBWR", "AUTO")
+    keys = [platform.platform_key()]
     assert "=" not in keys[0], "the usual settings are not named"
     for name, value in {"MKL_CBWR": "AVX2", "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL"}.items():
         monkeypatch.setenv(name, value)
-        keys.append(provenance.platform_key())
-        assert provenance.describe_platform()["flags"][name] == value
+        keys.append(platform.platform_key())
+        assert platform.describe_platform()["flags"][name] == value
     assert keys[2] == f"{keys[0]}/MKL_CBWR=AVX2/NPY_DISABLE_CPU_FEATURES=X86_V4+AVX512_ICL"
     assert len(set(keys)) == 3
 

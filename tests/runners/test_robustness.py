@@ -22,9 +22,11 @@ from ascent.records.cell import Cell
 from ascent.records.errors import InputError
 from ascent.reports.importing import import_curves
 from ascent.runners import policies, robustness
+from ascent.runners.play import env_seeds, play
 from ascent.runners.resolve import make_agent
 from ascent.runners.robustness import KEYS, Attacked, LastSeen, perform, record, under, wanted
-from ascent.runners.train import Trainer, env_seeds, play, train
+from ascent.runners.train import train
+from ascent.runners.trainer import Trainer
 from ascent.suites import mujoco, perturb
 from ascent.suites.perturb import ALWAYS_SEEN, NOMINAL, Perturbation, Perturbed
 from tests.small import small_cell, systems_and_tasks

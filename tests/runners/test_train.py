@@ -16,12 +16,15 @@ from scipy.stats import chisquare
 
 import ascent.runners
 import ascent.runners.train
+import ascent.suites
 from ascent import suites
 from ascent.algorithms.seedwise import Batch, Replay, Streams
 from ascent.records import files
 from ascent.records.cell import Evaluation
 from ascent.runners.experience import ReplayStorage
-from ascent.runners.train import Trainer, env_seeds, evaluate, train
+from ascent.runners.play import env_seeds, evaluate
+from ascent.runners.train import train
+from ascent.runners.trainer import Trainer
 from ascent.suites import Spec, Step
 from tests import probes
 from tests.small import results, small_cell
@@ -266,7 +269,7 @@ def test_unstable_steps_are_recorded_for_their_seed(tmp_path: Path, monkeypatch:
     """They are counted by episode and in the result, also in an episode that is interrupted and resumed."""
     cell, make, bad = (
         small_cell("ppo", "Pendulum-v1", steps=1120, envs=1),
-        ascent.runners.train.suites.make,
+        ascent.suites.make,
         1,
     )
 
@@ -283,7 +286,7 @@ def test_unstable_steps_are_recorded_for_their_seed(tmp_path: Path, monkeypatch:
         env.step = unstable_step
         return env
 
-    monkeypatch.setattr(ascent.runners.train.suites, "make", shaky)
+    monkeypatch.setattr(ascent.suites, "make", shaky)
     train(cell, SEEDS, tmp_path / "whole")
     calls = iter(range(2000))
     assert not train(cell, SEEDS, tmp_path / "cut", stop=lambda: next(calls) == 330)

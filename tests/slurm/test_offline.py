@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ascent.records import provenance
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.plan import Job
+from ascent.runners import platform
 from ascent.slurm import cluster, manifest, scripts, sites, submit, task
 from ascent.slurm.submission import Submission
 
@@ -154,7 +154,7 @@ def test_script(tmp_path: Path) -> None:
         assert text.count(f"#SBATCH {option}\n") == 1, option
     assert text.count("set -euo pipefail") == 1 and text.count("source ~/venv/bin/activate") == 1
     assert "export MKL_CBWR=AVX2\n" in text
-    assert set(scripts.PORTABLE) == set(provenance.MATH), "what a job sets, its record and platform key have"
+    assert set(scripts.PORTABLE) == set(platform.MATH), "what a job sets, its record and platform key have"
     assert text.splitlines()[-1] == f'exec python -m ascent.slurm.task {sent.path} "$SLURM_ARRAY_TASK_ID"'
     assert text.splitlines()[0] == "#!/usr/bin/env bash" and "6 runs in 2 array tasks" in text
     report = scripts.report(made, site, "tiny-report", out, tmp_path / "page")

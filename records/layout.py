@@ -1,0 +1,102 @@
+"""The names of all files and folders in a folder of run records.
+
+    <suite>/<task>/<system>-<preset>-<digest>/     a cell
+        cell.json                 the cell, once for all of its seeds
+        sources-<digest>.zip      the sources that trained it
+        sealed.zip                what reports read of its finished runs, in one file (`seal.py`)
+        robustness/               tables written by `ascent robustness`
+        logs/                     output of the training processes
+        seed-<k>/                 a run
+            run.json              provenance: attempts, versions, platform
+            eval.csv              step,policy,episode,return,length,unstable[,agents][,measures]
+            train.csv             step,env,return,length,unstable[,agents][,measures]
+            metrics.csv           step and the means of the update's metrics since the previous evaluation
+            ladder.csv            step,event,digest of the learner's whole state
+            policy.npz            the final policy
+            policy-<step>.npz     earlier policies (`--keep-policies`)
+            result.json           status and digests of the result files; written last
+            progress.json, owner-<n>.json, free-<n>.json, checkpoint-<step>.bin, replay-<first>-<last>.bin
+                                  present only until the run is finished
+
+`unstable` counts the steps of an episode in which the simulator met a bad state and reset itself. A
+multi-agent task has a column for the return of each agent, under the agent's name, and one for each of its
+own measures.
+"""
+
+import re
+from pathlib import Path
+
+CELL = "cell.json"
+RUN = "run.json"
+RESULT = "result.json"
+PROGRESS = "progress.json"
+EVAL = "eval.csv"
+TRAIN = "train.csv"
+METRICS = "metrics.csv"
+LADDER = "ladder.csv"
+POLICY = "policy.npz"
+SEAL = "sealed.zip"
+LOGS = "logs"
+ROBUSTNESS = "robustness"
+
+TABLES = (EVAL, TRAIN, METRICS, LADDER)
+RESULT_FILES = (*TABLES, POLICY)  # the result bytes: no times and no machine in them
+
+SEED_FOLDER = re.compile(r"seed-(0|[1-9]\d*)")
+CELLS = f"*/*/*/{CELL}"  # pattern of the cell descriptions below a folder of records
+
+
+def seed_folder(seed: int) -> str:
+    """Return the name of a run's folder."""
+    return f"seed-{seed}"
+
+
+def seed_of(folder: Path) -> int | None:
+    """Return the seed that a run's folder is named after; None for any other name."""
+    match = SEED_FOLDER.fullmatch(folder.name)
+    return int(match[1]) if match else None
+
+
+def cell_folder(system: str, preset: str, digest: str) -> str:
+    """Return the name of a cell's folder."""
+    return f"{system}-{preset}-{digest}"
+
+
+def digest_of(folder: Path) -> str:
+    """Return the cell digest that a cell's folder ends in."""
+    return folder.name.rpartition("-")[2]
+
+
+def sources(digest: str) -> str:
+    """Return the name of the archive of recorded sources."""
+    return f"sources-{digest}.zip"
+
+
+def checkpoint(step: int) -> str:
+    """Return the name of the checkpoint at a step."""
+    return f"checkpoint-{step}.bin"
+
+
+def replay(first: int, last: int) -> str:
+    """Return the name of the file with the replay transitions `first` to `last` - 1."""
+    return f"replay-{first}-{last}.bin"
+
+
+def kept_policy(step: int) -> str:
+    """Return the name of a policy that was kept at a step before the end."""
+    return f"policy-{step}.npz"
+
+
+def numbers(folder: Path, kind: str, count: int) -> list[tuple[int, ...]]:
+    """Return the `count` numbers in the names of a folder's files, such as checkpoint-<step>.bin
+    ("checkpoint", 1) and replay-<first>-<last>.bin ("replay", 2).
+    """
+    pattern = kind + count * r"-(\d+)" + r"\.bin"
+    matches = (re.fullmatch(pattern, path.name) for path in folder.glob("*.bin"))
+    return [tuple(map(int, match.groups())) for match in matches if match]
+
+
+def unfinished_files(folder: Path) -> list[str]:
+    """Return the names of the files in a run's folder that only an unfinished run needs."""
+    patterns = ("checkpoint-*.bin", "replay-*.bin", PROGRESS)
+    return [path.name for pattern in patterns for path in folder.glob(pattern)]

@@ -1,0 +1,89 @@
+"""The tables of a run: CSV files that grow while it trains."""
+
+import os
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+from ascent.records import files, layout
+from ascent.records.errors import DamagedFile
+
+EPISODE = ("return", "length", "unstable")  # columns of an episode, before the task's own
+HEADERS: dict[str, tuple[str, ...]] = {
+    layout.EVAL: ("step", "policy", "episode", *EPISODE),
+    layout.TRAIN: ("step", "env", *EPISODE),
+    layout.METRICS: (),  # depends on the algorithm: it is written with the first row
+    layout.LADDER: ("step", "event", "digest"),
+}
+EPISODE_TABLES = (layout.EVAL, layout.TRAIN)  # those with the task's own columns
+
+
+class Table:
+    """A CSV file that grows. `size` and `hash` cover all rows flushed so far.
+
+    Only what a checkpoint (or, at the end, result.json) vouches for counts: it names the length and the
+    sha256 of each file, and a resumed run leaves out the rest. It continues in a new file, so that a process
+    that lost the run (`ownership.py`) appends to a file that nobody sees any more.
+    """
+
+    def __init__(self, path: Path, header: Sequence[str]):
+        self.path = path
+        self.header = ",".join(header)
+        self.handle = -1
+        self.size = 0
+        self.hash = sha256()
+        self.pending: list[str] = []
+
+    def begin(self, rows: bytes = b"", check: Callable[[], None] = lambda: None) -> None:
+        """Start a new file with these rows; it replaces the previous one."""
+        self.close()
+        self.handle = files.start(self.path, rows, check=check)
+        self.size = len(rows)
+        self.hash = sha256(rows)
+        self.pending = [self.header] if self.header and not rows else []
+
+    def head(self, *names: str) -> None:
+        """Write the header, unless there is one: for columns that are known only with the first row."""
+        if not self.size and not self.pending:
+            self.pending.append(",".join(names))
+
+    def add(self, *row: object) -> None:
+        """Add a row. Floats are written so that they read back as the same number."""
+        self.pending.append(",".join(repr(float(x)) if isinstance(x, float) else str(x) for x in row))
+
+    def flush(self, durable: bool) -> None:
+        """Append the added rows to the file."""
+        data = "".join(line + "\n" for line in self.pending).encode()
+        if data or durable:
+            files.append(self.handle, data, durable)
+        self.size += len(data)
+        self.hash.update(data)
+        self.pending = []
+
+    def content(self) -> bytes:
+        """Return all flushed rows, read back. Raises DamagedFile if they are not what was written."""
+        data = os.pread(self.handle, self.size, 0)
+        if sha256(data).digest() != self.hash.digest():
+            raise DamagedFile(f"{self.path} is damaged: it is not what was written")
+        return data
+
+    def verify(self, size: int, digest: str) -> bytes:
+        """Return the first `size` bytes of the file. Raises DamagedFile if their sha256 is not `digest`."""
+        data = self.path.read_bytes()[:size] if self.path.exists() else b""
+        if len(data) != size or sha256(data).hexdigest() != digest:
+            raise DamagedFile(f"{self.path} is damaged: its first {size} bytes are not what was recorded")
+        return data
+
+    def close(self) -> None:
+        """Close the file."""
+        if self.handle >= 0:
+            os.close(self.handle)
+        self.handle = -1
+
+
+def tables_of(folder: Path, columns: Sequence[str]) -> dict[str, Table]:
+    """Return the tables of a run by name; `columns` are the task's own, of its tables of episodes."""
+    return {
+        name: Table(folder / name, (*header, *columns) if name in EPISODE_TABLES else header)
+        for name, header in HEADERS.items()
+    }
