@@ -10,7 +10,6 @@ import zipfile
 import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import pandas as pd
 
 from ascent.records.cell import Cell
 from ascent.records.errors import InputError
+from ascent.records.provenance import source_digest
 from ascent.records.read import DIVERGED, DONE, IMPORTED, SEED_FOLDER
 
 RESULTS = ("eval.csv", "train.csv", "metrics.csv", "ladder.csv", "policy.npz")
@@ -29,6 +29,8 @@ HEADERS = {
 }
 MOST = 100_000  # evaluations, episodes, environments: a hostile record may ask for any number
 MAX_MODULE = 1_000_000  # bytes
+# Modules as they are recorded; versions before 0.2.0 had three top-level packages.
+MODULES = re.compile(r"(algorithms|suites|runners)/\w+\.py|ascent/(\w+/)+\w+\.py")
 _TEXT = {"policy", "event", "digest"}
 _NUMBERS = {"return"}  # with a fraction; in metrics.csv every column but the step
 
@@ -182,23 +184,20 @@ def own_columns(facts: dict[str, Any]) -> tuple[str, ...]:
 
 
 def sources(path: Path) -> tuple[str, dict[str, bytes]]:
-    """The digest of a sources-<digest>.zip's content, as `ascent.records.provenance` makes it, and the content.
+    """Return the digest of the content of a sources-<digest>.zip, and the content.
 
-    Raises InputError if it cannot be read, or holds anything but modules of this project.
+    Raises:
+        InputError: it cannot be read, or holds anything but modules of this project.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
-                known = re.fullmatch(r"(algorithms|suites|runners)/\w+\.py", entry.filename)
-                if not known or entry.file_size > MAX_MODULE:
+                if not MODULES.fullmatch(entry.filename) or entry.file_size > MAX_MODULE:
                     raise InputError(f"{path.name} holds {entry.filename!r}, no module of this project")
             content = {name: archive.read(name) for name in archive.namelist()}
     except (OSError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path.name} cannot be read: {error}") from error
-    digest = sha256()
-    for name, data in sorted(content.items()):
-        digest.update(f"{name} {len(data)}\n".encode() + data)
-    return digest.hexdigest()[:12], content
+    return source_digest(content), content
 
 
 def _object(data: bytes | None) -> dict[str, Any]:

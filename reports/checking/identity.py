@@ -3,9 +3,10 @@
 import ast
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from hashlib import sha256
 
+from ascent.records.cell import Cell
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.read import DONE
 from ascent.records.run import result_digest
@@ -127,8 +128,6 @@ def recorded_sources(cell: CellFiles) -> Iterator[Finding]:
     """The sources that ran are beside the runs, whole, and have the versions of cell.json."""
     if cell.imported or cell.cell is None:
         return
-    modules = {"algorithm": f"algorithms/{cell.cell.algorithm}.py", "seedwise": "algorithms/seedwise.py"}
-    modules |= {"suite": f"suites/{cell.cell.suite}.py", "runner": "runners/__init__.py"}
     for wanted in sorted({str(run.about.get("source_digest")) for run in cell.finished}):
         try:
             digest, content = folder.sources(cell.path / f"sources-{wanted}.zip")
@@ -137,10 +136,22 @@ def recorded_sources(cell: CellFiles) -> Iterator[Finding]:
             continue
         if digest != wanted:
             yield Finding(cell.name, f"sources-{wanted}.zip has digest {digest}")
-        for key, module in modules.items():
-            found = re.search(rb"^VERSION = (\d+)", content.get(module, b""), re.MULTILINE)
-            if found is None or int(found[1]) != cell.cell.versions.get(key):
+        for key, module in versioned_modules(cell.cell, content).items():
+            version = re.search(rb"^VERSION = (\d+)", content.get(module, b""), re.MULTILINE)
+            if version is None or int(version[1]) != cell.cell.versions.get(key):
                 yield Finding(cell.name, f"cell.json: version of {key} is not that of {module} that ran")
+
+
+def versioned_modules(cell: Cell, content: Container[str]) -> dict[str, str]:
+    """Return the recorded modules that a cell's versions are the versions of, by key."""
+    early = "runners/__init__.py" in content  # before 0.2.0, sources were recorded as top-level packages
+    home = "" if early else "ascent/"
+    return {
+        "algorithm": f"{home}algorithms/{cell.algorithm}.py",
+        "seedwise": f"{home}algorithms/seedwise{'' if early else '/__init__'}.py",
+        "suite": f"{home}suites/{cell.suite}.py",
+        "runner": f"{home}runners/__init__.py",
+    }
 
 
 def task_facts(cell: CellFiles) -> Iterator[Finding]:
@@ -154,7 +165,8 @@ def task_facts(cell: CellFiles) -> Iterator[Finding]:
             _, content = folder.sources(cell.path / f"sources-{digest}.zip")
         except InputError:
             continue  # `recorded-sources` says so
-        declared = _declared_facts(content.get(f"suites/{cell.cell.suite}.py", b""), cell.cell.task)
+        module = versioned_modules(cell.cell, content)["suite"]
+        declared = _declared_facts(content.get(module, b""), cell.cell.task)
         for key, value in declared.items():
             if spec.get(key) != value:
                 yield Finding(cell.name, f"cell.json: {key} is {spec.get(key)}, in the sources {value}")

@@ -1,4 +1,4 @@
-"""Train recorded runs again, as they were trained, by `python -m ascent.runners.pack` into a temporary folder."""
+"""Train recorded runs again, as they were trained, in processes that write into a temporary folder."""
 
 import json
 import os
@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ascent.records import files
+from ascent.records import files, layout
 from ascent.records.errors import InputError
 from ascent.records.plan import Job
 from ascent.reports.checking.folder import CellFiles, RunFiles
-from ascent.reports.checking.setting import CannotVerify, Setting, device, find
+from ascent.reports.checking.setting import CannotVerify, Setting, described, device, find
 
 PACK = 10  # seeds in one process: on the CPU results do not depend on it
 
@@ -29,7 +29,7 @@ class Pack:
     until: int  # it is enough when an evaluation at or after this step is recorded
 
     def folder(self, run: RunFiles) -> Path:
-        return self.cell.cell.folder(self.out) / f"seed-{run.seed}"
+        return described(self.cell).run_folder(run.seed, self.out)
 
 
 def packs(
@@ -38,8 +38,7 @@ def packs(
     """The runs in packs that are ready to be trained, as far as `until` says. Raises CannotVerify."""
     if cell.imported:
         raise CannotVerify("its curves were imported: there is nothing that could be trained again")
-    if cell.cell is None:
-        raise CannotVerify("cell.json is missing, unreadable or describes no cell")
+    described(cell)
     out = work / "runs" / cell.name.replace("/", "-")  # two folders may hold one cell
     alike: dict[str, list[RunFiles]] = {}
     for run in runs:
@@ -87,7 +86,9 @@ def train(packs: Sequence[Pack], tell: Callable[[int], None]) -> dict[int, str]:
 def _start(pack: Pack) -> subprocess.Popen:
     first = pack.runs[0]
     kind = "cpu" if device(first) == "cpu" else "cuda"
-    job = Job(pack.cell.cell, tuple(run.seed for run in pack.runs), pack.out, kind, checkpoint_seconds=1e9)
+    job = Job(
+        described(pack.cell), tuple(run.seed for run in pack.runs), pack.out, kind, checkpoint_seconds=1e9
+    )
     pack.out.mkdir(parents=True, exist_ok=True)
     environment = pack.setting.environment()
     # What chooses the code of matrix products is part of the platform: as it was recorded.
@@ -96,9 +97,15 @@ def _start(pack: Pack) -> subprocess.Popen:
         if value and name in _flags():
             environment[name] = str(value)
     with _log(pack).open("wb") as log:
-        command = [pack.setting.python, "-m", "ascent.runners.pack"]
-        places = {"cwd": pack.setting.root, "env": environment}
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, **places)
+        process = subprocess.Popen(
+            pack.setting.command(),
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            cwd=pack.setting.root,
+            env=environment,
+        )
+    assert process.stdin is not None
     process.stdin.write(job.to_json().encode())
     process.stdin.close()
     return process
@@ -129,16 +136,16 @@ def _enough(pack: Pack) -> bool:
 def evaluated(run: Path, until: int) -> int | None:
     """The step of the first recorded evaluation at or after `until`; of a run that is over, its last one."""
     try:
-        rows = (run / "ladder.csv").read_bytes().decode().split("\n")[1:-1]
+        rows = (run / layout.LADDER).read_bytes().decode().split("\n")[1:-1]
     except FileNotFoundError:
         return None
     steps = [int(row.split(",")[0]) for row in rows if row.split(",")[1] == "evaluation"]
-    ended = (run / "result.json").exists()
+    ended = (run / layout.RESULT).exists()
     return next((step for step in steps if step >= until), steps[-1] if ended and steps else None)
 
 
 def _step(pack: Pack, run: RunFiles) -> int:
-    for name, key in (("result.json", "steps"), ("progress.json", "step")):
+    for name, key in ((layout.RESULT, "steps"), (layout.PROGRESS, "step")):
         try:
             return int(files.read_json(pack.folder(run) / name)[key])
         except (OSError, InputError, KeyError):

@@ -1,6 +1,6 @@
 """What a recorded run needs to be trained again: its sources, its package versions, its device.
 
-A record is run by its own sources where they are not those of this project: to re-run a record is to run its
+A record is run by its own sources unless they are the ones of this project: to re-run a record is to run its
 code.
 """
 
@@ -15,87 +15,138 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
+from ascent.records import layout, provenance
+from ascent.records.cell import Cell
 from ascent.records.errors import InputError
 from ascent.reports.checking import folder
 from ascent.reports.checking.folder import CellFiles, RunFiles
 
-ROOT = Path(__file__).resolve().parents[2]
+# Versions before 0.2.0 recorded their sources as top-level packages.
+PACK = "ascent.runners.pack"
+EARLY_PACK = "runners.pack"
 _PACKAGES = """
 import json, sys
-from ascent.records import provenance
+from ascent.runners import platform
+print(json.dumps(platform.packages(sys.argv[1])))
+"""
+_EARLY_PACKAGES = """
+import json, sys
+from runners import provenance
 print(json.dumps(provenance.packages(sys.argv[1])))
 """
 
 
 class CannotVerify(InputError):
-    """A record cannot be trained again here; the message says what it would need."""
+    """A record cannot be trained again on this machine; the message says what it would need."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What runs a cell again: an interpreter and the folder of the sources. `notes` are for the user."""
+    """What trains a cell again: an interpreter and the folder of the recorded sources.
+
+    `root` is None for the sources of this project. `notes` are for the user.
+    """
 
     python: str
-    root: Path
+    root: Path | None
     notes: tuple[str, ...]
 
+    @property
+    def early(self) -> bool:
+        """Whether the sources are those of a version before 0.2.0."""
+        return self.root is not None and not (self.root / provenance.PACKAGE).exists()
+
+    def command(self) -> list[str]:
+        """Return the command that trains the job on its standard input."""
+        return [*self._interpreter(), "-m", EARLY_PACK if self.early else PACK]
+
+    def packages_command(self, task: str) -> list[str]:
+        """Return the command that prints the package versions that a record of the task would name."""
+        return [*self._interpreter(), "-c", _EARLY_PACKAGES if self.early else _PACKAGES, task]
+
+    def _interpreter(self) -> list[str]:
+        return [self.python, "-P"]  # -P: import nothing from the working folder
+
     def environment(self) -> dict[str, str]:
-        """Variables with which Python finds these sources and no others."""
-        return os.environ | {"PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": "1"}
+        """Return variables with which Python finds these sources first."""
+        sources = {} if self.root is None else {"PYTHONPATH": str(self.root)}
+        return os.environ | sources | {"PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def device(run: RunFiles) -> str:
-    """The device of a run's last attempt as its record names it: "cpu", or a GPU."""
+    """Return the device of a run's last attempt as its record names it: "cpu", or a GPU."""
     attempts = run.about.get("attempts") or [{}]
     return str(attempts[-1].get("device", "cpu"))
 
 
+def described(cell: CellFiles) -> Cell:
+    """Return the cell that a folder describes. Raises CannotVerify if it describes none."""
+    if cell.cell is None:
+        raise CannotVerify(f"{layout.CELL} is missing, unreadable or describes no cell")
+    return cell.cell
+
+
 def find(cell: CellFiles, run: RunFiles, work: Path, install: bool) -> Setting:
-    """What trains a run again, made in the folder `work` where it is not here. Raises CannotVerify."""
-    recorded, notes = run.about.get("source_digest"), []
+    """Return what trains a run again; where it does not exist, it is made in the folder `work`.
+
+    Raises:
+        CannotVerify: the run needs another device, other versions or sources that are damaged.
+    """
+    recorded = run.about.get("source_digest")
+    notes = []
     if run.about.get("dirty"):
-        notes.append("made from a changed tree: only the sources in the record can say what ran")
-    root = ROOT if recorded == _digest_here(cell) else _unpack(cell, str(recorded), work)
-    if root != ROOT:
-        notes.append(f"runs the recorded sources {recorded}, which are not those of this project here")
+        notes.append("trained from a modified checkout: only the recorded sources can say what ran")
+    root = None if recorded == _current_digest(cell) else _unpack(cell, str(recorded), work)
+    if root is not None:
+        notes.append(f"runs the recorded sources {recorded}, which differ from the installed version")
     _check_device(run)
-    wanted = run.about.get("packages")
-    if not isinstance(wanted, dict):
-        raise CannotVerify("run.json does not say which packages it was made with")
+    recorded_packages = run.about.get("packages")
+    if not isinstance(recorded_packages, dict):
+        raise CannotVerify(f"{layout.RUN} does not say which packages trained it")
+    task = described(cell).task
     setting = Setting(sys.executable, root, tuple(notes))
-    unlike = _unlike(wanted, _packages(setting, cell.cell.task))
-    if unlike and not install:
-        raise CannotVerify(f"made with other versions: {unlike}. {_needs(run)}, or --install to do so")
-    if unlike:
-        setting = Setting(_installed(run, wanted, work), root, (*notes, "in an environment of its own"))
-        if still := _unlike(wanted, _packages(setting, cell.cell.task)):
-            raise CannotVerify(f"an environment from the recorded lock has other versions: {still}")
+    differences = _differences(recorded_packages, _packages(setting, task))
+    if differences and not install:
+        raise CannotVerify(
+            f"trained with other versions: {differences}. {_requirements(run)}, or use --install"
+        )
+    if differences:
+        python = _installed(run, recorded_packages, work)
+        # The current sources are not installed in that environment: there, the recorded ones run.
+        setting = Setting(
+            python, root or _unpack(cell, str(recorded), work), (*notes, "in an environment of its own")
+        )
+        if left := _differences(recorded_packages, _packages(setting, task)):
+            raise CannotVerify(f"an environment made from the recorded lock has other versions: {left}")
     return setting
 
 
-def _digest_here(cell: CellFiles) -> str | None:
-    """The digest of this project's sources for the cell; None where it has no such algorithm."""
-    from ascent.records import provenance
+def _current_digest(cell: CellFiles) -> str | None:
+    """Return the digest of the installed sources for the cell; None if they have no such algorithm."""
+    from ascent.runners.platform import training_sources
 
     try:
-        return provenance.source_digest(provenance.sources(cell.cell.system, cell.cell.suite))
+        return provenance.source_digest(training_sources(described(cell).system))
     except (KeyError, OSError):
         return None
 
 
 def _unpack(cell: CellFiles, recorded: str, work: Path) -> Path:
-    """The recorded sources, checked, in a folder of their own."""
+    """Return a folder with the recorded sources, after checking them."""
     root = work / f"sources-{recorded}"
     if not root.exists():
+        name = layout.sources(recorded)
         try:
-            digest, content = folder.sources(cell.path / f"sources-{recorded}.zip")
+            digest, content = folder.sources(cell.path / name)
         except InputError as error:
-            raise CannotVerify(f"the sources that ran are not those here, and {error}") from error
+            raise CannotVerify(f"the sources differ from the installed version, and {error}") from error
         if digest != recorded:
-            raise CannotVerify(f"sources-{recorded}.zip was changed: its content has digest {digest}")
-        for name, data in content.items():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).write_bytes(data)
+            raise CannotVerify(f"{name} was changed: its content has digest {digest}")
+        for module, data in content.items():
+            (root / module).parent.mkdir(parents=True, exist_ok=True)
+            (root / module).write_bytes(data)
+        if (root / provenance.PACKAGE).exists():
+            (root / provenance.PACKAGE / "__init__.py").touch()  # else an installed package would go first
     return root
 
 
@@ -105,67 +156,83 @@ def _check_device(run: RunFiles) -> None:
     import torch
 
     if not torch.cuda.is_available():
-        raise CannotVerify(f"was trained on {device(run)}; there is no GPU here that torch can use")
+        raise CannotVerify(f"trained on {device(run)}; torch finds no GPU on this machine")
 
 
 @cache
 def _packages(setting: Setting, task: str) -> dict[str, str]:
-    """The versions that a run's record would name with this setting."""
-    if (setting.python, setting.root) == (sys.executable, ROOT):
-        from ascent.records import provenance
+    """Return the versions that a run's record would name with this setting."""
+    if setting.root is None and setting.python == sys.executable:
+        from ascent.runners.platform import packages
 
-        return provenance.packages(task)
-    command = [setting.python, "-c", _PACKAGES, task]
-    places = {"cwd": setting.root, "env": setting.environment()}
-    done = subprocess.run(command, capture_output=True, text=True, **places)
+        return packages(task)
+    done = subprocess.run(
+        setting.packages_command(task),
+        capture_output=True,
+        text=True,
+        cwd=setting.root,
+        env=setting.environment(),
+    )
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise CannotVerify(f"the sources do not run with the packages here: {last}")
-    return json.loads(done.stdout)
+        raise CannotVerify(f"the sources do not run with the installed packages: {_last_line(done.stderr)}")
+    versions: dict[str, str] = json.loads(done.stdout)
+    return versions
 
 
-def _unlike(wanted: dict[str, str], here: dict[str, str]) -> str:
-    names = [name for name in sorted(wanted.keys() | here.keys()) if wanted.get(name) != here.get(name)]
-    kinds = ((name, wanted.get(name, "not named"), here.get(name, "none")) for name in names)
-    return ", ".join(f"{name} {was} (here {now})" for name, was, now in kinds)
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no output"])[-1]
 
 
-def _needs(run: RunFiles) -> str:
-    commit, lock = run.about.get("commit"), run.about.get("lock_digest")
+def _differences(recorded: dict[str, str], current: dict[str, str]) -> str:
+    names = sorted(recorded.keys() | current.keys())
+    return ", ".join(
+        f"{name} {recorded.get(name, 'not named')} (installed: {current.get(name, 'none')})"
+        for name in names
+        if recorded.get(name) != current.get(name)
+    )
+
+
+def _requirements(run: RunFiles) -> str:
+    commit = run.about.get("commit")
+    lock = run.about.get("lock_digest")
     python = f"It needs Python {run.about['packages'].get('python')}"
     if not commit or not lock:
         return f"{python} with these; the record names no commit with a requirements.lock"
     return f"{python} and `pip install -r requirements.lock` of commit {commit} (sha256 {lock})"
 
 
-def _installed(run: RunFiles, wanted: dict[str, str], work: Path) -> str:
-    """The interpreter of an environment made from the lock of the record's commit."""
-    commit, recorded = run.about.get("commit"), run.about.get("lock_digest")
+def _installed(run: RunFiles, packages: dict[str, str], work: Path) -> str:
+    """Return the interpreter of an environment made from the lock of the record's commit."""
+    commit = run.about.get("commit")
+    recorded = run.about.get("lock_digest")
     home = work / f"environment-{str(recorded)[:12]}"
     python = home / "bin" / "python"
     if python.exists():
         return str(python)
     lock = _git_show(f"{commit}:requirements.lock")
     if sha256(lock).hexdigest() != recorded:
-        raise CannotVerify(f"requirements.lock of commit {commit} has not the recorded sha256 {recorded}")
+        raise CannotVerify(
+            f"requirements.lock of commit {commit} does not have the recorded sha256 {recorded}"
+        )
     (work / "requirements.lock").write_bytes(lock)
     # A lock says torch 2.13.0 where a record says 2.13.0+cpu. Names with a dot are model files.
-    exact = [f"{name}=={what}" for name, what in wanted.items() if name != "python" and "." not in name]
-    print(f"installing the packages of commit {commit}, which may take minutes", file=sys.stderr, flush=True)
-    create = [_interpreter(wanted.get("python", "")), "-m", "venv", str(home)]
+    exact = [f"{name}=={what}" for name, what in packages.items() if name != "python" and "." not in name]
+    print(f"installing the packages of commit {commit}; this may take minutes", file=sys.stderr, flush=True)
+    create = [_interpreter(packages.get("python", "")), "-m", "venv", str(home)]
     install = [str(python), "-m", "pip", "install", "--quiet"]
     install += ["-r", str(work / "requirements.lock"), *exact]
     for command in (create, install):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            raise CannotVerify(f"the recorded packages cannot be installed: {last}. {_needs(run)}")
+            raise CannotVerify(
+                f"the recorded packages cannot be installed: {_last_line(done.stderr)}. {_requirements(run)}"
+            )
     return str(python)
 
 
 def _git_show(name: str) -> bytes:
     try:
-        done = subprocess.run(["git", "-C", str(ROOT), "show", name], capture_output=True)
+        done = subprocess.run(["git", "-C", str(provenance.HOME), "show", name], capture_output=True)
     except OSError as error:
         raise CannotVerify(f"git show {name}: {error.strerror}") from error
     if done.returncode:
@@ -174,7 +241,7 @@ def _git_show(name: str) -> bytes:
 
 
 def _interpreter(version: str) -> str:
-    """A Python of exactly this version."""
+    """Return a Python of exactly this version."""
     if platform.python_version() == version:
         return sys.executable
     name = "python" + ".".join(version.split(".")[:2])
@@ -182,4 +249,6 @@ def _interpreter(version: str) -> str:
         done = subprocess.run([path, "--version"], capture_output=True, text=True)
         if done.stdout.strip() == f"Python {version}":
             return path
-    raise CannotVerify(f"needs Python {version}; there is none here (this is {platform.python_version()})")
+    raise CannotVerify(
+        f"needs Python {version}, which is not installed (this is {platform.python_version()})"
+    )

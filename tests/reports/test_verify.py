@@ -83,7 +83,7 @@ def test_a_changed_tree_is_said(runs: Path) -> None:
     (outcome,) = verify.verify(cell)
     assert outcome.verdict == VERIFIED and "changed tree" in outcome.why
     (outcome,) = verify.verify(cell / "seed-1", "start")
-    assert outcome.verdict == VERIFIED and "made from a changed tree" in outcome.why
+    assert outcome.verdict == VERIFIED and "trained from a modified checkout" in outcome.why
 
 
 def test_report_is_made_again(report: Path, runs: Path) -> None:
@@ -257,7 +257,7 @@ def test_unfinished_imported_and_gpu_runs_cannot_be_verified(
     (outcome,) = verify.verify(cell / "seed-0", "whole")
     assert outcome.verdict == CANNOT and "not finished" in outcome.why
     (outcome,) = verify.verify(cell / "seed-1", "whole")
-    assert outcome.verdict == CANNOT and f"was trained on {gpu}; there is no GPU" in outcome.why
+    assert outcome.verdict == CANNOT and f"trained on {gpu}; torch finds no GPU" in outcome.why
     (tmp_path / "curves.csv").write_text("seed,step,return\n0,0,1.5\n0,10,2.5\n1,0,1.0\n1,10,2.0\n")
     folder = importing.import_curves([tmp_path / "curves.csv"], "Other", "CartPole-v1", tmp_path / "imported")
     assert verdicts(verify.verify(folder)) == [VERIFIED]
@@ -272,9 +272,10 @@ def test_unfinished_imported_and_gpu_runs_cannot_be_verified(
 def elsewhere(tmp_path: Path) -> Path:
     """A cell recorded by sources in which the value loss of A2C counts twice."""
     root, out = tmp_path / "project", tmp_path / "elsewhere"
-    for package in ("algorithms", "suites", "runners"):
-        shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
-    path = root / "algorithms" / "a2c.py"
+    for part in ("algorithms", "suites", "runners", "records"):
+        shutil.copytree(ROOT / part, root / "ascent" / part, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "ascent" / "__init__.py").touch()
+    path = root / "ascent" / "algorithms" / "a2c.py"
     text = path.read_text()
     assert text.count("error.square()") == 1
     path.write_text(text.replace("error.square()", "2.0 * error.square()"))
@@ -346,7 +347,7 @@ def test_install(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"git show {CLEAN['commit']}:requirements.lock: " in outcome(b"", packages=empty)
     monkeypatch.setattr("ascent.reports.checking.setting._git_show", lambda name: b"# nothing\n")
     assert "has not the recorded sha256" in outcome(b"something else", packages=empty)
-    assert "do not run with the packages here: ModuleNotFoundError" in outcome(b"# nothing\n", packages=empty)
+    assert "do not run with the installed packages: ModuleNotFoundError" in outcome(b"# nothing\n", packages=empty)
     assert "needs Python 2.7.18; there is none here" in outcome(b"# nothing\n", packages={"python": "2.7.18"})
 
 

@@ -24,10 +24,11 @@ import ascent.runners.attempt
 import ascent.runners.train
 from ascent.records import files, ownership
 from ascent.records.errors import RunHeld, Superseded
+from ascent.records.layout import TABLES
 from ascent.records.ownership import BEATS, Ownership, acquire_all, beating, identity, standing
 from ascent.records.plan import Job, Planned
 from ascent.records.progress import snapshot
-from ascent.records.tables import TABLES, Table
+from ascent.records.tables import Table
 from ascent.runners import pack, platform
 from ascent.runners.train import train
 from ascent.runners.trainer import Trainer
