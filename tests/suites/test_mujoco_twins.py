@@ -101,13 +101,13 @@ def bits(values: object) -> bytes:
 
 def watch(batch: Simulation) -> list[np.ndarray]:
     """Makes the batch list its float64 observations: in a step of all environments, then of new episodes."""
-    seen, see = [], batch._see
+    seen, see = [], batch._observations
 
     def keep(fields: dict[str, np.ndarray]) -> np.ndarray:
         seen.append(see(fields).copy())
         return seen[-1]
 
-    batch._see = keep
+    batch._observations = keep
     return seen
 
 
@@ -328,7 +328,7 @@ def test_squares_and_the_line_of_the_double_pendulum() -> None:
     speeds, tips = rng.normal(0.0, 100.0, (n, 3)), rng.normal(1.0, 1.0, (n, 1, 3))
     tips[:10, 0, 2] = 1.0
     batch = suites.make("InvertedDoublePendulum-v5", np.zeros((1, 1), dtype=int))
-    reward, terminated = batch._judge({}, {"qvel": speeds, "site_xpos": tips}, np.zeros((n, 1), np.float32))
+    reward, terminated = batch._outcome({}, {"qvel": speeds, "site_xpos": tips}, np.zeros((n, 1), np.float32))
     env = original("InvertedDoublePendulum-v5").unwrapped
     env.do_simulation = lambda ctrl, frames: None
     for i in range(n):

@@ -226,7 +226,7 @@ def test_rewards_of_spread() -> None:
         first, second = (
             one(task, pos=pos, vel=np.zeros((3, 2))) for task in ("simple_spread-openai", "simple_spread_v3")
         )
-        whole, half = (w._judge(w._view(w._current()))[0] for w in (first, second))
+        whole, half = (w._outcome(w._view(w._current()))[0] for w in (first, second))
         distances = np.linalg.norm(pos[:3, None] - pos[3:], axis=-1).min(0).sum()
         contact = float(gap < 0.3)
         np.testing.assert_allclose(whole, np.full((3, 1), -3 * distances - 3 - 2 * contact))
@@ -244,7 +244,7 @@ def test_rewards_that_are_squared_summed_or_turned_round() -> None:
         view = batch._view(batch._physics)
         view.pos[..., 0] = pos[: len(view.pos)]
         view.drawn[:] = 1
-        return np.ravel(batch._judge(view)[0])
+        return np.ravel(batch._outcome(view)[0])
 
     adversary, *good = rewards("simple_adversary-openai")
     assert adversary == pytest.approx(-np.sum((pos[0] - pos[4]) ** 2))
@@ -343,12 +343,12 @@ def test_measures() -> None:
     """By hand, of positions that were put in."""
     pos = np.array([[0.0, 0.0], [0.2, 0.0], [0.0, 2.0], [0.05, 0.0], [0.0, 2.5], [0.2, 1.0]])
     batch = one("simple_spread_v3", pos=pos)
-    collisions, distance, covered = (float(m[0]) for m in batch._judge(batch._view(batch._current()))[1])
+    collisions, distance, covered = (float(m[0]) for m in batch._outcome(batch._view(batch._current()))[1])
     assert (collisions, covered) == (1, 1)
     assert distance == pytest.approx((0.05 + 0.5 + 1.0) / 3)
     apart = np.array([[0.0, 0.0], [0.0, 0.12], [5.0, 0.0], [0.0, 0.0], [3.0, 3.0], [4.0, 4.0]])
     batch = one("simple_tag_v3", pos=apart)
-    contacts, nearest = (float(m[0]) for m in batch._judge(batch._view(batch._current()))[1])
+    contacts, nearest = (float(m[0]) for m in batch._outcome(batch._view(batch._current()))[1])
     assert (contacts, nearest) == (2, 0)
 
 
@@ -356,5 +356,5 @@ def test_measures_of_a_step_are_in_its_result() -> None:
     batch = suites.make("simple_spread_v3", np.arange(6).reshape(3, 2))
     batch.reset()
     step = batch.step(np.zeros((3, 2, 3), int))
-    found = np.stack(batch._judge(batch._view(batch._current()))[1], 1).reshape(3, 2, 3)
+    found = np.stack(batch._outcome(batch._view(batch._current()))[1], 1).reshape(3, 2, 3)
     np.testing.assert_array_equal(step.measures, found)
