@@ -170,9 +170,8 @@ class Simulation(Batch):
         self._all_fields = [memoryview(field) for fields in self._mjdata_fields for field in fields]
         self._counters = [_counters(data) for data in self._data]
         self._all_counters = [counters.data for counters in self._counters]
-        self._counted = np.zeros(
-            (n, self._counters[0].size), dtype=np.int32
-        )  # the counters after the last step
+        # The counters after the last step.
+        self._counted = np.zeros((n, self._counters[0].size), dtype=np.int32)
         # Per field: name, columns of the physics, and shape per environment if it is not flat.
         self._layout: list[tuple[str, slice, tuple[int, ...]]] = [
             ("state", slice(0, self._model.nq + self._model.nv), ())
@@ -298,9 +297,8 @@ class Simulation(Batch):
         flags = np.zeros(len(self._data), dtype=bool)
         counts = b"".join(self._all_counters)
         if counts != self._counted.tobytes():
-            flags = (np.frombuffer(counts, np.int32).reshape(self._counted.shape) != self._counted).any(
-                axis=1
-            )
+            changed = np.frombuffer(counts, np.int32).reshape(self._counted.shape) != self._counted
+            flags = changed.any(axis=1)
             for i in flags.nonzero()[0]:
                 # When MuJoCo resets a state, it sets the counters to 0 and then counts 1. At 1, the next
                 # reset would not show; at 0, MuJoCo would print its warning again. Hence 2.

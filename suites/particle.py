@@ -106,9 +106,7 @@ class World(Batch):
     landmarks: ClassVar[tuple[Body, ...]]
     observation_sizes: ClassVar[tuple[int, ...]]  # one per agent
     vocabulary: ClassVar[int] = 0  # C, the size of a message
-    draws: ClassVar[
-        tuple[int, ...]
-    ] = ()  # for each of the D drawn integers, the number of its possible values
+    draws: ClassVar[tuple[int, ...]] = ()  # for each of the D drawn integers, its number of values
     reach: ClassVar[float] = 1.0  # landmarks are placed in [-reach, reach]
     scored: ClassVar[tuple[str, ...]] = ()  # names of the agents that determine the score; all if empty
     measures: ClassVar[tuple[tuple[str, str], ...]]  # see `Team.measures`
@@ -620,7 +618,7 @@ def _task(name: str, world: type[World], **conventions: bool) -> type[World]:
         observation_space=spaces.Tuple([_box(k, -np.inf, np.inf) for k in world.observation_sizes]),
         action_space=spaces.Tuple([_action_space(task, agent) for agent in world.agents]),
         horizon=25,
-        budget=1_500_000,  # 60,000 episodes, as in the MADDPG paper
+        budget=1_500_000,  # 60,000 episodes, as the authors of MADDPG trained
         random_score=random,
         reference_score=reference,
         reference_source=SCRIPT,
