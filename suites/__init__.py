@@ -1,16 +1,14 @@
-"""The benchmark's tasks, as batches that step S seeds x E environments at once. See README.md beside."""
+"""The tasks of the benchmark, as batches that step S seeds x E environments at once. See README.md."""
 
 import numpy as np
 
 from ascent.suites import classic, mujoco, particle
-from ascent.suites.batch import Batch
+from ascent.suites.batch import Batch, Environments
 from ascent.suites.spec import Spec, Step
 
-Environments = Batch
+__all__ = ["SUITES", "TASKS", "Batch", "Environments", "Spec", "Step", "changes", "check", "make", "version"]
 
-__all__ = ["SUITES", "TASKS", "Batch", "Spec", "Step", "changes", "check", "make", "version"]
-
-# Suite name -> module. A suite module has an integer VERSION and BATCHES, the batch classes of its tasks.
+# Suite name -> module. A suite module has an integer VERSION, and BATCHES: the batch classes of its tasks.
 SUITES = {"classic": classic, "mujoco": mujoco, "particle": particle}
 
 _BATCHES: dict[str, type[Batch]] = {
@@ -21,45 +19,46 @@ TASKS: dict[str, Spec] = {task: batch.spec for task, batch in _BATCHES.items()}
 
 
 def make(task: str, env_seeds: np.ndarray, threads: int = 1) -> Batch:
-    """A batch of a task's environments; `reset()` comes first.
+    """Return a batch of environments of a task. Call its `reset()` before `step()`.
 
     Args:
         task: a name in `TASKS`.
-        env_seeds: (S, E) integers >= 0; each environment is seeded like `gymnasium.Env.reset(seed=...)`.
-        threads: how many step the environments; changes no result. Only MuJoCo's tasks make use of it.
+        env_seeds: (S, E) integers >= 0; each seeds one environment, as `gymnasium.Env.reset(seed=...)` does.
+        threads: maximum number of threads that step the environments. Only MuJoCo tasks use more than one.
+            Results do not depend on it.
 
     Raises:
-        KeyError: unknown task.
+        KeyError: the task is unknown.
         ValueError: env_seeds is not a matrix of integers >= 0, threads is below 1, or MuJoCo cannot read the
-            task's model file.
-        FileNotFoundError: the task's model file is missing.
+            model file of the task.
+        FileNotFoundError: the model file of the task is missing.
     """
     return _BATCHES[task](env_seeds, threads)
 
 
 def check(task: str) -> None:
-    """Whether the task can be made here, without making it.
+    """Check that a batch of the task can be made on this machine, without making it.
 
     Raises:
-        KeyError: unknown task.
-        OSError, ValueError: its model file is missing or damaged; one line says which.
+        KeyError: the task is unknown.
+        OSError, ValueError: the model file of the task is missing or damaged; the message is one line.
     """
     _BATCHES[task].check()
 
 
 def changes(task: str) -> tuple[str, ...]:
-    """What of the task's physics a batch can change: see `Batch.change`.
+    """Return the physical quantities of the task that `Batch.change` can scale.
 
     Raises:
-        KeyError: unknown task.
+        KeyError: the task is unknown.
     """
     return _BATCHES[task].changes
 
 
 def version(suite: str) -> int:
-    """The number that says which results a suite gives: it rises when a trajectory changes.
+    """Return the version of the suite's results. It increases whenever a trajectory changes.
 
     Raises:
-        KeyError: unknown suite.
+        KeyError: the suite is unknown.
     """
     return SUITES[suite].VERSION

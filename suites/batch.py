@@ -1,7 +1,7 @@
-"""What all batches share: time limit, autoreset, generators, saving and restoring."""
+"""The batch of environments that every task derives from: time limit, autoreset, generators, saved state."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -10,27 +10,50 @@ from ascent.suites.spec import Spec, Step
 _LOW_64 = (1 << 64) - 1
 
 
+class Environments(Protocol):
+    """S x E environments that a policy can play: a `Batch`, or a wrapper such as `perturb.Perturbed`.
+
+    `Batch` documents the members. It also has `change`, `state` and `load_state`, which training needs.
+    """
+
+    @property
+    def spec(self) -> Spec: ...
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
+    def reset(self) -> np.ndarray: ...
+
+    def step(self, actions: np.ndarray, /) -> Step: ...
+
+    def retire(self, flags: np.ndarray, /) -> None: ...
+
+
 class Batch(ABC):
     """S seeds x E environments of one task, stepped together.
 
-    A task is a subclass with a `spec` and the methods `_start`, `_advance` and perhaps `_observe`. They see
-    the n = S * E environments as columns of one float64 matrix, (K, n): K numbers describe the physics of
-    one environment. In a numpy twin each number of all environments lies in one contiguous row.
+    A task is a subclass that defines `spec`, `_start`, `_advance` and, if the observation is not the physics
+    itself, `_observe`. These methods see the n = S * E environments as the columns of one float64 matrix
+    (K, n): K numbers describe the physics of one environment. In a numpy twin, each of these numbers is one
+    contiguous row over all environments.
 
-    Environments never meet: the arithmetic is elementwise, and every environment owns its generator. It is
-    Generator(PCG64(seed)), as in `gymnasium.Env.reset(seed=seed)`, and later episodes go on in its stream.
+    Environments do not interact: the arithmetic is elementwise, and every environment has its own generator,
+    Generator(PCG64(seed)), as in `gymnasium.Env.reset(seed=seed)`. Later episodes continue its stream.
 
     Args:
         env_seeds: (S, E) integers >= 0, one per environment.
-        threads: how many step the environments of a simulator, at least 1; the results do not depend on it. A
-            task whose step is a few numpy calls for the whole batch has no use for them.
+        threads: maximum number of threads that step the environments of a simulator, at least 1. Results do
+            not depend on it. A task whose step is a few numpy calls for the whole batch ignores it.
+
+    Attributes:
+        shape: (S, E).
 
     Raises:
-        ValueError: env_seeds is not a matrix of integers, or holds a negative number; threads is below 1.
+        ValueError: env_seeds is not a matrix of integers, or has a negative entry, or threads is below 1.
     """
 
     spec: ClassVar[Spec]
-    changes: ClassVar[tuple[str, ...]] = ()  # of its physics, what `change` can scale
+    changes: ClassVar[tuple[str, ...]] = ()  # physical quantities that `change` can scale
 
     def __init__(self, env_seeds: np.ndarray, threads: int = 1) -> None:
         if threads < 1:
@@ -45,71 +68,86 @@ class Batch(ABC):
         self._physics: np.ndarray | None = None  # (K, n) float64; None until reset() or load_state()
         self._elapsed = np.zeros(env_seeds.size, dtype=np.int64)  # (n,) steps of the running episode
 
-    @classmethod  # noqa: B027  (nothing to do is right here)
+    @classmethod  # noqa: B027  (doing nothing is a valid default)
     def check(cls) -> None:
-        """Whether a batch can be made here. Raises OSError or ValueError, one line, about a file it needs."""
+        """Check that a batch can be made on this machine.
 
-    # What a task defines.
+        Raises:
+            OSError, ValueError: a file that the task needs is missing or damaged; the message is one line.
+        """
+
+    # Methods that a task defines.
 
     @abstractmethod
     def _start(self, generator: np.random.Generator) -> np.ndarray:
-        """Draws the physics (K,) float64 in which an episode of one environment begins."""
+        """Draw the initial physics (K,) float64 of an episode of one environment."""
 
     @abstractmethod
     def _advance(self, physics: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Moves physics (K, n) one step under actions (n,) or (n, N) integer, or (n, A) float32.
+        """Advance the physics (K, n) by one step.
 
-        Returns fresh arrays: the next physics (K, n) float64, reward (n,) float64 or (n, N) of a team,
-        terminated (n,) bool.
+        Args:
+            physics: (K, n) float64.
+            actions: (n,) or (n, N) integers, or (n, A) float32.
+
+        Returns:
+            New arrays: the next physics (K, n) float64, reward (n,) or multi-agent (n, N) float64, and
+            terminated (n,) bool.
         """
 
     def _observe(self, physics: np.ndarray) -> np.ndarray:
-        """Fresh observations (n, O) float32 of physics (K, n). Here: the physics itself."""
+        """Return new observations (n, O) float32 of physics (K, n); default: the physics itself."""
         return physics.T.astype(np.float32, order="C")
 
     def _observe_start(self, physics: np.ndarray) -> np.ndarray:
-        """Observation (1, O) of one environment that has just begun, physics (K, 1)."""
+        """Return the first observation (1, O) of an episode of one environment, with physics (K, 1)."""
         return self._observe(physics)
 
     def _observe_starts(self, starts: list[np.ndarray]) -> np.ndarray:
-        """Observations (m, O) of environments that have just begun, each with physics (K,)."""
+        """Return the first observations (m, O) of episodes in m environments, each with physics (K,)."""
         return np.concatenate([self._observe_start(start[:, None]) for start in starts])
 
     def _measures(self) -> np.ndarray:
-        """Fresh (n, M) float64: the task's own measures of the step just made."""
+        """Return the task-specific measures of the last step: a new array (n, M) float64."""
         return np.empty((self._elapsed.size, 0))
 
-    # What a simulator adds: it keeps more of an environment than the physics that the task looks at.
+    # Hooks for simulators, whose state is more than the physics that the task reads.
 
     def _begin(self, i: int) -> np.ndarray:
-        """Begins an episode of environment i and returns its physics (K,)."""
+        """Begin an episode of environment i and return its physics (K,)."""
         return self._start(self._generators[i])
 
     def _unstable(self) -> np.ndarray:
-        """Fresh (S, E) bool: where the simulator met a bad number in the step just made."""
+        """Return a new array (S, E) bool: where the simulator met an invalid number in the last step."""
         return np.zeros(self.shape, dtype=bool)
 
     def _change(self, kind: str, factor: float) -> None:
-        """Scales what `kind`, one of `changes`, names, from what the task has."""
+        """Scale the physical quantity `kind`, one of `changes`, by `factor`."""
         raise NotImplementedError
 
-    # What all tasks share.
+    # Methods that all tasks share.
 
     def change(self, kind: str, factor: float) -> None:
-        """Makes it another task, in all environments: what `kind` names is `factor` times the task's own.
+        """Scale a physical quantity of the task in all environments.
 
-        Raises ValueError for what the task does not have, RuntimeError after the first `reset`.
+        Args:
+            kind: one of `changes`.
+            factor: the multiple of the task's default value.
+
+        Raises:
+            ValueError: the task has no such quantity to change.
+            RuntimeError: reset() or load_state() was called before.
         """
         if self._physics is not None:
-            raise RuntimeError("change() comes before reset() and load_state()")
+            raise RuntimeError("call change() before reset() and load_state()")
         if kind not in self.changes:
             raise ValueError(f"{self.spec.id} has no {kind} to change")
         self._change(kind, factor)
 
     def reset(self) -> np.ndarray:
-        """Begins a new episode everywhere and returns its first observations (S, E, O) float32.
+        """Begin a new episode in every environment and return its first observations (S, E, O) float32.
 
-        A second call goes on in the generators' streams, like `gymnasium.Env.reset()` without a seed.
+        A second call continues the generators' streams, as `gymnasium.Env.reset()` without a seed does.
         """
         starts = [self._begin(i) for i in range(self._elapsed.size)]
         self._physics = np.stack(starts, axis=1)
@@ -117,16 +155,16 @@ class Batch(ABC):
         return self._observe_starts(starts).reshape(*self.shape, -1)
 
     def step(self, actions: np.ndarray) -> Step:
-        """Steps every environment, and begins the next episode at once where one ended.
+        """Step every environment. Where an episode ends, begin the next one at once.
 
         Args:
-            actions: (S, E) integers for a Discrete action space, (S, E, A) float32 for a Box, of a team (S,
-                E, N) integers or (S, E, A) float32. Box actions may be out of range (each task clips as its
-                original does) or NaN (spoils that environment's episode and nothing else).
+            actions: (S, E) integers for a Discrete action space, (S, E, A) float32 for a Box; multi-agent
+                (S, E, N) integers or (S, E, A) float32. Box actions may be out of range (each task treats
+                them as its original does) or NaN (which corrupts the episode of that environment only).
 
         Raises:
             RuntimeError: neither reset() nor load_state() was called before.
-            ValueError: actions have the wrong shape or type, or a discrete action does not exist.
+            ValueError: the actions have the wrong shape or type, or a discrete action is out of range.
         """
         physics, reward, terminated = self._advance(self._current(), self._flat(actions))
         unstable, measures = self._unstable(), self._measures()
@@ -137,38 +175,37 @@ class Batch(ABC):
         truncated = self._elapsed >= self.spec.horizon
         ended = (terminated | truncated).nonzero()[0]
         if len(ended):
-            starts = [self._begin(i) for i in ended]
+            starts = [self._begin(int(i)) for i in ended]
             physics[:, ended] = np.stack(starts, axis=1)
             obs[ended] = self._observe_starts(starts)
             self._elapsed[ended] = 0
-        shape, rows = self.shape, (*self.shape, -1)
         return Step(
-            obs.reshape(rows),
-            reward.reshape(shape + reward.shape[1:]),
-            terminated.reshape(shape),
-            truncated.reshape(shape),
-            next_obs.reshape(rows),
-            unstable,
-            measures.reshape(*self.shape, measures.shape[1]),
+            obs=obs.reshape(*self.shape, -1),
+            reward=reward.reshape(self.shape + reward.shape[1:]),
+            terminated=terminated.reshape(self.shape),
+            truncated=truncated.reshape(self.shape),
+            next_obs=next_obs.reshape(*self.shape, -1),
+            unstable=unstable,
+            measures=measures.reshape(*self.shape, measures.shape[1]),
         )
 
-    def retire(self, flags: np.ndarray) -> None:  # noqa: B027  (nothing to do is right here)
-        """Environments, (S, E) bool, that are wanted no more until `reset` or `load_state`.
+    def retire(self, flags: np.ndarray) -> None:  # noqa: B027  (doing nothing is a valid default)
+        """Mark environments, (S, E) bool, as not needed until the next `reset` or `load_state`.
 
-        What `step` returns of them means nothing. Others do not notice. Numpy twins step them all the same; a
-        simulator spares itself the work.
+        What `step` returns for them is undefined; other environments are not affected. A simulator skips
+        them; numpy twins step them anyway.
         """
 
     def state(self) -> dict[str, np.ndarray]:
-        """Everything the future depends on, as copies whose first axis is the seed.
+        """Return everything that later steps depend on, as copies whose first axis is the seed.
 
-        `{k: v[i : i + 1] for k, v in state.items()}` is the state of seed i; seeds from several batches may
-        be joined by `np.concatenate` and loaded into a batch of that many seeds.
+        `{k: v[i : i + 1] for k, v in state.items()}` is the state of seed i. The states of seeds from several
+        batches may be joined with `np.concatenate` and loaded into a batch with that many seeds.
 
         Returns:
-            physics (S, E, K) float64, as the task's class describes it; elapsed (S, E) int64, steps of the
-            running episode; generators (S, E, 6) uint64, PCG64 as state high and low word, increment high and
-            low word, has_uint32, uinteger; and what a simulator adds.
+            "physics" (S, E, K) float64, as the class of the task describes it; "elapsed" (S, E) int64, steps
+            since the start of the episode; "generators" (S, E, 6) uint64, the PCG64 state (high word, low
+            word), increment (high word, low word), has_uint32 and uinteger; and what a simulator adds.
 
         Raises:
             RuntimeError: neither reset() nor load_state() was called before.
@@ -181,15 +218,15 @@ class Batch(ABC):
         }
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
-        """Continues from what `state()` returned, to the bit; the constructor's seeds are forgotten.
+        """Continue, bit for bit, from what `state()` returned. It replaces the seeds of the constructor.
 
         Raises:
-            ValueError: the state is of another number of seeds or environments.
+            ValueError: the state has another number of seeds or environments.
         """
         for name, value in state.items():
             if value.shape[:2] != self.shape:
                 raise ValueError(
-                    f"state {name!r} is of {value.shape[:2]} environments, this batch of {self.shape}"
+                    f"state {name!r} has {value.shape[:2]} seeds and environments, this batch {self.shape}"
                 )
         self._physics = state["physics"].reshape(self._elapsed.size, -1).T.copy()
         self._elapsed = state["elapsed"].reshape(-1).copy()
@@ -197,17 +234,18 @@ class Batch(ABC):
             _from_words(generator, words.tolist())
 
     def _current(self) -> np.ndarray:
+        """Return the physics (K, n), or raise RuntimeError before the first reset() or load_state()."""
         if self._physics is None:
             raise RuntimeError("call reset() or load_state() first")
         return self._physics
 
     def _flat(self, actions: np.ndarray) -> np.ndarray:
-        """Checks actions and returns them without the seed axis: (n,), (n, N) integers, or (n, A) float32."""
+        """Check actions and return them without the seed axis: (n,) or (n, N) integers, or (n, A) float32."""
         shape, choices = self.spec.action_shape, self.spec.choices
         if actions.shape != self.shape + shape:
             raise ValueError(f"actions have shape {actions.shape}, not {self.shape + shape}")
         if choices is not None:
-            # Read as unsigned, a negative number is a huge one: a single comparison covers both ends.
+            # As an unsigned integer a negative number is huge, so one comparison covers both ends.
             if (
                 actions.dtype.kind not in "iu"
                 or (actions.astype(np.uint64) >= choices.astype(np.uint64)).any()
@@ -215,11 +253,12 @@ class Batch(ABC):
                 raise ValueError(f"actions must be integers from 0 to {choices - 1}")
         elif actions.dtype != np.float32:
             raise ValueError(f"actions must be float32, not {actions.dtype}")
-        # Contiguous: how numpy adds up depends on the layout.
+        # Contiguous, because the order in which numpy adds depends on the memory layout.
         return np.ascontiguousarray(actions.reshape(-1, *shape))
 
 
 def _to_words(generator: np.random.Generator) -> list[int]:
+    """Return the state of a PCG64 generator as six integers below 2^64: see `Batch.state`."""
     state = generator.bit_generator.state
     position, increment = state["state"]["state"], state["state"]["inc"]
     return [
@@ -233,6 +272,7 @@ def _to_words(generator: np.random.Generator) -> list[int]:
 
 
 def _from_words(generator: np.random.Generator, words: list[int]) -> None:
+    """Set the state of a PCG64 generator from what `_to_words` returned."""
     generator.bit_generator.state = {
         "bit_generator": "PCG64",
         "state": {"state": words[0] << 64 | words[1], "inc": words[2] << 64 | words[3]},

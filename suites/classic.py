@@ -1,14 +1,15 @@
 """Classic control as batched numpy twins of gymnasium 1.4's environments, equal to them bit for bit.
 
-gymnasium (`gymnasium.envs.classic_control`, Towers et al. 2024) defines these tasks; its equations are
-repeated here on arrays. A sum or product in another order, a reciprocal, or `x * x` for a power rounds
-differently in the last bit, and a few hundred steps turn that into another trajectory. So the order of
-operations below is gymnasium's, and these rules hold:
+gymnasium (`gymnasium.envs.classic_control`, Towers et al. 2024) defines these tasks. This module computes its
+equations on arrays. A sum or product in another order, a reciprocal, or `x * x` instead of a power rounds
+differently in the last bit, and a few hundred steps turn that into another trajectory. The order of
+operations is therefore gymnasium's, and these rules apply:
 
-- `x ** 2` of one numpy scalar is libm's `pow`, which is not always the correctly rounded `x * x` that arrays
-  give. `np.float_power(x, 2.0)` calls the same `pow` for every element; `np.power` has a kernel of its own.
-- a Python number next to a float32 is rounded to float32 (NEP 50), for an array as for a scalar.
-- clipping is minimum of maximum: the same values as `np.clip` in half the time.
+- `x ** 2` of a numpy scalar is libm's `pow`, which does not always equal the correctly rounded `x * x` that
+  arrays compute. `np.float_power(x, 2.0)` calls the same `pow` for every element; `np.power` uses another
+  kernel.
+- A Python number combined with a float32 is rounded to float32 (NEP 50), for arrays and scalars alike.
+- Values are clipped with `np.minimum(np.maximum(...))`, which equals `np.clip` and takes half the time.
 """
 
 import math
@@ -20,7 +21,7 @@ from gymnasium.spaces import Box, Discrete
 from ascent.suites.batch import Batch
 from ascent.suites.spec import Spec
 
-VERSION = 1  # of the results of this module: raise it with any change that changes a trajectory
+VERSION = 1  # version of the results; increase it with any change that changes a trajectory
 
 _spec = partial(
     Spec,
@@ -32,14 +33,15 @@ _THRESHOLD = "reward_threshold registered by gymnasium"
 
 
 def _box(*high: float) -> Box:
-    """The float32 box from -high to high."""
+    """Return the float32 box from -high to high."""
     limit = np.array(high, dtype=np.float32)
     return Box(-limit, limit)
 
 
 class CartPole(Batch):
-    """Balance a pole on a cart pushed left or right with 10 N. Physics: x, velocity, angle, angular velocity.
+    """Balance a pole on a cart by pushing the cart left or right with 10 N.
 
+    Physics: position and velocity of the cart, angle and angular velocity of the pole.
     Barto, Sutton and Anderson 1983, with the equations of Florian 2007.
     """
 
@@ -63,7 +65,7 @@ class CartPole(Batch):
     SECONDS_PER_STEP = 0.02
     X_LIMIT = 2.4
     ANGLE_LIMIT = 12 * 2 * math.pi / 360
-    changes = ("mass", "length", "gravity")  # of the pole
+    changes = ("mass", "length", "gravity")  # mass and length are the pole's
 
     def _change(self, kind: str, factor: float) -> None:
         if kind == "gravity":
@@ -96,13 +98,14 @@ class CartPole(Batch):
 
 
 class Acrobot(Batch):
-    """Swing the tip of two hanging links above the bar by a torque at the joint between them.
+    """Swing the tip of two hanging links above a bar with a torque at the joint between them.
 
-    Physics: angle of the first link (0 hangs down), of the second relative to the first, their velocities.
-    Sutton 1996, with the equations of Sutton and Barto's book; Runge-Kutta 4 over 0.2 s.
+    Physics: angle of the first link (0 hangs down), angle of the second relative to the first, and the
+    angular velocities of both. Sutton 1996, with the equations of Sutton and Barto's book, integrated with
+    the fourth-order Runge-Kutta method over 0.2 s.
 
-    Masses, lengths and inertias are 1 and the links' centres lie at 0.5. These factors are folded into the
-    numbers below; multiplying by 1 or by a power of 2 rounds nothing.
+    Masses, lengths and inertias are 1, and the centres of the links are at 0.5. These factors are folded into
+    the constants below; multiplication by 1 or by a power of 2 does not round.
     """
 
     spec = _spec(
@@ -126,11 +129,11 @@ class Acrobot(Batch):
         self.GRAVITY *= factor
 
     def _start(self, generator: np.random.Generator) -> np.ndarray:
-        # The original keeps the state of the first step in float32, and steps from it in float64.
+        # The original stores the initial state in float32 and steps from it in float64.
         return generator.uniform(-0.1, 0.1, 4).astype(np.float32).astype(np.float64)
 
     def _observe_start(self, physics: np.ndarray) -> np.ndarray:
-        return self._observe(physics.astype(np.float32))  # float32 sines and cosines at the first step only
+        return self._observe(physics.astype(np.float32))  # only the first observation uses float32 sines
 
     def _observe(self, physics: np.ndarray) -> np.ndarray:
         obs = np.empty((physics.shape[1], 6), dtype=np.float32)
@@ -149,7 +152,7 @@ class Acrobot(Batch):
         k4 = self._rate(physics + dt * k3, torque)
         physics = physics + dt / 6.0 * (k1 + 2 * k2 + 2 * k3 + k4)
         angles, spins = physics[:2], physics[2:]  # views
-        # The original wraps by repeated subtraction and addition, which rounds differently from a remainder.
+        # The original wraps angles by repeated subtraction and addition; a remainder would round differently.
         while (above := angles > math.pi).any():
             np.subtract(angles, 2 * math.pi, out=angles, where=above)
         while (below := angles < -math.pi).any():
@@ -159,7 +162,7 @@ class Acrobot(Batch):
         return physics, np.where(terminated, 0.0, -1.0), terminated
 
     def _rate(self, physics: np.ndarray, torque: np.ndarray) -> np.ndarray:
-        """Time derivative (4, n) of physics (4, n) under torque (n,), in the book's names."""
+        """Return the time derivative (4, n) of physics (4, n) under torque (n,). Names follow the book."""
         theta1, theta2, spin1, spin2 = physics
         spin1_squared, spin2_squared = np.float_power(physics[2:], 2.0)
         cos2, sin2 = np.cos(theta2), np.sin(theta2)
@@ -182,14 +185,14 @@ class Acrobot(Batch):
 
 
 class MountainCar(Batch):
-    """Rock an underpowered car out of a valley by pushing left, not at all, or right.
+    """Drive an underpowered car out of a valley by pushing it left, right, or not at all.
 
     Physics: position, velocity. Moore 1990. All arithmetic is float64.
     """
 
     spec = _spec(
         id="MountainCar-v0",
-        observation_space=Box(np.float32([-1.2, -0.07]), np.float32([0.6, 0.07])),
+        observation_space=Box(np.array([-1.2, -0.07], np.float32), np.array([0.6, 0.07], np.float32)),
         action_space=Discrete(3),
         horizon=200,
         budget=500_000,
@@ -215,20 +218,20 @@ class MountainCar(Batch):
         velocity = velocity + (self.PUSHES[actions] + np.cos(3 * position) * -self.GRAVITY)
         velocity = np.minimum(np.maximum(velocity, -self.TOP_SPEED), self.TOP_SPEED)
         position = np.minimum(np.maximum(position + velocity, self.LEFT), self.RIGHT)
-        velocity[(position == self.LEFT) & (velocity < 0)] = 0.0  # the wall on the left stops the car
+        velocity[(position == self.LEFT) & (velocity < 0)] = 0.0  # the left wall stops the car
         terminated = (position >= self.GOAL) & (velocity >= 0)
         return np.stack((position, velocity)), np.full(len(actions), -1.0), terminated
 
 
 class MountainCarContinuous(Batch):
-    """The mountain car with a force in [-1, 1] and a cost on it. Physics: position, velocity.
+    """Mountain car with a continuous force in [-1, 1], which costs reward. Physics: position, velocity.
 
-    The original takes the first step of an episode in float64 and all others in float32.
+    The original computes the first step of an episode in float64 and all others in float32.
     """
 
     spec = _spec(
         id="MountainCarContinuous-v0",
-        observation_space=Box(np.float32([-1.2, -0.07]), np.float32([0.6, 0.07])),
+        observation_space=Box(np.array([-1.2, -0.07], np.float32), np.array([0.6, 0.07], np.float32)),
         action_space=Box(-1.0, 1.0, (1,)),
         horizon=999,
         budget=300_000,
@@ -254,30 +257,34 @@ class MountainCarContinuous(Batch):
         moved = self._move(physics.astype(np.float32), action)
         first = self._elapsed == 0
         if first.any():
-            moved[:, first] = self._move(physics[:, first], action[first])  # rounds to float32
+            moved[:, first] = self._move(physics[:, first], action[first])  # the assignment rounds to float32
         position, velocity = moved
         terminated = (position >= self.GOAL) & (velocity >= 0)
-        # The cost is of the action as given, not as clipped. In float64 the square of a float32 is exact.
+        # The cost uses the action before clipping. In float64 the square of a float32 is exact.
         reward = np.where(terminated, 100.0, 0.0) - np.square(action, dtype=np.float64) * 0.1
         return moved.astype(np.float64), reward, terminated
 
     def _move(self, physics: np.ndarray, action: np.ndarray) -> np.ndarray:
-        """Physics (2, n) one step on under action (n,) float32; float32 or float64, as physics is given."""
+        """Return the next physics (2, n) under action (n,) float32, in the type of `physics`."""
         position, velocity = physics
         pull = self.GRAVITY * np.cos((3 * position).astype(np.float64))
-        # A force in range stays a float32; one out of range becomes the Python number 1.0 or -1.0.
+        # In the original a force in range stays a float32; one out of range becomes the Python number 1.0
+        # or -1.0.
         in_range = action * self.POWER - pull.astype(np.float32)
         out_of_range = np.sign(action, dtype=np.float64) * self.POWER - pull
-        change = np.where(np.abs(action) <= 1.0, in_range, out_of_range)  # NaN: either way NaN
+        change = np.where(np.abs(action) <= 1.0, in_range, out_of_range)  # NaN stays NaN
         velocity = velocity + change.astype(physics.dtype)
         velocity = np.minimum(np.maximum(velocity, -self.TOP_SPEED), self.TOP_SPEED)
         position = np.minimum(np.maximum(position + velocity, self.LEFT), self.RIGHT)
-        velocity[(position == self.LEFT) & (velocity < 0)] = 0.0  # the wall on the left stops the car
+        velocity[(position == self.LEFT) & (velocity < 0)] = 0.0  # the left wall stops the car
         return np.stack((position, velocity))
 
 
 class Pendulum(Batch):
-    """Swing a pendulum up and hold it by a torque in [-2, 2]. Physics: angle (0 is up), angular velocity."""
+    """Swing a pendulum up and balance it with a torque in [-2, 2].
+
+    Physics: angle (0 is upright), angular velocity.
+    """
 
     spec = _spec(
         id="Pendulum-v1",
@@ -300,9 +307,10 @@ class Pendulum(Batch):
     changes = ("mass", "length", "gravity")
 
     def _change(self, kind: str, factor: float) -> None:
-        own = {"gravity": 10.0, "mass": 1.0, "length": 1.0}
-        g, m, length = (own | {kind: own[kind] * factor}).values()
-        self.GRAVITY_TERM, self.TORQUE_TERM = 3 * g / (2 * length), 3.0 / (m * length**2)
+        values = {"gravity": 10.0, "mass": 1.0, "length": 1.0}
+        values[kind] *= factor
+        self.GRAVITY_TERM = 3 * values["gravity"] / (2 * values["length"])
+        self.TORQUE_TERM = 3.0 / (values["mass"] * values["length"] ** 2)
 
     def _start(self, generator: np.random.Generator) -> np.ndarray:
         return generator.uniform(-self.START_LIMITS, self.START_LIMITS)
@@ -318,7 +326,7 @@ class Pendulum(Batch):
     def _advance(self, physics: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         angle, spin = physics
         torque = np.minimum(np.maximum(actions[:, 0], -self.TOP_TORQUE), self.TOP_TORQUE)  # (n,) float32
-        # float32's own pow, `powf`, is reached by numpy scalars only: squared one by one.
+        # Only numpy scalars use libm's `powf`, so the squares are computed one by one.
         torque_squared = np.array([u**2 for u in torque], dtype=np.float32)
         upright = (angle + math.pi) % (2 * math.pi) - math.pi
         cost = np.float_power(upright, 2.0) + 0.1 * np.float_power(spin, 2.0) + 0.001 * torque_squared

@@ -1,17 +1,19 @@
-"""MuJoCo's tasks as batches, equal to gymnasium 1.4's environments (`*-v5`) bit for bit.
+"""MuJoCo tasks as batches, equal to gymnasium 1.4's environments (`*-v5`) bit for bit.
 
-gymnasium (`gymnasium.envs.mujoco`, Towers et al. 2024) defines these tasks. MuJoCo itself (Todorov, Erez and
-Tassa 2012) moves the bodies, from gymnasium's own model files; around it, observations, rewards and flags
-are computed for the whole batch at once. They repeat gymnasium's order of operations, because another order
-rounds differently in the last bit. And these rules hold:
+gymnasium (`gymnasium.envs.mujoco`, Towers et al. 2024) defines these tasks. MuJoCo (Todorov, Erez and Tassa
+2012) simulates the bodies, from gymnasium's model files. Observations, rewards and flags are computed here
+for the whole batch at once, in gymnasium's order of operations, because another order rounds differently in
+the last bit. These rules apply:
 
-- actions are float32, and so are the sum of their squares and its product with a Python number. The humanoids
-  pay for `ctrl` instead, what the simulator was given, in float64.
-- actions are not clipped: the one given is paid for, and MuJoCo limits its force by the model's `ctrlrange`.
-- `x ** 2` of one numpy scalar is libm's `pow`, for arrays `np.float_power(x, 2.0)`; `np.square` is `x * x`.
+- Actions are float32, and so are the sum of their squares and its product with a Python number. The
+  humanoids' control cost uses `ctrl` instead, the input of the simulator in float64.
+- Actions are not clipped: the cost uses the given action, and MuJoCo limits its force to the model's
+  `ctrlrange`.
+- `x ** 2` of a numpy scalar is libm's `pow`; `np.float_power(x, 2.0)` is the same for arrays, `np.square` is
+  `x * x`.
 - `np.vecdot` of a vector with itself is the BLAS product inside `np.linalg.norm`.
-- positions of bodies (`xpos`, `xipos`, `site_xpos`) lag: after a step they belong to the state before the
-  last of its substeps. Nothing computes them anew from a saved state, so they are saved with it.
+- Positions of bodies (`xpos`, `xipos`, `site_xpos`) lag: after a step they belong to the state before its
+  last substep. They cannot be recomputed from a saved state, so they are saved with it.
 """
 
 import copy
@@ -33,41 +35,69 @@ from gymnasium.spaces import Box
 from ascent.suites.batch import Batch
 from ascent.suites.spec import Spec
 
-# What a task looks at by the names of MjData, each (n, ...), and qpos and qvel joined as "state".
+# The fields of MjData that a task reads, by name, each (n, ...); "state" is qpos and qvel joined.
 Fields = dict[str, np.ndarray]
 
-VERSION = 1  # of the results of this module: raise it with any change that changes a trajectory
+VERSION = 1  # version of the results; increase it with any change that changes a trajectory
 
-# What mj_step continues from to the bit. mjSTATE_FULLPHYSICS would leave out the solver's warm start.
+# The state from which mj_step continues bit for bit. mjSTATE_FULLPHYSICS lacks the solver's warm start.
 _SAVED = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 
-# Seconds of simulation that are worth a thread: with less for each of two, one was faster (on two cores, ten
-# HalfCheetahs 0.8 times as fast by two threads, ten Humanoids 1.4 times, eighty 1.8 times).
+# Seconds of simulation per step that justify a thread. With less work per thread, one thread was faster than
+# two: on two cores, two threads ran ten HalfCheetahs at 0.8 times, ten Humanoids at 1.4 times and eighty
+# Humanoids at 1.8 times the speed of one.
 _WORTH_A_THREAD = 0.7e-3
 
 _ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
 _THRESHOLD = "reward_threshold registered by gymnasium"
 
 
-def _spec(task: str, model: str, observations: int, actions: int, limit: float, **facts: object) -> Spec:
-    """The facts that MuJoCo's tasks share, and those of one: sizes, and the limit of an action's size."""
+def _spec(
+    task: str,
+    model: str,
+    observations: int,
+    actions: int,
+    limit: float,
+    horizon: int,
+    random_score: float,
+    reference_score: float,
+    reference_source: str,
+) -> Spec:
+    """Return the spec of a MuJoCo task.
+
+    Args:
+        task: name of the task.
+        model: name of gymnasium's model file.
+        observations: O, the size of an observation.
+        actions: A, the size of an action.
+        limit: the bound of each component of an action, from -limit to limit.
+        horizon, random_score, reference_score, reference_source: as in `Spec`.
+    """
     return Spec(
         id=task,
         suite="mujoco",
         observation_space=Box(-np.inf, np.inf, (observations,)),
         action_space=Box(-limit, limit, (actions,)),
+        horizon=horizon,
         budget=1_000_000,
+        random_score=random_score,
+        reference_score=reference_score,
+        reference_source=reference_source,
         return_convention="sum of rewards over the episode, undiscounted",
         packages=("gymnasium", "mujoco"),
         model=_ASSETS / model,
-        **facts,
     )
 
 
 @cache
 def _model(task: str, path: Path) -> mujoco.MjModel:
-    """The compiled model of a task, once per process: a simulation only reads it."""
-    remedy = f"reinstall gymnasium=={gymnasium.__version__}, which it comes with"
+    """Return the compiled model of a task. It is shared within the process, because simulations only read it.
+
+    Raises:
+        FileNotFoundError: the model file is missing.
+        ValueError: MuJoCo cannot read it.
+    """
+    remedy = f"reinstall gymnasium=={gymnasium.__version__}, which contains it"
     if not path.exists():
         raise FileNotFoundError(f"{task}: there is no model file {path}; {remedy}")
     try:
@@ -79,20 +109,23 @@ def _model(task: str, path: Path) -> mujoco.MjModel:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """While a model is read: gymnasium's files use an attribute that MuJoCo calls deprecated, on the console
-    and in a log file of its own in the working folder. That is no news to whoever runs a task.
+    """Silence MuJoCo's warnings while it reads a model.
+
+    gymnasium's model files use a deprecated attribute, which MuJoCo reports on the console and in a log file
+    in the working folder. Users of a task can do nothing about it.
     """
-    heard = mujoco.get_mju_user_warning()
+    handler = mujoco.get_mju_user_warning()
     mujoco.set_mju_user_warning(lambda message: None)
     try:
         yield
     finally:
-        mujoco.set_mju_user_warning(heard)
+        mujoco.set_mju_user_warning(handler)
 
 
 def _step_seconds(model: mujoco.MjModel, frame_skip: int) -> float:
-    """How long one step of one environment takes, about."""
-    data, seconds = mujoco.MjData(model), []
+    """Estimate the duration of one step of one environment, in seconds."""
+    data = mujoco.MjData(model)
+    seconds = []
     for _ in range(4):  # the first is slow
         start = time.perf_counter()
         mujoco.mj_step(model, data, frame_skip)
@@ -101,84 +134,100 @@ def _step_seconds(model: mujoco.MjModel, frame_skip: int) -> float:
 
 
 def _counters(data: mujoco.MjData) -> np.ndarray:
-    """A view of the counters in `MjData.warning` that speak of bad numbers, and of what lies between them.
+    """Return a view of the counters of invalid numbers in `MjData.warning`, and of the values in between.
 
-    They are neighbours: those of qpos, qvel, qacc and ctrl. Each is followed by the place of the next one's
-    number; a view without gaps is faster to read.
+    The counters of qpos, qvel, qacc and ctrl are adjacent, with another value after each. A view without gaps
+    is faster to read.
     """
     numbers = data.warning.number[int(mujoco.mjtWarning.mjWARN_BADQPOS) :]
     return np.lib.stride_tricks.as_strided(numbers, (7,), (numbers.itemsize,))
 
 
 class Simulation(Batch):
-    """A task in MuJoCo. Physics: qpos, qvel and the fields named in `LOOKED_AT`, flat, one after the other.
+    """A MuJoCo task. Physics: qpos, qvel and the fields named in `EXTRA_FIELDS`, flattened and joined.
 
-    A task is a subclass with a `spec`, the class variables below, and `_start`, `_see` and `_judge`.
+    A task is a subclass that defines `spec`, the class variables below, `_start`, `_observations` and
+    `_outcome`.
 
-    Where a state goes bad (NaN, or numbers beyond 1e10), MuJoCo resets it by itself and goes on from the
-    model's own state, in gymnasium as here. It counts such cases in `MjData.warning`: see `_unstable`.
+    If a state becomes invalid (NaN, or numbers beyond 1e10), MuJoCo resets it to the model's initial state
+    and continues, here as in gymnasium. It counts these events in `MjData.warning`: see `_unstable`.
     """
 
-    FRAME_SKIP: ClassVar[int]  # simulator steps in one step of the task
-    LOOKED_AT: ClassVar[tuple[str, ...]] = ()  # fields of MjData that the task needs beside qpos and qvel
-    changes = ("mass", "friction", "gravity")
+    FRAME_SKIP: ClassVar[int]  # simulator steps per step of the task
+    EXTRA_FIELDS: ClassVar[tuple[str, ...]] = ()  # fields of MjData that the task reads besides qpos and qvel
+    changes: ClassVar[tuple[str, ...]] = ("mass", "friction", "gravity")
 
     def __init__(self, env_seeds: np.ndarray, threads: int = 1) -> None:
         super().__init__(env_seeds, threads)
-        self._model = _model(self.spec.id, self.spec.model)
+        self._model = self._default_model()
         self._seconds_per_step = self._model.opt.timestep * self.FRAME_SKIP
         n = self._elapsed.size
         self._data = [mujoco.MjData(self._model) for _ in range(n)]
-        names = ("qpos", "qvel", *self.LOOKED_AT)
-        # Views of the simulators' own memory: looking up an attribute of MjData takes longer than copying it.
+        names = ("qpos", "qvel", *self.EXTRA_FIELDS)
+        # Views of the simulators' memory: looking up an attribute of MjData takes longer than copying it.
         self._ctrl = [memoryview(data.ctrl) for data in self._data]
-        self._looked_at = [[getattr(data, name).reshape(-1) for name in names] for data in self._data]
-        self._all_looked_at = [memoryview(field) for fields in self._looked_at for field in fields]
+        self._mjdata_fields = [[getattr(data, name).reshape(-1) for name in names] for data in self._data]
+        self._all_fields = [memoryview(field) for fields in self._mjdata_fields for field in fields]
         self._counters = [_counters(data) for data in self._data]
-        self._counted = np.zeros((n, self._counters[0].size), dtype=np.int32)  # the counters as last seen
-        # Name, columns of the physics, and the shape of a field that is not flat.
-        self._layout = [("state", slice(0, self._model.nq + self._model.nv), ())]
+        self._all_counters = [counters.data for counters in self._counters]
+        # The counters after the last step.
+        self._counted = np.zeros((n, self._counters[0].size), dtype=np.int32)
+        # Per field: name, columns of the physics, and shape per environment if it is not flat.
+        self._layout: list[tuple[str, slice, tuple[int, ...]]] = [
+            ("state", slice(0, self._model.nq + self._model.nv), ())
+        ]
         stop = 0
         for name in names:
             shape = getattr(self._data[0], name).shape
             start, stop = stop, stop + math.prod(shape)
             self._layout.append((name, slice(start, stop), shape if len(shape) > 1 else ()))
-        self._split = (np.empty(0), {})  # the last argument of `_fields` and its answer
+        self._split: tuple[np.ndarray, Fields] = (np.empty(0), {})  # last argument and result of `_fields`
         self._threads = min(threads, n)
         self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
         self._seconds = _step_seconds(self._model, self.FRAME_SKIP) if self._threads > 1 else 0.0
-        self._deal(range(n))
+        self._assign(range(n))
 
     @classmethod
     def check(cls) -> None:
-        _model(cls.spec.id, cls.spec.model)
+        cls._default_model()
 
-    # What a task defines.
+    @classmethod
+    def _default_model(cls) -> mujoco.MjModel:
+        """Return the unchanged model of the task."""
+        assert cls.spec.model is not None, "every MuJoCo task has a model file"
+        return _model(cls.spec.id, cls.spec.model)
+
+    # Methods that a task defines.
 
     @abstractmethod
     def _start(self, generator: np.random.Generator) -> np.ndarray:
-        """Draws qpos and qvel, joined, in which an episode of one environment begins."""
+        """Draw the initial qpos and qvel, joined, of an episode of one environment."""
 
     @abstractmethod
-    def _see(self, now: Fields) -> np.ndarray:
-        """Observations (n, O) float64."""
+    def _observations(self, fields: Fields) -> np.ndarray:
+        """Return the observations (n, O) float64."""
 
     @abstractmethod
-    def _judge(self, before: Fields, now: Fields, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Reward (n,) float64 and terminated (n,) bool of a step under actions (n, A) float32."""
+    def _outcome(self, before: Fields, after: Fields, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the reward (n,) float64 and terminated (n,) bool of a step.
 
-    # What all tasks share.
+        Args:
+            before, after: the fields before and after the step.
+            actions: (n, A) float32.
+        """
+
+    # Methods that all tasks share.
 
     def _change(self, kind: str, factor: float) -> None:
-        model = copy.copy(self._model)  # other batches have the task's own
-        if kind == "mass":  # of all bodies
+        model = copy.copy(self._model)  # other batches share the unchanged model
+        if kind == "mass":  # all bodies
             model.body_mass *= factor
             model.body_inertia *= factor
-        elif kind == "friction":  # of all surfaces: sliding, torsional, rolling
+        elif kind == "friction":  # all surfaces: sliding, torsional, rolling
             model.geom_friction *= factor
         else:
             model.opt.gravity *= factor
-        mujoco.mj_setConst(model, mujoco.MjData(model))  # what the compiler made of masses
+        mujoco.mj_setConst(model, mujoco.MjData(model))  # recompute the constants that depend on them
         self._model = model
 
     def _begin(self, i: int) -> np.ndarray:
@@ -189,52 +238,53 @@ class Simulation(Batch):
         data.qvel[:] = start[self._model.nq :]
         mujoco.mj_forward(self._model, data)
         self._counted[i] = 0
-        return np.concatenate(self._looked_at[i])
+        return np.concatenate(self._mjdata_fields[i])
 
-    def _deal(self, environments: Sequence[int]) -> None:
-        """Deals the environments that are to be simulated to as many threads as are worth it."""
+    def _assign(self, environments: Sequence[int]) -> None:
+        """Split the environments to simulate among as many threads as have enough work."""
         n, k = len(environments), self._threads
         while k > 1 and n * self._seconds < k * _WORTH_A_THREAD:
             k -= 1
         self._chunks = [environments[n * i // k : n * (i + 1) // k] for i in range(k)]
 
     def retire(self, flags: np.ndarray) -> None:
-        self._deal(np.flatnonzero(np.logical_not(flags)).tolist())
+        self._assign(np.flatnonzero(np.logical_not(flags)).tolist())
 
     def reset(self) -> np.ndarray:
-        self._deal(range(len(self._data)))
+        self._assign(range(len(self._data)))
         return super().reset()
 
     def _advance(self, physics: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        ctrl = memoryview(actions.astype(np.float64).reshape(-1))
-        if len(self._chunks) == 1:
+        ctrl = actions.astype(np.float64).reshape(-1).data
+        if self._pool is None or len(self._chunks) == 1:
             self._simulate(ctrl, self._chunks[0])
         else:
             for _ in self._pool.map(partial(self._simulate, ctrl), self._chunks):
-                pass  # raises what a thread raised
-        # Joining buffers is several times faster than np.concatenate of as many arrays.
-        after = np.frombuffer(bytearray().join(self._all_looked_at)).reshape(len(actions), -1).T
-        reward, terminated = self._judge(self._fields(physics), self._fields(after), actions)
+                pass  # re-raise exceptions of the threads
+        # Joining buffers is several times faster than np.concatenate of this many arrays.
+        after = np.frombuffer(bytearray().join(self._all_fields)).reshape(len(actions), -1).T
+        reward, terminated = self._outcome(self._fields(physics), self._fields(after), actions)
         return after, reward, terminated
 
     def _simulate(self, ctrl: memoryview, chunk: Sequence[int]) -> None:
-        """Moves some environments one step. Threads work on different ones at the same time."""
-        model, frame_skip, contact_forces = self._model, self.FRAME_SKIP, "cfrc_ext" in self.LOOKED_AT
+        """Simulate one step of the environments in `chunk`. Each thread has its own chunk."""
+        model, frame_skip = self._model, self.FRAME_SKIP
+        contact_forces = "cfrc_ext" in self.EXTRA_FIELDS
         size = model.nu
         for i in chunk:
             data = self._data[i]
             self._ctrl[i][:] = ctrl[i * size : (i + 1) * size]
             mujoco.mj_step(model, data, frame_skip)
             if contact_forces:
-                mujoco.mj_rnePostConstraint(model, data)  # computes cfrc_ext, which mj_step leaves out
+                mujoco.mj_rnePostConstraint(model, data)  # computes cfrc_ext, which mj_step omits
 
     def _observe(self, physics: np.ndarray) -> np.ndarray:
-        return self._see(self._fields(physics)).astype(np.float32)
+        return self._observations(self._fields(physics)).astype(np.float32)
 
     def _fields(self, physics: np.ndarray) -> Fields:
-        """Views of physics (K, n) as what it is made of."""
-        known, fields = self._split
-        if physics is not known:  # after a step they are asked for thrice
+        """Return views of physics (K, n) as named fields."""
+        last, fields = self._split
+        if physics is not last:  # one step needs the fields of the same physics three times
             rows = physics.T
             fields = {
                 name: rows[:, columns].reshape(-1, *shape) if shape else rows[:, columns]
@@ -245,17 +295,18 @@ class Simulation(Batch):
 
     def _unstable(self) -> np.ndarray:
         flags = np.zeros(len(self._data), dtype=bool)
-        now = b"".join(self._counters)
-        if now != self._counted.tobytes():
-            flags = (np.frombuffer(now, np.int32).reshape(self._counted.shape) != self._counted).any(axis=1)
+        counts = b"".join(self._all_counters)
+        if counts != self._counted.tobytes():
+            changed = np.frombuffer(counts, np.int32).reshape(self._counted.shape) != self._counted
+            flags = changed.any(axis=1)
             for i in flags.nonzero()[0]:
-                # With a state, MuJoCo resets the counters too, and counts 1: after that, the next reset would
-                # not show. But at 0 it would print its warning again. So the counters are set to 2.
+                # When MuJoCo resets a state, it sets the counters to 0 and then counts 1. At 1, the next
+                # reset would not show; at 0, MuJoCo would print its warning again. Hence 2.
                 self._counters[i][:] = self._counted[i] = 2
         return flags.reshape(self.shape)
 
     def state(self) -> dict[str, np.ndarray]:
-        """As in `Batch`, and simulation (S, E, N) float64: MuJoCo's own state, as mj_getState gives it."""
+        """Return what `Batch.state` returns, and "simulation" (S, E, N) float64 from mj_getState."""
         state = super().state()
         simulations = np.empty((len(self._data), mujoco.mj_stateSize(self._model, _SAVED)))
         for data, simulation in zip(self._data, simulations, strict=True):
@@ -264,19 +315,25 @@ class Simulation(Batch):
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         super().load_state(state)
-        self._deal(range(len(self._data)))
+        self._assign(range(len(self._data)))
         simulations = state["simulation"].reshape(len(self._data), -1)
         for data, simulation, counters in zip(self._data, simulations, self._counters, strict=True):
             mujoco.mj_setState(self._model, data, simulation, _SAVED)
             counters[:] = 0
         self._counted[:] = 0
 
-    # What tasks have in common.
+    # Helpers for tasks.
 
     def _start_near(
         self, generator: np.random.Generator, scale: float, normal_velocities: bool = False
     ) -> np.ndarray:
-        """qpos and qvel near the model's own: uniform noise within `scale`, or normal noise on velocities."""
+        """Draw qpos and qvel, joined, near the model's initial state.
+
+        Args:
+            generator: source of the noise.
+            scale: bound of the uniform noise on qpos and qvel.
+            normal_velocities: draw qvel from a normal distribution with standard deviation `scale` instead.
+        """
         qpos = self._model.qpos0 + generator.uniform(-scale, scale, self._model.nq)
         if normal_velocities:
             qvel = scale * generator.standard_normal(self._model.nv)
@@ -284,37 +341,38 @@ class Simulation(Batch):
             qvel = generator.uniform(-scale, scale, self._model.nv)
         return np.concatenate((qpos, qvel))
 
-    def _speed(self, before: np.ndarray, now: np.ndarray) -> np.ndarray:
-        return (now - before) / self._seconds_per_step
+    def _speed(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Return the mean speed during a step from positions before and after it."""
+        return (after - before) / self._seconds_per_step
 
 
 def _clip(values: np.ndarray, limit: float) -> np.ndarray:
-    """np.clip to [-limit, limit], in half the time."""
+    """Clip values to [-limit, limit], in half the time of np.clip."""
     return np.minimum(np.maximum(values, -limit), limit)
 
 
-def _never(now: Fields) -> np.ndarray:
-    """Terminated, for tasks that only the time limit ends."""
-    return np.zeros(len(now["qpos"]), dtype=bool)
+def _never(fields: Fields) -> np.ndarray:
+    """Return terminated (n,) bool for tasks that only the time limit ends."""
+    return np.zeros(len(fields["qpos"]), dtype=bool)
 
 
 def _effort(actions: np.ndarray) -> np.ndarray:
-    """Sum of squares (n,) float32 of actions (n, A) float32."""
+    """Return the sum of squares (n,) float32 of actions (n, A) float32."""
     return np.add.reduce(np.square(actions), axis=1)
 
 
-def _squares(fields: np.ndarray) -> np.ndarray:
-    """Sum of squares (n,) of everything in fields (n, ...)."""
-    return np.add.reduce(np.square(fields.reshape(len(fields), -1)), axis=1)
+def _squares(values: np.ndarray) -> np.ndarray:
+    """Return the sum of squares (n,) of all numbers in values (n, ...)."""
+    return np.add.reduce(np.square(values.reshape(len(values), -1)), axis=1)
 
 
 def _length(vectors: np.ndarray) -> np.ndarray:
-    """Euclidean length (n,) of vectors (n, 3)."""
+    """Return the Euclidean length (n,) of vectors (n, 3)."""
     return np.sqrt(np.vecdot(vectors, vectors))
 
 
 class HalfCheetah(Simulation):
-    """Run: two legs in a plane, which cannot fall out of the task. Wawrzynski 2009."""
+    """Run on two legs in a plane. Falling does not end the episode. Wawrzynski 2009."""
 
     spec = _spec(
         "HalfCheetah-v5",
@@ -332,12 +390,12 @@ class HalfCheetah(Simulation):
     def _start(self, generator: np.random.Generator) -> np.ndarray:
         return self._start_near(generator, 0.1, normal_velocities=True)
 
-    def _see(self, now: Fields) -> np.ndarray:
-        return now["state"][:, 1:]
+    def _observations(self, fields: Fields) -> np.ndarray:
+        return fields["state"][:, 1:]
 
-    def _judge(self, before: Fields, now: Fields, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        forward = self._speed(before["qpos"][:, 0], now["qpos"][:, 0])
-        return forward - 0.1 * _effort(actions), _never(now)
+    def _outcome(self, before: Fields, after: Fields, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        forward = self._speed(before["qpos"][:, 0], after["qpos"][:, 0])
+        return forward - 0.1 * _effort(actions), _never(after)
 
 
 class Hopper(Simulation):
@@ -355,25 +413,25 @@ class Hopper(Simulation):
         reference_source=_THRESHOLD,
     )
     FRAME_SKIP = 4
-    # A healthy hopper's height, angle, joints and speeds lie between these.
+    # Bounds of a healthy hopper's height, angle, joint angles and velocities.
     LOW = np.array([0.7, -0.2] + 9 * [-100.0])
     HIGH = np.array([np.inf, 0.2] + 9 * [100.0])
 
     def _start(self, generator: np.random.Generator) -> np.ndarray:
         return self._start_near(generator, 5e-3)
 
-    def _see(self, now: Fields) -> np.ndarray:
-        return np.concatenate((now["qpos"][:, 1:], _clip(now["qvel"], 10.0)), axis=1)
+    def _observations(self, fields: Fields) -> np.ndarray:
+        return np.concatenate((fields["qpos"][:, 1:], _clip(fields["qvel"], 10.0)), axis=1)
 
-    def _judge(self, before: Fields, now: Fields, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        forward = self._speed(before["qpos"][:, 0], now["qpos"][:, 0])
-        checked = now["state"][:, 1 : 1 + len(self.LOW)]
+    def _outcome(self, before: Fields, after: Fields, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        forward = self._speed(before["qpos"][:, 0], after["qpos"][:, 0])
+        checked = after["state"][:, 1 : 1 + len(self.LOW)]
         healthy = np.logical_and.reduce((checked > self.LOW) & (checked < self.HIGH), axis=1)
         return forward + healthy - 1e-3 * _effort(actions), ~healthy
 
 
 class Walker2d(Hopper):
-    """Walk on two legs in a plane without falling: the hopper with a second leg and wider limits."""
+    """Walk on two legs in a plane without falling: the hopper with a second leg and wider bounds."""
 
     spec = _spec(
         "Walker2d-v5",
@@ -388,13 +446,16 @@ class Walker2d(Hopper):
         "Fujimoto et al. 2018 (4682.8 over 10 seeds of Walker2d-v1), rounded",
     )
 
-    # Of the height and angle only.
+    # Bounds of the height and angle only.
     LOW = np.array([0.8, -1.0])
     HIGH = np.array([2.0, 1.0])
 
 
 class Ant(Simulation):
-    """Walk on four legs without a leap or a fall. Schulman, Moritz, Levine, Jordan and Abbeel 2015."""
+    """Walk on four legs without jumping too high or falling.
+
+    Schulman, Moritz, Levine, Jordan and Abbeel 2015.
+    """
 
     spec = _spec(
         "Ant-v5",
@@ -408,22 +469,24 @@ class Ant(Simulation):
         reference_source=_THRESHOLD,
     )
     FRAME_SKIP = 5
-    LOOKED_AT = ("cfrc_ext", "xpos")
+    EXTRA_FIELDS = ("cfrc_ext", "xpos")
     TORSO = 1
 
     def _start(self, generator: np.random.Generator) -> np.ndarray:
         return self._start_near(generator, 0.1, normal_velocities=True)
 
-    def _see(self, now: Fields) -> np.ndarray:
-        forces = _clip(now["cfrc_ext"][:, 1:], 1.0)  # of all bodies but the world
-        return np.concatenate((now["qpos"][:, 2:], now["qvel"], forces.reshape(len(forces), -1)), axis=1)
+    def _observations(self, fields: Fields) -> np.ndarray:
+        forces = _clip(fields["cfrc_ext"][:, 1:], 1.0)  # all bodies except the world
+        return np.concatenate(
+            (fields["qpos"][:, 2:], fields["qvel"], forces.reshape(len(forces), -1)), axis=1
+        )
 
-    def _judge(self, before: Fields, now: Fields, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        forward = self._speed(before["xpos"][:, self.TORSO, 0], now["xpos"][:, self.TORSO, 0])
-        height = now["qpos"][:, 2]
-        finite = np.isfinite(now["state"]).all(axis=1)
+    def _outcome(self, before: Fields, after: Fields, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        forward = self._speed(before["xpos"][:, self.TORSO, 0], after["xpos"][:, self.TORSO, 0])
+        height = after["qpos"][:, 2]
+        finite = np.isfinite(after["state"]).all(axis=1)
         healthy = finite & (height >= 0.2) & (height <= 1.0)
-        cost = 0.5 * _effort(actions) + 5e-4 * _squares(_clip(now["cfrc_ext"], 1.0))
+        cost = 0.5 * _effort(actions) + 5e-4 * _squares(_clip(after["cfrc_ext"], 1.0))
         return forward + healthy - cost, ~healthy
 
 
@@ -443,41 +506,41 @@ class Humanoid(Simulation):
         "Tianshou's examples/mujoco/README.md (5488.5 over 10 seeds of Humanoid-v3), rounded",
     )
     FRAME_SKIP = 5
-    LOOKED_AT = ("cinert", "cvel", "qfrc_actuator", "cfrc_ext", "ctrl", "xipos")
+    EXTRA_FIELDS = ("cinert", "cvel", "qfrc_actuator", "cfrc_ext", "ctrl", "xipos")
 
     def _start(self, generator: np.random.Generator) -> np.ndarray:
         return self._start_near(generator, 1e-2)
 
-    def _see(self, now: Fields) -> np.ndarray:
-        n = len(now["qpos"])
+    def _observations(self, fields: Fields) -> np.ndarray:
+        n = len(fields["qpos"])
         return np.concatenate(
             (
-                now["qpos"][:, 2:],
-                now["qvel"],
-                now["cinert"][:, 1:].reshape(n, -1),  # of all bodies but the world
-                now["cvel"][:, 1:].reshape(n, -1),
-                now["qfrc_actuator"][:, 6:],  # of all joints but the root's
-                now["cfrc_ext"][:, 1:].reshape(n, -1),
+                fields["qpos"][:, 2:],
+                fields["qvel"],
+                fields["cinert"][:, 1:].reshape(n, -1),  # all bodies except the world
+                fields["cvel"][:, 1:].reshape(n, -1),
+                fields["qfrc_actuator"][:, 6:],  # all joints except the root
+                fields["cfrc_ext"][:, 1:].reshape(n, -1),
             ),
             axis=1,
         )
 
-    def _judge(self, before: Fields, now: Fields, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        forward = self._speed(self._mass_centre(before), self._mass_centre(now))
-        height = now["qpos"][:, 2]
+    def _outcome(self, before: Fields, after: Fields, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        forward = self._speed(self._mass_centre(before), self._mass_centre(after))
+        height = after["qpos"][:, 2]
         healthy = (height > 1.0) & (height < 2.0)
-        impact = np.minimum(5e-7 * _squares(now["cfrc_ext"]), 10.0)
-        cost = 0.1 * _squares(now["ctrl"]) + impact
+        impact = np.minimum(5e-7 * _squares(after["cfrc_ext"]), 10.0)
+        cost = 0.1 * _squares(after["ctrl"]) + impact
         return 1.25 * forward + 5.0 * healthy - cost, ~healthy
 
-    def _mass_centre(self, now: Fields) -> np.ndarray:
-        """x (n,) of the centre of mass."""
+    def _mass_centre(self, fields: Fields) -> np.ndarray:
+        """Return the x coordinate (n,) of the centre of mass."""
         mass = self._model.body_mass
-        return np.einsum("b,nbj->nj", mass, now["xipos"])[:, 0] / mass.sum()
+        return np.einsum("b,nbj->nj", mass, fields["xipos"])[:, 0] / mass.sum()
 
 
 class HumanoidStandup(Humanoid):
-    """The humanoid lies on its back and is to get up, paid by the height of its torso at each step."""
+    """Stand up from lying on the back. The reward of each step grows with the height of the torso."""
 
     spec = _spec(
         "HumanoidStandup-v5",
@@ -492,14 +555,14 @@ class HumanoidStandup(Humanoid):
         "SLM Lab's docs/BENCHMARKS.md (150,105 in training over 4 seeds of HumanoidStandup-v5), rounded",
     )
 
-    def _judge(self, before: Fields, now: Fields, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        height = now["qpos"][:, 2] / self._model.opt.timestep
-        impact = np.minimum(0.5e-6 * _squares(now["cfrc_ext"]), 10.0)
-        return height - 0.1 * _squares(now["ctrl"]) - impact + 1, _never(now)
+    def _outcome(self, before: Fields, after: Fields, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        height = after["qpos"][:, 2] / self._model.opt.timestep
+        impact = np.minimum(0.5e-6 * _squares(after["cfrc_ext"]), 10.0)
+        return height - 0.1 * _squares(after["ctrl"]) - impact + 1, _never(after)
 
 
 class Swimmer(Simulation):
-    """Swim: three links in a plane of viscous fluid. Coulom 2002."""
+    """Swim with three links in a plane of viscous fluid. Coulom 2002."""
 
     spec = _spec(
         "Swimmer-v5",
@@ -513,21 +576,21 @@ class Swimmer(Simulation):
         reference_source=_THRESHOLD,
     )
     FRAME_SKIP = 4
-    changes = ("mass",)  # it swims in a plane, and touches nothing
+    changes = ("mass",)  # it moves in a plane and has no contacts
 
     def _start(self, generator: np.random.Generator) -> np.ndarray:
         return self._start_near(generator, 0.1)
 
-    def _see(self, now: Fields) -> np.ndarray:
-        return now["state"][:, 2:]
+    def _observations(self, fields: Fields) -> np.ndarray:
+        return fields["state"][:, 2:]
 
-    def _judge(self, before: Fields, now: Fields, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        forward = self._speed(before["qpos"][:, 0], now["qpos"][:, 0])
-        return forward - 1e-4 * _effort(actions), _never(now)
+    def _outcome(self, before: Fields, after: Fields, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        forward = self._speed(before["qpos"][:, 0], after["qpos"][:, 0])
+        return forward - 1e-4 * _effort(actions), _never(after)
 
 
 class Reacher(Simulation):
-    """Bring the fingertip of an arm of two links to a target that moves at each new episode."""
+    """Move the fingertip of a two-link arm to a target, which is drawn anew for each episode."""
 
     spec = _spec(
         "Reacher-v5",
@@ -541,8 +604,8 @@ class Reacher(Simulation):
         reference_source=_THRESHOLD,
     )
     FRAME_SKIP = 2
-    changes = ("mass",)  # it moves in a plane, and touches nothing
-    LOOKED_AT = ("xpos",)
+    changes = ("mass",)  # it moves in a plane and has no contacts
+    EXTRA_FIELDS = ("xpos",)
     FINGERTIP, TARGET = 3, 4
 
     def _start(self, generator: np.random.Generator) -> np.ndarray:
@@ -554,23 +617,23 @@ class Reacher(Simulation):
         qvel[-2:] = 0.0
         return np.concatenate((qpos, qvel))
 
-    def _see(self, now: Fields) -> np.ndarray:
-        angles = now["qpos"][:, :2]
-        way = self._way(now)[:, :2]
+    def _observations(self, fields: Fields) -> np.ndarray:
+        angles = fields["qpos"][:, :2]
+        offset = self._offset(fields)[:, :2]
         return np.concatenate(
-            (np.cos(angles), np.sin(angles), now["qpos"][:, 2:], now["qvel"][:, :2], way), axis=1
+            (np.cos(angles), np.sin(angles), fields["qpos"][:, 2:], fields["qvel"][:, :2], offset), axis=1
         )
 
-    def _judge(self, before: Fields, now: Fields, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return -_length(self._way(now)) - _effort(actions), _never(now)
+    def _outcome(self, before: Fields, after: Fields, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return -_length(self._offset(after)) - _effort(actions), _never(after)
 
-    def _way(self, now: Fields) -> np.ndarray:
-        """From the target to the fingertip, (n, 3)."""
-        return now["xpos"][:, self.FINGERTIP] - now["xpos"][:, self.TARGET]
+    def _offset(self, fields: Fields) -> np.ndarray:
+        """Return the vector (n, 3) from the target to the fingertip."""
+        return fields["xpos"][:, self.FINGERTIP] - fields["xpos"][:, self.TARGET]
 
 
 class Pusher(Simulation):
-    """Push a cylinder to a goal on a table with an arm of seven joints."""
+    """Push a cylinder on a table to a goal with a seven-joint arm."""
 
     spec = _spec(
         "Pusher-v5",
@@ -584,8 +647,8 @@ class Pusher(Simulation):
         reference_source=_THRESHOLD,
     )
     FRAME_SKIP = 5
-    changes = ("mass",)  # there is no gravity, and what touches has no friction
-    LOOKED_AT = ("xpos",)
+    changes = ("mass",)  # there is no gravity, and contacts have no friction
+    EXTRA_FIELDS = ("xpos",)
     TIP, OBJECT, GOAL = 10, 11, 12
 
     def _start(self, generator: np.random.Generator) -> np.ndarray:
@@ -600,21 +663,21 @@ class Pusher(Simulation):
         qvel[-4:] = 0.0
         return np.concatenate((qpos, qvel))
 
-    def _see(self, now: Fields) -> np.ndarray:
-        places = now["xpos"][:, [self.TIP, self.OBJECT, self.GOAL]]
+    def _observations(self, fields: Fields) -> np.ndarray:
+        places = fields["xpos"][:, [self.TIP, self.OBJECT, self.GOAL]]
         return np.concatenate(
-            (now["qpos"][:, :7], now["qvel"][:, :7], places.reshape(len(places), -1)), axis=1
+            (fields["qpos"][:, :7], fields["qvel"][:, :7], places.reshape(len(places), -1)), axis=1
         )
 
-    def _judge(self, before: Fields, now: Fields, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        places = now["xpos"]
+    def _outcome(self, before: Fields, after: Fields, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        places = after["xpos"]
         near = _length(places[:, self.OBJECT] - places[:, self.TIP])
         distance = _length(places[:, self.OBJECT] - places[:, self.GOAL])
-        return -distance - 0.1 * _effort(actions) - 0.5 * near, _never(now)
+        return -distance - 0.1 * _effort(actions) - 0.5 * near, _never(after)
 
 
 class InvertedPendulum(Simulation):
-    """Balance a pole on a cart by a force within [-3, 3]."""
+    """Balance a pole on a cart with a force in [-3, 3]."""
 
     spec = _spec(
         "InvertedPendulum-v5",
@@ -628,17 +691,17 @@ class InvertedPendulum(Simulation):
         reference_source=_THRESHOLD,
     )
     FRAME_SKIP = 2
-    changes = ("mass", "gravity")  # nothing touches
+    changes = ("mass", "gravity")  # it has no contacts
 
     def _start(self, generator: np.random.Generator) -> np.ndarray:
         return self._start_near(generator, 0.01)
 
-    def _see(self, now: Fields) -> np.ndarray:
-        return now["state"]
+    def _observations(self, fields: Fields) -> np.ndarray:
+        return fields["state"]
 
-    def _judge(self, before: Fields, now: Fields, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        finite = np.isfinite(now["state"]).all(axis=1)
-        healthy = finite & (np.abs(now["qpos"][:, 1]) <= 0.2)
+    def _outcome(self, before: Fields, after: Fields, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        finite = np.isfinite(after["state"]).all(axis=1)
+        healthy = finite & (np.abs(after["qpos"][:, 1]) <= 0.2)
         return healthy.astype(np.float64), ~healthy
 
 
@@ -657,22 +720,22 @@ class InvertedDoublePendulum(Simulation):
         reference_source=_THRESHOLD,
     )
     FRAME_SKIP = 5
-    changes = ("mass", "gravity")  # nothing touches
-    LOOKED_AT = ("qfrc_constraint", "site_xpos")
+    changes = ("mass", "gravity")  # it has no contacts
+    EXTRA_FIELDS = ("qfrc_constraint", "site_xpos")
 
     def _start(self, generator: np.random.Generator) -> np.ndarray:
         return self._start_near(generator, 0.1, normal_velocities=True)
 
-    def _see(self, now: Fields) -> np.ndarray:
-        angles = now["qpos"][:, 1:]
-        speeds = _clip(now["qvel"], 10.0)
-        force = _clip(now["qfrc_constraint"][:, :1], 10.0)
-        return np.concatenate((now["qpos"][:, :1], np.sin(angles), np.cos(angles), speeds, force), axis=1)
+    def _observations(self, fields: Fields) -> np.ndarray:
+        angles = fields["qpos"][:, 1:]
+        speeds = _clip(fields["qvel"], 10.0)
+        force = _clip(fields["qfrc_constraint"][:, :1], 10.0)
+        return np.concatenate((fields["qpos"][:, :1], np.sin(angles), np.cos(angles), speeds, force), axis=1)
 
-    def _judge(self, before: Fields, now: Fields, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        x, height = now["site_xpos"][:, 0, 0], now["site_xpos"][:, 0, 2]  # of the upper pole's tip
+    def _outcome(self, before: Fields, after: Fields, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        x, height = after["site_xpos"][:, 0, 0], after["site_xpos"][:, 0, 2]  # tip of the upper pole
         terminated = height <= 1
-        spin1, spin2 = np.float_power(now["qvel"][:, 1:], 2.0).T
+        spin1, spin2 = np.float_power(after["qvel"][:, 1:], 2.0).T
         distance = 0.01 * np.float_power(x, 2.0) + np.float_power(height - 2, 2.0)
         spin = 1e-3 * spin1 + 5e-3 * spin2
         return 10.0 * ~terminated - distance - spin, terminated

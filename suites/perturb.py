@@ -1,8 +1,8 @@
-"""Perturbed tasks: conditions that a policy was not trained in, and the grid over which they are measured.
+"""Perturbed tasks: conditions that a policy was not trained for, and the grid over which it is evaluated.
 
-A perturbation is a kind and a level. Some change the physics, others what an agent sees or what comes of its
-actions. Noise of an environment comes from a generator of its own, in the same order at every level: with a
-higher level of `drop` the same observations are missing, and more.
+A perturbation has a kind and a level. Some kinds change the physics, others the observations that the policy
+receives or the actions that are executed. The noise of each environment comes from its own generator, in the
+same order at every level: a higher level of `drop` hides the same observations, and more.
 """
 
 import math
@@ -13,118 +13,135 @@ import numpy as np
 
 from ascent import suites
 from ascent.suites.batch import Batch
-from ascent.suites.spec import Step
+from ascent.suites.spec import Spec, Step
 
-VERSION = 1  # of the results under perturbations, also of runners/robustness.py: raise it when they change
+VERSION = 1  # version of the results under perturbations, those of runners/robustness.py included
 
-ALWAYS_SEEN = 10  # steps before `drop` begins, as in the authors' code of RPC (arXiv 2109.03214)
+ALWAYS_SEEN = 10  # first steps that `drop` never hides, as in the RPC authors' code (arXiv 2109.03214)
 
 
 class Kind(NamedTuple):
-    """A kind of perturbation: what its level is, which levels are measured, which are possible."""
+    """A kind of perturbation, the levels that are evaluated and the range of valid levels."""
 
     title: str
-    grid: tuple[float, ...]
-    low: float = 0.0
-    high: float = 100.0
-    whole: bool = False  # a level is a whole number
+    grid: tuple[float, ...]  # the levels that are evaluated
+    low: float = 0.0  # lowest valid level
+    high: float = 100.0  # highest valid level
+    whole: bool = False  # whether levels must be whole numbers
     neutral: float = 0.0  # the level at which nothing is perturbed
 
 
-_FACTORS = {"grid": (0.5, 0.75, 1.25, 1.5, 2.0), "neutral": 1.0}
+def _scaling(title: str, low: float = 0.0) -> Kind:
+    """Return a kind that multiplies a physical quantity by its level."""
+    return Kind(title, (0.5, 0.75, 1.25, 1.5, 2.0), low, neutral=1.0)
+
+
 KINDS = {
     "drop": Kind("observations missing, probability", (0.1, 0.25, 0.5, 0.75, 0.9, 1.0), high=1.0),
     "open_loop": Kind("all missing from step", (300, 100, 30, 10), 1.0, math.inf, True, math.inf),
-    "observation_noise": Kind("noise on observations", (0.01, 0.03, 0.1, 0.3)),  # its deviation
-    "adversary": Kind("adversary on observations", (0.01, 0.03, 0.1, 0.3)),  # largest change of a number
-    # The deviation, of half the actions' range; of choices the probability of a random one.
+    "observation_noise": Kind("noise on observations", (0.01, 0.03, 0.1, 0.3)),  # standard deviation
+    "adversary": Kind("adversary on observations", (0.01, 0.03, 0.1, 0.3)),  # largest change of a value
+    # Continuous: standard deviation in units of half the action range. Discrete: probability of a random
+    # action.
     "action_noise": Kind("noise on actions", (0.1, 0.2, 0.4)),
     "action_delay": Kind("actions late, steps", (1, 2, 4), whole=True),
-    "mass": Kind("masses, factor", low=0.01, **_FACTORS),
-    "length": Kind("lengths, factor", low=0.01, **_FACTORS),
-    "friction": Kind("friction, factor", **_FACTORS),
-    "gravity": Kind("gravity, factor", **_FACTORS),
+    "mass": _scaling("masses, factor", low=0.01),
+    "length": _scaling("lengths, factor", low=0.01),
+    "friction": _scaling("friction, factor"),
+    "gravity": _scaling("gravity, factor"),
 }
 PHYSICS = ("mass", "length", "friction", "gravity")
-NOMINAL = "nominal"  # nothing is perturbed; its level is 0
+NOMINAL = "nominal"  # the unperturbed task; its level is 0
 
 
 @dataclass(frozen=True)
 class Perturbation:
-    """A kind, or `NOMINAL`, at a level."""
+    """A kind of perturbation, or `NOMINAL`, at a level."""
 
     kind: str
     level: float
 
     @property
     def name(self) -> str:
-        """Such as "drop-0.5"."""
+        """The name of the perturbation, for example "drop-0.5"."""
         return f"{self.kind}-{repr(float(self.level)).removesuffix('.0')}"
 
 
 def kinds(task: str) -> tuple[str, ...]:
-    """The kinds that a task has: none where there are several agents."""
+    """Return the kinds that apply to a task; none apply to a multi-agent task."""
     if suites.TASKS[task].team:
         return ()
-    own = suites.changes(task)
-    return tuple(kind for kind in KINDS if kind not in PHYSICS or kind in own)
+    scalable = suites.changes(task)
+    return tuple(kind for kind in KINDS if kind not in PHYSICS or kind in scalable)
 
 
 def grid(task: str) -> tuple[Perturbation, ...]:
-    """What is measured, fixed for each task: the nominal task, then every level of every kind that it has."""
+    """Return the fixed grid of a task: the nominal task, then every level of every kind that applies."""
     horizon = suites.TASKS[task].horizon
-    levels = [(kind, level) for kind in kinds(task) for level in KINDS[kind].grid]
-    found = [Perturbation(*pair) for pair in levels if pair[0] != "open_loop" or pair[1] < horizon]
-    return (Perturbation(NOMINAL, 0.0), *found)
+    perturbations = [Perturbation(NOMINAL, 0.0)]
+    for kind in kinds(task):
+        levels = [level for level in KINDS[kind].grid if kind != "open_loop" or level < horizon]
+        perturbations += [Perturbation(kind, level) for level in levels]
+    return tuple(perturbations)
 
 
 def about(task: str) -> list[dict[str, object]]:
-    """The kinds that a task has, as records keep them: name, title, levels of the grid, and the neutral one,
-    None for never.
+    """Return the description of each kind that applies to a task, as records store it.
+
+    It consists of the kind's name, its title, the levels of the grid, and the neutral level, or None if that
+    is infinite.
     """
-    found = []
+    descriptions: list[dict[str, object]] = []
     for name in kinds(task):
         kind = KINDS[name]
-        levels = [one.level for one in grid(task) if one.kind == name]
+        levels = [perturbation.level for perturbation in grid(task) if perturbation.kind == name]
         neutral = kind.neutral if math.isfinite(kind.neutral) else None
-        found.append({"kind": name, "title": kind.title, "levels": levels, "neutral": neutral})
-    return found
+        descriptions.append({"kind": name, "title": kind.title, "levels": levels, "neutral": neutral})
+    return descriptions
 
 
 def check(task: str, perturbation: Perturbation) -> None:
-    """Raises ValueError, one line, for a kind that the task does not have, or a level that is none."""
+    """Check that a perturbation applies to a task.
+
+    Raises:
+        ValueError: the task has no such kind, or the level is invalid; the message is one line.
+    """
     kind, level = perturbation.kind, perturbation.level
     if kind == NOMINAL:
         if level != 0:
             raise ValueError(f"{kind}: its level is 0, not {level:g}")
         return
-    own = kinds(task)
-    if kind not in own:
-        listed = ", ".join(own) or "nothing, as it has several agents"
+    applicable = kinds(task)
+    if kind not in applicable:
+        listed = ", ".join(applicable) or "nothing, as it has several agents"
         raise ValueError(f"{task} has no {kind!r} to perturb; it has: {listed}")
-    known = KINDS[kind]
+    definition = KINDS[kind]
     if kind == "action_noise" and suites.TASKS[task].choices is not None:
-        known = known._replace(high=1.0)  # a probability
-    inside = math.isfinite(level) and known.low <= level <= known.high
-    if not inside or (known.whole and level != int(level)):
-        what = "a whole number" if known.whole else "a number"
-        limits = f"of at least {known.low:g}"
-        if math.isfinite(known.high):
-            limits = f"from {known.low:g} to {known.high:g}"
-        raise ValueError(f"{kind}: {level:g} must be {what} {limits}")
+        definition = definition._replace(high=1.0)  # a probability
+    in_range = math.isfinite(level) and definition.low <= level <= definition.high
+    if not in_range or (definition.whole and level != int(level)):
+        noun = "a whole number" if definition.whole else "a number"
+        limits = f"of at least {definition.low:g}"
+        if math.isfinite(definition.high):
+            limits = f"from {definition.low:g} to {definition.high:g}"
+        raise ValueError(f"{kind}: {level:g} must be {noun} {limits}")
 
 
 class Perturbed:
-    """A batch (see `Batch`) of a task under a perturbation, for one episode in each environment.
+    """A task under a perturbation: `Environments` for one episode in each environment.
 
-    A missing observation is NaN. `adversary` is not this class's: it needs the policy.
+    A missing observation is NaN. The kind `adversary` changes nothing here, because it needs the policy:
+    `runners/robustness.py` implements it.
 
     Args:
-        task: its name.
-        perturbation: see `check`.
-        env_seeds: (S, E) of the environments.
-        noise_seeds: (S, E) of what is random in the perturbation.
-        threads: as in `ascent.suites.make`.
+        task: name of the task.
+        perturbation: kind and level, see `check`.
+        env_seeds: (S, E) integers >= 0, seeds of the environments.
+        noise_seeds: (S, E) integers >= 0, seeds of the noise in the perturbation.
+        threads: maximum number of threads, as in `ascent.suites.make`.
+
+    Raises:
+        ValueError: see `check` and `ascent.suites.make`.
     """
 
     def __init__(
@@ -134,28 +151,35 @@ class Perturbed:
         env_seeds: np.ndarray,
         noise_seeds: np.ndarray,
         threads: int = 1,
-    ):
+    ) -> None:
         check(task, perturbation)
         self.kind, self.level = perturbation.kind, perturbation.level
         self.batch: Batch = suites.make(task, env_seeds, threads)
         if self.kind in PHYSICS:
             self.batch.change(self.kind, self.level)
-        self.spec, self.shape, self.retire = self.batch.spec, self.batch.shape, self.batch.retire
+        self.spec: Spec = self.batch.spec
+        self.shape = self.batch.shape
         self.generators = [np.random.Generator(np.random.PCG64(int(seed))) for seed in noise_seeds.flat]
-        self.steps, self.queue = 0, []
+        self.steps = 0
+        self.queue: list[np.ndarray] = []  # delayed actions, oldest first
 
     def reset(self) -> np.ndarray:
-        """As `Batch.reset`."""
+        """Begin a new episode in every environment: see `Batch.reset`."""
         self.steps, self.queue = 0, []
-        return self._seen(self.batch.reset())
+        return self._perturb_obs(self.batch.reset())
 
     def step(self, actions: np.ndarray) -> Step:
-        """As `Batch.step`; `obs` is what is seen, and all else as it is."""
-        now = self.batch.step(self._executed(actions))
+        """Step every environment: see `Batch.step`. Only `obs` is perturbed, not `next_obs`."""
+        step = self.batch.step(self._perturb_actions(actions))
         self.steps += 1
-        return now._replace(obs=self._seen(now.obs))
+        return step._replace(obs=self._perturb_obs(step.obs))
 
-    def _seen(self, obs: np.ndarray) -> np.ndarray:
+    def retire(self, flags: np.ndarray) -> None:
+        """Mark environments as not needed: see `Batch.retire`."""
+        self.batch.retire(flags)
+
+    def _perturb_obs(self, obs: np.ndarray) -> np.ndarray:
+        """Perturb observations (S, E, O) in place and return them."""
         if self.kind == "drop":
             missing = self._uniform()[:, 0] < self.level
             obs[(missing & (self.steps >= ALWAYS_SEEN)).reshape(self.shape)] = np.nan
@@ -165,21 +189,26 @@ class Perturbed:
             obs += np.float32(self.level) * self._normal(obs.shape[2]).reshape(obs.shape)
         return obs
 
-    def _executed(self, actions: np.ndarray) -> np.ndarray:
+    def _perturb_actions(self, actions: np.ndarray) -> np.ndarray:
+        """Return the actions that are executed when the policy chooses `actions`."""
         if self.kind == "action_delay":
             self.queue.append(actions)
-            return self.queue.pop(0) if len(self.queue) > self.level else self.queue[0]  # the first is held
+            # Until the delay has passed, the first action is repeated.
+            return self.queue.pop(0) if len(self.queue) > self.level else self.queue[0]
         if self.kind == "action_noise" and self.spec.choices is not None:
-            told, chosen = self._uniform(2).T.reshape(2, *self.shape)
-            return np.where(told < self.level, (chosen * self.spec.choices).astype(actions.dtype), actions)
-        if self.kind == "action_noise":
+            replace, choice = self._uniform(2).T.reshape(2, *self.shape)
+            random = (choice * self.spec.choices).astype(actions.dtype)
+            return np.where(replace < self.level, random, actions)
+        if self.kind == "action_noise" and self.spec.bounds is not None:
             low, high = self.spec.bounds
             noise = self._normal(len(low)).reshape(actions.shape)
             return (actions + np.float32(self.level) * (high - low) / 2 * noise).clip(low, high)
         return actions
 
-    def _uniform(self, n: int = 1) -> np.ndarray:  # (S * E, n) float64
+    def _uniform(self, n: int = 1) -> np.ndarray:
+        """Draw n uniform numbers in [0, 1) for each environment: (S * E, n) float64."""
         return np.stack([generator.random(n) for generator in self.generators])
 
-    def _normal(self, n: int) -> np.ndarray:  # (S * E, n) float32
+    def _normal(self, n: int) -> np.ndarray:
+        """Draw n standard normal numbers for each environment: (S * E, n) float32."""
         return np.stack([generator.standard_normal(n, np.float32) for generator in self.generators])

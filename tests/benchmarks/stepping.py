@@ -45,7 +45,7 @@ def bare_block(
     batch: Simulation, datas: list[mujoco.MjData], plan: list[np.ndarray], begun: dict[int, dict]
 ) -> float:
     """Seconds of a loop that makes the same calls of MuJoCo, and looks at nothing."""
-    model, frame_skip, contact_forces = batch._model, batch.FRAME_SKIP, "cfrc_ext" in batch.LOOKED_AT
+    model, frame_skip, contact_forces = batch._model, batch.FRAME_SKIP, "cfrc_ext" in batch.EXTRA_FIELDS
     nq, seconds, ctrls = model.nq, 0.0, [data.ctrl for data in datas]
     for t, (actions,) in enumerate(plan):
         start = time.thread_time()

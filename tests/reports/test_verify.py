@@ -347,7 +347,9 @@ def test_install(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"git show {CLEAN['commit']}:requirements.lock: " in outcome(b"", packages=empty)
     monkeypatch.setattr("ascent.reports.checking.setting._git_show", lambda name: b"# nothing\n")
     assert "has not the recorded sha256" in outcome(b"something else", packages=empty)
-    assert "do not run with the installed packages: ModuleNotFoundError" in outcome(b"# nothing\n", packages=empty)
+    assert "do not run with the installed packages: ModuleNotFoundError" in outcome(
+        b"# nothing\n", packages=empty
+    )
     assert "needs Python 2.7.18; there is none here" in outcome(b"# nothing\n", packages={"python": "2.7.18"})
 
 

@@ -1,7 +1,7 @@
-"""Scripted play of the particle worlds: it drives agents into goals, walls and each other.
+"""A scripted policy for the particle worlds, which drives agents into goals, walls and each other.
 
-Its mean scores are what the suite's reference scores are rounded from: `python -m tests.suites.particle_play`
-prints them.
+The reference scores of the suite are its mean scores, rounded. `python -m tests.suites.particle_play` prints
+them.
 """
 
 import sys
@@ -15,15 +15,15 @@ from ascent.suites.particle import MOVES, World
 
 
 def toward(delta: np.ndarray, vel: np.ndarray) -> np.ndarray:
-    """The moves (n,) that bring an agent with these velocities (2, n) to where it sees (2, n) something."""
-    error = delta - 0.4 * vel  # it glides on
+    """Return the moves (n,) towards relative positions delta (2, n), at velocities vel (2, n)."""
+    error = delta - 0.4 * vel  # allow for the distance the agent coasts
     x, y = error
     move = np.where(np.abs(x) > np.abs(y), np.where(x < 0, 1, 2), np.where(y < 0, 3, 4))
     return np.where(np.abs(error).max(0) < 0.03, 0, move)
 
 
 def choices(batch: World) -> np.ndarray:
-    """Moves and words of a scripted policy, (n, N, 2), in the state that the batch is in."""
+    """Return the moves and words (n, N, 2) of the scripted policy in the current state of the batch."""
     view = batch._view(batch._current())
     n, count = len(batch.agents), view.pos.shape[2]
     rel = view.pos - view.pos[:n, None]
@@ -76,7 +76,7 @@ def choices(batch: World) -> np.ndarray:
 
 
 def actions(batch: World) -> np.ndarray:
-    """The scripted policy's actions as the batch takes them, (S, E, N) or (S, E, A)."""
+    """Return the scripted policy's actions in the format of the batch, (S, E, N) or (S, E, A)."""
     found, parts = choices(batch), []
     for i, agent in enumerate(batch.agents):
         move, word = found[:, i].T
@@ -84,7 +84,7 @@ def actions(batch: World) -> np.ndarray:
             parts.append(word * (MOVES if agent.moves else 1) + move if agent.speaks else move)
             continue
         if agent.moves:
-            # The original's first direction is to the right.
+            # The original has the right before the left, and up before down.
             order = np.array([0, 2, 1, 4, 3]) if batch.original else np.arange(5)
             parts.append(np.eye(5, dtype=np.float32)[order[move]])
         if agent.speaks:
@@ -94,7 +94,7 @@ def actions(batch: World) -> np.ndarray:
 
 
 def scripted_scores(task: str, episodes: int) -> np.ndarray:
-    """Scores (episodes,) of the scripted policy, against adversaries that act at random."""
+    """Return the scores (episodes,) of the scripted policy against random adversaries."""
     batch = suites.make(task, np.arange(episodes)[:, None])
     spec, rng = batch.spec, np.random.default_rng(0)
     widths = [1 if spec.choices is not None else spaces.utils.flatdim(space) for space in spec.action_space]

@@ -1,7 +1,7 @@
-"""The numpy twins of suites/classic.py against gymnasium itself: the same bits, step by step.
+"""Compare the numpy twins of suites/classic.py with gymnasium, step by step and bit for bit.
 
-Random play ends early and close to where it began, and hides real errors: those of the last bit show where
-things move fast and for long. So each task is also driven to its goals, walls and time limits.
+Random play ends early and near its start. It hides errors in the last bit, which show in fast and long
+motion. Each task is therefore also driven to its goals, walls and time limit.
 """
 
 from collections import Counter
@@ -16,11 +16,11 @@ from ascent import suites
 from ascent.suites import classic
 from ascent.suites.anchors import random_actions
 
-# Observations (n, O) and a generator to actions (n,) or (n, A).
+# A policy maps observations (n, O) and a generator to actions (n,) or (n, A).
 Policy = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
-# Policies. Drivers mix in random actions, so that no two episodes are alike.
+# Policies. Those that drive a task add random actions, so that no two episodes are alike.
 
 
 def mix(actions: np.ndarray, others: np.ndarray, rng: np.random.Generator, share: float = 0.1) -> np.ndarray:
@@ -28,35 +28,35 @@ def mix(actions: np.ndarray, others: np.ndarray, rng: np.random.Generator, share
 
 
 def balance(obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """CartPole: keeps the pole up until the time limit."""
+    """CartPole: balance the pole until the time limit."""
     lean = obs @ np.array([0.05, 0.15, 1.0, 0.4])
     return mix((lean > 0).astype(int), rng.integers(2, size=len(obs)), rng)
 
 
 def drift(obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """CartPole: holds the pole at a slant, so that the cart runs off the track."""
+    """CartPole: hold the pole at a slant, so that the cart leaves the track."""
     lean = obs @ np.array([0.0, 0.0, 1.0, 0.4]) - 0.03
     return mix((lean > 0).astype(int), rng.integers(2, size=len(obs)), rng, 0.05)
 
 
 def pump(obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Acrobot: pushes the second link the way it turns, which adds energy at every step."""
+    """Acrobot: push the second link in its direction of rotation, which adds energy at every step."""
     return mix(np.where(obs[:, 5] > 0, 2, 0), rng.integers(3, size=len(obs)), rng)
 
 
 def rock(obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """MountainCar: accelerates the way the car moves."""
+    """MountainCar: accelerate in the direction of motion."""
     return mix(np.where(obs[:, 1] < 0, 0, 2), rng.integers(3, size=len(obs)), rng)
 
 
 def rock_continuous(obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """MountainCarContinuous: the same, with forces from weak to out of range."""
+    """MountainCarContinuous: accelerate in the direction of motion, with forces from weak to out of range."""
     force = np.where(obs[:, 1] < 0, -1.0, 1.0) * rng.uniform(0.3, 1.8, len(obs))
     return mix(force, rng.uniform(-1.0, 1.0, len(obs)), rng)[:, None]
 
 
 def swing_up(obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Pendulum: adds energy below, holds above, with torques in and out of range."""
+    """Pendulum: swing up and balance, with torques in and out of range."""
     cos, sin, spin = obs.T
     energy = spin**2 / 6 + 5 * (cos - 1)
     torque = np.where(cos > 0.8, -10 * np.arctan2(sin, cos) - 2 * spin, -2 * np.sign(energy * spin))
@@ -64,7 +64,7 @@ def swing_up(obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def awkward(limit: float) -> Policy:
-    """Box tasks: the limits and their neighbours, zeros of both signs, subnormals, huge and infinite."""
+    """Box tasks: draw the bounds, their neighbours, both zeros, subnormal, huge and infinite numbers."""
     inside, outside = np.nextafter(np.float32(limit), np.float32([0.0, 9.0]))
     tiny = [0.0, 1e-45, 1e-30, 1e-3]
     values = np.array(
@@ -90,11 +90,11 @@ class Play(NamedTuple):
     episodes: int
     terminated: int
     truncated: int
-    different: Counter  # what differed -> in how many steps of the batch
+    different: Counter  # name of a value that differed -> number of steps of the batch
 
 
 def play(task: str, policy: Policy, episodes: int, shape: tuple[int, int] = (10, 4)) -> Play:
-    """Plays the twin and as many gymnasium environments side by side until `episodes` episodes have ended."""
+    """Play the twin and equally many gymnasium environments side by side until `episodes` have ended."""
     seeds = 1000 + np.arange(np.prod(shape)).reshape(shape)
     rng = np.random.default_rng(7)
     twin = suites.make(task, seeds)
@@ -169,7 +169,7 @@ def test_twin_equals_gymnasium_bit_for_bit(
     result = play(task, policy, episodes)
     assert result.different == {}
     assert result.episodes >= episodes
-    # A policy that no longer gets where it should would make the comparison empty.
+    # A policy that failed to reach its goals would make the comparison empty.
     assert result.terminated > 0 or not terminates
     assert result.truncated > 0 or not truncates
 
@@ -185,14 +185,15 @@ def test_every_classic_task_plays_a_thousand_episodes() -> None:
 
 @pytest.mark.parametrize("task", ["MountainCar-v0", "MountainCarContinuous-v0"])
 def test_the_goal_line_itself_on_the_last_step_allowed(task: str) -> None:
-    """Play hits neither by chance: a position equal to the goal as float32; goal and time limit at once."""
+    """Test two cases that play misses: a float32 position equal to the goal, and goal and limit at once."""
     n = 200
     goal, right, force = (0.5, 2, 0.001) if task == "MountainCar-v0" else (0.45, [1.0], 0.0015)
     twin = suites.make(task, np.arange(n)[:, None])
     twin.reset()
     state = twin.state()
     position = np.float32(goal - 0.04)
-    exact = goal - position - force + 0.0025 * np.cos(3 * position)  # the speed that lands on the goal line
+    # The velocity that reaches the goal exactly.
+    exact = goal - position - force + 0.0025 * np.cos(3 * position)
     state["physics"][:, 0, 0] = position
     state["physics"][:, 0, 1] = np.float32(exact + 1e-8 * np.arange(-n // 2, n // 2))
     state["elapsed"][:] = twin.spec.horizon - 1
@@ -215,7 +216,7 @@ def test_the_goal_line_itself_on_the_last_step_allowed(task: str) -> None:
 
 
 class Wrong:
-    """numpy with one function replaced: what the comparison must notice."""
+    """Return numpy with one function replaced, which the comparison must detect."""
 
     def __init__(self, **replaced: Callable) -> None:
         self.replaced = replaced
@@ -238,13 +239,13 @@ def test_driven_play_notices_a_wrong_square(
     assert play(task, policy, episodes).different
 
 
-# Environments must not feel each other.
+# Environments must not affect each other.
 
 
 @pytest.mark.parametrize("function", [np.cos, np.sin, np.square, lambda x: np.float_power(x, 2.0)])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_numpy_gives_an_element_the_same_bits_at_every_position(function: Callable, dtype: type) -> None:
-    """Vector kernels treat the end of a row apart, and strided rows again: the bits must not show it."""
+    """Vector kernels treat the end of a row and strided rows differently, which must not change the bits."""
     rng = np.random.default_rng(1)
     for length in (1, 2, 3, 7, 8, 9, 10, 16, 31, 100):
         rows = rng.uniform(-30, 30, (40, length)).astype(dtype)
@@ -264,7 +265,7 @@ DRIVEN |= {"MountainCarContinuous-v0": rock_continuous, "Pendulum-v1": swing_up}
 
 
 def record(task: str, seeds: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Steps through actions (T, S, E, ...); returns Step's fields and the physics, each (T, S, E, ...)."""
+    """Step through actions (T, S, E, ...); return the fields of Step and the physics, (T, S, E, ...)."""
     batch = suites.make(task, seeds)
     batch.reset()
     steps = [(*batch.step(a), batch.state()["physics"]) for a in actions]
@@ -286,8 +287,8 @@ def test_a_driven_environment_is_the_same_alone_and_at_every_position(task: str)
 
     alone = [record(task, seeds[i : i + 1], actions[:, i : i + 1]) for i in range(n)]
     for size in (3, 8, 10, 100):
-        for start in range(0, n, 11):  # the neighbours differ, and so does the place
-            members = (start + 7 * np.arange(size)) % n  # 7 and 100 have no common factor: no member twice
+        for start in range(0, n, 11):  # both the neighbours and the position differ
+            members = (start + 7 * np.arange(size)) % n  # 7 and 100 are coprime, so no member repeats
             together = record(task, seeds[members], actions[:, members])
             for place, member in enumerate(members):
                 for one, all_ in zip(alone[member], together, strict=True):
@@ -309,7 +310,7 @@ def test_equal_environments_stay_equal_at_every_position(task: str, size: int) -
             assert np.ascontiguousarray(np.broadcast_to(one, all_.shape)).tobytes() == all_.tobytes()
 
 
-# Actions that are no numbers.
+# NaN actions.
 
 
 @pytest.mark.parametrize("task", ["MountainCarContinuous-v0", "Pendulum-v1"])
@@ -321,7 +322,7 @@ def test_nan_spoils_its_own_episode_and_nothing_else(task: str) -> None:
     spoiled = actions.copy()
     spoiled[7, 1, 0] = np.nan
     clean = record(task, seeds, actions)
-    with np.errstate(all="raise"):  # a warning on the way would be an error in somebody's test run
+    with np.errstate(all="raise"):  # a warning would be an error in some users' tests
         hurt = record(task, seeds, spoiled)
 
     others = np.ones((3, 2), dtype=bool)
@@ -329,7 +330,7 @@ def test_nan_spoils_its_own_episode_and_nothing_else(task: str) -> None:
     for a, b in zip(clean, hurt, strict=True):
         assert a[:, others].tobytes() == b[:, others].tobytes()
 
-    # What becomes of the spoiled environment is gymnasium's answer too, up to the time limit and after it.
+    # The corrupted environment also equals gymnasium's, up to the time limit and after it.
     env = gymnasium.make(task, disable_env_checker=True)
     env.reset(seed=int(seeds[1, 0]))
     for t in range(len(spoiled)):

@@ -1,11 +1,12 @@
-"""MuJoCo's batches of suites/mujoco.py against gymnasium itself: the same bits, step by step.
+"""Compare the batches of suites/mujoco.py with gymnasium, step by step and bit for bit.
 
-Compared are the float64 observation before it is rounded, the reward, both flags, and qpos and qvel.
-Gymnasium calls mj_rnePostConstraint after every step, the batches where a task looks at its outcome: equality
-shows that it changes nothing else.
+The tests compare the float64 observation before rounding, the reward, both flags, qpos and qvel. gymnasium
+calls mj_rnePostConstraint after every step, the batches only if the task reads its result; equality shows
+that the call changes nothing else.
 
-Bodies fall early under random actions and hardly ever meet a bound exactly. So there is also play that keeps
-them up, and numbers put in by hand: at the edges, beyond them, and bad enough for MuJoCo to reset the state.
+Under random actions, bodies fall early and hardly ever meet a bound exactly. Other policies therefore keep
+them upright, and some states are set by hand: at the bounds, beyond them, and so invalid that MuJoCo resets
+them.
 """
 
 import gc
@@ -31,13 +32,13 @@ TASKS = [spec.id for spec in suites.TASKS.values() if spec.suite == "mujoco"]
 EVERY_TASK = pytest.mark.parametrize("task", TASKS)
 BAD = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADCTRL) + 1)
 
-# A batch and its observations (n, O) and a generator to actions (n, A) float32.
+# A policy maps a batch, its observations (n, O) and a generator to actions (n, A) float32.
 Policy = Callable[[Simulation, np.ndarray, np.random.Generator], np.ndarray]
 
 
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """MuJoCo writes its warnings to a file in the working folder."""
+    """Run each test in a temporary folder, because MuJoCo writes its warnings to the working folder."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -49,7 +50,7 @@ def uniform(batch: Simulation, obs: np.ndarray, rng: np.random.Generator) -> np.
 
 
 def gentle(batch: Simulation, obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Weak actions, under which legs carry for longer."""
+    """Draw weak actions, under which legged bodies stay upright for longer."""
     return uniform(batch, obs, rng) * np.float32(0.1)
 
 
@@ -58,7 +59,7 @@ def still(batch: Simulation, obs: np.ndarray, rng: np.random.Generator) -> np.nd
 
 
 def extreme(batch: Simulation, obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The limits and their neighbours, zeros of both signs, subnormals, and what is far out of range."""
+    """Draw the bounds, their neighbours, both zeros, subnormal numbers, and numbers far out of range."""
     limit = batch.spec.action_space.high[0]
     values = np.array([limit, np.nextafter(limit, np.float32(9)), 1.5 * limit, 7, 1e4, 1e9, 0, 1e-45, 1e-3])
     shape = (len(obs), *batch.spec.action_space.shape)
@@ -67,10 +68,11 @@ def extreme(batch: Simulation, obs: np.ndarray, rng: np.random.Generator) -> np.
 
 @cache
 def feedback(task: str) -> np.ndarray:
-    """Linear-quadratic feedback (1, 2 nv) around the upright state of a pendulum."""
+    """Return the linear-quadratic feedback (1, 2 nv) around the upright state of a pendulum."""
     batch = suites.make(task, np.zeros((1, 1), dtype=int))
     model = copy(batch._model)
-    model.opt.integrator = mujoco.mjtIntegrator.mjINT_EULER  # MuJoCo derives no other
+    # mjd_transitionFD does not support the integrator RK4.
+    model.opt.integrator = mujoco.mjtIntegrator.mjINT_EULER
     size = 2 * model.nv
     one, push = np.empty((size, size)), np.empty((size, 1))
     mujoco.mjd_transitionFD(model, mujoco.MjData(model), 1e-6, True, one, push, None, None)
@@ -81,7 +83,7 @@ def feedback(task: str) -> np.ndarray:
 
 
 def balance(batch: Simulation, obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Both pendulums: keeps them up until the time limit, with noise."""
+    """Pendulums: balance them until the time limit, with noise."""
     if batch.spec.id == "InvertedDoublePendulum-v5":
         obs = np.concatenate((obs[:, :1], np.arctan2(obs[:, 1:3], obs[:, 3:5]), obs[:, 5:8]), axis=1)
     noise = rng.normal(0, 0.1, (len(obs), 1)) * (rng.random((len(obs), 1)) < 0.5)
@@ -92,7 +94,7 @@ def balance(batch: Simulation, obs: np.ndarray, rng: np.random.Generator) -> np.
 
 
 def bits(values: object) -> bytes:
-    """What is compared: the bytes, but for the sign of a NaN, which depends on the way it was made."""
+    """Return the bytes to compare. NaNs get one sign, because theirs depends on how they were computed."""
     values = np.array(values)
     if values.dtype == np.float64:
         values[np.isnan(values)] = np.nan
@@ -100,14 +102,14 @@ def bits(values: object) -> bytes:
 
 
 def watch(batch: Simulation) -> list[np.ndarray]:
-    """Makes the batch list its float64 observations: in a step of all environments, then of new episodes."""
-    seen, see = [], batch._see
+    """Record the float64 observations of a batch: of all environments in a step, then of new episodes."""
+    seen, see = [], batch._observations
 
     def keep(fields: dict[str, np.ndarray]) -> np.ndarray:
         seen.append(see(fields).copy())
         return seen[-1]
 
-    batch._see = keep
+    batch._observations = keep
     return seen
 
 
@@ -124,13 +126,13 @@ class Play(NamedTuple):
     truncated: int
     both: int  # in the same step
     unstable: int
-    different: Counter  # what differed -> in how many environment steps
+    different: Counter  # name of a value that differed -> number of environment steps
 
 
 def play(
     task: str, policy: Policy, episodes: int, horizon: int | None = None, shape: tuple[int, int] = (5, 2)
 ) -> Play:
-    """Plays the batch and as many gymnasium environments side by side until that many episodes have ended."""
+    """Play the batch and equally many gymnasium environments side by side until `episodes` have ended."""
     seeds = 1000 + np.arange(np.prod(shape)).reshape(shape)
     rng = np.random.default_rng(7)
     batch = suites.make(task, seeds)
@@ -173,8 +175,8 @@ def play(
 
 # (task, policy, episodes, time limit if not the task's own, whether some must end by the task, by the limit)
 #
-# Of tasks that only the time limit ends, random episodes are cut short: a thousand steps of each would take
-# minutes. `still` and `extreme` play a few at full length, the slow test a hundred.
+# For tasks that only the time limit ends, random episodes are shortened, because a thousand steps of each
+# would take minutes. `still` and `extreme` play a few at full length, the slow test a hundred.
 PLAYS = [
     ("HalfCheetah-v5", uniform, 100, 150, False, True),
     ("HalfCheetah-v5", extreme, 10, None, False, True),
@@ -232,7 +234,7 @@ def test_batch_equals_gymnasium_bit_for_bit(
     result = play(task, policy, episodes, horizon)
     assert result.different == {}
     assert result.unstable == 0
-    # A policy that no longer gets where it should would make the comparison empty.
+    # A policy that failed to reach its goals would make the comparison empty.
     assert result.terminated > 0 or not terminates
     assert result.truncated > 0 or not truncates
 
@@ -251,7 +253,7 @@ def test_every_task_plays_a_hundred_random_episodes() -> None:
     assert min(played.values()) >= 100
 
 
-# Numbers put in by hand.
+# States set by hand.
 
 EDGES = np.array([0.0, 0.2, 0.7, 0.8, 1.0, 2.0, 10.0, 100.0])
 EDGES = np.concatenate((EDGES, np.nextafter(EDGES, 9e9), np.nextafter(EDGES, -9e9), [1e-300, 1e9, np.inf]))
@@ -261,7 +263,7 @@ UPRIGHT = {"Hopper-v5": 1.25, "Walker2d-v5": 1.25, "Ant-v5": 0.6, "Humanoid-v5":
 
 
 def outcome(task: str, data: mujoco.MjData, i: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Numbers for the fields of a step's data: wild ones, and healthy ones but for perhaps one at an edge."""
+    """Draw values for the fields of a step: random ones, or healthy ones with at most one at a bound."""
     numbers = {}
     for name in WRITTEN:
         shape = getattr(data, name).shape
@@ -281,7 +283,7 @@ def outcome(task: str, data: mujoco.MjData, i: int, rng: np.random.Generator) ->
 
 @pytest.fixture
 def collected() -> Iterator[None]:
-    """Batches that are part of a cycle are let go: Python does not see that each holds gigabytes."""
+    """Free batches in reference cycles: Python does not know that each holds gigabytes."""
     yield
     gc.collect()
 
@@ -289,7 +291,7 @@ def collected() -> Iterator[None]:
 @EVERY_TASK
 @pytest.mark.usefixtures("collected")
 def test_the_verdict_at_every_edge(task: str) -> None:
-    """Health, clipping, caps: a step whose outcome is not simulated but written into MuJoCo's data."""
+    """Test health, clipping and caps in a step whose result is written into MuJoCo's data."""
     n = 400
     rng = np.random.default_rng(5)
     batch = suites.make(task, np.arange(n)[:, None])
@@ -322,13 +324,13 @@ def test_the_verdict_at_every_edge(task: str) -> None:
 
 
 def test_squares_and_the_line_of_the_double_pendulum() -> None:
-    """Its squares are libm's `pow`, which differs from a product once in a thousand; and tips on the line."""
+    """Its squares are libm's `pow`, which differs from a product once in a thousand. Some tips are at 1."""
     n = 20_000
     rng = np.random.default_rng(6)
     speeds, tips = rng.normal(0.0, 100.0, (n, 3)), rng.normal(1.0, 1.0, (n, 1, 3))
     tips[:10, 0, 2] = 1.0
     batch = suites.make("InvertedDoublePendulum-v5", np.zeros((1, 1), dtype=int))
-    reward, terminated = batch._judge({}, {"qvel": speeds, "site_xpos": tips}, np.zeros((n, 1), np.float32))
+    reward, terminated = batch._outcome({}, {"qvel": speeds, "site_xpos": tips}, np.zeros((n, 1), np.float32))
     env = original("InvertedDoublePendulum-v5").unwrapped
     env.do_simulation = lambda ctrl, frames: None
     for i in range(n):
@@ -338,11 +340,11 @@ def test_squares_and_the_line_of_the_double_pendulum() -> None:
         assert terminated[i] == ended
 
 
-# Bad states.
+# Invalid states.
 
 
 def disturb(states: np.ndarray, model: mujoco.MjModel, what: str) -> None:
-    """Puts into simulator states (..., N) what MuJoCo will not take. They hold the time, qpos, qvel, ..."""
+    """Make simulator states (..., N) invalid for MuJoCo. They consist of the time, qpos, qvel, ..."""
     speeds = slice(1 + model.nq, 1 + model.nq + model.nv)
     if what == "nan":
         states[..., model.nq] = np.nan  # the last of qpos: rewards look at the first ones before the step

@@ -1,7 +1,7 @@
-"""The particle worlds of suites/particle.py against mpe2 itself: the same bits, step by step.
+"""Compare the particle worlds of suites/particle.py with mpe2, step by step and bit for bit.
 
-The original environments cannot be installed any more: their conventions are checked by formulas, and by the
-random policy's returns in them, which were measured with the original's code.
+The original environments can no longer be installed. Their conventions are checked against formulas, and
+against the returns of the random policy that were measured with the original code.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ ORIGINALS = [task for task in suites.TASKS if task.endswith("-openai")]
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """mpe2's wrapper warns of every action out of range."""
+    """Silence the wrapper of mpe2, which warns about every action out of range."""
     EnvLogger.suppress_output()
     yield
     EnvLogger.unsuppress_output()
@@ -43,7 +43,7 @@ def original(task: str) -> ParallelEnv:
 
 
 def by_agent(batch: World, action: np.ndarray) -> dict[str, Any]:
-    """One environment's action (N,) or (A,) as PettingZoo has it."""
+    """Return one environment's action (N,) or (A,) in the format of PettingZoo."""
     if batch.discrete:
         return {name: int(choice) for name, choice in zip(batch.spec.team.agents, action, strict=True)}
     ends = np.cumsum([space.shape[0] for space in batch.spec.action_space])[:-1]
@@ -55,8 +55,10 @@ def joined(batch: World, values: dict[str, Any]) -> bytes:
 
 
 def play(batch: World, episode: int, rng: np.random.Generator) -> np.ndarray:
-    """Episodes in turn: random actions, of a Box out of range too; the script, now and then led astray, which
-    drives agents into each other; and actions held for the whole episode, which carry agents far off.
+    """Return the actions of one of three policies, which take turns by episode.
+
+    They are random actions, also out of range; the script with some random actions, which drives agents into
+    each other; and one action for the whole episode, which moves agents far away.
     """
     if episode % 3 == 2:
         return random_actions(batch.spec.action_space, batch.shape, np.random.default_rng(episode))
@@ -79,8 +81,9 @@ EPISODES = [
 
 @pytest.mark.parametrize(("task", "episodes"), EPISODES)
 def test_twin_equals_mpe2_bit_for_bit(task: str, episodes: int) -> None:
-    """Observations, rewards, flags, and the float64 state of every entity, in so many episodes of each of
-    twenty environments of one batch. mpe2 plays each alone.
+    """Compare observations, rewards, flags and the float64 state of every entity.
+
+    Each of the twenty environments of one batch plays `episodes` episodes. mpe2 plays each environment alone.
     """
     batch, env, rng = suites.make(task, SEEDS), original(task), np.random.default_rng(3)
     team, horizon, touched, out = batch.spec.team, batch.spec.horizon, 0, 0
@@ -110,7 +113,7 @@ def test_twin_equals_mpe2_bit_for_bit(task: str, episodes: int) -> None:
             assert wanted.tobytes() == step.reward[at].tobytes(), (at, cycle)
             assert not any(ends.values()) and not step.terminated[at]
             assert {last} == set(cuts.values()) == {bool(step.truncated[at])}
-            if not last:  # the batch has begun the next episode there
+            if not last:  # after the last step, the batch has begun the next episode
                 world = env.unwrapped.world
                 pos, vel = view.pos[..., n], view.vel[..., n]
                 assert np.array([e.state.p_pos for e in world.entities]).tobytes() == pos.tobytes()
@@ -119,7 +122,7 @@ def test_twin_equals_mpe2_bit_for_bit(task: str, episodes: int) -> None:
 
 
 def one(task: str, **state: np.ndarray) -> World:
-    """One environment whose bodies were put somewhere: pos (M, 2), vel (N, 2)."""
+    """Return a batch of one environment with given positions (M, 2) and velocities (N, 2)."""
     batch = suites.make(task, np.array([[0]]))
     batch.reset()
     view = batch._view(batch._physics)
@@ -129,7 +132,7 @@ def one(task: str, **state: np.ndarray) -> World:
 
 
 def test_a_reward_of_nothing_has_no_sign() -> None:
-    """Random play never puts an agent right onto its goal."""
+    """Test an agent exactly at its goal, which random play never reaches."""
     batch, env = one("simple_v3", pos=np.zeros((2, 2)), vel=np.zeros((1, 2))), original("simple_v3")
     env.reset(seed=0)
     for entity in env.unwrapped.world.entities:
@@ -151,7 +154,7 @@ def test_spaces_and_names_are_mpe2s(task: str) -> None:
 
 
 class Adapter(ParallelEnv):
-    """A batch of one environment as PettingZoo presents an environment."""
+    """Present a batch of one environment as a PettingZoo environment."""
 
     metadata = {"name": "adapter"}  # noqa: RUF012
 
@@ -190,7 +193,7 @@ def test_pettingzoos_own_test_passes(task: str) -> None:
     parallel_api_test(Adapter(task), num_cycles=60)
 
 
-# ---- the original's conventions
+# Conventions of the original.
 
 
 def vector(move: int) -> np.ndarray:
@@ -198,7 +201,7 @@ def vector(move: int) -> np.ndarray:
 
 
 def test_an_action_moves_its_agent_in_the_same_step() -> None:
-    """v = 0 * 0.75 + 5 * 0.1, then x += v * 0.1; in mpe2 only the step after moves."""
+    """v = 0 * 0.75 + 5 * 0.1, then x += v * 0.1; in mpe2 the position changes in the next step only."""
     for move, direction in ((1, (1, 0)), (2, (-1, 0)), (3, (0, 1)), (4, (0, -1))):
         batch = one("simple-openai", pos=np.zeros((2, 2)), vel=np.zeros((1, 2)))
         batch.step(vector(move))
@@ -217,8 +220,9 @@ def test_soft_actions_push_less() -> None:
 
 
 def test_rewards_of_spread() -> None:
-    """In the same positions, without contacts, a step's reward in the original is 6 r - 3 of mpe2's r. A
-    contact costs each of the two 1, which all share in the original and which is halved in mpe2.
+    """In the same state without contacts, mpe2's reward r of a step is 6 r - 3 in the original.
+
+    A contact costs both agents 1. In the original all agents share this cost; in mpe2 it is halved.
     """
     rng = np.random.default_rng(0)
     for gap in (1.0, 0.1):
@@ -226,7 +230,7 @@ def test_rewards_of_spread() -> None:
         first, second = (
             one(task, pos=pos, vel=np.zeros((3, 2))) for task in ("simple_spread-openai", "simple_spread_v3")
         )
-        whole, half = (w._judge(w._view(w._current()))[0] for w in (first, second))
+        whole, half = (w._outcome(w._view(w._current()))[0] for w in (first, second))
         distances = np.linalg.norm(pos[:3, None] - pos[3:], axis=-1).min(0).sum()
         contact = float(gap < 0.3)
         np.testing.assert_allclose(whole, np.full((3, 1), -3 * distances - 3 - 2 * contact))
@@ -244,7 +248,7 @@ def test_rewards_that_are_squared_summed_or_turned_round() -> None:
         view = batch._view(batch._physics)
         view.pos[..., 0] = pos[: len(view.pos)]
         view.drawn[:] = 1
-        return np.ravel(batch._judge(view)[0])
+        return np.ravel(batch._outcome(view)[0])
 
     adversary, *good = rewards("simple_adversary-openai")
     assert adversary == pytest.approx(-np.sum((pos[0] - pos[4]) ** 2))
@@ -325,7 +329,7 @@ def test_random_returns_are_those_measured_elsewhere(task: str, kind: str, publi
         returns = returns + batch.step(action).reward
     for name, (mean, error) in published.items():
         own = returns[:, 0, batch.spec.team.agents.index(name)]
-        # Rounded to 0.1. Missed by chance by one of these 39 once in 400 times.
+        # Rounded to 0.1. One of these 39 fails by chance once in 400 runs.
         bound = 4 * np.hypot(error, own.std() / np.sqrt(episodes)) + 0.05
         assert abs(own.mean() - mean) < bound, (name, own.mean(), mean)
 
@@ -336,19 +340,19 @@ def test_reference_score_is_the_scripts(task: str) -> None:
     assert abs(scores.mean() - suites.TASKS[task].reference_score) < 4 * scores.std() / np.sqrt(2_000) + 0.05
 
 
-# ---- the measures
+# Measures.
 
 
 def test_measures() -> None:
-    """By hand, of positions that were put in."""
+    """Compare measures with values computed by hand."""
     pos = np.array([[0.0, 0.0], [0.2, 0.0], [0.0, 2.0], [0.05, 0.0], [0.0, 2.5], [0.2, 1.0]])
     batch = one("simple_spread_v3", pos=pos)
-    collisions, distance, covered = (float(m[0]) for m in batch._judge(batch._view(batch._current()))[1])
+    collisions, distance, covered = (float(m[0]) for m in batch._outcome(batch._view(batch._current()))[1])
     assert (collisions, covered) == (1, 1)
     assert distance == pytest.approx((0.05 + 0.5 + 1.0) / 3)
     apart = np.array([[0.0, 0.0], [0.0, 0.12], [5.0, 0.0], [0.0, 0.0], [3.0, 3.0], [4.0, 4.0]])
     batch = one("simple_tag_v3", pos=apart)
-    contacts, nearest = (float(m[0]) for m in batch._judge(batch._view(batch._current()))[1])
+    contacts, nearest = (float(m[0]) for m in batch._outcome(batch._view(batch._current()))[1])
     assert (contacts, nearest) == (2, 0)
 
 
@@ -356,5 +360,5 @@ def test_measures_of_a_step_are_in_its_result() -> None:
     batch = suites.make("simple_spread_v3", np.arange(6).reshape(3, 2))
     batch.reset()
     step = batch.step(np.zeros((3, 2, 3), int))
-    found = np.stack(batch._judge(batch._view(batch._current()))[1], 1).reshape(3, 2, 3)
+    found = np.stack(batch._outcome(batch._view(batch._current()))[1], 1).reshape(3, 2, 3)
     np.testing.assert_array_equal(step.measures, found)

@@ -1,7 +1,8 @@
-"""Perturbed tasks: the physics that was meant and no other, noise that is the same at every level, refusals.
+"""Test perturbed tasks: their physics, their noise, the grid, and errors.
 
-A perturbation that did nothing, or that leaked into another batch of the process, would pass for robustness.
-So changed physics is held against gymnasium's own environments, changed in the same way, to the bit.
+A perturbation without an effect, or one that leaked into another batch of the process, would look like
+robustness. Changed physics is therefore compared, bit for bit, with gymnasium's environments changed in the
+same way.
 """
 
 import copy
@@ -48,7 +49,7 @@ def mountain_car(env: gymnasium.Env, kind: str, factor: float) -> None:
 
 
 def rewritten(method: str, number: str) -> Callable[[gymnasium.Env, str, float], None]:
-    """Where gymnasium has written the number into a method: that method with the number times the factor."""
+    """Return a change that multiplies a number in the source of a gymnasium method by the factor."""
 
     def change(env: gymnasium.Env, kind: str, factor: float) -> None:
         source = textwrap.dedent(inspect.getsource(getattr(type(env), method)))
@@ -74,7 +75,7 @@ ORIGINALS = {
     ("task", "kind"), [(task, kind) for task in CLASSIC for kind in suites.changes(task)]
 )
 def test_classic_physics_is_gymnasiums_with_the_same_change(task: str, kind: str, factor: float) -> None:
-    """Under a driver that gets about, for longer than an episode: what begins anew is changed too."""
+    """Play longer than an episode, with a policy that moves far: later episodes must be changed as well."""
     seeds = np.arange(4).reshape(2, 2)
     twin, plain = Perturbed(task, Perturbation(kind, factor), seeds, seeds), suites.make(task, seeds)
     originals = [gymnasium.make(task, disable_env_checker=True) for _ in seeds.flat]
@@ -108,7 +109,7 @@ def test_classic_physics_is_gymnasiums_with_the_same_change(task: str, kind: str
 
 
 def scale(model: mujoco.MjModel, kind: str, factor: float) -> None:
-    """The change, in place."""
+    """Scale a physical quantity of the model in place."""
     if kind == "mass":
         model.body_mass[:] = model.body_mass * factor
         model.body_inertia[:] = model.body_inertia * factor
@@ -123,7 +124,7 @@ def scale(model: mujoco.MjModel, kind: str, factor: float) -> None:
     ("task", "kind", "factor"),
     [
         *(("Hopper-v5", kind, factor) for kind in ("mass", "friction", "gravity") for factor in (0.5, 2.0)),
-        ("Humanoid-v5", "mass", 1.5),  # pays for the speed of its centre of mass
+        ("Humanoid-v5", "mass", 1.5),  # its reward uses the speed of the centre of mass
         ("HalfCheetah-v5", "friction", 0.0),
         ("InvertedDoublePendulum-v5", "gravity", 0.75),
     ],
@@ -153,11 +154,11 @@ def test_mujoco_physics_is_gymnasiums_with_the_same_change(task: str, kind: str,
     assert ended or task == "HalfCheetah-v5"
 
 
-# Which changes matter, and to whom.
+# Which changes have an effect, and on which batches.
 
 
 def trajectory(batch: object, steps: int, seed: int = 0) -> bytes:
-    """All that `steps` random steps give, from the start."""
+    """Return the bytes of everything that `steps` random steps return, from the start."""
     rng, found = np.random.default_rng(seed), [batch.reset().tobytes()]
     for _ in range(steps):
         step = batch.step(random_actions(batch.spec.action_space, batch.shape, rng))
@@ -167,8 +168,9 @@ def trajectory(batch: object, steps: int, seed: int = 0) -> bytes:
 
 @pytest.mark.parametrize("task", MUJOCO)
 def test_what_a_mujoco_task_lists_matters_and_nothing_else(task: str) -> None:
-    """The smallest factor upwards of the grid changes a random trajectory. What is not listed would change
-    nothing, by any factor: its curve would be flat for the wrong reason.
+    """The smallest factor above 1 in the grid changes a random trajectory, for every quantity in `changes`.
+
+    Other quantities have no effect: a curve over them would be flat for the wrong reason.
     """
     seeds, steps = np.arange(3)[:, None], 100
     plain = suites.make(task, seeds)
@@ -183,14 +185,14 @@ def test_what_a_mujoco_task_lists_matters_and_nothing_else(task: str) -> None:
         scale(batch._model, kind, 2.0)
         assert trajectory(batch, steps) == usual, kind
     assert set(suites.changes(task)) <= set(PHYSICS)
-    # Where friction is not listed nothing touches, but for the pusher: there, what touches slides.
+    # Tasks without friction in `changes` have no contacts, except Pusher, whose contacts have no friction.
     touches = sum(data.ncon for data in plain._data)
     assert "friction" in suites.changes(task) or (touches > 0) == (task == "Pusher-v5")
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_change_stays_in_its_batch(task: str) -> None:
-    """Batches that were made before and after it, of models that are compiled once per process."""
+    """Batches made before and after a change share a compiled model, and keep the default physics."""
     seeds, steps = np.arange(2)[:, None], 30
     usual, before = trajectory(suites.make(task, seeds), steps), suites.make(task, seeds)
     changed = [suites.make(task, seeds) for _ in suites.changes(task)]
@@ -202,7 +204,7 @@ def test_a_change_stays_in_its_batch(task: str) -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_without_a_change_nothing_changes(task: str) -> None:
-    """At the level that is neutral, or lies beyond the episode, every step is the nominal one."""
+    """At the neutral level, or one beyond the end of the episode, every step equals the nominal one."""
     seeds, noise, steps = np.arange(4).reshape(2, 2), np.arange(9, 13).reshape(2, 2), 40
     usual = trajectory(suites.make(task, seeds), steps)
     assert trajectory(Perturbed(task, Perturbation(NOMINAL, 0.0), seeds, noise), steps) == usual
@@ -218,14 +220,16 @@ def test_only_what_a_task_has_can_be_changed() -> None:
             suites.make(task, np.zeros((1, 1), int)).change(kind, 2.0)
 
 
-# What is seen and what comes of an action.
+# Perturbed observations and actions.
 
 
 def play(
     task: str, kind: str, level: float, steps: int = 60, shape: tuple[int, int] = (2, 40)
 ) -> SimpleNamespace:
-    """Random actions in a perturbed task: `told` (T, ...) the actions; `done` those that its batch was given;
-    `seen` (T + 1, ...) the observations; and every field of Step, (T, ...).
+    """Play random actions in a perturbed task.
+
+    Returns `told` (T, ...), the chosen actions; `done` (T, ...), the executed actions; `seen` (T + 1, ...),
+    the observations; and every field of Step, (T, ...).
     """
     seeds = np.arange(math.prod(shape)).reshape(shape)
     env = Perturbed(task, Perturbation(kind, level), seeds, 1000 + seeds)
@@ -242,13 +246,13 @@ def play(
 
 
 def true(found: SimpleNamespace) -> list[bytes]:
-    """What no observation changes."""
+    """Return the bytes of all fields of Step except `obs`."""
     return [getattr(found, name).tobytes() for name in suites.Step._fields if name != "obs"]
 
 
 @pytest.mark.parametrize("task", ["Pendulum-v1", "CartPole-v1", "Hopper-v5"])
 def test_drop(task: str) -> None:
-    """The first ten are seen, then whole observations are missing; at a higher level the same and more."""
+    """After the first ten, whole observations are missing; a higher level hides the same and more."""
     usual, missing = play(task, NOMINAL, 0), {}
     for level in (0.0, 0.25, 0.75, 1.0):
         found = play(task, "drop", level)
@@ -261,7 +265,7 @@ def test_drop(task: str) -> None:
         assert abs(share.mean() - level) < 4 * math.sqrt(level * (1 - level) / share.size) + 1e-9
     assert (missing[0.25] <= missing[0.75]).all()
     assert ALWAYS_SEEN == 10 and missing[1.0][10:].all()
-    share = missing[0.75][ALWAYS_SEEN:, ..., 0].mean(0)  # each environment has noise of its own
+    share = missing[0.75][ALWAYS_SEEN:, ..., 0].mean(0)  # each environment has its own noise
     assert len(np.unique(share)) > 5 and not (missing[0.75][:, 0, 0] == missing[0.75][:, 1, 0]).all()
 
 
@@ -276,7 +280,7 @@ def test_open_loop() -> None:
 
 @pytest.mark.parametrize("task", ["Pendulum-v1", "CartPole-v1", "Hopper-v5"])
 def test_observation_noise(task: str) -> None:
-    """Normal, of the stated deviation in every number; at another level the same but for its size."""
+    """Noise is normal with the given deviation in every component; the level only scales it."""
     usual = play(task, NOMINAL, 0)
     small, large = (play(task, "observation_noise", level) for level in (0.125, 4.0))
     assert true(small) == true(large) == true(usual)
@@ -292,7 +296,7 @@ def test_observation_noise(task: str) -> None:
 
 @pytest.mark.parametrize("task", ["Pendulum-v1", "Hopper-v5", "Humanoid-v5"])
 def test_noise_on_actions_that_are_numbers(task: str) -> None:
-    """Of half their range, within bounds; at another level the same but for its size and the bounds."""
+    """Noise is relative to half the range, then clipped; at another level only its scale differs."""
     low, high = suites.TASKS[task].bounds
     shape = (1, 2) if task == "Humanoid-v5" else (2, 40)
     small, large = (play(task, "action_noise", level, shape=shape) for level in (0.0625, 0.25))
@@ -303,7 +307,8 @@ def test_noise_on_actions_that_are_numbers(task: str) -> None:
     inside = ((large.done > low) & (large.done < high)).nonzero()
     noise = [((found.done - found.told) / ((high - low) / 2))[inside] for found in (small, large)]
     assert noise[0] / 0.0625 == pytest.approx(noise[1] / 0.25, abs=1e-3)
-    quiet = np.abs(small.told) < 0.6 * high  # so far inside that no noise of this size meets a bound
+    # So far from the bounds that noise of this size cannot reach them.
+    quiet = np.abs(small.told) < 0.6 * high
     noise = (small.done - small.told)[quiet] / 0.0625 / high[0]
     assert noise.std() == pytest.approx(1, abs=4 / math.sqrt(2 * noise.size))
     assert abs(noise.mean()) < 4 / math.sqrt(noise.size)
@@ -311,7 +316,7 @@ def test_noise_on_actions_that_are_numbers(task: str) -> None:
 
 @pytest.mark.parametrize("task", ["CartPole-v1", "Acrobot-v1"])
 def test_noise_on_actions_that_are_choices(task: str) -> None:
-    """A random one with the probability of the level; a higher level changes the same actions and more."""
+    """The level is the probability of a random action; a higher level replaces the same actions and more."""
     n, changed = suites.TASKS[task].choices, {}
     for level in (0.2, 0.4, 1.0):
         found = play(task, "action_noise", level)
@@ -319,7 +324,7 @@ def test_noise_on_actions_that_are_choices(task: str) -> None:
         changed[level] = found.done != found.told
         share = level * (n - 1) / n
         assert abs(changed[level].mean() - share) < 4 * math.sqrt(share * (1 - share) / changed[level].size)
-        counts = np.bincount(found.done.ravel()) / found.done.size  # none is drawn more often than another
+        counts = np.bincount(found.done.ravel()) / found.done.size  # all actions are equally frequent
         assert counts == pytest.approx([1 / n] * n, abs=4 * math.sqrt(1 / n / found.done.size))
     assert (changed[0.2] <= changed[0.4]).all() and (changed[0.4] <= changed[1.0]).all()
 
@@ -327,7 +332,7 @@ def test_noise_on_actions_that_are_choices(task: str) -> None:
 @pytest.mark.parametrize("level", [1, 2, 4, 100])
 @pytest.mark.parametrize("task", ["CartPole-v1", "Pendulum-v1"])
 def test_action_delay(task: str, level: int) -> None:
-    """What was chosen `level` steps before is done; until there is such a thing, the first."""
+    """The executed action was chosen `level` steps before; in the first steps it is the first action."""
     found = play(task, "action_delay", level)
     late = np.maximum(np.arange(len(found.told)) - level, 0)
     assert found.done.tobytes() == found.told[late].tobytes()
@@ -341,7 +346,7 @@ def test_action_delay(task: str, level: int) -> None:
 @pytest.mark.parametrize("kind", ["drop", "observation_noise", "action_noise"])
 @pytest.mark.parametrize("task", ["Pendulum-v1", "CartPole-v1"])
 def test_noise_belongs_to_its_environment(task: str, kind: str) -> None:
-    """It depends on the noise seed of its environment alone: not on its neighbours, nor on the other seed."""
+    """Noise depends only on the noise seed of its environment, not on other environments or its env seed."""
     level = {"drop": 0.5, "observation_noise": 0.1, "action_noise": 0.2}[kind]
     seeds, noise, steps = np.arange(6).reshape(2, 3), np.arange(50, 56).reshape(2, 3), 40
     rng = np.random.default_rng(0)
@@ -370,14 +375,12 @@ def test_noise_belongs_to_its_environment(task: str, kind: str) -> None:
     assert same.tolist() == [[True, True, True], [True, True, False]]
 
 
-# Names, the grid, and what is refused.
+# Names, the grid, and errors.
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_grid(task: str) -> None:
-    """The nominal task first, then every level of every kind that it has; long enough to be a curve, short
-    enough to be played.
-    """
+    """The nominal task, then every level of every kind: enough for a curve, few enough to run."""
     found, horizon = perturb.grid(task), suites.TASKS[task].horizon
     assert found[0] == Perturbation(NOMINAL, 0.0) and 25 <= len(found) <= 42
     assert len({one.name for one in found}) == len(set(found)) == len(found)
@@ -397,7 +400,7 @@ def test_a_team_has_none() -> None:
 
 
 def test_names_tell_levels_apart() -> None:
-    """They are names of files: one file for each level, whichever number type it has."""
+    """Names are file names: one per level, whatever the number type of the level."""
     for level, name in ((0.5, "drop-0.5"), (1, "drop-1"), (1.0, "drop-1"), (0.1, "drop-0.1")):
         assert Perturbation("drop", level).name == name
     assert Perturbation("drop", 0.1234567).name != Perturbation("drop", 0.12345671).name
@@ -454,7 +457,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refusals(name: str) -> None:
-    """By `check` and when it is made: one line that says what there is."""
+    """`check` and the constructor raise an error of one line that lists the valid choices."""
     task, kind, level, message = REFUSED[name]
     for refused in (
         lambda one: perturb.check(task, one),

@@ -1,4 +1,4 @@
-"""What every task of every suite keeps to. A task joins by being registered in suites.TASKS."""
+"""Test the conventions of every task in suites.TASKS."""
 
 import subprocess
 import sys
@@ -18,18 +18,18 @@ EVERY_TASK = pytest.mark.parametrize("task", suites.TASKS)
 SHAPE = (4, 2)
 SEEDS = 100 + np.arange(8).reshape(SHAPE)
 
-# Tasks whose steps or random episodes take long: played less.
+# Tasks whose steps or random episodes are slow: they are played less.
 LONG = {"HalfCheetah-v5", "Ant-v5", "Humanoid-v5", "HumanoidStandup-v5", "Swimmer-v5"}
 
 
 def plan(task: str, length: int, shape: tuple[int, int] = SHAPE) -> np.ndarray:
-    """Random actions (length, S, E, ...)."""
+    """Return random actions (length, S, E, ...)."""
     rng = np.random.default_rng(0)
     return np.stack([random_actions(suites.TASKS[task].action_space, shape, rng) for _ in range(length)])
 
 
 def run(batch: suites.Batch, actions: np.ndarray) -> list[np.ndarray]:
-    """Steps through actions and returns each of Step's fields stacked over time, (T, S, E, ...)."""
+    """Step through actions and return each field of Step, stacked over time: (T, S, E, ...)."""
     return [np.stack(field) for field in zip(*(batch.step(a) for a in actions), strict=True)]
 
 
@@ -37,7 +37,7 @@ def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
     return all(x.shape == y.shape and x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True))
 
 
-# The spec.
+# Spec.
 
 
 @EVERY_TASK
@@ -56,7 +56,7 @@ def test_spec_is_sane(task: str) -> None:
 def test_spec_is_gymnasiums(task: str) -> None:
     spec = suites.TASKS[task]
     env = gymnasium.make(task)
-    observed = env.observation_space  # of float64 in MuJoCo's tasks, which agents get as float32
+    observed = env.observation_space  # float64 in MuJoCo tasks; the batch returns float32
     assert spec.observation_space == Box(np.float32(observed.low), np.float32(observed.high))
     assert spec.action_space == env.action_space
     assert spec.horizon == env.spec.max_episode_steps
@@ -70,7 +70,7 @@ def test_random_score_is_the_uniform_random_policys(task: str) -> None:
     episodes = 10 if task in LONG else 300
     returns = random_returns(task, episodes, first_seed=50_000)
     error = returns.std(ddof=1) / np.sqrt(episodes)
-    # Missed by chance once in 16,000 times. The score itself is rounded to 0.01.
+    # Fails by chance once in 16,000 runs. The score itself is rounded to 0.01.
     bound = stats.t.isf(1 / 32_000, episodes - 1) * error
     assert abs(returns.mean() - spec.random_score) <= bound + 0.005
 
@@ -203,7 +203,7 @@ def test_the_time_limit_truncates_and_the_next_episode_begins(task: str) -> None
     batch = suites.make(task, SEEDS)
     batch.reset()
     state = batch.state()
-    # Close to the limit, which random play does not reach in every task.
+    # Start close to the limit, which random play does not reach in every task.
     state["elapsed"][:] = since = np.full(SHAPE, batch.spec.horizon - 2)
     batch.load_state(state)
     limits = 0
@@ -219,7 +219,7 @@ def test_the_time_limit_truncates_and_the_next_episode_begins(task: str) -> None
     assert limits >= SEEDS.size
 
 
-# Saving, packing, neighbours.
+# State, packing, independence.
 
 
 @EVERY_TASK
@@ -274,7 +274,7 @@ def test_an_environment_does_not_depend_on_the_others(task: str, size: int) -> N
 
 @EVERY_TASK
 def test_threads_change_nothing(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ascent.suites.mujoco._WORTH_A_THREAD", 0.0)  # every environment is
+    monkeypatch.setattr("ascent.suites.mujoco._WORTH_A_THREAD", 0.0)  # use a thread per environment
     actions = plan(task, 40)
     batches = [suites.make(task, SEEDS, threads=threads) for threads in (1, 2, 3, 100)]
     results = [[batch.reset(), *run(batch, actions), *batch.state().values()] for batch in batches]
@@ -294,7 +294,7 @@ def test_retired_environments_harm_no_other(task: str) -> None:
     before = batch.state()
     got, wanted = run(batch, actions[10:]), run(whole, actions[10:])
     assert same([field[:, ~flags] for field in got], [field[:, ~flags] for field in wanted])
-    if "simulation" in before:  # the work was spared
+    if "simulation" in before:  # they were not simulated
         assert same([before["simulation"][flags]], [batch.state()["simulation"][flags]])
     for back in (batch.reset, lambda: batch.load_state(before)):
         back()
