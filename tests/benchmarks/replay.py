@@ -61,7 +61,7 @@ def main() -> int:
         for run in runs:
             run.open()
             run.begin(0, SEEDS)
-            run.rewind(None)
+            run.restart()
         fill(trainer, MILLION + 200_000)
         timed("checkpoint with all transitions", partial(save, trainer, runs))
         fill(trainer, 3_000)
@@ -73,7 +73,7 @@ def main() -> int:
         steps = timed("finding whole checkpoints", lambda: [run.usable_steps()[0] for run in again])
         assert steps == [seen] * len(SEEDS)
         resumed = Trainer(cell, SEEDS)
-        timed("going on from them", lambda: resumed.load([run.load(seen) for run in again]))
+        timed("going on from them", lambda: resumed.load([run.checkpoints.load(seen)[0] for run in again]))
         same = [float(rows.double().sum()) for rows in resumed.storage.rows] == expected
         for run in runs:
             run.close()

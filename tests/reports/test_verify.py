@@ -324,7 +324,7 @@ def test_other_packages_are_named(runs: Path) -> None:
     assert outcome.verdict == CANNOT
     lock = files.read_json(run / "run.json")["lock_digest"]
     for said in (
-        f"numpy 1.26.4 (here {np.__version__})", "jax 0.4 (here none)", "python 3.10.1 (here ",
+        f"numpy 1.26.4 (installed: {np.__version__})", "jax 0.4 (installed: none)", "python 3.10.1 (installed: ",
         "needs Python 3.10.1",
         f"`pip install -r requirements.lock` of commit {CLEAN['commit']}", lock, "--install",
     ):  # fmt: skip
@@ -346,7 +346,7 @@ def test_install(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     empty = {"python": python}
     assert f"git show {CLEAN['commit']}:requirements.lock: " in outcome(b"", packages=empty)
     monkeypatch.setattr("ascent.reports.checking.setting._git_show", lambda name: b"# nothing\n")
-    assert "has not the recorded sha256" in outcome(b"something else", packages=empty)
+    assert "does not have the recorded sha256" in outcome(b"something else", packages=empty)
     assert "do not run with the installed packages: ModuleNotFoundError" in outcome(
         b"# nothing\n", packages=empty
     )
@@ -418,7 +418,7 @@ def test_command(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> N
     assert code == 1 and "task-facts" in out and "1 DIFFERS" in out
     edit(cell / "seed-1" / "run.json", lambda about: about.update(packages={"torch": "0.1"}))
     code, out, _ = call(capsys, "verify", str(cell / "seed-1"), "--depth", "whole")
-    assert code == 2 and "torch 0.1 (here " in out
+    assert code == 2 and "torch 0.1 (installed: " in out
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_nth_write_fails(system: str, tmp_path: Path, monkeypatch: pytest.Monkey
         for disk in [FullDisk(nth), *([FullDisk(7)] if nth % 3 == 0 else [])]:
             with monkeypatch.context() as patch:
                 patch.setattr("ascent.records.files.os", disk)
-                patch.setattr("ascent.records.run.os", disk)
+                patch.setattr("ascent.records.tables.os", disk)
                 try:
                     train(cell, seeds, out, checkpoint_seconds=0.0, tell_seconds=1000.0)
                 except OSError as error:
@@ -85,7 +85,7 @@ def test_recorded_before_the_fault_stays(tmp_path: Path, monkeypatch: pytest.Mon
     cell = small_cell("a2c", "CartPole-v1", steps=64, envs=8)
     stops = iter([False, False, False, True])
     assert not train(cell, SEEDS, tmp_path, stop=lambda: next(stops))
-    steps = [run_of(cell, seed, tmp_path).checkpoint_steps() for seed in SEEDS]
+    steps = [run_of(cell, seed, tmp_path).checkpoints.steps() for seed in SEEDS]
     assert steps == [[32], [32]]
     with monkeypatch.context() as patch:
         patch.setattr("ascent.records.files.os", FullDisk(3))
@@ -148,7 +148,7 @@ def test_damage_falls_back_or_is_refused(name: str, tmp_path: Path, capfd: pytes
         attempts = json.loads((folder / "run.json").read_text())["attempts"]
         assert attempts[-1]["from_step"] == 58
     else:  # both checkpoints vouch for what came before
-        with pytest.raises(DamagedFile, match=f"{name} is damaged.*no older checkpoint is whole"):
+        with pytest.raises(DamagedFile, match=f"{name} is damaged.*no older checkpoint is usable"):
             train(cell, SEEDS, tmp_path / "run")
 
 
@@ -158,7 +158,7 @@ def test_all_checkpoints_damaged(tmp_path: Path) -> None:
     for path in (cell.folder(tmp_path) / "seed-0").glob("checkpoint-*.bin"):
         flip(path, 999)
     before = sorted((path, path.read_bytes()) for path in tmp_path.rglob("*.csv"))
-    with pytest.raises(DamagedFile, match="no older checkpoint is whole"):
+    with pytest.raises(DamagedFile, match="no older checkpoint is usable"):
         train(cell, SEEDS, tmp_path)
     assert sorted((path, path.read_bytes()) for path in tmp_path.rglob("*.csv")) == before
 
@@ -229,7 +229,7 @@ def test_groups(tmp_path: Path) -> None:
 
 def test_table(tmp_path: Path) -> None:
     """Numbers read back as they were; what was not flushed before a rewind is gone."""
-    table = Table(tmp_path / "t.csv", "a,b")
+    table = Table(tmp_path / "t.csv", ("a", "b"))
     table.begin()
     table.add(1, 0.1 + 0.2)
     table.flush(durable=False)
@@ -250,7 +250,7 @@ def test_replay_survives_its_ring(tmp_path: Path) -> None:
     cell = small_cell("dqn", "CartPole-v1", steps=400, capacity=50)
     stopped(cell, tmp_path / "run", 150, [0, 1, 2])  # 300 transitions of 50
     run = run_of(cell, 2, tmp_path / "run", capacity=50)
-    checkpoint = run.load(300)
+    checkpoint, _ = run.checkpoints.load(300)
     reference = Trainer(cell, [2])
     while reference.step < 300:
         reference.advance()

@@ -75,6 +75,6 @@ def test_not_resumed_on_another_device(tmp_path: Path) -> None:
     """A checkpoint of a GPU is no exact state of a run on the CPU."""
     cell = small_cell("sac", "Pendulum-v1")
     train(cell, [0], tmp_path, "cuda", 0.0, partial(next, chain(repeat(False, 40), repeat(True))))
-    assert run_of(cell, 0, tmp_path).checkpoint_steps()
+    assert run_of(cell, 0, tmp_path).checkpoints.steps()
     with pytest.raises(InputError, match="cannot be resumed exactly"):
         train(cell, [0], tmp_path, "cpu")

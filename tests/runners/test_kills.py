@@ -158,7 +158,7 @@ def test_asked_to_stop(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 128 + signal.SIGTERM
     run = run_of(cell, 0, job.out, capacity=70)
-    (step,) = run.checkpoint_steps()
+    (step,) = run.checkpoints.steps()
     attempt = json.loads((run.folder / "run.json").read_text())["attempts"][-1]
     assert attempt["to_step"] == step > 0
     train(cell, SEEDS, job.out)

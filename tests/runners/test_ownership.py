@@ -493,7 +493,7 @@ def test_files_of_a_superseded_copy_are_not_believed(tmp_path: Path) -> None:
         return next(calls) > 6
 
     assert not train(cell, [0], tmp_path / "run", checkpoint_seconds=0.0, stop=intrude)
-    assert max(run_of(cell, 0, tmp_path / "run").checkpoint_steps()) < 24
+    assert max(run_of(cell, 0, tmp_path / "run").checkpoints.steps()) < 24
     pieces = sorted(folder.glob("replay-*.bin"), key=lambda path: int(path.stem.split("-")[1]))
     other = b"other transitions"
     pieces[-1].write_bytes(sha256(other).digest() + other)
