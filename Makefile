@@ -29,6 +29,7 @@ slow: install  ## learning checks with long budgets, over two hundred kills, ful
 lint: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/python -m tests.typecheck
 
 format: install
 	$(BIN)/ruff check --fix

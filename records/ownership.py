@@ -229,6 +229,8 @@ def is_alive(owner: Mapping[str, Any]) -> bool | None:
 
 def identity() -> dict[str, Any]:
     """Return what distinguishes this process from all others, and the SLURM job that it belongs to."""
+    boot: str | None
+    namespace: str | None
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         namespace = os.readlink("/proc/self/ns/pid")

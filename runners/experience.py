@@ -1,4 +1,4 @@
-"""Storage of experience: a window of fixed length, or a ring. The arrays have the seed axis first."""
+"""Storage of experience: a window of fixed length, or a ring buffer. Arrays have the seed axis first."""
 
 from collections.abc import Iterable, Iterator
 from itertools import accumulate, pairwise
@@ -17,16 +17,19 @@ class RolloutStorage:
     def __init__(self, experience: Rollout, seeds: int, spec: Spec, device: str):
         shape = (seeds, experience.steps, experience.envs)
         self.arrays = {
-            name: np.zeros((*shape, *own), np.float32)
-            for name, own in (shapes(spec) | {"truncated": ()}).items()
+            name: np.zeros((*shape, *part), np.float32)
+            for name, part in (shapes(spec) | {"truncated": ()}).items()
         }
         if spec.choices is not None:
             self.arrays["action"] = self.arrays["action"].astype(np.int64)
-        self.length, self.t, self.device = experience.steps, 0, device
+        self.length = experience.steps
+        self.t = 0  # time steps in the window so far
+        self.device = device
 
     def add(self, obs: np.ndarray, action: np.ndarray, step: Step) -> None:
-        """Keep one step of all environments, (S, E, ...)."""
-        t, a = self.t, self.arrays
+        """Store one step of all environments, (S, E, ...)."""
+        t = self.t
+        a = self.arrays
         a["obs"][:, t] = obs
         a["action"][:, t] = action
         a["reward"][:, t] = step.reward
@@ -36,7 +39,7 @@ class RolloutStorage:
         self.t += 1
 
     def batches(self, rng: Streams) -> list[Batch]:
-        """What there is to learn from after this step: the window once it is full, else nothing."""
+        """Return what to learn from after this step: the window once it is full, else nothing."""
         if self.t < self.length:
             return []
         self.t = 0
@@ -44,37 +47,43 @@ class RolloutStorage:
         return [Batch(**tensors)]
 
     def state_dict(self) -> dict[str, np.ndarray]:
+        """Return the transitions of the window so far."""
         return {name: array[:, : self.t] for name, array in self.arrays.items()}
 
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+        """Restore what `state_dict` returned."""
         self.t = state["obs"].shape[1]
         for name, array in self.arrays.items():
             array[:, : self.t] = state[name]
 
 
 class ReplayStorage:
-    """The last transitions of each seed as one float32 tensor (S, capacity, W), so that one gather samples.
+    """The last transitions of each seed as one float32 tensor (S, capacity, W), so that one gather samples
+    all.
 
-    A row has the `columns` of a transition. The tensor is where the learner is; no more rows are kept than
-    `steps`, the budget, can fill.
+    A row has the `columns` of a transition. The tensor is on the learner's device. It has no more rows than a
+    run of `steps` environment steps fills.
     """
 
     def __init__(self, experience: Replay, seeds: int, spec: Spec, device: str, steps: int):
-        self.experience, self.device = experience, device
+        self.experience = experience
+        self.device = device
         self.discrete = spec.choices is not None
-        self.shapes, self.columns = shapes(spec), columns(spec)
+        self.shapes = shapes(spec)
+        self.columns = columns(spec)
         self.capacity = replay_rows(experience, steps)
         shape = (seeds, self.capacity, width(spec))
-        if device == "cpu":  # memory that numpy's zeros takes only as it fills
+        if device == "cpu":  # numpy's zeros take memory only as they are filled
             self.rows = torch.from_numpy(np.zeros(shape, np.float32))
         else:
             self.rows = torch.zeros(shape, device=device)
         self.new = np.zeros((seeds, experience.envs, shape[2]), np.float32)  # one step of all environments
-        self.offsets = torch.arange(seeds)[:, None] * self.capacity  # of seeds in the flattened rows
-        self.seen = self.saved = 0  # transitions per seed: added so far, and at the last checkpoint
+        self.offsets = torch.arange(seeds)[:, None] * self.capacity  # of the seeds in the flattened rows
+        self.seen = 0  # transitions per seed so far
+        self.saved = 0  # transitions per seed at the last checkpoint
 
     def add(self, obs: np.ndarray, action: np.ndarray, step: Step) -> None:
-        """Keep one step of all environments, (S, E, ...)."""
+        """Store one step of all environments, (S, E, ...)."""
         parts = (obs, action, step.reward, step.terminated, step.next_obs)
         for place, part in zip(self.columns.values(), parts, strict=True):
             self.new[..., place] = part.reshape(*self.new.shape[:2], -1)
@@ -84,14 +93,14 @@ class ReplayStorage:
             self.seen += 1
 
     def batches(self, rng: Streams) -> list[Batch]:
-        """What there is to learn from after this step."""
+        """Return the batches to learn from after this step."""
         x = self.experience
         if self.seen < x.starts or self.seen % x.every >= x.envs:
             return []
         return [self.sample(rng) for _ in range(x.updates)]
 
     def sample(self, rng: Streams) -> Batch:
-        """A batch (S, B), uniform with replacement; the indices are drawn on the CPU."""
+        """Return a batch (S, B), uniform with replacement; the indices are drawn on the CPU."""
         index = rng.integers(min(self.seen, self.capacity), self.experience.batch) + self.offsets
         flat = self.rows.flatten(0, 1)
         rows = flat.index_select(0, index.flatten().to(self.device)).view(*index.shape, -1)
@@ -104,9 +113,11 @@ class ReplayStorage:
         return Batch(**parts, truncated=None)
 
     def unsaved(self) -> list[Iterator[tuple[int, np.ndarray]]]:
-        """For each seed, its transitions since the last call that are still in the ring, oldest first: the
-        number of the first, and rows (n, W). They are read when they are asked for, which must be before the
-        next step: a copy of all at once may be gigabytes.
+        """Return, for each seed, its transitions since the last call that are still in the ring, oldest
+        first: the number of the first, and rows (n, W).
+
+        They are copied when the iterator is read, which must be before the next step: a copy of all at once
+        may be gigabytes.
         """
         first = max(self.saved, self.seen - self.capacity)
         index = torch.arange(first, self.seen, device=self.device) % self.capacity
@@ -118,19 +129,21 @@ class ReplayStorage:
         return [piece(rows) for rows in self.rows]
 
     def restore(self, row: int, seen: int, segments: Iterable[tuple[int, np.ndarray]]) -> None:
-        """Put back one seed's last transitions of `seen`, from (number of the first, rows (n, W)) pairs."""
+        """Restore one seed's last of `seen` transitions, from pairs (number of the first, rows (n, W))."""
         for first, rows in segments:
-            rows = torch.from_numpy(rows[max(0, seen - self.capacity - first) :])
+            kept = torch.from_numpy(rows[max(0, seen - self.capacity - first) :])
             start = max(first, seen - self.capacity) % self.capacity
-            before = min(len(rows), self.capacity - start)  # the end of the ring
-            self.rows[row, start : start + before] = rows[:before].to(self.device)
-            self.rows[row, : len(rows) - before] = rows[before:].to(self.device)
+            before = min(len(kept), self.capacity - start)  # up to the end of the ring
+            self.rows[row, start : start + before] = kept[:before].to(self.device)
+            self.rows[row, : len(kept) - before] = kept[before:].to(self.device)
         self.seen = self.saved = seen
 
 
 def shapes(spec: Spec) -> dict[str, tuple[int, ...]]:
-    """What a transition of one environment consists of, in the order of a row of replay; of a team with N
-    agents' rewards, and their observations and actions agent after agent.
+    """Return the parts of a transition of one environment and their shapes, in the order of a row of replay.
+
+    A multi-agent task has the rewards of N agents, and their observations and actions one agent after the
+    other.
     """
     obs = (spec.observation_size,)
     reward = (len(spec.team.agents),) if spec.team else ()
@@ -138,16 +151,16 @@ def shapes(spec: Spec) -> dict[str, tuple[int, ...]]:
 
 
 def columns(spec: Spec) -> dict[str, slice]:
-    """Where in a row of replay each part of a transition lies."""
+    """Return where in a row of replay each part of a transition is."""
     ends = accumulate((prod(shape) for shape in shapes(spec).values()), initial=0)
     return {name: slice(*place) for name, place in zip(shapes(spec), pairwise(ends), strict=True)}
 
 
 def width(spec: Spec) -> int:
-    """Numbers in a row of replay."""
+    """Return how many numbers a row of replay has."""
     return sum(map(prod, shapes(spec).values()))
 
 
 def replay_rows(experience: Replay, steps: int) -> int:
-    """Rows per seed: the capacity, or fewer if a run of `steps` makes fewer transitions."""
+    """Return the rows per seed: the capacity, or fewer if a run of `steps` makes fewer transitions."""
     return min(experience.capacity, -(-steps // experience.envs) * experience.envs)

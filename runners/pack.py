@@ -1,11 +1,11 @@
-"""One process that trains one pack: some seeds of one cell.
+"""The training process of one pack: some seeds of one cell.
 
-    python -m ascent.runners.pack < job.json
+    python -P -m ascent.runners.pack < job.json
 
-A job is {"cell": {...}, "seeds": [...], "out": "runs", "device": "cpu", "checkpoint_seconds": 60,
-"threads": 1, "tell_seconds": 1, "keep_policies": 0}. The local pool starts these processes; a cluster's
-array task does the same. On SIGTERM, SIGINT or SIGUSR1 it writes a checkpoint at the next step boundary and
-exits with 128 + the signal's number; the same job goes on from there.
+A job is {"cell": {...}, "seeds": [...], "out": "runs", "device": "cpu", "checkpoint_seconds": 60, "threads":
+1, "tell_seconds": 1, "keep_policies": 0}. The local pool starts these processes, and so does an array task on
+a cluster. On SIGTERM, SIGINT or SIGUSR1 the process writes a checkpoint at the next step boundary and exits
+with 128 + the signal's number; the same job continues from there.
 """
 
 import signal
@@ -19,14 +19,23 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 def main() -> int:
-    """Train the job on standard input; the exit code says how it went."""
+    """Train the job on standard input and return the exit code."""
     job = Job.from_json(sys.stdin.read())
     received: list[int] = []
     for number in SIGNALS:
         signal.signal(number, lambda number, frame: received.append(number))
     try:
-        settings = (job.device, job.checkpoint_seconds, lambda: bool(received), job.threads, job.tell_seconds)
-        done = train(job.cell, job.seeds, job.out, *settings, job.keep_policies)
+        done = train(
+            job.cell,
+            job.seeds,
+            job.out,
+            device=job.device,
+            checkpoint_seconds=job.checkpoint_seconds,
+            stop=lambda: bool(received),
+            threads=job.threads,
+            tell_seconds=job.tell_seconds,
+            keep_policies=job.keep_policies,
+        )
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 2

@@ -1,16 +1,26 @@
 """Play episodes: how observations, actions and episodes pass between an agent and a batch of environments."""
 
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from ascent import suites
-from ascent.algorithms.seedwise import Agent, Streams, derive_seed
+from ascent.algorithms.seedwise import Streams, derive_seed
 from ascent.records.cell import Cell
 
 Episode = tuple[float | int, ...]  # return, length, unstable steps, and the task's own columns
 Carry = torch.Tensor | None  # what a policy remembers between steps
+
+
+class Policy(Protocol):
+    """What acts: an `Agent`, or a wrapper around one."""
+
+    def act(
+        self, obs: torch.Tensor, rng: Streams, explore: bool, progress: float, carry: Any
+    ) -> tuple[torch.Tensor, Any]:
+        """Return actions for observations (S, E, O), and what is to be remembered; see `Agent.act`."""
 
 
 def env_seeds(seeds: Sequence[int], envs: int, purpose: str, *index: int) -> np.ndarray:
@@ -81,7 +91,7 @@ class Episodes:
 
 
 def play(
-    agent: Agent,
+    policy: Policy,
     env: suites.Environments,
     rng: Streams,
     explore: bool = False,
@@ -90,12 +100,12 @@ def play(
 ) -> list[list[Episode]]:
     """Play one episode in every environment and return, for each seed, what is recorded of its episodes."""
     obs = env.reset()
-    carry: Carry = None
+    carry: Any = None
     running = np.ones(env.shape, bool)
     sums = Episodes(env.spec, env.shape)
     episodes: list[list[Episode]] = [[()] * env.shape[1] for _ in range(env.shape[0])]
     while running.any():
-        action, carry = agent.act(torch.from_numpy(obs).to(device), rng, explore, progress, carry)
+        action, carry = policy.act(torch.from_numpy(obs).to(device), rng, explore, progress, carry)
         step = env.step(to_env(action, env.spec)[1])
         sums.add(step)
         ended = running & (step.terminated | step.truncated)
@@ -109,7 +119,7 @@ def play(
 
 
 def evaluate(
-    agent: Agent,
+    policy: Policy,
     cell: Cell,
     seeds: Sequence[int],
     step: int,
@@ -124,4 +134,4 @@ def evaluate(
     """
     env = suites.make(cell.task, env_seeds(seeds, cell.evaluation.episodes, "eval", step), threads)
     rng = Streams(seeds, "eval", step, device=device)
-    return play(agent, env, rng, explore, step / cell.steps, device)
+    return play(policy, env, rng, explore, step / cell.steps, device)

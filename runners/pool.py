@@ -1,4 +1,4 @@
-"""The local pool: jobs trained by one process per core."""
+"""The local pool: train jobs in one process per core."""
 
 import os
 import subprocess
@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
-from ascent.records import files
+from ascent.records import files, layout
 from ascent.records.plan import Job
 from ascent.records.seal import seal
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A job that did not end well: why, in one line, and the file that its process wrote to."""
+    """A job that failed: the reason in one line, and the log of its process."""
 
     job: Job
     reason: str
@@ -27,20 +27,19 @@ class Failure:
 @dataclass
 class _Worker:
     job: Job
-    slot: int  # 0 .. workers - 1, no two at once
-    process: subprocess.Popen
+    slot: int  # 0 .. workers - 1, unique among the running workers
+    process: subprocess.Popen[bytes]
     log: Path
     file: IO[bytes] = field(repr=False)
 
 
 def log_path(job: Job) -> Path:
-    """Where the output of a job's process goes."""
-    first, last = job.seeds[0], job.seeds[-1]
-    return job.cell.folder(job.out) / "logs" / f"seeds-{first}-{last}.log"
+    """Return the path of the log of a job's process."""
+    return job.cell.folder(job.out) / layout.LOGS / f"seeds-{job.seeds[0]}-{job.seeds[-1]}.log"
 
 
 def start(job: Job, slot: int) -> _Worker:
-    """Start a job's process. Of several GPUs it sees one, by its slot."""
+    """Start a job's process. If there are several GPUs, it sees the one of its slot."""
     log = log_path(job)
     log.parent.mkdir(parents=True, exist_ok=True)
     file = log.open("ab")
@@ -48,8 +47,14 @@ def start(job: Job, slot: int) -> _Worker:
     gpus = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
     if job.device == "cuda" and len(gpus) > 1:
         environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
-    command = [sys.executable, "-P", "-m", "ascent.runners.pack"]  # -P: not from the working folder
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=file, env=environment)
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "ascent.runners.pack"],  # -P: import nothing from the working folder
+        stdin=subprocess.PIPE,
+        stdout=file,
+        stderr=file,
+        env=environment,
+    )
+    assert process.stdin is not None
     process.stdin.write(job.to_json().encode())
     process.stdin.close()
     return _Worker(job, slot, process, log, file)
@@ -58,21 +63,30 @@ def start(job: Job, slot: int) -> _Worker:
 def run_pool(
     jobs: Sequence[Job],
     workers: int,
-    tell: Callable[[], None],
+    tick: Callable[[], None],
     cores: int = 0,
     stop: Callable[[], bool] = lambda: False,
     failed: Callable[[Failure], None] = lambda failure: None,
 ) -> list[Failure]:
-    """Run the jobs, at most `workers` at a time, on `cores` cores (0: all there are). `tell` is called ten
-    times a second.
+    """Run the jobs and return those that failed.
 
-    A job that fails takes no other down: `failed` is called at once. Returns those that failed. When `stop`
-    says so, or KeyboardInterrupt is raised, which is raised again here, the processes are told to write
-    checkpoints and waited for.
+    A job that fails takes no other down. If `stop` returns True, or KeyboardInterrupt is raised (it is raised
+    again here), the processes are asked to write checkpoints and waited for.
+
+    Args:
+        jobs: at least one.
+        workers: the most processes at a time.
+        tick: called ten times a second.
+        cores: to use; 0: all of this process.
+        stop: asked ten times a second.
+        failed: called with each failure at once.
     """
-    waiting, running, failures, stopped = deque(jobs), [], [], False
+    waiting = deque(jobs)
+    running: list[_Worker] = []
+    failures: list[Failure] = []
+    stopped = False
     cores = cores or len(os.sched_getaffinity(0))
-    threads = max(1, cores // min(workers, len(jobs)))  # cores to spare step environments
+    threads = max(1, cores // min(workers, len(jobs)))  # spare cores step environments
     try:
         while waiting or running:
             if not stopped and stop():
@@ -84,7 +98,7 @@ def run_pool(
                 slot = min(set(range(workers)) - {worker.slot for worker in running})
                 running.append(start(replace(waiting.popleft(), threads=threads), slot))
             time.sleep(0.1)
-            for worker in [w for w in running if w.process.poll() is not None]:
+            for worker in [worker for worker in running if worker.process.poll() is not None]:
                 running.remove(worker)
                 worker.file.close()
                 if not worker.process.returncode:
@@ -92,7 +106,7 @@ def run_pool(
                 elif not (stopped or stop()):
                     failures.append(Failure(worker.job, _reason(worker), worker.log))
                     failed(failures[-1])
-            tell()
+            tick()
     except BaseException:
         for worker in running:
             worker.process.terminate()
@@ -104,7 +118,7 @@ def run_pool(
 
 def _reason(worker: _Worker) -> str:
     lines = files.last_lines(worker.log)
-    last = lines[-1] if lines else "it said nothing"
+    last = lines[-1] if lines else "no output"
     if last.startswith("error: "):
         return last.removeprefix("error: ")
     code = worker.process.returncode

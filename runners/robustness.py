@@ -1,155 +1,169 @@
-"""Robustness: the final policy of each seed, unchanged, under conditions that it was not trained in.
+"""Robustness: play the final policy of each seed, unchanged, under conditions that it was not trained in.
 
-    runs/<suite>/<task>/<cell>/robustness/<kind>-<level>.csv     a row for each seed and episode, see `KEYS`
-    runs/<suite>/<task>/<cell>/robustness/grid.json              the levels that are fixed beforehand
+    runs/<suite>/<task>/<cell>/robustness/<kind>-<level>.csv     a row per seed and episode, see `KEYS`
+    runs/<suite>/<task>/<cell>/robustness/grid.json              the levels that are fixed in advance
 
-What is perturbed, and the grid, is `suites/perturb.py`; here is what needs the policy. The policy acts
-greedily. Environments and noise depend on the seed and the episode alone: every level of every perturbation,
-and every cell of a task, meets the same. A level is played by itself, so that its bytes do not depend on
-which others are asked for (the rows of a matrix product do, in their last bits, on how many there are).
+`suites/perturb.py` defines the perturbations and the grid; this module has what needs the policy. Policies
+act greedily. Environments and noise depend on the seed and the episode alone: they are the same at every
+level of every perturbation and for every cell of a task. Each level is played by itself, so that its bytes do
+not depend on which other levels are requested (the last bits of a row of a matrix product depend on the
+number of rows).
 
-An observation that is missing goes to a policy that predicts as NaN (`predicts` of an Agent: RPC); any other
-is shown the last one it had.
+Where an observation is missing, a policy that predicts (`predicts` of an Agent: RPC) gets NaN; any other
+policy gets the last observation it had.
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ascent import suites
-from ascent.algorithms.seedwise import Streams
-from ascent.records import files
+from ascent.algorithms.seedwise import SingleAgent, Streams
+from ascent.records import files, layout
 from ascent.records.cell import Cell, read_cell
 from ascent.records.errors import InputError
 from ascent.runners import policies
-from ascent.runners.play import env_seeds, play
+from ascent.runners.play import Episode, Policy, env_seeds, play
 from ascent.suites import perturb
 from ascent.suites.perturb import NOMINAL, Perturbation, Perturbed
 
-FOLDER = "robustness"
 KEYS = ("version", "kind", "level", "seed", "policy", "episode", "return", "length", "unstable")
+GRID = "grid.json"
 
 
 class LastSeen:
-    """A policy that is shown the last observation it had in place of one that is missing."""
+    """A policy that gets the last observation it had in place of a missing one."""
 
-    def __init__(self, agent: object):
-        self.agent = agent
+    def __init__(self, policy: Policy):
+        self.policy = policy
 
     def act(
-        self, obs: torch.Tensor, rng: Streams, explore: bool, progress: float, carry: tuple | None
-    ) -> tuple[torch.Tensor, tuple]:
-        last, own = carry or (obs, None)
+        self, obs: torch.Tensor, rng: Streams, explore: bool, progress: float, carry: Any
+    ) -> tuple[torch.Tensor, Any]:
+        last, inner = carry or (obs, None)
         seen = torch.where(obs.isnan(), last, obs)
-        action, own = self.agent.act(seen, rng, explore, progress, own)
-        return action, (seen, own)
+        action, inner = self.policy.act(seen, rng, explore, progress, inner)
+        return action, (seen, inner)
 
 
 class Attacked:
     """A policy whose observations an adversary changes, each number by at most `size`.
 
-    Projected gradient descent (Madry et al. 2018, arXiv 1706.06083) through the policy, from a random start:
-    away from the action that it prefers to the one it would least like to be mistaken for, or, where actions
-    are numbers, as far from its own action as possible.
+    The attack is projected gradient descent (Madry et al. 2018, arXiv 1706.06083) through the policy from a
+    random start. For discrete actions it moves the policy away from its preferred action towards the next
+    best one; for continuous actions it moves the action as far as possible.
     """
 
     STEPS = 5
 
-    def __init__(self, agent: object, size: float, discrete: bool, noise: Streams):
-        self.agent, self.size, self.discrete, self.noise = agent, size, discrete, noise
+    def __init__(self, agent: SingleAgent, size: float, discrete: bool, noise: Streams):
+        self.agent = agent
+        self.size = size
+        self.discrete = discrete
+        self.noise = noise
 
     def act(
-        self, obs: torch.Tensor, rng: Streams, explore: bool, progress: float, carry: object
-    ) -> tuple[torch.Tensor, object]:
+        self, obs: torch.Tensor, rng: Streams, explore: bool, progress: float, carry: Any
+    ) -> tuple[torch.Tensor, Any]:
         return self.agent.act(self._attack(obs), rng, explore, progress, carry)
 
     def _attack(self, obs: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            own = self.agent.preference(obs)
+            preferred = self.agent.preference(obs)
         change = self.size * (2 * self.noise.uniform(*obs.shape[1:]).float() - 1)
         for _ in range(self.STEPS):
             change.requires_grad_()
             with torch.enable_grad():
-                harm = self._harm(self.agent.preference(obs + change), own)
+                harm = self._harm(self.agent.preference(obs + change), preferred)
             (slope,) = torch.autograd.grad(harm.sum(), change)
             change = change.detach() + 2.5 * self.size / self.STEPS * slope.sign()
             change = change.clamp(-self.size, self.size)
         return obs + change
 
-    def _harm(self, now: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-        """(S, E): how far what is preferred `now`, (S, E, A), is from its `own` preference."""
+    def _harm(self, attacked: torch.Tensor, preferred: torch.Tensor) -> torch.Tensor:
+        """Return (S, E): the distance of an attacked preference (S, E, A) from the original one."""
         if not self.discrete:
-            return (now - own).square().sum(-1)
-        best = own.argmax(-1, keepdim=True)
-        others = now.scatter(-1, best, float("-inf"))
-        return others.amax(-1) - now.gather(-1, best).squeeze(-1)
+            return (attacked - preferred).square().sum(-1)
+        best = preferred.argmax(-1, keepdim=True)
+        others = attacked.scatter(-1, best, float("-inf"))
+        return others.amax(-1) - attacked.gather(-1, best).squeeze(-1)
 
 
-def wanted(task: str, words: Sequence[str]) -> list[Perturbation]:
-    """The perturbations that a user's words mean, such as "drop" or "drop=0.5,0.9"; all of the grid without
-    words. The nominal task is always among them. Raises InputError.
+def parse_levels(task: str, words: Sequence[str]) -> list[Perturbation]:
+    """Return the perturbations that words such as "drop" or "drop=0.5,0.9" select; without words, the whole
+    grid.
+
+    The nominal task is always included.
+
+    Raises:
+        InputError: a multi-agent task, an unknown perturbation or an invalid level.
     """
     grid = perturb.grid(task)
     if not perturb.kinds(task):
-        raise InputError(f"{task} has several agents: perturbations are of tasks with one")
-    found = [grid[0], *(grid[1:] if not words else ())]
+        raise InputError(f"{task} has several agents: perturbations are for tasks with one agent")
+    levels = [grid[0], *(grid[1:] if not words else ())]
     for word in words:
-        kind, equals, levels = word.partition("=")
+        kind, equals, values = word.partition("=")
         if equals:
-            chosen = [Perturbation(kind, _number(kind, level)) for level in levels.split(",")]
+            chosen = [Perturbation(kind, _number(kind, value)) for value in values.split(",")]
         else:
-            chosen = [one for one in grid if one.kind == kind] or [Perturbation(kind, 0.0)]
-        for one in chosen:
+            chosen = [level for level in grid if level.kind == kind] or [Perturbation(kind, 0.0)]
+        for level in chosen:
             try:
-                perturb.check(task, one)
+                perturb.check(task, level)
             except ValueError as error:
                 raise InputError(str(error)) from error
-        found += chosen
-    return list(dict.fromkeys(found))
+        levels += chosen
+    return list(dict.fromkeys(levels))
 
 
 def _number(kind: str, text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise InputError(f"{kind}: {text!r} is no number") from None
+        raise InputError(f"{kind}: {text!r} is not a number") from None
 
 
 def record(
     folder: Path,
-    wanted: Sequence[Perturbation],
+    levels: Sequence[Perturbation],
     episodes: int,
     threads: int = 1,
     tick: Callable[[], None] = lambda: None,
 ) -> Path:
-    """Play what is wanted and not there yet, with the policies of a cell's folder; returns the folder of its
-    tables. `tick` is called whenever one of them is there.
+    """Play the levels that are not recorded yet with the policies of a cell, and return the folder of the
+    tables.
 
-    The same policies give the same bytes. Raises InputError before anything is played, as `policies.load`.
+    `tick` is called after each level. The same policies give the same bytes.
+
+    Raises:
+        InputError: before anything is played, as `policies.load` does.
     """
     if episodes < 1:
         raise InputError(f"episodes: {episodes} must be at least 1")
     torch.set_num_threads(1)
     cell = read_cell(folder)
     seeds = policies.seeds_with(cell, folder)
-    agent, out = policies.load(cell, folder, seeds), folder / FOLDER
+    agent = policies.load(cell, folder, seeds)
+    out = folder / layout.ROBUSTNESS
     _refuse_other_episodes(out, cell, episodes)
-    names = {seed: policies.digest(folder / f"seed-{seed}")[:16] for seed in seeds}
+    names = {seed: policies.digest(folder / layout.seed_folder(seed))[:16] for seed in seeds}
     out.mkdir(exist_ok=True)
     grid = files.json_bytes(perturb.about(cell.task))
-    if not (out / "grid.json").exists() or (out / "grid.json").read_bytes() != grid:
-        files.write(out / "grid.json", grid)
-    for one in wanted:
+    if not (out / GRID).exists() or (out / GRID).read_bytes() != grid:
+        files.write(out / GRID, grid)
+    for level in levels:
         keys = [
-            (str(perturb.VERSION), one.kind, repr(float(one.level)), str(seed), names[seed], str(episode))
+            (str(perturb.VERSION), level.kind, repr(float(level.level)), str(seed), names[seed], str(episode))
             for seed in seeds
             for episode in range(episodes)
         ]
-        path = out / f"{one.name}.csv"
-        if not _is_there(path, keys):
-            found = perform(agent, cell, seeds, one, episodes, threads)
-            numbers = [episode for own in found for episode in own]
+        path = out / f"{level.name}.csv"
+        if not _is_recorded(path, keys):
+            played = play_level(agent, cell, seeds, level, episodes, threads)
+            numbers = [episode for of_seed in played for episode in of_seed]
             rows = [",".join((*key, *map(repr, row[:3]))) for key, row in zip(keys, numbers, strict=True)]
             files.write(path, "".join(f"{row}\n" for row in (",".join(KEYS), *rows)).encode())
         tick()
@@ -157,19 +171,20 @@ def record(
 
 
 def _refuse_other_episodes(out: Path, cell: Cell, episodes: int) -> None:
-    """Raises InputError if what is there has another number of episodes: one call would spoil all of it."""
+    """Raise InputError if the recorded tables have another number of episodes: a mixture would be worthless.
+    """
     path = out / f"{NOMINAL}-0.csv"
     rows = path.read_text(errors="replace").splitlines()[1:] if path.exists() else []
-    found = {row.split(",")[5] for row in rows if row.count(",") == len(KEYS) - 1}
-    if found and len(found) != episodes:
+    recorded = {row.split(",")[5] for row in rows if row.count(",") == len(KEYS) - 1}
+    if recorded and len(recorded) != episodes:
         raise InputError(
-            f"{cell.label()}: the tables in {out} are of {len(found)} episodes a seed, not {episodes}: "
-            f"--episodes {len(found)}, or remove them"
+            f"{cell.label()}: the tables in {out} have {len(recorded)} episodes per seed, not {episodes}: "
+            f"use --episodes {len(recorded)}, or remove them"
         )
 
 
-def _is_there(path: Path, keys: Sequence[tuple[str, ...]]) -> bool:
-    """Whether a table has exactly these rows."""
+def _is_recorded(path: Path, keys: Sequence[tuple[str, ...]]) -> bool:
+    """Return whether a table has exactly these rows."""
     if not path.exists():
         return False
     text = path.read_text(errors="replace")
@@ -178,17 +193,31 @@ def _is_there(path: Path, keys: Sequence[tuple[str, ...]]) -> bool:
     return whole and head == ",".join(KEYS) and [tuple(row.split(",")[:6]) for row in rows] == list(keys)
 
 
-def perform(
-    agent: object, cell: Cell, seeds: Sequence[int], one: Perturbation, episodes: int, threads: int = 1
-) -> list[list[tuple]]:
-    """One episode of each seed in each of its environments: see `ascent.runners.train.play`."""
-    seen = env_seeds(seeds, episodes, "robustness"), env_seeds(seeds, episodes, "perturbation")
-    env = Perturbed(cell.task, one, *seen, threads)
-    return play(under(agent, one, suites.TASKS[cell.task], seeds), env, Streams(seeds, "robustness"))
+def play_level(
+    agent: Policy,
+    cell: Cell,
+    seeds: Sequence[int],
+    level: Perturbation,
+    episodes: int,
+    threads: int = 1,
+) -> list[list[Episode]]:
+    """Play one episode in each of `episodes` environments per seed under a perturbation; see `play`."""
+    env = Perturbed(
+        cell.task,
+        level,
+        env_seeds(seeds, episodes, "robustness"),
+        env_seeds(seeds, episodes, "perturbation"),
+        threads,
+    )
+    policy = perturbed_policy(agent, level, suites.TASKS[cell.task], seeds)
+    return play(policy, env, Streams(seeds, "robustness"))
 
 
-def under(agent: object, one: Perturbation, spec: suites.Spec, seeds: Sequence[int]) -> object:
-    """The agent as it acts under a perturbation."""
-    if one.kind == "adversary":
-        return Attacked(agent, one.level, spec.choices is not None, Streams(seeds, "adversary"))
-    return agent if getattr(agent, "predicts", False) else LastSeen(agent)
+def perturbed_policy(agent: Any, level: Perturbation, spec: suites.Spec, seeds: Sequence[int]) -> Policy:
+    """Return the policy as it acts under a perturbation: attacked, shown old observations, or as it is."""
+    if level.kind == "adversary":
+        return Attacked(agent, level.level, spec.choices is not None, Streams(seeds, "adversary"))
+    if getattr(agent, "predicts", False):
+        policy: Policy = agent
+        return policy
+    return LastSeen(agent)

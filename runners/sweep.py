@@ -1,27 +1,29 @@
-"""Sweeps: TOML files that name cells of the benchmark and their seeds.
+"""Sweeps: TOML files that list cells of the benchmark and their seeds.
 
 title = "PPO and DQN on CartPole"
 seeds = "0-9"
-evaluations = 50          # optional: points over the budget, and episodes at each
-episodes = 10
+evaluations = 50          # optional: evaluations over the budget; default: 50
+episodes = 10             # optional: episodes per evaluation; default: 10
 
-[report]                  # optional: what the report is to say, declared before the first run
-estimator = "final"       # makes the headline numbers, a name of ESTIMATORS; the first of them
-baseline = "ppo"          # every system is compared with this one; all pairs
-threshold = 0.9           # of the normalised score, for the steps until it is reached; 0.5
+[report]                  # optional: what the report will say, declared before the first run
+estimator = "final"       # of the headline numbers, a name in ESTIMATORS; default: mean_of_last_ten
+baseline = "ppo"          # compare every system with this one; default: compare all pairs
+threshold = 0.9           # normalised score, for the steps until it is reached; default: 0.5
 
 [[cells]]                 # every algorithm on every task
 algorithms = ["ppo", "dqn"]
 tasks = ["CartPole-v1"]
-steps = 100_000           # optional: the task's own budget
-preset = "classic"        # optional: the one for the task's suite
-set = { gamma = 0.98 }    # optional: changes to the preset
+steps = 100_000           # optional; default: the task's budget
+preset = "classic"        # optional; default: the preset for the task's suite
+set = { gamma = 0.98 }    # optional: hyperparameter overrides
 """
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from ascent.records.cell import Cell, Evaluation
 from ascent.records.declared import Declared
@@ -29,11 +31,21 @@ from ascent.records.errors import InputError, unknown
 from ascent.records.plan import Planned, check_seeds, parse_seeds
 
 FOLDER = Path(__file__).resolve().parent / "sweeps"
-KEYS = {
+KEYS: dict[str, type | tuple[type, ...]] = {
     "title": str, "seeds": (str, list), "evaluations": int, "episodes": int, "report": dict, "cells": list,
 }  # fmt: skip
-REPORT_KEYS = {"estimator": str, "baseline": str, "threshold": (float, int)}
-CELL_KEYS = {"algorithms": list, "tasks": list, "steps": int, "preset": str, "set": dict}
+REPORT_KEYS: dict[str, type | tuple[type, ...]] = {
+    "estimator": str,
+    "baseline": str,
+    "threshold": (float, int),
+}
+CELL_KEYS: dict[str, type | tuple[type, ...]] = {
+    "algorithms": list,
+    "tasks": list,
+    "steps": int,
+    "preset": str,
+    "set": dict,
+}
 
 
 @dataclass(frozen=True)
@@ -47,12 +59,12 @@ class Sweep:
 
 
 def names() -> list[str]:
-    """The sweeps that come with the project."""
+    """Return the names of the sweeps that come with the project."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
 def find(name_or_file: str) -> Path:
-    """The TOML file of a sweep that is named, or named by its file. Raises InputError."""
+    """Return the TOML file of a sweep, given its name or its file. Raises InputError for an unknown name."""
     if name_or_file.endswith(".toml"):
         return Path(name_or_file)
     if name_or_file not in names():
@@ -61,7 +73,7 @@ def find(name_or_file: str) -> Path:
 
 
 def digest(path: Path) -> str:
-    """Eight hex digits that change with the file's text. Raises InputError if it cannot be read."""
+    """Return eight hex digits that change with the file's text. Raises InputError if it cannot be read."""
     try:
         return sha256(path.read_bytes()).hexdigest()[:8]
     except OSError as error:
@@ -69,7 +81,7 @@ def digest(path: Path) -> str:
 
 
 def load(name_or_file: str) -> Sweep:
-    """A sweep by its name, or from a TOML file. Raises InputError that names the file and the key."""
+    """Return a sweep, given its name or its TOML file. Raises InputError that names the file and the key."""
     path = find(name_or_file)
     try:
         content = tomllib.loads(path.read_bytes().decode())
@@ -81,12 +93,12 @@ def load(name_or_file: str) -> Sweep:
         raise InputError(f"{path}: {error}") from error
 
 
-def _parse(name: str, content: dict) -> Sweep:
-    try:  # torch is needed from here on, not for a sweep's name
+def _parse(name: str, content: dict[str, Any]) -> Sweep:
+    try:  # resolving needs torch; the name of a sweep does not
         from ascent.runners.resolve import resolve
     except ModuleNotFoundError as error:
         raise InputError(
-            f"its cells cannot be resolved without {error.name}, missing here: `ascent plan` it where it is"
+            f"resolving its cells needs {error.name}, which is not installed: run `ascent plan` where it is"
         ) from error
     _check(content, KEYS, required=("seeds", "cells"))
     seeds = content["seeds"]
@@ -114,10 +126,10 @@ def _parse(name: str, content: dict) -> Sweep:
                     evaluation=evaluation,
                 )
                 if cell.digest in cells:
-                    raise InputError(f"{cell.label()} is there twice")
+                    raise InputError(f"{cell.label()} is listed twice")
                 cells[cell.digest] = cell
     if not cells:
-        raise InputError("cells: there are none")
+        raise InputError("cells: the list is empty")
     systems = sorted({cell.system for cell in cells.values()})
     if declared.baseline and declared.baseline not in systems:
         raise unknown("baseline", declared.baseline, systems)
@@ -125,14 +137,15 @@ def _parse(name: str, content: dict) -> Sweep:
     return Sweep(name, content.get("title", name), planned, declared)
 
 
-def _check(values: object, keys: dict[str, object], required: tuple[str, ...]) -> None:
+def _check(values: object, keys: Mapping[str, type | tuple[type, ...]], required: tuple[str, ...]) -> None:
+    """Raise InputError unless `values` is a table with these keys, each of its type."""
     if not isinstance(values, dict):
         raise InputError(f"{values!r} must be a table")
     for key, value in values.items():
         if key not in keys:
             raise unknown("key", key, keys)
         if not isinstance(value, keys[key]) or isinstance(value, bool):
-            raise InputError(f"{key}: {value!r} is of the wrong type")
+            raise InputError(f"{key}: {value!r} has the wrong type")
     for key in required:
         if key not in values:
             raise InputError(f"{key} is missing")

@@ -64,10 +64,11 @@ def train(
     check_memory([(cell, len(seeds))], device)
     torch.set_num_threads(1)
     torch.set_float32_matmul_precision("highest")  # no TF32 on a GPU
-    trainer: Trainer | None = Trainer(cell, seeds, device, threads)
-    capacity = trainer.capacity
+    first = Trainer(cell, seeds, device, threads)
     origin = provenance(cell, device)
-    runs = [Run(cell, seed, out, origin, capacity, tell_seconds) for seed in seeds]
+    runs = [Run(cell, seed, out, origin, first.capacity, tell_seconds) for seed in seeds]
+    trainer: Trainer | None = first
+    del first
     open_all(runs)
     try:
         with beating([run.owner for run in runs]):

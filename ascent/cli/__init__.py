@@ -430,7 +430,7 @@ def robustness(
             folders += [plan.cell.folder(runs) for plan in sweeps.load(name).planned]
         else:
             folders.append(find(name, runs))
-    planned = [(folder, recorder.wanted(read_cell(folder).task, grid or [])) for folder in folders]
+    planned = [(folder, recorder.parse_levels(read_cell(folder).task, grid or [])) for folder in folders]
     shown, threads = Console(stderr=True), len(os.sched_getaffinity(0))
     with Progress(console=shown, transient=True, disable=not shown.is_terminal) as progress:
         bar = progress.add_task("levels", total=sum(len(wanted) for _, wanted in planned))
@@ -438,7 +438,7 @@ def robustness(
             recorder.record(folder, wanted, episodes, threads, lambda: progress.advance(bar))
     console = Console() if sys.stdout.isatty() else Console(width=200)
     for folder, wanted in planned:
-        tables = folder / recorder.FOLDER
+        tables = folder / layout.ROBUSTNESS
         console.print(pages.terminal([tables / f"{one.name}.csv" for one in wanted], folder.name))
         print(tables)
 
@@ -459,11 +459,11 @@ def watch(
     from ascent.records.cell import read_cell
     from ascent.records.errors import InputError
     from ascent.runners import policies
-    from ascent.runners.robustness import wanted
+    from ascent.runners.robustness import parse_levels
     from ascent.runners.watch import film
 
     seed, cell = policies.seed_of(run), read_cell(run.resolve().parent)
-    asked = (wanted(cell.task, [perturb])[1:] if perturb else []) or [None]
+    asked = (parse_levels(cell.task, [perturb])[1:] if perturb else []) or [None]
     if len(asked) != 1:
         raise InputError(f"--perturb {perturb}: give one level, such as {asked[0].kind}={asked[0].level:g}")
     name = f"{cell.task}-{cell.system}-seed-{seed}" + (f"-{asked[0].name}" if asked[0] else "")

@@ -185,7 +185,7 @@ def test_a_trained_cell(runs: Path, capsys: pytest.CaptureFixture) -> None:
     (folder,) = runs.glob("classic/Pendulum-v1/td3-*")
     code, out, err = call(capsys, "cite", str(folder))
     assert (code, err) == (0, "") and "td3 (preset classic with " in out and "hidden=[8]" in out
-    assert "give a cell" in refused(capsys, "")
+    assert "name a cell" in refused(capsys, "")
 
 
 @pytest.mark.parametrize(

@@ -525,7 +525,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     cell = trained.record(small_cell("a2c", "CartPole-v1", steps=64, points=2), folder / "runs")
     words = ["action_noise", "drop=0.5", "gravity=2"]
-    recorder.record(cell, recorder.wanted("CartPole-v1", words), episodes=2)
+    recorder.record(cell, recorder.parse_levels("CartPole-v1", words), episodes=2)
     reports.build(folder / "runs", folder / "report", title="One cell")
     return folder
 
@@ -653,7 +653,7 @@ def test_a_bundle_of_other_tables_than_the_reports_is_refused(copied: Path, chan
     (cell,) = copied.glob("runs/*/*/*")
     path = cell / "robustness" / "drop-0.5.csv"
     if change == "more":
-        recorder.record(cell, recorder.wanted("CartPole-v1", ["drop=1"]), episodes=2)
+        recorder.record(cell, recorder.parse_levels("CartPole-v1", ["drop=1"]), episodes=2)
     elif change == "fewer":
         path.unlink()
     else:

@@ -45,11 +45,11 @@ def test_processes_at_once_count_together(monkeypatch: pytest.MonkeyPatch) -> No
     need = replay_bytes(large, 4) + replay_bytes(small, 4)
     packs = [(small, 4), (small, 4), (large, 4)]
     monkeypatch.setattr(ascent.runners.memory, "memory", lambda device: need)
-    check_memory(packs, "cpu", together=2)
+    check_memory(packs, "cpu", workers=2)
     monkeypatch.setattr(ascent.runners.memory, "memory", lambda device: need - 1)
-    check_memory(packs, "cpu", together=1)
+    check_memory(packs, "cpu", workers=1)
     with pytest.raises(InputError, match=r"td3 on Hopper-v5 with 4 seeds .* 2 such processes at once"):
-        check_memory(packs, "cpu", together=2)
+        check_memory(packs, "cpu", workers=2)
 
 
 def test_too_much_is_one_line(

@@ -10,11 +10,11 @@ from tests.test_ascent import call
 TEAM, ONE = "maddpg, iddpg, mappo, ippo", "reinforce, a2c, a3c, trpo, ppo, "
 # Why, and who can do it.
 REFUSED = {
-    ("ppo", "simple_tag_v3"): ("ppo needs a task of one agent", TEAM),
-    ("sac", "simple_spread_v3-continuous"): ("sac needs a task of one agent", TEAM),
-    ("ddpg", "simple_world_comm-openai"): ("ddpg needs a task of one agent", TEAM),
-    ("maddpg", "CartPole-v1"): ("maddpg needs a team of agents", f"{ONE}dqn"),
-    ("ippo", "Pendulum-v1"): ("ippo needs a team of agents", f"{ONE}ddpg, td3, sac"),
+    ("ppo", "simple_tag_v3"): ("ppo needs a task with one agent", TEAM),
+    ("sac", "simple_spread_v3-continuous"): ("sac needs a task with one agent", TEAM),
+    ("ddpg", "simple_world_comm-openai"): ("ddpg needs a task with one agent", TEAM),
+    ("maddpg", "CartPole-v1"): ("maddpg needs a multi-agent task", f"{ONE}dqn"),
+    ("ippo", "Pendulum-v1"): ("ippo needs a multi-agent task", f"{ONE}ddpg, td3, sac"),
     ("td3", "CartPole-v1"): ("td3 needs a continuous action space with bounds", f"{ONE}dqn"),
     ("dqn", "Hopper-v5"): ("dqn needs a discrete action space", f"{ONE}ddpg, td3, sac"),
 }
@@ -29,7 +29,7 @@ def test_refusal(
     reason, able = REFUSED[system, task]
     code, out, err = call(capsys, "train", system, task)
     assert code == 2 and out == "" and err.count("\n") == 1
-    assert err.startswith(f"error: {task}: {reason}; those that can do it: {able}")
+    assert err.startswith(f"error: {task}: {reason}; algorithms that can learn it: {able}")
     said = err.strip().split(": ")[-1].split(", ")
     assert system not in said and ("ppo" in said) != ("mappo" in said)
     assert not list(tmp_path.iterdir())

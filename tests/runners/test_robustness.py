@@ -24,7 +24,15 @@ from ascent.reports.importing import import_curves
 from ascent.runners import policies, robustness
 from ascent.runners.play import env_seeds, play
 from ascent.runners.resolve import make_agent
-from ascent.runners.robustness import KEYS, Attacked, LastSeen, perform, record, under, wanted
+from ascent.runners.robustness import (
+    KEYS,
+    Attacked,
+    LastSeen,
+    parse_levels,
+    perturbed_policy,
+    play_level,
+    record,
+)
 from ascent.runners.train import train
 from ascent.runners.trainer import Trainer
 from ascent.suites import mujoco, perturb
@@ -70,7 +78,7 @@ def whole(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dic
 def tables(runs: Path, system: str, words: tuple[str, ...] = WORDS, **how: int) -> dict[str, bytes]:
     """Plays what is wanted; every table that is there then."""
     folder = cell_of(system).folder(runs)
-    out = record(folder, wanted(TASKS[system], words), **{"episodes": EPISODES, **how})
+    out = record(folder, parse_levels(TASKS[system], words), **{"episodes": EPISODES, **how})
     assert out == folder / "robustness"
     return {path.stem: path.read_bytes() for path in out.glob("*.csv")}
 
@@ -96,7 +104,7 @@ def loaded(runs: Path, system: str, seeds: list[int] = SEEDS) -> object:
 @EVERY_SYSTEM
 def test_tables(system: str, runs: Path, whole: dict[str, dict[str, bytes]]) -> None:
     """A row for each seed and episode, which names the policy; the nominal task is always among them."""
-    folder, asked = cell_of(system).folder(runs), wanted(TASKS[system], WORDS)
+    folder, asked = cell_of(system).folder(runs), parse_levels(TASKS[system], WORDS)
     assert whole[system].keys() == {one.name for one in asked} and asked[0].name == "nominal-0"
     digests = [sha256((folder / f"seed-{seed}" / "policy.npz").read_bytes()).hexdigest() for seed in SEEDS]
     for one in asked:
@@ -198,13 +206,13 @@ def test_a_second_call_plays_nothing(copied: Path, monkeypatch: pytest.MonkeyPat
         raise AssertionError("it was played again")
 
     monkeypatch.setattr(robustness, "perform", refuse)
-    asked = wanted("CartPole-v1", WORDS)
+    asked = parse_levels("CartPole-v1", WORDS)
     record(folder, asked, EPISODES, tick=lambda: ticks.append(1))
     assert len(ticks) == len(asked)
     assert times == {path: path.stat().st_mtime_ns for path in (folder / "robustness").glob("*.csv")}
     assert tables(copied, "a2c") == played
     with pytest.raises(AssertionError, match="played again"):
-        record(folder, wanted("CartPole-v1", ["drop=0.6"]), EPISODES)
+        record(folder, parse_levels("CartPole-v1", ["drop=0.6"]), EPISODES)
 
 
 def test_only_what_is_missing_is_played(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +221,7 @@ def test_only_what_is_missing_is_played(copied: Path, monkeypatch: pytest.Monkey
 
     def spy(agent: object, cell: Cell, seeds: list[int], one: Perturbation, *how: int) -> list[list[tuple]]:
         asked.append(one.name)
-        return perform(agent, cell, seeds, one, *how)
+        return play_level(agent, cell, seeds, one, *how)
 
     monkeypatch.setattr(robustness, "perform", spy)
     tables(copied, "a2c", ("drop=0.5,0.6", "mass=2"))
@@ -301,14 +309,14 @@ def test_who_is_shown_what_is_missing(runs: Path, whole: dict[str, dict[str, byt
     """RPC gets NaN and acts by its model; any other, and RPC without a model, the last observation."""
     cell, one, spec = cell_of("rpc"), Perturbation("drop", 0.5), suites.TASKS["Pendulum-v1"]
     agent = loaded(runs, "rpc")
-    assert agent.predicts and under(agent, one, spec, SEEDS) is agent
+    assert agent.predicts and perturbed_policy(agent, one, spec, SEEDS) is agent
     plain = make_agent(small_cell("rpc", "Pendulum-v1", learned_prior=False), Streams(SEEDS, "init"), "cpu")
     for other in (plain, loaded(runs, "sac")):
-        assert isinstance(under(other, one, spec, SEEDS), LastSeen)
+        assert isinstance(perturbed_policy(other, one, spec, SEEDS), LastSeen)
     found = {}
     for predicts in (True, False):
         watching = Watching(agent, predicts)
-        found[predicts] = perform(watching, cell, SEEDS, one, EPISODES)
+        found[predicts] = play_level(watching, cell, SEEDS, one, EPISODES)
         shown = torch.stack(watching.shown)
         gone = shown.isnan()
         assert gone.any() == predicts and not gone[:ALWAYS_SEEN].any()
@@ -437,7 +445,7 @@ def test_the_attacked_policy_plays(runs: Path) -> None:
     for system, discrete in (("a2c", True), ("sac", False), ("rpc", False)):
         agent, spec = Watching(loaded(runs, system), False), suites.TASKS[TASKS[system]]
         agent.preference = agent.agent.preference
-        enemy = under(agent, Perturbation("adversary", 0.3), spec, SEEDS)
+        enemy = perturbed_policy(agent, Perturbation("adversary", 0.3), spec, SEEDS)
         assert (enemy.size, enemy.discrete) == (0.3, discrete)
         obs = observations(system, 2)
         action, _ = enemy.act(obs, Streams(SEEDS, "a"), False, 1.0, None)
@@ -498,14 +506,14 @@ def test_every_system_of_one_agent_is_there() -> None:
 
 def test_wanted() -> None:
     grid = list(perturb.grid("Pendulum-v1"))
-    assert wanted("Pendulum-v1", []) == grid
+    assert parse_levels("Pendulum-v1", []) == grid
     nominal = Perturbation(NOMINAL, 0.0)
-    assert wanted("Pendulum-v1", ["drop"]) == [nominal, *(one for one in grid if one.kind == "drop")]
-    few = wanted("Pendulum-v1", ["mass=2,3", "drop=0.5", "mass=3.0", "nominal"])
+    assert parse_levels("Pendulum-v1", ["drop"]) == [nominal, *(one for one in grid if one.kind == "drop")]
+    few = parse_levels("Pendulum-v1", ["mass=2,3", "drop=0.5", "mass=3.0", "nominal"])
     assert few == [nominal, *(Perturbation(*one) for one in (("mass", 2.0), ("mass", 3.0), ("drop", 0.5)))]
-    assert wanted("Pendulum-v1", [NOMINAL]) == [nominal]
+    assert parse_levels("Pendulum-v1", [NOMINAL]) == [nominal]
     with pytest.raises(InputError, match="simple_tag_v3 has several agents"):
-        wanted("simple_tag_v3", [])
+        parse_levels("simple_tag_v3", [])
 
 
 def test_command(copied: Path, capsys: pytest.CaptureFixture) -> None:
@@ -617,7 +625,7 @@ REFUSED: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "other versions": (of_other_versions, "was trained with versions"),
     "renamed": (renamed, "cell.json is damaged: it describes"),
     "several agents": (of_a_team, "simple_spread_v3 has several agents"),
-    "imported": (imported, "was not trained here"),
+    "imported": (imported, "was imported: it has no policy"),
     "no runs": (empty, "has no policies"),
     "tuning seeds": (tuned, "tuning seeds (1000 and up)"),
     "unknown kind": (asks("--grid", "dorp"), "has no 'dorp' to perturb; it has: drop, "),
@@ -631,8 +639,8 @@ REFUSED: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "nominal": (asks("--grid", "nominal=2"), "nominal: its level is 0"),
     "episodes": (asks("--episodes", "0"), "episodes: 0 must be at least 1"),
     "unknown digest": (lambda runs: ["0123456789"], "unknown cell '0123456789'"),
-    "no cell": (lambda runs: [""], "give a cell: its folder, or its digest"),
-    "no folder of a cell": (lambda runs: [str(runs)], "is not the folder of a cell"),
+    "no cell": (lambda runs: [""], "name a cell: its folder, its digest"),
+    "no folder of a cell": (lambda runs: [str(runs)], "is not a cell's folder"),
     "among others": (lambda runs: [folder_of(runs, "sac"), "0123456789"], "unknown cell '0123456789'"),
     "of another task": (
         lambda runs: [folder_of(runs, "sac"), folder_of(runs), "--grid", "friction"],
@@ -667,7 +675,7 @@ def test_every_cell_and_level_meets_the_same(runs: Path, monkeypatch: pytest.Mon
         for word in ("nominal", "drop=0.5", "drop=1", "observation_noise=0.1", "gravity=2"):
             kind, _, level = word.partition("=")
             one = Perturbation(kind, float(level or 0))
-            perform(loaded(runs, system), cell_of(system), SEEDS, one, 2)
+            play_level(loaded(runs, system), cell_of(system), SEEDS, one, 2)
     assert len(met) == 5 and len(set.union(*met.values())) == 1
     ((environments, noise),) = met["nominal-0"]
     assert environments != noise

@@ -78,7 +78,7 @@ def test_film(task: str, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     if not suites.TASKS[task].team:
         small, seeds = cell(task), [1]
         agent = policies.load(small, small.folder(runs), seeds)
-        ((*_, played),) = robustness.perform(agent, small, seeds, Perturbation(NOMINAL, 0.0), 3)
+        ((*_, played),) = robustness.play_level(agent, small, seeds, Perturbation(NOMINAL, 0.0), 3)
         assert float(score.replace(",", "")) == pytest.approx(played[0], abs=0.1) and int(length) == played[1]
 
 
@@ -111,7 +111,10 @@ def test_perturbed_film_of_a_kept_policy(runs: Path, tmp_path: Path, capsys: pyt
 BAD = {
     "name": (["--out", "a.avi"], "a.avi: the name must end in one of .gif, .mp4"),
     "episode": (["--episode", "-1"], "episode: -1 must be at least 0"),
-    "step": (["--step", "100"], "policy-100.npz is missing: without a policy the run cannot play; kept are"),
+    "step": (
+        ["--step", "100"],
+        "policy-100.npz is missing: without a policy the run cannot play; policies were kept",
+    ),
     "kind": (["--perturb", "friction=2"], "CartPole-v1 has no 'friction' to perturb; it has: drop,"),
     "level": (["--perturb", "drop=2"], "drop: 2 must be a number from 0 to 1"),
     "levels": (["--perturb", "mass"], "--perturb mass: give one level, such as mass=0.5"),
@@ -144,12 +147,12 @@ def test_refused_runs(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture)
     (run(copied) / "policy-60.npz").write_bytes(b"no archive")
     (run(copied) / "policy-0.npz").write_bytes((run(copied, "Hopper-v5") / "policy-0.npz").read_bytes())
     for folder, words, message in (
-        (runs, [], "is not the folder of a run"),
-        (run(runs).parent, [], "is not the folder of a run"),
+        (runs, [], "is not a run's folder"),
+        (run(runs).parent, [], "is not a run's folder"),
         (run(runs, "simple_tag_v3"), ["--perturb", "mass=2"], "simple_tag_v3 has several agents"),
         (run(copied), ["--step", "60"], "policy-60.npz is damaged"),
-        (run(copied), ["--step", "0"], "seed-1: the policy is none of CartPole-v1 a2c"),
-        (run(copied).parent / "seed-9", [], "seed-9 is not the folder of a run"),
+        (run(copied), ["--step", "0"], "seed-1: the policy does not belong to CartPole-v1 a2c"),
+        (run(copied).parent / "seed-9", [], "seed-9 is not a run's folder"),
     ):
         code, _, err = call(capsys, "watch", str(folder), "--out", str(tmp_path / "a.gif"), *words)
         assert code == 2 and err.startswith("error: ") and err.count("\n") == 1, (folder, err)
