@@ -64,7 +64,8 @@ def load(cell: Cell, folder: Path, seeds: Sequence[int], step: int | None = None
     installed = versions(cell.system, cell.suite)
     if cell.versions != installed:
         raise InputError(
-            f"{cell.label()} was trained with versions {cell.versions}; installed are {installed}: train it again"
+            f"{cell.label()} was trained with versions {cell.versions}, installed are {installed}: "
+            "train it again"
         )
     policies = [_read(folder / layout.seed_folder(seed), step) for seed in seeds]
     agent = make_agent(cell, Streams(seeds, "init"), "cpu")

@@ -149,7 +149,8 @@ def check_versions(cell: Cell) -> None:
     installed = versions(cell.system, cell.suite)
     if cell.versions != installed:
         raise InputError(
-            f"{cell.label()} was planned with versions {cell.versions}; installed are {installed}: plan it again"
+            f"{cell.label()} was planned with versions {cell.versions}, installed are {installed}: "
+            "plan it again"
         )
 
 
