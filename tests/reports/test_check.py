@@ -45,7 +45,7 @@ def declared() -> list[Planned]:
 def test_a_trained_folder_keeps_every_rule(whole: Path) -> None:
     outcomes = check.check(whole, declared())
     assert not [(o.rule, o.findings) for o in outcomes if o.findings]
-    assert len({o.rule for o in outcomes}) == len(outcomes) >= 15 and all(o.about for o in outcomes)
+    assert len({o.rule for o in outcomes}) == len(outcomes) >= 15 and all(o.description for o in outcomes)
 
 
 # ---- accidents: digests are left alone
