@@ -25,21 +25,21 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from ascent.records import files
+from ascent.records import files, layout
 from ascent.records.declared import Declared
 from ascent.records.errors import InputError
 from ascent.records.read import Expected, load
 from ascent.reports.checking import folder, identity
-from ascent.reports.checking.folder import RESULTS
 from ascent.reports.statistics import robustness
 
 FORMAT = 1
+HEADER = "bundle.json"
 SUMS = "SHA256SUMS"
 CHUNK = 1 << 20  # bytes
 MAX_FILES = 1_000_000
 MAX_BYTES = 1 << 38  # 256 GiB: more than any sweep, less than a zip bomb claims
 MAX_RATIO = 1100  # of compression; deflate reaches 1032 at most
-RECORDS = ("run.json", "result.json", "progress.json", *RESULTS)
+RECORDS = (layout.RUN, layout.RESULT, layout.PROGRESS, *layout.RESULT_FILES)  # of a run
 
 
 def pack(report: Path, runs: Path, target: Path) -> list[str]:
@@ -54,21 +54,22 @@ def pack(report: Path, runs: Path, target: Path) -> list[str]:
     contents = {f"report/{path.relative_to(report).as_posix()}": path for path in _below(report)}
     for cell in expected:
         source_folder = runs / cell.folder
-        for path in [source_folder / "cell.json", *sorted(source_folder.glob("sources-*.zip"))]:
+        for path in [source_folder / layout.CELL, *sorted(source_folder.glob(layout.sources("*")))]:
             contents[f"runs/{cell.folder}/{path.name}"] = path
         for name in robustness.files(source_folder):
             path = source_folder / robustness.FOLDER / name
             contents[f"runs/{cell.folder}/{robustness.FOLDER}/{name}"] = path
-        for path in (source_folder / f"seed-{seed}" / name for seed in cell.seeds for name in RECORDS):
-            contents[f"runs/{cell.folder}/{path.parent.name}/{path.name}"] = path
+        for seed in cell.seeds:
+            run = layout.seed_folder(seed)
+            contents |= {f"runs/{cell.folder}/{run}/{name}": source_folder / run / name for name in RECORDS}
     contents = {name: path for name, path in sorted(contents.items()) if path.is_file()}
     header = files.json_bytes({"format": FORMAT, "project": {"name": "ascent", **_project()}})
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as work:
         temporary = Path(work) / "bundle.zip"
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-            sums = {"bundle.json": sha256(header).hexdigest()}
-            archive.writestr(_entry("bundle.json"), header, zipfile.ZIP_DEFLATED)
+            sums = {HEADER: sha256(header).hexdigest()}
+            archive.writestr(_entry(HEADER), header, zipfile.ZIP_DEFLATED)
             for name, path in contents.items():
                 with path.open("rb") as source, archive.open(_entry(name, path.stat().st_size), "w") as sink:
                     sums[name] = _copy(source, sink)
@@ -94,7 +95,7 @@ def opened(path: Path) -> Iterator[Path]:
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
             raise InputError(f"{path} is damaged or not a bundle: {error}") from error
         try:
-            about = json.loads((Path(work) / "bundle.json").read_bytes())
+            about = json.loads((Path(work) / HEADER).read_bytes())
             if about["format"] != FORMAT:
                 raise InputError(f"{path} has bundle format {about['format']}; supported: {FORMAT}")
         except (OSError, ValueError, LookupError, TypeError) as error:

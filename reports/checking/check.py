@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from ascent.records import layout
 from ascent.records.cell import FIRST_TUNING_SEED
 from ascent.records.plan import Planned
 from ascent.records.read import DIVERGED
@@ -20,7 +21,7 @@ from ascent.reports.checking.folder import CellFiles
 from ascent.reports.checking.protocol import Finding
 
 MAX_SHOWN = 10  # findings per rule in the table
-UNIQUE = ("ladder.csv", "policy.npz", "metrics.csv")  # differ between any two seeds
+UNIQUE = (layout.LADDER, layout.POLICY, layout.METRICS)  # differ between any two seeds
 
 
 @dataclass
@@ -54,7 +55,8 @@ def check(target: Path, declared: Sequence[Planned] | None = None) -> list[Outco
     without records.
     """
     paths = folder.find(target)
-    outcomes = [Outcome(name(rule), _description(rule)) for rule in (*CELL_RULES, *ALL_RULES)]
+    rules: list[Callable] = [*CELL_RULES, *ALL_RULES]
+    outcomes = [Outcome(name(rule), _description(rule)) for rule in rules]
     summaries = []
     for path in paths:
         cell = folder.load(path)
@@ -107,9 +109,9 @@ def _summary(cell: CellFiles) -> CellSummary:
     for run in cell.runs:
         names: tuple[str, ...] = UNIQUE
         if cell.imported:
-            names = ("eval.csv",)
+            names = (layout.EVAL,)
         elif run.result.get("status") == DIVERGED:
-            names = ("ladder.csv",)  # the other files may hold nothing but NaN
+            names = (layout.LADDER,)  # the other files may hold nothing but NaN
         files = ((file, run.contents.get(file, b"")) for file in names)
         digests[run.seed] = {file: sha256(data).hexdigest() for file, data in files if data.count(b"\n") > 1}
     title = tuple(str(cell.facts.get(key)) for key in ("suite", "task", "system", "preset"))
@@ -125,7 +127,8 @@ def unique_seeds(cells: Sequence[CellSummary], declared: Sequence[Planned] | Non
             first_owners = {owners.setdefault(item, (cell.name, seed)) for item in digests.items()}
             for other_cell, other_seed in sorted(first_owners):
                 if other_seed != seed:
-                    yield Finding(f"{cell.name}/seed-{seed}", f"is a copy of {other_cell}/seed-{other_seed}")
+                    where = f"{cell.name}/{layout.seed_folder(seed)}"
+                    yield Finding(where, f"is a copy of {other_cell}/{layout.seed_folder(other_seed)}")
 
 
 def one_configuration(cells: Sequence[CellSummary], declared: Sequence[Planned] | None) -> Iterator[Finding]:

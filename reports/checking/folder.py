@@ -17,17 +17,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ascent.records import layout
 from ascent.records.cell import Cell
 from ascent.records.errors import InputError
 from ascent.records.provenance import source_digest
-from ascent.records.read import DIVERGED, DONE, IMPORTED, SEED_FOLDER
+from ascent.records.read import DIVERGED, DONE, IMPORTED
+from ascent.records.tables import EPISODE_TABLES, HEADERS
 
-RESULTS = ("eval.csv", "train.csv", "metrics.csv", "ladder.csv", "policy.npz")
-HEADERS = {
-    "eval.csv": ["step", "policy", "episode", "return", "length", "unstable"],
-    "train.csv": ["step", "env", "return", "length", "unstable"],
-    "ladder.csv": ["step", "event", "digest"],
-}
 MAX_COUNT = 100_000  # evaluations, episodes, environments: a hostile record may demand any number
 MAX_MODULE = 1_000_000  # bytes
 # Modules as they are recorded; versions before 0.2.0 had three top-level packages.
@@ -54,11 +50,11 @@ class RunFiles:
 
     @cached_property
     def about(self) -> dict[str, Any]:
-        return _object(self.read("run.json"))
+        return _object(self.read(layout.RUN))
 
     @cached_property
     def result(self) -> dict[str, Any]:
-        return _object(self.read("result.json"))
+        return _object(self.read(layout.RESULT))
 
     @property
     def finished(self) -> bool:
@@ -67,7 +63,7 @@ class RunFiles:
     @cached_property
     def contents(self) -> dict[str, bytes]:
         """The contents of the result files that exist."""
-        contents = {name: self.read(name) for name in RESULTS}
+        contents = {name: self.read(name) for name in layout.RESULT_FILES}
         return {name: data for name, data in contents.items() if data is not None}
 
     def read(self, name: str) -> bytes | None:
@@ -81,7 +77,7 @@ class RunFiles:
     def tables(self) -> dict[str, pd.DataFrame | str]:
         """The four tables, by file name; for a table that cannot be read, one line with the reason."""
         tables: dict[str, pd.DataFrame | str] = {}
-        for name in RESULTS[:4]:
+        for name in layout.TABLES:
             try:
                 tables[name] = _table(name, self.contents[name], self.task_columns)
             except KeyError:
@@ -99,7 +95,7 @@ class RunFiles:
     def policy(self) -> dict[str, np.ndarray] | None:
         """The arrays of policy.npz; None if it cannot be read."""
         try:
-            with np.load(io.BytesIO(self.contents["policy.npz"]), allow_pickle=False) as arrays:
+            with np.load(io.BytesIO(self.contents[layout.POLICY]), allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays.files}
         except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
@@ -164,9 +160,9 @@ def find(target: Path) -> list[Path]:
     target = target.resolve()
     if not target.is_dir():
         raise InputError(f"{target}: no such folder")
-    if SEED_FOLDER.fullmatch(target.name) or (target / "cell.json").exists():
+    if layout.seed_of(target) is not None or (target / layout.CELL).exists():
         return [target]
-    paths = {path.parent for name in ("cell.json", "seed-*") for path in target.glob(f"*/*/*/{name}")}
+    paths = {path.parent for name in (layout.CELL, "seed-*") for path in target.glob(f"*/*/*/{name}")}
     if not paths:
         raise InputError(f"{target}: contains no run records")
     return sorted(paths)
@@ -174,12 +170,12 @@ def find(target: Path) -> list[Path]:
 
 def load(path: Path) -> CellFiles:
     """Read the cell in a cell's folder. For a run's folder, read its cell with this run alone."""
-    folder = path.parent if SEED_FOLDER.fullmatch(path.name) else path
-    content = (folder / "cell.json").read_bytes() if (folder / "cell.json").is_file() else None
-    facts = _object(content)
+    folder = path.parent if layout.seed_of(path) is not None else path
+    description = folder / layout.CELL
+    facts = _object(description.read_bytes() if description.is_file() else None)
     paths = [path] if path != folder else sorted(folder.iterdir())
-    seeds = ((path, match) for path in paths if (match := SEED_FOLDER.fullmatch(path.name)))
-    runs = [RunFiles(path, int(match[1]), _task_columns(facts)) for path, match in seeds]
+    columns = _task_columns(facts)
+    runs = [RunFiles(path, seed, columns) for path in paths if (seed := layout.seed_of(path)) is not None]
     files = CellFiles(folder, facts, None, sorted(runs, key=lambda run: run.seed))
     try:
         files.cell = Cell.from_json(facts)
@@ -229,20 +225,20 @@ def _object(data: bytes | None) -> dict[str, Any]:
 
 def _table(name: str, data: bytes, task_columns: tuple[str, ...]) -> pd.DataFrame:
     """Parse the table `name` of a run. Raises ValueError if the content is not such a table."""
-    if name == "metrics.csv" and not data:
+    if name == layout.METRICS and not data:
         return pd.DataFrame({"step": np.array([], np.int64)})  # the run has had no update
     if not data.endswith(b"\n"):
         raise ValueError("the last line is incomplete")
     columns = data.partition(b"\n")[0].decode().split(",")
-    extra = task_columns if name in ("eval.csv", "train.csv") else ()
-    expected = [*HEADERS.get(name, columns), *extra]
+    extra = task_columns if name in EPISODE_TABLES else ()
+    expected = [*(HEADERS[name] or columns), *extra]
     if columns != expected or columns[0] != "step" or len(set(columns)) < len(columns):
         raise ValueError(f"unexpected header {','.join(columns)!r}")
     types: dict[str, type] = {}
     for column in columns:
         if column in _TEXT:
             types[column] = str
-        elif column in ("return", *extra) or (name == "metrics.csv" and column != "step"):
+        elif column in ("return", *extra) or (name == layout.METRICS and column != "step"):
             types[column] = np.float64
         else:
             types[column] = np.int64

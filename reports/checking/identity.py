@@ -6,17 +6,22 @@ import re
 from collections.abc import Container, Iterator
 from hashlib import sha256
 
+from ascent.records import layout
 from ascent.records.cell import Cell
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.read import DONE
 from ascent.records.run import result_digest
 from ascent.records.seal import SEALED, read_seal
 from ascent.reports.checking import folder
-from ascent.reports.checking.folder import RESULTS, SEED_FOLDER, CellFiles
+from ascent.reports.checking.folder import CellFiles
 from ascent.reports.checking.protocol import Finding
 from ascent.reports.statistics import robustness
 
 TASK_FACTS = ("horizon", "random_score", "reference_score")  # of cell.json's spec, which no digest covers
+_KNOWN_NAME = re.compile(  # of files and folders in a cell's folder
+    "|".join(map(re.escape, (layout.CELL, layout.SEAL, layout.LOGS, layout.ROBUSTNESS)))
+    + rf"|sources-[0-9a-f]+\.zip|{layout.SEED_FOLDER.pattern}|\..*"
+)
 
 
 def folder_names(cell: CellFiles) -> Iterator[Finding]:
@@ -32,8 +37,7 @@ def folder_names(cell: CellFiles) -> Iterator[Finding]:
         if run.about.get("seed") != run.seed:
             yield Finding(run.name, f"run.json has seed {run.about.get('seed')}")
     for path in sorted(cell.path.iterdir()):
-        known = re.fullmatch(r"cell\.json|sealed\.zip|sources-[0-9a-f]+\.zip|logs|robustness|\..*", path.name)
-        if not known and not SEED_FOLDER.fullmatch(path.name):
+        if not _KNOWN_NAME.fullmatch(path.name):
             yield Finding(cell.name, f"{path.name} is not part of a cell's record")
 
 
@@ -55,8 +59,8 @@ def all_finished(cell: CellFiles) -> Iterator[Finding]:
     for run in cell.runs:
         if not run.finished:
             yield Finding(run.name, "is not finished: no result.json with status done or diverged")
-        required = ("run.json", *((run.result.get("digests") or {}) if cell.imported else RESULTS))
-        for file in required:
+        tables = (run.result.get("digests") or {}) if cell.imported else layout.RESULT_FILES
+        for file in (layout.RUN, *tables):
             if not (run.path / file).is_file():
                 yield Finding(run.name, f"{file} is missing")
 
@@ -68,7 +72,7 @@ def result_digests(cell: CellFiles) -> Iterator[Finding]:
         if not isinstance(digests, dict):
             yield Finding(run.name, "result.json has no digests")
             continue
-        if not cell.imported and set(digests) != set(RESULTS):
+        if not cell.imported and set(digests) != set(layout.RESULT_FILES):
             yield Finding(run.name, f"result.json has digests of other files: {', '.join(sorted(digests))}")
         for file, data in run.contents.items():
             if digests.get(file) != sha256(data).hexdigest():
@@ -107,7 +111,7 @@ def seal_agrees(cell: CellFiles) -> Iterator[Finding]:
     try:
         for entry, data in read_seal(cell.path).items():
             path = cell.path / entry
-            if not re.fullmatch(rf"{SEED_FOLDER.pattern}/({'|'.join(SEALED)})", entry):
+            if not re.fullmatch(rf"{layout.SEED_FOLDER.pattern}/({'|'.join(SEALED)})", entry):
                 yield Finding(cell.name, f"sealed.zip has the unexpected entry {entry!r}")
             elif not path.is_file():
                 yield Finding(cell.name, f"sealed.zip has {entry}, the folder does not")

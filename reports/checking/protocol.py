@@ -10,7 +10,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from ascent.records import layout
 from ascent.records.read import DIVERGED, DONE
+from ascent.records.tables import EPISODE_TABLES
 from ascent.reports.checking.folder import CellFiles, RunFiles
 
 
@@ -39,7 +41,7 @@ def _first_difference(rows: list, expected: list) -> str:
 def _evaluations(cell: CellFiles, run: RunFiles) -> int:
     """Return the number of evaluations of a run: all of them; if it diverged, those in its table."""
     steps = cell.evaluation_steps()
-    table = run.table("eval.csv")
+    table = run.table(layout.EVAL)
     if run.result["status"] == DONE or table is None:
         return len(steps)
     return max(1, min(int(table["step"].nunique()), len(steps) - 1))
@@ -54,7 +56,7 @@ def whole_tables(cell: CellFiles) -> Iterator[Finding]:
 def evaluation_protocol(cell: CellFiles) -> Iterator[Finding]:
     """eval.csv has the declared steps and episodes: greedy policy, at the end the sampled policy too."""
     for run in _trained(cell):
-        table = run.table("eval.csv")
+        table = run.table(layout.EVAL)
         if table is None:
             continue
         steps = cell.evaluation_steps()
@@ -76,7 +78,7 @@ def team_returns(cell: CellFiles) -> Iterator[Finding]:
     if not scored:
         return
     for run in _trained(cell):
-        for file in ("eval.csv", "train.csv"):
+        for file in EPISODE_TABLES:
             table = run.table(file)
             if table is None:
                 continue
@@ -88,7 +90,7 @@ def team_returns(cell: CellFiles) -> Iterator[Finding]:
 def training_episodes(cell: CellFiles) -> Iterator[Finding]:
     """train.csv has every episode within the budget, one after another in each environment."""
     for run in _trained(cell):
-        table = run.table("train.csv")
+        table = run.table(layout.TRAIN)
         if table is None:
             continue
         step, env, length = (table[column].to_numpy() for column in ("step", "env", "length"))
@@ -119,8 +121,8 @@ def training_episodes(cell: CellFiles) -> Iterator[Finding]:
 def digest_ladder(cell: CellFiles) -> Iterator[Finding]:
     """ladder.csv has start, first update and evaluations; its digests agree with metrics.csv."""
     for run in _trained(cell):
-        ladder = run.table("ladder.csv")
-        metrics = run.table("metrics.csv")
+        ladder = run.table(layout.LADDER)
+        metrics = run.table(layout.METRICS)
         if ladder is None:
             continue
         rows = list(zip(ladder["step"], ladder["event"], ladder["digest"], strict=True))
@@ -152,10 +154,8 @@ def digest_ladder(cell: CellFiles) -> Iterator[Finding]:
         learned = set(metrics["step"])
         if learned != changed or not metrics["step"].is_monotonic_increasing or len(metrics) != len(learned):
             odd = sorted(learned ^ changed)
-            what = (
-                f"does not match ladder.csv at step {odd[0]}" if odd else "rows are repeated or out of order"
-            )
-            yield Finding(run.name, f"metrics.csv: {what}")
+            what = f"does not match ladder.csv at step {odd[0]}" if odd else "has rows twice or out of order"
+            yield Finding(run.name, f"metrics.csv {what}")
 
 
 def finite_numbers(cell: CellFiles) -> Iterator[Finding]:
@@ -163,7 +163,7 @@ def finite_numbers(cell: CellFiles) -> Iterator[Finding]:
     for run in cell.finished:
         policy = run.policy
         done = run.result["status"] == DONE
-        for file in ("eval.csv", "train.csv", "metrics.csv") if done else ():
+        for file in (layout.EVAL, layout.TRAIN, layout.METRICS) if done else ():
             table = run.table(file)
             if table is not None and not np.isfinite(table.select_dtypes("number").to_numpy(float)).all():
                 yield Finding(run.name, f"{file}: a number is not finite, but the status is done")
@@ -182,8 +182,8 @@ def results_agree(cell: CellFiles) -> Iterator[Finding]:
     """result.json agrees with the tables: steps, score, unstable steps."""
     for run in _trained(cell):
         result = run.result
-        table = run.table("eval.csv")
-        training = run.table("train.csv")
+        table = run.table(layout.EVAL)
+        training = run.table(layout.TRAIN)
         steps = cell.evaluation_steps()
         last = steps[min(_evaluations(cell, run), len(steps) - 1)]
         if result.get("steps") != last:

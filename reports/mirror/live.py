@@ -21,6 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ascent.records import layout
 from ascent.records import read as records
 from ascent.records.cell import Cell
 from ascent.records.errors import InputError
@@ -115,14 +116,14 @@ class _Follower:
         self.seed = seed
         self.out = out
         self.service = service
-        self.folder = cell.folder(out) / f"seed-{seed}"
+        self.folder = cell.run_folder(seed, out)
         self.run: Any = None  # of wandb, which this process imports late
         self.last_sent = -1  # step of the last row sent
         self.finished = False
 
     def poll(self) -> None:
         """Send the rows that were recorded since the last call."""
-        if (self.folder / "result.json").exists():
+        if (self.folder / layout.RESULT).exists():
             self._finish()
             return
         with suppress(FileNotFoundError):  # the run has not started, or is being started afresh
@@ -137,7 +138,7 @@ class _Follower:
 
     def _recorded_step(self) -> int:
         """Return the last evaluation step whose data is completely on disk; -1 if there is none."""
-        lines = (self.folder / "ladder.csv").read_bytes().split(b"\n")[1:-1]
+        lines = (self.folder / layout.LADDER).read_bytes().split(b"\n")[1:-1]
         steps = [int(line.split(b",")[0]) for line in lines if line.split(b",")[1] == b"evaluation"]
         return max(steps, default=-1)
 
@@ -147,8 +148,8 @@ class _Follower:
     def _begin(self) -> None:
         from ascent.reports.mirror.wandb_client import begin
 
-        facts = json.loads((self.folder.parent / "cell.json").read_bytes())
-        about = json.loads((self.folder / "run.json").read_bytes())
+        facts = json.loads((self.folder.parent / layout.CELL).read_bytes())
+        about = json.loads((self.folder / layout.RUN).read_bytes())
         payload = started_payload(facts, about, self.folder.parent.name, self.seed)
         self.run = begin(asdict(payload), self.service.project, self.service.entity, patient=True)
 

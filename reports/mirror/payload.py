@@ -23,12 +23,13 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv as pa_csv
 
+from ascent.records import layout
 from ascent.records.cell import FIRST_TUNING_SEED
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.read import DIVERGED, CellRecord, RunRecord
 from ascent.reports.statistics import estimators
 
-TABLES = ("eval.csv", "train.csv", "metrics.csv")  # the sources of the history rows
+TABLES = (layout.EVAL, layout.TRAIN, layout.METRICS)  # the sources of the history rows
 _INTEGERS = dict.fromkeys(("step", "env", "episode", "length", "unstable"), pa.int64())
 _PREFIX = {"greedy": "eval", "sampled": "eval_sampled"}
 _NUMBER = re.compile(r"-?\d+(\.\d*)?([eE][-+]?\d+)?")

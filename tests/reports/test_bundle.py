@@ -202,7 +202,11 @@ def test_what_is_no_bundle(copy: Path, tmp_path: Path) -> None:
     for change, sums, said in (
         (lambda content: content.pop(bundle.SUMS), False, "SHA256SUMS is missing"),
         (lambda content: content.pop("report/index.html"), False, "report/index.html is missing"),
-        (lambda content: content.update({"report/more": b""}), False, "report/more is not listed in SHA256SUMS"),
+        (
+            lambda content: content.update({"report/more": b""}),
+            False,
+            "report/more is not listed in SHA256SUMS",
+        ),
         (
             lambda content: content.update({"report/index.html": b"x"}),
             False,
