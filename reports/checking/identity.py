@@ -132,25 +132,30 @@ def robustness_tables(cell: CellFiles) -> Iterator[Finding]:
 
 
 def recorded_sources(cell: CellFiles) -> Iterator[Finding]:
-    """The sources that ran are beside the runs, whole, and have the versions of cell.json."""
+    """The sources that ran are recorded in full, with the versions that cell.json names."""
     if cell.imported or cell.cell is None:
         return
-    for wanted in sorted({str(run.about.get("source_digest")) for run in cell.finished}):
+    for recorded in _source_digests(cell):
+        archive = layout.sources(recorded)
         try:
-            digest, content = folder.sources(cell.path / f"sources-{wanted}.zip")
+            digest, content = folder.sources(cell.path / archive)
         except InputError as error:
             yield Finding(cell.name, str(error))
             continue
-        if digest != wanted:
-            yield Finding(cell.name, f"sources-{wanted}.zip has digest {digest}")
+        if digest != recorded:
+            yield Finding(cell.name, f"the content of {archive} has digest {digest}")
         for key, module in versioned_modules(cell.cell, content).items():
             version = re.search(rb"^VERSION = (\d+)", content.get(module, b""), re.MULTILINE)
             if version is None or int(version[1]) != cell.cell.versions.get(key):
-                yield Finding(cell.name, f"cell.json: version of {key} is not that of {module} that ran")
+                yield Finding(cell.name, f"cell.json: version of {key} differs from the recorded {module}")
+
+
+def _source_digests(cell: CellFiles) -> list[str]:
+    return sorted({str(run.about.get("source_digest")) for run in cell.finished})
 
 
 def versioned_modules(cell: Cell, content: Container[str]) -> dict[str, str]:
-    """Return the recorded modules that a cell's versions are the versions of, by key."""
+    """Return the recorded modules that declare a cell's versions, by the names of the versions."""
     early = "runners/__init__.py" in content  # before 0.2.0, sources were recorded as top-level packages
     home = "" if early else "ascent/"
     return {
@@ -162,25 +167,28 @@ def versioned_modules(cell: Cell, content: Container[str]) -> dict[str, str]:
 
 
 def task_facts(cell: CellFiles) -> Iterator[Finding]:
-    """The task's horizon and anchors, which no digest covers, are those of the sources that ran."""
+    """The horizon and anchors in cell.json, which no digest covers, agree with the recorded sources."""
     spec = cell.facts.get("spec")
     if not isinstance(spec, dict):
         yield Finding(cell.name, "cell.json has no spec of its task")
         return
-    for digest in [] if cell.imported else sorted({run.about.get("source_digest") for run in cell.finished}):
+    if cell.imported or cell.cell is None:
+        return
+    for digest in _source_digests(cell):
         try:
-            _, content = folder.sources(cell.path / f"sources-{digest}.zip")
+            _, content = folder.sources(cell.path / layout.sources(digest))
         except InputError:
-            continue  # `recorded-sources` says so
+            continue  # a finding of `recorded-sources`
         module = versioned_modules(cell.cell, content)["suite"]
         declared = _declared_facts(content.get(module, b""), cell.cell.task)
         for key, value in declared.items():
             if spec.get(key) != value:
-                yield Finding(cell.name, f"cell.json: {key} is {spec.get(key)}, in the sources {value}")
+                what = f"cell.json: {key} is {spec.get(key)}, in the recorded sources {value}"
+                yield Finding(cell.name, what)
 
 
 def _declared_facts(module: bytes, task: str) -> dict[str, float]:
-    """What a suite's module, which is read and not run, says of a task."""
+    """Return the facts that a suite's module declares of a task. The module is parsed, not run."""
     for call in (node for node in ast.walk(ast.parse(module)) if isinstance(node, ast.Call)):
         values = [*call.args, *(keyword.value for keyword in call.keywords if keyword.arg == "id")]
         if any(isinstance(value, ast.Constant) and value.value == task for value in values):

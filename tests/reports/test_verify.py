@@ -326,7 +326,8 @@ def test_other_packages_are_named(runs: Path) -> None:
     assert outcome.verdict == CANNOT
     lock = files.read_json(run / "run.json")["lock_digest"]
     for said in (
-        f"numpy 1.26.4 (installed: {np.__version__})", "jax 0.4 (installed: none)", "python 3.10.1 (installed: ",
+        f"numpy 1.26.4 (installed: {np.__version__})", "jax 0.4 (installed: none)",
+        "python 3.10.1 (installed: ",
         "needs Python 3.10.1",
         f"`pip install -r requirements.lock` of commit {CLEAN['commit']}", lock, "--install",
     ):  # fmt: skip
@@ -352,7 +353,9 @@ def test_install(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "do not run with the installed packages: ModuleNotFoundError" in outcome(
         b"# nothing\n", packages=empty
     )
-    assert "needs Python 2.7.18; there is none here" in outcome(b"# nothing\n", packages={"python": "2.7.18"})
+    assert "needs Python 2.7.18, which is not installed" in outcome(
+        b"# nothing\n", packages={"python": "2.7.18"}
+    )
 
 
 # ---- another platform
