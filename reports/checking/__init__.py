@@ -1,3 +1,1 @@
-"""Checking: whether records may be reported (`check`), whether results come out again (`verify`), and both
-in one file (`bundle`).
-"""
+"""Check records, verify results, and bundle a report with everything that both need."""

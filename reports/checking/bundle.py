@@ -1,13 +1,13 @@
-"""Bundle: a report with its records, sources and checksums in one zip that another machine can check.
+"""Pack a report with its records, sources and checksums into one zip archive, and open one safely.
 
-    bundle.json     format, this project's version and commit
-    report/...      the report, as it is
+    bundle.json     format of the bundle, version and commit of this project
+    report/...      the report, unchanged
     runs/...        its records: cell.json, sources-<digest>.zip, the result files and run.json of every seed,
                     the tables of `ascent robustness`
-    SHA256SUMS      of every other file, as `sha256sum -c` reads it
+    SHA256SUMS      checksums of all other files, for `sha256sum -c`
 
-The same report and records give the same bytes. Checkpoints and seals are left out. Whoever opens a bundle
-believes nothing in it: names, sizes and sums are checked while it is unpacked into a temporary folder.
+The same report and records give the same bytes. Checkpoints and seals are not included. A bundle is untrusted
+input: names, sizes and checksums are verified while it is unpacked into a temporary folder.
 """
 
 import json
@@ -23,50 +23,53 @@ from contextlib import contextmanager
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import IO, Any
 
-from ascent.records import files
+from ascent.records import files, layout
 from ascent.records.declared import Declared
 from ascent.records.errors import InputError
 from ascent.records.read import Expected, load
 from ascent.reports.checking import folder, identity
-from ascent.reports.checking.folder import RESULTS
 from ascent.reports.statistics import robustness
 
 FORMAT = 1
+HEADER = "bundle.json"
 SUMS = "SHA256SUMS"
-CHUNK = 1 << 20
-MAX_FILES, MAX_BYTES = 1_000_000, 1 << 38  # 256 GB: more than any sweep, less than what a bomb claims
-MAX_RATIO = 1100  # deflate cannot do better than 1032 : 1
-RECORDS = ("run.json", "result.json", "progress.json", *RESULTS)
+CHUNK = 1 << 20  # bytes
+MAX_FILES = 1_000_000
+MAX_BYTES = 1 << 38  # 256 GiB: more than any sweep, less than a zip bomb claims
+MAX_RATIO = 1100  # of compression; deflate reaches 1032 at most
+RECORDS = (layout.RUN, layout.RESULT, layout.PROGRESS, *layout.RESULT_FILES)  # of a run
 
 
 def pack(report: Path, runs: Path, target: Path) -> list[str]:
-    """Write the bundle of the report in a folder, whose records are below `runs`, to the file `target`.
+    """Bundle the report in the folder `report` with its records below `runs` into the file `target`.
 
-    Returns the names in it. Raises InputError if the report is none, or if its records are missing or are not
-    those that it was made from, and names them.
+    Returns the names of the bundled files. Raises InputError if the folder holds no report, or if records are
+    missing or differ from those that the report was made from; the message names them.
     """
     about = provenance(report)
-    expected = wanted(about)
+    expected = expected_cells(about)
     _refuse_changed(about, expected, runs)
     contents = {f"report/{path.relative_to(report).as_posix()}": path for path in _below(report)}
     for cell in expected:
-        inside = runs / cell.folder
-        for path in [inside / "cell.json", *sorted(inside.glob("sources-*.zip"))]:
+        source_folder = runs / cell.folder
+        for path in [source_folder / layout.CELL, *sorted(source_folder.glob(layout.sources("*")))]:
             contents[f"runs/{cell.folder}/{path.name}"] = path
-        for name in robustness.files(inside):
-            contents[f"runs/{cell.folder}/{robustness.FOLDER}/{name}"] = inside / robustness.FOLDER / name
-        for path in (inside / f"seed-{seed}" / name for seed in cell.seeds for name in RECORDS):
-            contents[f"runs/{cell.folder}/{path.parent.name}/{path.name}"] = path
+        for name in robustness.files(source_folder):
+            path = source_folder / robustness.FOLDER / name
+            contents[f"runs/{cell.folder}/{robustness.FOLDER}/{name}"] = path
+        for seed in cell.seeds:
+            run = layout.seed_folder(seed)
+            contents |= {f"runs/{cell.folder}/{run}/{name}": source_folder / run / name for name in RECORDS}
     contents = {name: path for name, path in sorted(contents.items()) if path.is_file()}
     header = files.json_bytes({"format": FORMAT, "project": {"name": "ascent", **_project()}})
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as work:
         temporary = Path(work) / "bundle.zip"
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-            sums = {"bundle.json": sha256(header).hexdigest()}
-            archive.writestr(_entry("bundle.json"), header, zipfile.ZIP_DEFLATED)
+            sums = {HEADER: sha256(header).hexdigest()}
+            archive.writestr(_entry(HEADER), header, zipfile.ZIP_DEFLATED)
             for name, path in contents.items():
                 with path.open("rb") as source, archive.open(_entry(name, path.stat().st_size), "w") as sink:
                     sums[name] = _copy(source, sink)
@@ -78,9 +81,10 @@ def pack(report: Path, runs: Path, target: Path) -> list[str]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Path]:
-    """The bundle unpacked in a temporary folder, which holds `report` and `runs`.
+    """Unpack a bundle into a temporary folder, and yield that folder. It holds `report` and `runs`.
 
-    Raises InputError for what is no bundle, is damaged, or does not belong into one; it names the file.
+    Raises InputError if the file is not a bundle, is damaged, or holds anything that a bundle may not; the
+    message names the file.
     """
     with tempfile.TemporaryDirectory(prefix="ascent-bundle-") as work:
         try:
@@ -89,89 +93,92 @@ def opened(path: Path) -> Iterator[Path]:
         except OSError as error:
             raise InputError(f"{path}: {error.strerror or error}") from error
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-            raise InputError(f"{path} is damaged or no bundle: {error}") from error
+            raise InputError(f"{path} is damaged or not a bundle: {error}") from error
         try:
-            about = json.loads((Path(work) / "bundle.json").read_bytes())
+            about = json.loads((Path(work) / HEADER).read_bytes())
             if about["format"] != FORMAT:
-                raise InputError(f"{path} is a bundle of format {about['format']}, this is format {FORMAT}")
+                raise InputError(f"{path} has bundle format {about['format']}; supported: {FORMAT}")
         except (OSError, ValueError, LookupError, TypeError) as error:
-            raise InputError(f"{path} is no bundle: it has no bundle.json") from error
+            raise InputError(f"{path} is not a bundle: it has no valid bundle.json") from error
         yield Path(work)
 
 
 @contextmanager
 def records(path: Path) -> Iterator[Path]:
-    """The folder of run records that `path` is, or holds if it is a bundle."""
+    """Yield the folder of run records: `path` itself, or the records of the bundle `path`."""
     if path.is_file():
-        with opened(path) as inside:
-            yield inside / "runs"
+        with opened(path) as unpacked:
+            yield unpacked / "runs"
     else:
         yield path
 
 
 def provenance(report: Path) -> dict[str, Any]:
-    """A report's provenance.json. Raises InputError unless it says all that makes the report again."""
+    """Return a report's provenance.json. Raises InputError if it lacks what rebuilding the report needs."""
     path = report / "provenance.json"
     try:
         about = files.read_json(path)
     except OSError as error:
-        raise InputError(f"{report} is no report: {path.name}: {error.strerror}") from error
+        raise InputError(f"{report} is not a report: {path.name}: {error.strerror}") from error
     if "report" not in about:
-        raise InputError(f"{path} does not say how the report was made: make it again")
+        raise InputError(f"{path} does not say how the report was made: build the report again")
     try:
         declared(about)
         str(about["report"]["title"])
-        wanted(about)
+        expected_cells(about)
     except (LookupError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} does not say what makes the report again: {error!r}") from error
+        raise InputError(f"{path} lacks what rebuilding the report needs: {error!r}") from error
     return about
 
 
 def declared(about: dict[str, Any]) -> Declared:
-    """What the report with this provenance.json was declared to say."""
+    """Return the declared settings of the report with this provenance.json."""
     return Declared(**about["report"]["settings"])
 
 
-def wanted(about: dict[str, Any]) -> list[Expected]:
-    """The cells and seeds of the report with this provenance.json."""
-    cells = about["report"]["expected"]
-    found = [Expected(**{**cell, "seeds": tuple(cell["seeds"])}) for cell in cells]
-    for cell in found:
+def expected_cells(about: dict[str, Any]) -> list[Expected]:
+    """Return the cells and seeds of the report with this provenance.json.
+
+    Raises InputError for names that lead out of the folder of records.
+    """
+    cells = [Expected(**{**cell, "seeds": tuple(cell["seeds"])}) for cell in about["report"]["expected"]]
+    for cell in cells:
         if ".." in (parts := cell.folder.split("/")) or len(parts) != 3 or not all(parts):
-            raise InputError(f"provenance.json names {cell.folder!r}, which is no cell's folder")
-    return found
+            raise InputError(f"provenance.json names {cell.folder!r}, which is not a cell folder")
+    return cells
 
 
 def _refuse_changed(about: dict[str, Any], expected: list[Expected], runs: Path) -> None:
-    """Raises InputError unless the records are those that the report tells of."""
+    """Raise InputError unless the records are those that the report was made from."""
     try:
-        found = load(runs, expected)
+        cells = load(runs, expected)
     except ValueError as error:
         raise InputError(f"the report's records are missing: {error}") from error
-    said = {run["folder"]: tuple(run.get(key) for key in _SAID) for run in about.get("runs", ())}
+    reported = {run["folder"]: tuple(run.get(key) for key in _RUN_KEYS) for run in about.get("runs", ())}
     perturbed = {cell.get("folder"): cell.get("robustness") for cell in about.get("cells", ())}
-    changed = []
-    for cell in found:
+    changes = []
+    for cell in cells:
         name = cell.name.folder
         if perturbed.get(name) not in (None, robustness.files(runs / name)):
-            changed.append(f"{name}/{robustness.FOLDER} is not what the report was made from")
+            changes.append(f"{name}/{robustness.FOLDER} is not what the report was made from")
         for run in cell.runs:
-            was, now = said.get(run.folder), (run.state, run.note, run.result.get("digest"))
-            if was is None:
-                changed.append(f"{run.folder} is not among the report's runs")
-            elif was != now:
-                word = "another run" if was[0] == now[0] else f"{now[0]} {now[1]}".strip()
-                changed.append(f"{run.folder} was {was[0]}, now it is {word}")
-        if fine := {run.folder for run in cell.runs if run.finished}:
-            inside = folder.load(runs.resolve() / cell.name.folder)
-            for finding in (finding for rule in _RULES for finding in rule(inside)):
-                if finding.where in {inside.name, *fine}:
-                    changed.append(f"{finding.where}: {finding.what}")
-    if changed:
-        raise InputError(f"the report's records have changed: {'; '.join(changed)}")
+            before = reported.get(run.folder)
+            after = (run.state, run.note, run.result.get("digest"))
+            if before is None:
+                changes.append(f"{run.folder} is not a run of the report")
+            elif before != after:
+                word = "another run" if before[0] == after[0] else f"{after[0]} {after[1]}".strip()
+                changes.append(f"{run.folder} was {before[0]} and is now {word}")
+        if finished := {run.folder for run in cell.runs if run.finished}:
+            cell_files = folder.load(runs.resolve() / cell.name.folder)
+            for finding in (finding for rule in _RULES for finding in rule(cell_files)):
+                if finding.where in {cell_files.name, *finished}:
+                    changes.append(f"{finding.where}: {finding.what}")
+    if changes:
+        raise InputError(f"the report's records have changed: {'; '.join(changes)}")
 
 
-_SAID = ("state", "note", "result_digest")  # of a run, in provenance.json
+_RUN_KEYS = ("state", "note", "result_digest")  # of a run, in provenance.json
 _RULES = (identity.all_finished, identity.result_digests, identity.seal_agrees, identity.recorded_sources)
 
 
@@ -180,15 +187,17 @@ def _below(report: Path) -> list[Path]:
 
 
 def _entry(name: str, size: int = 0) -> zipfile.ZipInfo:
-    """An entry that depends on its name and content alone: dated 1980, readable by all."""
+    """Return an archive entry that depends on name and content only: dated 1980, readable by all."""
     entry = zipfile.ZipInfo(name)
-    entry.compress_type, entry.create_system, entry.file_size = zipfile.ZIP_DEFLATED, 3, size
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    entry.create_system = 3  # Unix
+    entry.file_size = size
     entry.external_attr = (stat.S_IFREG | 0o644) << 16
     return entry
 
 
-def _copy(source: BinaryIO, sink: BinaryIO) -> str:
-    """Copy piece by piece; the sha256 of what was copied."""
+def _copy(source: IO[bytes], sink: IO[bytes]) -> str:
+    """Copy in chunks. Return the sha256 of the copied bytes."""
     digest = sha256()
     while piece := source.read(CHUNK):
         digest.update(piece)
@@ -197,6 +206,7 @@ def _copy(source: BinaryIO, sink: BinaryIO) -> str:
 
 
 def _unpack(archive: zipfile.ZipFile, path: Path, target: Path) -> None:
+    """Unpack into the folder `target`; `path` names the archive in errors. Raises InputError."""
     entries = archive.infolist()
     _refuse_hostile(entries, path, target)
     try:
@@ -206,49 +216,58 @@ def _unpack(archive: zipfile.ZipFile, path: Path, target: Path) -> None:
         raise InputError(f"{path}: {SUMS} is missing or damaged") from error
     names = {entry.filename for entry in entries} - {SUMS}
     for name in sorted(names ^ sums.keys()):
-        raise InputError(f"{path}: {name} is {'not there' if name in sums else f'not in {SUMS}'}")
+        raise InputError(f"{path}: {name} is {'missing' if name in sums else f'not listed in {SUMS}'}")
     for entry in entries:
         if entry.filename == SUMS:
             continue
-        inside = target / entry.filename
-        inside.parent.mkdir(parents=True, exist_ok=True)
+        destination = target / entry.filename
+        destination.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with archive.open(entry) as source, inside.open("wb") as sink:
+            with archive.open(entry) as source, destination.open("wb") as sink:
                 digest = _copy(source, sink)
         except (zlib.error, zipfile.BadZipFile, EOFError) as error:
             raise InputError(f"{path}: {entry.filename} is damaged: {error}") from error
         if digest != sums[entry.filename]:
-            raise InputError(f"{path}: {entry.filename} has not the sha256 of {SUMS}")
+            raise InputError(f"{path}: {entry.filename} does not match its sha256 in {SUMS}")
 
 
 def _refuse_hostile(entries: list[zipfile.ZipInfo], path: Path, target: Path) -> None:
-    """Raises InputError for names that lead out of the folder, links, and sizes that no bundle has."""
+    """Raise InputError for names that lead out of the folder, links, and sizes that no bundle can have."""
     for entry in entries:
-        name, parts = entry.filename, PurePosixPath(entry.filename).parts
+        name = entry.filename
+        parts = PurePosixPath(name).parts
         kind = stat.S_IFMT(entry.external_attr >> 16)
-        known = re.fullmatch(r"bundle\.json|SHA256SUMS|(report|runs)/[^\\\0]+", name)
-        if not known:
-            raise InputError(f"{path}: {name!r} does not belong into a bundle")
+        if not re.fullmatch(r"bundle\.json|SHA256SUMS|(report|runs)/[^\\\0]+", name):
+            raise InputError(f"{path}: {name!r} does not belong in a bundle")
         if ".." in parts or "/".join(parts) != name:
-            raise InputError(f"{path}: {name!r} leads out of the bundle or is a folder")
+            raise InputError(f"{path}: {name!r} is a folder or leads out of the bundle")
         if kind not in (0, stat.S_IFREG):
             raise InputError(f"{path}: {name!r} is a link or a device")
-        most = MAX_RATIO * (entry.compress_size + 1)
-        if entry.file_size > (most if "/" in name else min(most, 1000 * len(entries))):
-            raise InputError(f"{path}: {name!r} claims {entry.file_size:,} bytes: too many")
+        limit = MAX_RATIO * (entry.compress_size + 1)
+        if "/" not in name:  # bundle.json and SHA256SUMS
+            limit = min(limit, 1000 * len(entries))
+        if entry.file_size > limit:
+            raise InputError(
+                f"{path}: {name!r} claims {entry.file_size:,} bytes; at most {limit:,} are allowed"
+            )
     if len({entry.filename for entry in entries}) < len(entries):
-        raise InputError(f"{path}: a name is there twice")
+        raise InputError(f"{path}: two files have the same name")
     size = sum(entry.file_size for entry in entries)
     if len(entries) > MAX_FILES or size > MAX_BYTES:
-        raise InputError(f"{path}: {len(entries):,} files of {size:,} bytes are more than a bundle may have")
+        raise InputError(
+            f"{path}: {len(entries):,} files of {size:,} bytes in total exceed the limits of a bundle, "
+            f"{MAX_FILES:,} files of {MAX_BYTES:,} bytes"
+        )
     if size > (free := shutil.disk_usage(target).free):
-        raise InputError(f"{path}: needs {size:,} bytes in {target.parent}, which has {free:,} left")
+        raise InputError(
+            f"{path}: unpacking needs {size:,} bytes in {target.parent}, which has {free:,} free"
+        )
 
 
 def _project() -> dict[str, str | None]:
-    """This project's version and commit; None where they are not known."""
+    """Return this project's version and commit, None for what is not known."""
     try:
-        number = version("ascent")
+        number = version("ascent-rl")
     except PackageNotFoundError:
         number = None
     root = Path(__file__).resolve().parents[2]

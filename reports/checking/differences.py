@@ -1,4 +1,4 @@
-"""Where two reports, or two tables of a run, first differ, in words."""
+"""Describe the first difference between two reports, or between two tables of a run."""
 
 import csv
 import io
@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-CLOSE = 1e-9  # relative: what the last digits of a sum may differ by on another processor
+from ascent.records import layout
+
+CLOSE = 1e-9  # relative tolerance: sums may differ in their last digits on another processor
 MAKERS = ("matplotlib", "numpy", "pandas", "pyarrow", "scipy", "seaborn", "statsmodels")
-NOWHERE = "nothing"
+ABSENT = "nothing"
 
 
 def made_with() -> dict[str, str]:
@@ -26,47 +28,55 @@ def made_with() -> dict[str, str]:
 
 
 def compare_reports(old: Path, new: Path, made: dict[str, str] | None) -> tuple[bool, str]:
-    """Whether the report in `new`, made here, is the one in `old`, and in what they differ.
+    """Compare the report in `old` with the one in `new`, which was rebuilt on this machine.
 
-    `made` is what `made_with` said where the old one was made, None if that is not known. Under other
-    versions, or on another class of processor, numbers need only agree to 1e-9, and this is said.
+    `made` is the value of `made_with` for the old report, None if it is unknown. If package versions or the
+    class of processor differ, numbers need to agree to 1e-9 only, and the text says so.
+
+    Returns whether the reports agree, and a description.
     """
-    here = made_with()
+    current = made_with()
     unlike = [
-        f"{name} {made.get(name)} (here {here.get(name)})"
-        for name in sorted((made or here).keys() | here.keys())
-        if made is not None and made.get(name) != here.get(name)
+        f"{name} {made.get(name)} (here {current.get(name)})"
+        for name in sorted((made or current).keys() | current.keys())
+        if made is not None and made.get(name) != current.get(name)
     ]
     names = sorted({path.relative_to(root).as_posix() for root in (old, new) for path in _files(root)})
-    different, tolerated = [], []
+    different: list[str] = []
+    tolerated: list[str] = []
     for name in names:
-        one, other = old / name, new / name
-        if not one.is_file() or not other.is_file():
-            different.append(f"{name} is only in the {'report' if one.is_file() else 'one made again'}")
-        elif one.read_bytes() != other.read_bytes():
-            where, close = _where(name, one.read_bytes(), other.read_bytes())
-            (tolerated if unlike and close else different).append(f"{name}: {where}")
+        old_file = old / name
+        new_file = new / name
+        if not old_file.is_file() or not new_file.is_file():
+            place = "report" if old_file.is_file() else "rebuilt report"
+            different.append(f"{name} exists only in the {place}")
+        elif old_file.read_bytes() != new_file.read_bytes():
+            text, close = _difference(name, old_file.read_bytes(), new_file.read_bytes())
+            (tolerated if unlike and close else different).append(f"{name}: {text}")
+    versions = f"made with {', '.join(unlike)}"
     if different:
-        hint = "" if made else "\nthe report does not say which versions made it"
         lines = [f"{len(different)} of {len(names)} files differ", *different]
-        return False, "\n".join(lines) + (f"\nmade with {', '.join(unlike)}" if unlike else hint)
+        if unlike:
+            lines.append(versions)
+        elif not made:
+            lines.append("the report does not say which versions made it")
+        return False, "\n".join(lines)
     if tolerated:
-        kept = len(names) - len(tolerated)
-        why = f"made with {', '.join(unlike)}: {kept} of {len(names)} files are the same bytes; in the others"
-        why += f" every number in CSV, JSON and Parquet agrees to {CLOSE:g}, and the rest is not compared"
-        return True, "\n".join([why, *tolerated])
-    return True, f"all {len(names)} files are made again from the records, byte for byte"
+        identical = f"{versions}: {len(names) - len(tolerated)} of {len(names)} files are identical"
+        rest = f"the numbers in other CSV, JSON and Parquet files agree to {CLOSE:g}"
+        return True, "\n".join([f"{identical}; {rest}; other differences are ignored", *tolerated])
+    return True, f"all {len(names)} files are identical to those rebuilt from the records, byte for byte"
 
 
-def first_difference(file: str, recorded: Sequence[str], again: Sequence[str]) -> str:
-    """Where two tables of a run, given as lines, first differ; "" if they do not."""
-    for number, (one, other) in enumerate(zip_longest(recorded, again)):
-        if one != other:
-            step, _, rest = (other if other is not None else one).partition(",")
-            event = f", {rest.partition(',')[0]}" if file == "ladder.csv" else ""
+def first_difference(file: str, recorded: Sequence[str], retrained: Sequence[str]) -> str:
+    """Describe the first difference between two tables of a run, given as lines; "" if they are equal."""
+    for number, (old, new) in enumerate(zip_longest(recorded, retrained)):
+        if old != new:
+            step, _, rest = (old if new is None else new).partition(",")
+            event = f", {rest.partition(',')[0]}" if file == layout.LADDER else ""
             place = f"step {step}{event}" if number else "its header"
-            one, other = (NOWHERE if line is None else repr(line) for line in (one, other))
-            return f"{file} at {place}: recorded {one}, again {other}"
+            old_text, new_text = (ABSENT if line is None else repr(line) for line in (old, new))
+            return f"{file} at {place}: recorded {old_text}, retrained {new_text}"
     return ""
 
 
@@ -74,40 +84,41 @@ def _files(root: Path) -> list[Path]:
     return [path for path in root.rglob("*") if path.is_file()]
 
 
-def _where(name: str, old: bytes, new: bytes) -> tuple[str, bool]:
-    """Where two files that are not the same first differ, and whether no number is further off than CLOSE."""
+def _difference(name: str, old: bytes, new: bytes) -> tuple[str, bool]:
+    """Describe the first difference between two files, and return whether all numbers agree to CLOSE."""
     readers = {".csv": _csv_values, ".json": _json_values, ".parquet": _parquet_values}
     suffix = Path(name).suffix
     if suffix not in readers:
-        return _line(old, new), True
+        return _line_difference(old, new), True
     try:
         pairs = list(zip_longest(readers[suffix](old), readers[suffix](new)))
     except (ValueError, OSError, csv.Error) as error:
         return f"cannot be read: {error}", False
-    for one, other in pairs:
-        if one is None or other is None or one[0] != other[0]:
-            return f"has {(one or (NOWHERE,))[0]} where the other has {(other or (NOWHERE,))[0]}", False
-    unlike = [(where, a, b) for (where, a), (_, b) in pairs if a != b and not (a != a and b != b)]
+    for old_pair, new_pair in pairs:
+        if old_pair is None or new_pair is None or old_pair[0] != new_pair[0]:
+            old_place, new_place = ((pair or (ABSENT,))[0] for pair in (old_pair, new_pair))
+            return f"recorded {old_place}, rebuilt {new_place}", False
+    unlike = [(place, a, b) for (place, a), (_, b) in pairs if a != b and not (a != a and b != b)]
     if not unlike:
-        return "the same values are written in another way", True
-    where, a, b = next((found for found in unlike if not _close(*found[1:])), unlike[0])
-    return f"{where}: recorded {a}, again {b}", all(_close(a, b) for _, a, b in unlike)
+        return "equal values in a different notation", True
+    place, a, b = next((triple for triple in unlike if not _close(*triple[1:])), unlike[0])
+    return f"{place}: recorded {a}, rebuilt {b}", all(_close(a, b) for _, a, b in unlike)
 
 
-def _close(one: Any, other: Any) -> bool:
+def _close(a: Any, b: Any) -> bool:
     try:
-        return bool(np.isclose(float(one), float(other), CLOSE, CLOSE, equal_nan=True))
+        return bool(np.isclose(float(a), float(b), CLOSE, CLOSE, equal_nan=True))
     except (TypeError, ValueError):
         return False
 
 
-def _line(old: bytes, new: bytes) -> str:
+def _line_difference(old: bytes, new: bytes) -> str:
     try:
         lines = zip_longest(old.decode().splitlines(), new.decode().splitlines())
     except UnicodeDecodeError:
-        return "other bytes"
-    number = next((k for k, (one, other) in enumerate(lines, 1) if one != other), 0)
-    return f"line {number}" if number else "other line ends"
+        return "different bytes"
+    number = next((k for k, (a, b) in enumerate(lines, 1) if a != b), 0)
+    return f"line {number}" if number else "different line endings"
 
 
 def _csv_values(data: bytes) -> Iterator[tuple[str, Any]]:
@@ -118,14 +129,14 @@ def _csv_values(data: bytes) -> Iterator[tuple[str, Any]]:
 
 
 def _json_values(data: bytes) -> Iterator[tuple[str, Any]]:
-    def walk(value: Any, where: str) -> Iterator[tuple[str, Any]]:
+    def walk(value: Any, place: str) -> Iterator[tuple[str, Any]]:
         if isinstance(value, dict | list):
             pairs = sorted(value.items()) if isinstance(value, dict) else enumerate(value)
-            for key, inside in pairs:
-                if f"{where}/{key}" != "/report/made_with":  # is compared by itself
-                    yield from walk(inside, f"{where}/{key}")
+            for key, child in pairs:
+                if f"{place}/{key}" != "/report/made_with":  # compared separately
+                    yield from walk(child, f"{place}/{key}")
         else:
-            yield where, value
+            yield place, value
 
     return walk(json.loads(data), "")
 

@@ -1,6 +1,7 @@
-"""The files of a cell as they lie in its folder, read but not believed: what `check` and `verify` look at.
+"""Read the files of a cell without trusting them, for `check` and `verify`.
 
-`records` reads for a report and stops at the first fault; here every file is kept, faulty or not.
+`ascent.records.read` reads for reports and refuses a record at its first fault. This module keeps every file,
+whether it is faulty or not.
 """
 
 import io
@@ -16,48 +17,44 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ascent.records import layout
 from ascent.records.cell import Cell
 from ascent.records.errors import InputError
 from ascent.records.provenance import source_digest
-from ascent.records.read import DIVERGED, DONE, IMPORTED, SEED_FOLDER
+from ascent.records.read import DIVERGED, DONE, IMPORTED
+from ascent.records.tables import EPISODE_TABLES, HEADERS
 
-RESULTS = ("eval.csv", "train.csv", "metrics.csv", "ladder.csv", "policy.npz")
-HEADERS = {
-    "eval.csv": ["step", "policy", "episode", "return", "length", "unstable"],
-    "train.csv": ["step", "env", "return", "length", "unstable"],
-    "ladder.csv": ["step", "event", "digest"],
-}
-MOST = 100_000  # evaluations, episodes, environments: a hostile record may ask for any number
+MAX_COUNT = 100_000  # evaluations, episodes, environments: a hostile record may demand any number
 MAX_MODULE = 1_000_000  # bytes
 # Modules as they are recorded; versions before 0.2.0 had three top-level packages.
 MODULES = re.compile(r"(algorithms|suites|runners)/\w+\.py|ascent/(\w+/)+\w+\.py")
-_TEXT = {"policy", "event", "digest"}
-_NUMBERS = {"return"}  # with a fraction; in metrics.csv every column but the step
+_TEXT = {"policy", "event", "digest"}  # columns of text
 
 
 @dataclass
 class RunFiles:
-    """A seed's folder. `about` is run.json and `result` result.json, {} where there is no such object.
+    """The folder of one seed.
 
-    `own` are the task's own columns of eval.csv and train.csv, see `own_columns`.
+    `about` is run.json and `result` is result.json; {} if the file is missing or holds no JSON object.
+    `task_columns` are the further columns of eval.csv and train.csv in a multi-agent task.
     """
 
     path: Path
     seed: int
-    own: tuple[str, ...] = ()
+    task_columns: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """The last four parts of its path: suite/task/cell/seed-k."""
+        """The last four parts of the path: suite/task/cell/seed-k."""
         return "/".join(self.path.parts[-4:])
 
     @cached_property
     def about(self) -> dict[str, Any]:
-        return _object(self.read("run.json"))
+        return _object(self.read(layout.RUN))
 
     @cached_property
     def result(self) -> dict[str, Any]:
-        return _object(self.read("result.json"))
+        return _object(self.read(layout.RESULT))
 
     @property
     def finished(self) -> bool:
@@ -65,12 +62,12 @@ class RunFiles:
 
     @cached_property
     def contents(self) -> dict[str, bytes]:
-        """The result files that are there."""
-        found = {name: self.read(name) for name in RESULTS}
-        return {name: data for name, data in found.items() if data is not None}
+        """The contents of the result files that exist."""
+        contents = {name: self.read(name) for name in layout.RESULT_FILES}
+        return {name: data for name, data in contents.items() if data is not None}
 
     def read(self, name: str) -> bytes | None:
-        """The content of a file, None where there is none."""
+        """Return the content of a file; None if there is no such file."""
         try:
             return (self.path / name).read_bytes()
         except FileNotFoundError:
@@ -78,26 +75,27 @@ class RunFiles:
 
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame | str]:
-        """The four tables; a line of text that says what is wrong in place of one that is no table."""
+        """The four tables, by file name; for a table that cannot be read, one line with the reason."""
         tables: dict[str, pd.DataFrame | str] = {}
-        for name in RESULTS[:4]:
+        for name in layout.TABLES:
             try:
-                tables[name] = _table(name, self.contents[name], self.own)
+                tables[name] = _table(name, self.contents[name], self.task_columns)
             except KeyError:
-                tables[name] = f"{name}: is missing"
+                tables[name] = f"{name} is missing"
             except ValueError as error:
                 tables[name] = f"{name}: {str(error).strip().splitlines()[0]}"
         return tables
 
     def table(self, name: str) -> pd.DataFrame | None:
-        found = self.tables[name]
-        return None if isinstance(found, str) else found
+        """Return a table; None if it cannot be read."""
+        table = self.tables[name]
+        return None if isinstance(table, str) else table
 
     @cached_property
     def policy(self) -> dict[str, np.ndarray] | None:
-        """The arrays of policy.npz; None where it cannot be read."""
+        """The arrays of policy.npz; None if it cannot be read."""
         try:
-            with np.load(io.BytesIO(self.contents["policy.npz"]), allow_pickle=False) as arrays:
+            with np.load(io.BytesIO(self.contents[layout.POLICY]), allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays.files}
         except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
@@ -105,7 +103,10 @@ class RunFiles:
 
 @dataclass
 class CellFiles:
-    """A cell's folder. `facts` is cell.json, {} where there is none; `cell` the cell that it describes."""
+    """The folder of one cell.
+
+    `facts` is cell.json, {} if there is none. `cell` is the cell that it describes, None if there is none.
+    """
 
     path: Path
     facts: dict[str, Any]
@@ -114,72 +115,85 @@ class CellFiles:
 
     @property
     def name(self) -> str:
-        """The last three parts of its path: suite/task/cell."""
+        """The last three parts of the path: suite/task/cell."""
         return "/".join(self.path.parts[-3:])
 
     @property
     def imported(self) -> bool:
-        """Whether its curves come from another library."""
+        """Whether the curves come from another library."""
         return self.facts.get("algorithm") == IMPORTED
 
     @property
     def finished(self) -> list[RunFiles]:
         return [run for run in self.runs if run.finished]
 
+    def described(self) -> Cell:
+        """Return the cell that cell.json describes. Raises ValueError if it describes none."""
+        if self.cell is None:
+            raise ValueError("cell.json is missing, unreadable or does not describe a cell")
+        return self.cell
+
     @property
     def envs(self) -> int:
-        """Environments per seed: the steps between two decisions."""
+        """Environments per seed, which is the number of steps between two decisions."""
         config = self.facts.get("config") or {}
         return config.get("envs", config.get("workers", 1))
 
     def evaluation_steps(self) -> list[int]:
-        """Steps of the evaluations of a whole run: the first decision at or after each point of the grid."""
+        """Return the evaluation steps of a complete run: the first decision at or after each grid point.
+
+        Raises ValueError if cell.json describes no cell.
+        """
+        cell = self.described()
         steps = [0]
-        for point in self.cell.evaluation.grid(self.cell.steps):
+        for point in cell.evaluation.grid(cell.steps):
             if point > steps[-1]:
                 steps.append(-(-point // self.envs) * self.envs)
         return steps
 
 
 def find(target: Path) -> list[Path]:
-    """The cell folders that `target` is or holds; of a run its own folder. Raises InputError for none."""
+    """Return the cell folders in `target`, or `target` itself if it is the folder of a cell or a run.
+
+    Raises InputError if there are none.
+    """
     target = target.resolve()
     if not target.is_dir():
-        raise InputError(f"{target}: there is no such folder")
-    if SEED_FOLDER.fullmatch(target.name) or (target / "cell.json").exists():
+        raise InputError(f"{target}: no such folder")
+    if layout.seed_of(target) is not None or (target / layout.CELL).exists():
         return [target]
-    found = {path.parent for name in ("cell.json", "seed-*") for path in target.glob(f"*/*/*/{name}")}
-    if not found:
-        raise InputError(f"{target}: there are no run records in it")
-    return sorted(found)
+    paths = {path.parent for name in (layout.CELL, "seed-*") for path in target.glob(f"*/*/*/{name}")}
+    if not paths:
+        raise InputError(f"{target}: contains no run records")
+    return sorted(paths)
 
 
 def load(path: Path) -> CellFiles:
-    """The cell in a cell's folder; in a run's folder the cell beside it, with this run alone."""
-    folder = path.parent if SEED_FOLDER.fullmatch(path.name) else path
-    content = (folder / "cell.json").read_bytes() if (folder / "cell.json").is_file() else None
-    facts = _object(content)
+    """Read the cell in a cell's folder. For a run's folder, read its cell with this run alone."""
+    folder = path.parent if layout.seed_of(path) is not None else path
+    description = folder / layout.CELL
+    facts = _object(description.read_bytes() if description.is_file() else None)
     paths = [path] if path != folder else sorted(folder.iterdir())
-    seeds = ((path, match) for path in paths if (match := SEED_FOLDER.fullmatch(path.name)))
-    runs = [RunFiles(path, int(match[1]), own_columns(facts)) for path, match in seeds]
-    found = CellFiles(folder, facts, None, sorted(runs, key=lambda run: run.seed))
+    columns = _task_columns(facts)
+    runs = [RunFiles(path, seed, columns) for path in paths if (seed := layout.seed_of(path)) is not None]
+    files = CellFiles(folder, facts, None, sorted(runs, key=lambda run: run.seed))
     try:
-        found.cell = Cell.from_json(facts)
-        evaluation = found.cell.evaluation
-        if max(evaluation.points, evaluation.episodes, found.envs) > MOST:
-            raise ValueError("no run is evaluated so often")
-        found.evaluation_steps()
+        files.cell = Cell.from_json(facts)
+        evaluation = files.cell.evaluation
+        if max(evaluation.points, evaluation.episodes, files.envs) > MAX_COUNT:
+            raise ValueError("no run has so many evaluations, episodes or environments")
+        files.evaluation_steps()
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
-        found.cell = None
-    return found
+        files.cell = None
+    return files
 
 
-def own_columns(facts: dict[str, Any]) -> tuple[str, ...]:
-    """What the tables of a team task have beside the others': its agents' returns, its measures."""
+def _task_columns(facts: dict[str, Any]) -> tuple[str, ...]:
+    """Return the further columns of tables in a multi-agent task: return of each agent, measures."""
     try:
         team = facts["spec"]["team"]
         return (*map(str, team["agents"]), *(str(name) for name, _ in team["measures"]))
-    except (LookupError, TypeError, ValueError):  # there is no team
+    except (LookupError, TypeError, ValueError):  # a single-agent task
         return ()
 
 
@@ -201,7 +215,7 @@ def sources(path: Path) -> tuple[str, dict[str, bytes]]:
 
 
 def _object(data: bytes | None) -> dict[str, Any]:
-    """The JSON object in `data`; {} if it is none."""
+    """Return the JSON object in `data`; {} if there is none."""
     try:
         value = json.loads(data or b"")
     except ValueError:
@@ -209,21 +223,30 @@ def _object(data: bytes | None) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _table(name: str, data: bytes, own: tuple[str, ...]) -> pd.DataFrame:
-    """`own`: further columns of eval.csv and train.csv. Raises ValueError for what is no such table."""
-    if name == "metrics.csv" and not data:
-        return pd.DataFrame({"step": np.array([], np.int64)})  # nothing was learned
+def _table(name: str, data: bytes, task_columns: tuple[str, ...]) -> pd.DataFrame:
+    """Parse the table `name` of a run. Raises ValueError if the content is not such a table."""
+    if name == layout.METRICS and not data:
+        return pd.DataFrame({"step": np.array([], np.int64)})  # the run has had no update
     if not data.endswith(b"\n"):
-        raise ValueError("its last line is not whole")
+        raise ValueError("the last line is incomplete")
     columns = data.partition(b"\n")[0].decode().split(",")
-    wanted = HEADERS.get(name, columns)
-    own = own if name in ("eval.csv", "train.csv") else ()
-    if columns != [*wanted, *own] or columns[0] != "step" or len(set(columns)) < len(columns):
-        raise ValueError(f"its header is {','.join(columns)!r}")
-    types = dict.fromkeys(columns, np.int64)
-    types |= {
-        column: np.float64 for column in columns[1:] if name == "metrics.csv" or column in (*_NUMBERS, *own)
-    }
-    types |= {column: str for column in columns if column in _TEXT}
-    strict = {"index_col": False, "skip_blank_lines": False, "keep_default_na": False, "na_values": ["nan"]}
-    return pd.read_csv(io.BytesIO(data), dtype=types, **strict)
+    extra = task_columns if name in EPISODE_TABLES else ()
+    expected = [*(HEADERS[name] or columns), *extra]
+    if columns != expected or columns[0] != "step" or len(set(columns)) < len(columns):
+        raise ValueError(f"unexpected header {','.join(columns)!r}")
+    types: dict[str, type] = {}
+    for column in columns:
+        if column in _TEXT:
+            types[column] = str
+        elif column in ("return", *extra) or (name == layout.METRICS and column != "step"):
+            types[column] = np.float64
+        else:
+            types[column] = np.int64
+    return pd.read_csv(
+        io.BytesIO(data),
+        dtype=types,
+        index_col=False,
+        skip_blank_lines=False,
+        keep_default_na=False,
+        na_values=["nan"],
+    )

@@ -1,4 +1,4 @@
-"""Rules of `check` on who a record says it is: names, digests, the seal, the sources, where it was made."""
+"""Rules of `check` about identity: names, digests, the seal, the sources, where a run was made."""
 
 import ast
 import json
@@ -6,45 +6,50 @@ import re
 from collections.abc import Container, Iterator
 from hashlib import sha256
 
+from ascent.records import layout
 from ascent.records.cell import Cell
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.read import DONE
 from ascent.records.run import result_digest
 from ascent.records.seal import SEALED, read_seal
 from ascent.reports.checking import folder
-from ascent.reports.checking.folder import RESULTS, SEED_FOLDER, CellFiles
+from ascent.reports.checking.folder import CellFiles
 from ascent.reports.checking.protocol import Finding
 from ascent.reports.statistics import robustness
 
 TASK_FACTS = ("horizon", "random_score", "reference_score")  # of cell.json's spec, which no digest covers
+_KNOWN_NAME = re.compile(  # of files and folders in a cell's folder
+    "|".join(map(re.escape, (layout.CELL, layout.SEAL, layout.LOGS, layout.ROBUSTNESS)))
+    + rf"|sources-[0-9a-f]+\.zip|{layout.SEED_FOLDER.pattern}|\..*"
+)
 
 
 def folder_names(cell: CellFiles) -> Iterator[Finding]:
-    """Folders are named as the cells and runs in them say."""
+    """Folder names agree with the cell and the runs inside."""
     if cell.cell is None:
-        yield Finding(cell.name, "cell.json is missing, unreadable or describes no cell")
+        yield Finding(cell.name, "cell.json is missing, unreadable or does not describe a cell")
     else:
         facts = cell.facts
-        says = f"{facts['suite']}/{facts['task']}/{facts['system']}-{facts['preset']}-{facts.get('digest')}"
-        if says != cell.name:
-            yield Finding(cell.name, f"cell.json says {says}")
+        name = f"{facts['suite']}/{facts['task']}/{facts['system']}-{facts['preset']}-{facts.get('digest')}"
+        if name != cell.name:
+            yield Finding(cell.name, f"cell.json describes {name}")
     for run in cell.runs:
         if run.about.get("seed") != run.seed:
-            yield Finding(run.name, f"run.json says seed {run.about.get('seed')}")
+            yield Finding(run.name, f"run.json has seed {run.about.get('seed')}")
     for path in sorted(cell.path.iterdir()):
-        known = re.fullmatch(r"cell\.json|sealed\.zip|sources-[0-9a-f]+\.zip|logs|robustness|\..*", path.name)
-        if not known and not SEED_FOLDER.fullmatch(path.name):
-            yield Finding(cell.name, f"{path.name} is no part of a cell's record")
+        if not _KNOWN_NAME.fullmatch(path.name):
+            yield Finding(cell.name, f"{path.name} is not part of a cell's record")
 
 
 def cell_digest(cell: CellFiles) -> Iterator[Finding]:
-    """The digest in cell.json, which names its folder, is that of its content."""
+    """The digest in cell.json, which names the folder, matches the content."""
     if cell.cell and cell.facts.get("digest") != cell.cell.digest:
-        yield Finding(cell.name, f"digest is {cell.facts.get('digest')}, its content has {cell.cell.digest}")
+        what = f"cell.json has digest {cell.facts.get('digest')}, its content {cell.cell.digest}"
+        yield Finding(cell.name, what)
     for name, value in (cell.facts.get("changed") or {}).items():
         if cell.cell and value != cell.cell.config.get(name):
-            what = f"{name} is {value}, in its config {cell.cell.config.get(name)}"
-            yield Finding(cell.name, f"changed: {what}")
+            what = f"cell.json says {name} was set to {value}, but config has {cell.cell.config.get(name)}"
+            yield Finding(cell.name, what)
 
 
 def all_finished(cell: CellFiles) -> Iterator[Finding]:
@@ -53,97 +58,104 @@ def all_finished(cell: CellFiles) -> Iterator[Finding]:
         yield Finding(cell.name, "has no runs")
     for run in cell.runs:
         if not run.finished:
-            yield Finding(run.name, "is not finished: it has no result.json that says done or diverged")
-        wanted = ("run.json", *((run.result.get("digests") or {}) if cell.imported else RESULTS))
-        if absent := [file for file in wanted if not (run.path / file).is_file()]:
-            yield Finding(run.name, f"has no {', '.join(absent)}")
+            yield Finding(run.name, "is not finished: no result.json with status done or diverged")
+        tables = (run.result.get("digests") or {}) if cell.imported else layout.RESULT_FILES
+        for file in (layout.RUN, *tables):
+            if not (run.path / file).is_file():
+                yield Finding(run.name, f"{file} is missing")
 
 
 def result_digests(cell: CellFiles) -> Iterator[Finding]:
-    """Result files have the digests that result.json says, and result.json its own."""
+    """Result files match their digests in result.json, which matches its own digest."""
     for run in cell.finished:
         digests = run.result.get("digests")
         if not isinstance(digests, dict):
             yield Finding(run.name, "result.json has no digests")
             continue
-        if not cell.imported and set(digests) != set(RESULTS):
-            yield Finding(run.name, f"result.json has the digests of {', '.join(sorted(digests))}")
+        if not cell.imported and set(digests) != set(layout.RESULT_FILES):
+            yield Finding(run.name, f"result.json has digests of other files: {', '.join(sorted(digests))}")
         for file, data in run.contents.items():
             if digests.get(file) != sha256(data).hexdigest():
-                yield Finding(run.name, f"{file} has not the sha256 of result.json")
+                yield Finding(run.name, f"{file} does not match its sha256 in result.json")
         if run.result.get("digest") != result_digest(run.result):
-            yield Finding(run.name, "result.json has not its own digest")
+            yield Finding(run.name, "result.json does not match its own digest")
 
 
 def run_records(cell: CellFiles) -> Iterator[Finding]:
-    """run.json tells of this cell and of attempts from step 0 to the end."""
+    """run.json belongs to this cell, and its attempts lead from step 0 to the last step."""
     for run in [] if cell.imported else cell.finished:
-        about, attempts = run.about, run.about.get("attempts")
+        about = run.about
+        attempts = about.get("attempts")
         if not about:
             yield Finding(run.name, "run.json is missing or unreadable")
             continue
         if about.get("cell") != cell.facts.get("digest"):
-            yield Finding(run.name, f"run.json is of cell {about.get('cell')}")
+            yield Finding(run.name, f"run.json belongs to cell {about.get('cell')}")
         if not attempts or not all(isinstance(attempt, dict) for attempt in attempts):
             yield Finding(run.name, "run.json has no attempts")
             continue
         if any(run.seed not in attempt.get("pack", ()) for attempt in attempts):
-            yield Finding(run.name, f"run.json: an attempt was not at seed {run.seed}")
+            yield Finding(run.name, f"run.json: an attempt does not include seed {run.seed}")
         if attempts[0].get("from_step") != 0 or attempts[-1].get("to_step") != run.result.get("steps"):
-            yield Finding(run.name, "run.json: its attempts do not lead from step 0 to the end")
+            yield Finding(run.name, "run.json: the attempts do not lead from step 0 to the last step")
         if about.get("restarts") != len(attempts) - 1:
             yield Finding(run.name, f"run.json: {about.get('restarts')} restarts, {len(attempts)} attempts")
         if about.get("mixed_platforms"):
-            yield Finding(run.name, "was moved between platforms: no single one gives its bytes", note=True)
+            what = "was trained on several platforms: none of them alone reproduces its bytes"
+            yield Finding(run.name, what, note=True)
 
 
 def seal_agrees(cell: CellFiles) -> Iterator[Finding]:
-    """sealed.zip, if there is one, holds what the folders hold."""
+    """sealed.zip, if present, agrees with the folders."""
     names = {f"{run.path.name}/{file}" for run in cell.runs for file in SEALED}
     try:
         for entry, data in read_seal(cell.path).items():
-            inside = cell.path / entry
-            if not re.fullmatch(rf"{SEED_FOLDER.pattern}/({'|'.join(SEALED)})", entry):
-                yield Finding(cell.name, f"sealed.zip holds {entry!r}")
-            elif not inside.is_file():
-                yield Finding(cell.name, f"sealed.zip has {entry}, which is not there")
-            elif entry in names and inside.read_bytes() != data:
-                yield Finding(cell.name, f"sealed.zip has another {entry} than the folder")
+            path = cell.path / entry
+            if not re.fullmatch(rf"{layout.SEED_FOLDER.pattern}/({'|'.join(SEALED)})", entry):
+                yield Finding(cell.name, f"sealed.zip has the unexpected entry {entry!r}")
+            elif not path.is_file():
+                yield Finding(cell.name, f"sealed.zip has {entry}, the folder does not")
+            elif entry in names and path.read_bytes() != data:
+                yield Finding(cell.name, f"sealed.zip and the folder differ in {entry}")
     except DamagedFile as error:
         yield Finding(cell.name, str(error))
 
 
 def robustness_tables(cell: CellFiles) -> Iterator[Finding]:
-    """What `ascent robustness` recorded was played by the final policies of the cell's runs."""
+    """The records of `ascent robustness` were made with the final policies of the cell's runs."""
     if robustness.files(cell.path):
-        done = {
-            run.seed: robustness.policy(run.result) for run in cell.finished if run.result["status"] == DONE
-        }
-        _, _, faults = robustness.read(cell.path, done)
+        done = [run for run in cell.finished if run.result["status"] == DONE]
+        policies = {run.seed: robustness.policy(run.result) for run in done}
+        _, _, faults = robustness.read(cell.path, policies)
         for fault in faults:
             yield Finding(cell.name, f"{robustness.FOLDER}/{fault}")
 
 
 def recorded_sources(cell: CellFiles) -> Iterator[Finding]:
-    """The sources that ran are beside the runs, whole, and have the versions of cell.json."""
+    """The sources that ran are recorded in full, with the versions that cell.json names."""
     if cell.imported or cell.cell is None:
         return
-    for wanted in sorted({str(run.about.get("source_digest")) for run in cell.finished}):
+    for recorded in _source_digests(cell):
+        archive = layout.sources(recorded)
         try:
-            digest, content = folder.sources(cell.path / f"sources-{wanted}.zip")
+            digest, content = folder.sources(cell.path / archive)
         except InputError as error:
             yield Finding(cell.name, str(error))
             continue
-        if digest != wanted:
-            yield Finding(cell.name, f"sources-{wanted}.zip has digest {digest}")
+        if digest != recorded:
+            yield Finding(cell.name, f"the content of {archive} has digest {digest}")
         for key, module in versioned_modules(cell.cell, content).items():
             version = re.search(rb"^VERSION = (\d+)", content.get(module, b""), re.MULTILINE)
             if version is None or int(version[1]) != cell.cell.versions.get(key):
-                yield Finding(cell.name, f"cell.json: version of {key} is not that of {module} that ran")
+                yield Finding(cell.name, f"cell.json: version of {key} differs from the recorded {module}")
+
+
+def _source_digests(cell: CellFiles) -> list[str]:
+    return sorted({str(run.about.get("source_digest")) for run in cell.finished})
 
 
 def versioned_modules(cell: Cell, content: Container[str]) -> dict[str, str]:
-    """Return the recorded modules that a cell's versions are the versions of, by key."""
+    """Return the recorded modules that declare a cell's versions, by the names of the versions."""
     early = "runners/__init__.py" in content  # before 0.2.0, sources were recorded as top-level packages
     home = "" if early else "ascent/"
     return {
@@ -155,25 +167,28 @@ def versioned_modules(cell: Cell, content: Container[str]) -> dict[str, str]:
 
 
 def task_facts(cell: CellFiles) -> Iterator[Finding]:
-    """The task's horizon and anchors, which no digest covers, are those of the sources that ran."""
+    """The horizon and anchors in cell.json, which no digest covers, agree with the recorded sources."""
     spec = cell.facts.get("spec")
     if not isinstance(spec, dict):
         yield Finding(cell.name, "cell.json has no spec of its task")
         return
-    for digest in [] if cell.imported else sorted({run.about.get("source_digest") for run in cell.finished}):
+    if cell.imported or cell.cell is None:
+        return
+    for digest in _source_digests(cell):
         try:
-            _, content = folder.sources(cell.path / f"sources-{digest}.zip")
+            _, content = folder.sources(cell.path / layout.sources(digest))
         except InputError:
-            continue  # `recorded-sources` says so
+            continue  # a finding of `recorded-sources`
         module = versioned_modules(cell.cell, content)["suite"]
         declared = _declared_facts(content.get(module, b""), cell.cell.task)
         for key, value in declared.items():
             if spec.get(key) != value:
-                yield Finding(cell.name, f"cell.json: {key} is {spec.get(key)}, in the sources {value}")
+                what = f"cell.json: {key} is {spec.get(key)}, in the recorded sources {value}"
+                yield Finding(cell.name, what)
 
 
 def _declared_facts(module: bytes, task: str) -> dict[str, float]:
-    """What a suite's module, which is read and not run, says of a task."""
+    """Return the facts that a suite's module declares of a task. The module is parsed, not run."""
     for call in (node for node in ast.walk(ast.parse(module)) if isinstance(node, ast.Call)):
         values = [*call.args, *(keyword.value for keyword in call.keywords if keyword.arg == "id")]
         if any(isinstance(value, ast.Constant) and value.value == task for value in values):
@@ -184,7 +199,7 @@ def _declared_facts(module: bytes, task: str) -> dict[str, float]:
 
 
 def one_version(cell: CellFiles) -> Iterator[Finding]:
-    """The runs of a cell were made by one set of sources and packages."""
+    """All runs of a cell were made with the same sources and packages."""
     finished = [] if cell.imported else cell.finished
     for key, note in (("source_digest", False), ("packages", False), ("lock_digest", True), ("commit", True)):
         by_value: dict[str, list[int]] = {}
@@ -201,8 +216,8 @@ def one_version(cell: CellFiles) -> Iterator[Finding]:
 
 
 def clean_tree(cell: CellFiles) -> Iterator[Finding]:
-    """Runs were made from a commit, with nothing changed."""
+    """Runs were made from a commit, without uncommitted changes."""
     for run in [] if cell.imported else cell.finished:
         if run.about.get("dirty") is not False or not run.about.get("commit"):
-            word = "from a changed tree" if run.about.get("dirty") else "with no commit known"
-            yield Finding(run.name, f"was made {word}")
+            source = "a tree with uncommitted changes" if run.about.get("dirty") else "an unknown commit"
+            yield Finding(run.name, f"was made from {source}")

@@ -1,7 +1,7 @@
-"""Rules of `check` on what is inside a run's tables: what the training loop writes, no more and no less.
+"""Rules of `check` about the tables of a run, which hold exactly what the training loop writes.
 
-The loop steps E environments at a time. It evaluates at the first step at or after each point of the grid,
-and an episode ends in the row of the step at which it ended, so every table can be held against the others.
+The loop steps E environments at once. It evaluates at the first step at or after each point of the grid, and
+records every episode with the step at which it ended. The tables can therefore be checked against each other.
 """
 
 from collections.abc import Iterator
@@ -10,13 +10,15 @@ from itertools import pairwise
 
 import numpy as np
 
+from ascent.records import layout
 from ascent.records.read import DIVERGED, DONE
+from ascent.records.tables import EPISODE_TABLES
 from ascent.reports.checking.folder import CellFiles, RunFiles
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Where a rule is broken (a folder's name), and how. A note breaks nothing, but a reader should know."""
+    """A violation of a rule: the name of the folder, and what is wrong there. A note is information only."""
 
     where: str
     what: str
@@ -24,81 +26,87 @@ class Finding:
 
 
 def _trained(cell: CellFiles) -> list[RunFiles]:
-    """The finished runs that this project trained: imported curves have neither its protocol nor tables."""
+    """Return the finished runs that Ascent trained. Imported curves lack its protocol and tables."""
     return [] if cell.imported or cell.cell is None else cell.finished
 
 
-def _first_difference(found: list, wanted: list) -> str:
-    """Where two lists of rows part, in words."""
-    for index, (one, other) in enumerate(zip(found, wanted, strict=False)):
-        if one != other:
-            return f"row {index + 1} is {', '.join(map(str, one))}, not {', '.join(map(str, other))}"
-    return f"has {len(found)} rows, not {len(wanted)}"
+def _first_difference(rows: list, expected: list) -> str:
+    """Describe the first difference between two unequal lists of rows."""
+    for number, (row, expected_row) in enumerate(zip(rows, expected, strict=False), 1):
+        if row != expected_row:
+            return f"row {number} is {', '.join(map(str, row))}, not {', '.join(map(str, expected_row))}"
+    return f"has {len(rows)} rows, not {len(expected)}"
 
 
-def _evaluated(cell: CellFiles, run: RunFiles) -> int:
-    """How many evaluations the run should have: all, or as many as its table has if it diverged."""
-    steps, table = cell.evaluation_steps(), run.table("eval.csv")
+def _evaluations(cell: CellFiles, run: RunFiles) -> int:
+    """Return the number of evaluations of a run: all of them; if it diverged, those in its table."""
+    steps = cell.evaluation_steps()
+    table = run.table(layout.EVAL)
     if run.result["status"] == DONE or table is None:
         return len(steps)
     return max(1, min(int(table["step"].nunique()), len(steps) - 1))
 
 
 def whole_tables(cell: CellFiles) -> Iterator[Finding]:
-    """Tables have their columns, and every line is whole."""
+    """Tables have the expected columns, and every line is complete."""
     for run in _trained(cell):
         yield from (Finding(run.name, fault) for fault in run.tables.values() if isinstance(fault, str))
 
 
 def evaluation_protocol(cell: CellFiles) -> Iterator[Finding]:
-    """eval.csv has the declared grid and episodes, greedy, and the sampled policy at the end."""
+    """eval.csv has the declared steps and episodes: greedy policy, at the end the sampled policy too."""
     for run in _trained(cell):
-        table = run.table("eval.csv")
+        table = run.table(layout.EVAL)
         if table is None:
             continue
-        steps, episodes = cell.evaluation_steps(), range(cell.cell.evaluation.episodes)
-        wanted = [(step, "greedy", e) for step in steps[: _evaluated(cell, run)] for e in episodes]
+        steps = cell.evaluation_steps()
+        episodes = range(cell.described().evaluation.episodes)
+        expected = [(step, "greedy", e) for step in steps[: _evaluations(cell, run)] for e in episodes]
         if run.result["status"] == DONE:
-            wanted += [(steps[-1], "sampled", e) for e in episodes]
-        found = list(zip(table["step"], table["policy"], table["episode"], strict=True))
-        if found != wanted:
-            yield Finding(run.name, f"eval.csv: {_first_difference(found, wanted)}")
+            expected += [(steps[-1], "sampled", e) for e in episodes]
+        rows = list(zip(table["step"], table["policy"], table["episode"], strict=True))
+        if rows != expected:
+            yield Finding(run.name, f"eval.csv: {_first_difference(rows, expected)}")
         if (table["length"] < 1).any():
-            yield Finding(run.name, "eval.csv: an episode has no length")
+            yield Finding(run.name, "eval.csv: the length of an episode is below 1")
 
 
 def team_returns(cell: CellFiles) -> Iterator[Finding]:
-    """A team's return is the mean of those of the agents that the task scores."""
+    """A multi-agent return is the mean return of the agents that the task scores."""
     spec = cell.facts.get("spec")
     scored = (spec.get("team") or {}).get("scored") if isinstance(spec, dict) else None
-    for run in _trained(cell) if scored else ():
-        for file in ("eval.csv", "train.csv"):
+    if not scored:
+        return
+    for run in _trained(cell):
+        for file in EPISODE_TABLES:
             table = run.table(file)
-            if table is not None and not np.allclose(
-                table["return"], table[list(scored)].mean(axis=1), rtol=1e-9, atol=1e-9, equal_nan=True
-            ):
+            if table is None:
+                continue
+            means = table[list(scored)].mean(axis=1)
+            if not np.allclose(table["return"], means, rtol=1e-9, atol=1e-9, equal_nan=True):
                 yield Finding(run.name, f"{file}: a return is not the mean of {', '.join(scored)}")
 
 
 def training_episodes(cell: CellFiles) -> Iterator[Finding]:
-    """train.csv has every episode: in each environment one after the other, within the budget."""
+    """train.csv has every episode within the budget, one after another in each environment."""
     for run in _trained(cell):
-        table = run.table("train.csv")
+        table = run.table(layout.TRAIN)
         if table is None:
             continue
         step, env, length = (table[column].to_numpy() for column in ("step", "env", "length"))
         order = step * cell.envs + env
-        taken, total = {}, int(run.result.get("steps", 0))
+        total = int(run.result.get("steps", 0))
         if (np.diff(order) <= 0).any():
             row = int(np.flatnonzero(np.diff(order) <= 0)[0]) + 2
             yield Finding(run.name, f"train.csv: row {row} (step {step[row - 1]}) is out of order")
         if len(step) and (step.max() > total or env.min() < 0 or env.max() >= cell.envs):
-            yield Finding(run.name, f"train.csv: more than {total} steps in {cell.envs} environments")
-        for row, (at, e, n) in enumerate(zip(step.tolist(), env.tolist(), length.tolist(), strict=True)):
+            yield Finding(run.name, f"train.csv: exceeds {total} steps in {cell.envs} environments")
+        taken: dict[int, int] = {}  # steps per environment so far
+        for row, (end, e, n) in enumerate(zip(step.tolist(), env.tolist(), length.tolist(), strict=True), 1):
             taken[e] = taken.get(e, 0) + n
-            if n < 1 or taken[e] * cell.envs != at:
-                what = f"the episodes of environment {e} have {taken[e]} steps, not {at / cell.envs:g}"
-                yield Finding(run.name, f"train.csv: up to row {row + 1} (step {at}) {what}")
+            if n < 1 or taken[e] * cell.envs != end:
+                what = f"the episodes of environment {e} have {taken[e]} steps, not {end / cell.envs:g}"
+                yield Finding(run.name, f"train.csv: up to row {row} (step {end}), {what}")
                 break
         else:
             horizon = (cell.facts.get("spec") or {}).get("horizon")
@@ -111,53 +119,54 @@ def training_episodes(cell: CellFiles) -> Iterator[Finding]:
 
 
 def digest_ladder(cell: CellFiles) -> Iterator[Finding]:
-    """ladder.csv has start, first update and evaluations, and the learner changes where it learned."""
+    """ladder.csv has start, first update and evaluations; its digests agree with metrics.csv."""
     for run in _trained(cell):
-        ladder, metrics = run.table("ladder.csv"), run.table("metrics.csv")
+        ladder = run.table(layout.LADDER)
+        metrics = run.table(layout.METRICS)
         if ladder is None:
             continue
         rows = list(zip(ladder["step"], ladder["event"], ladder["digest"], strict=True))
         steps = cell.evaluation_steps()
-        # A diverged run has the digest of the evaluation at which it was seen, and no evaluation there.
-        wanted = steps[: _evaluated(cell, run) + (run.result["status"] == DIVERGED)]
-        events = [(0, "start"), *((step, "evaluation") for step in wanted)]
+        # A diverged run has a digest at the evaluation that detected it, but not the evaluation itself.
+        evaluated = steps[: _evaluations(cell, run) + (run.result["status"] == DIVERGED)]
+        events = [(0, "start"), *((step, "evaluation") for step in evaluated)]
         updates = [(step, event) for step, event, _ in rows if event == "first update"][:1]
-        if updates and 0 < updates[0][0] <= wanted[-1] and updates[0][0] % cell.envs == 0:
-            at = 1 + sum(step < updates[0][0] for step in wanted)
-            events[at:at] = updates
+        if updates and 0 < updates[0][0] <= evaluated[-1] and updates[0][0] % cell.envs == 0:
+            position = 1 + sum(step < updates[0][0] for step in evaluated)
+            events[position:position] = updates
         if [row[:2] for row in rows] != events:
             what = _first_difference([row[:2] for row in rows], events)
             yield Finding(run.name, f"ladder.csv: {what}")
             continue
         if faults := [step for step, _, text in rows if len(text) != 16 or text.strip("0123456789abcdef")]:
-            yield Finding(run.name, f"ladder.csv: no digest at step {faults[0]}")
-        learned = None if metrics is None else set(metrics["step"])
-        for (_, _, before), (step, event, now) in pairwise(rows):
-            if event == "first update" and now == before:
+            yield Finding(run.name, f"ladder.csv: invalid digest at step {faults[0]}")
+        for (_, _, before), (step, event, after) in pairwise(rows):
+            if event == "first update" and after == before:
                 yield Finding(run.name, f"ladder.csv: the first update at step {step} changes nothing")
-            after = updates and step >= updates[0][0]
-            if event == "evaluation" and not after and now != before:
-                yield Finding(run.name, f"ladder.csv: the learner at step {step} differs before any update")
-        if learned is None:
+            updated = updates and step >= updates[0][0]
+            if event == "evaluation" and not updated and after != before:
+                yield Finding(run.name, f"ladder.csv: the learner changes at step {step}, before any update")
+        if metrics is None:
             continue
         digests = [digest for _, event, digest in rows if event == "evaluation"]
-        changed = {
-            step for step, before, now in zip(wanted[1:], digests, digests[1:], strict=False) if now != before
-        }
+        transitions = zip(evaluated[1:], digests, digests[1:], strict=False)
+        changed = {step for step, before, after in transitions if after != before}
+        learned = set(metrics["step"])
         if learned != changed or not metrics["step"].is_monotonic_increasing or len(metrics) != len(learned):
             odd = sorted(learned ^ changed)
-            what = f"has a row too few or too many at step {odd[0]}" if odd else "is out of order"
-            yield Finding(run.name, f"metrics.csv: {what}, by the learner's changes in ladder.csv")
+            what = f"does not match ladder.csv at step {odd[0]}" if odd else "has rows twice or out of order"
+            yield Finding(run.name, f"metrics.csv {what}")
 
 
 def finite_numbers(cell: CellFiles) -> Iterator[Finding]:
-    """Numbers of a run that is done are finite; a diverged run's policy is not."""
+    """All numbers of a run with status done are finite; the policy of a diverged run is not."""
     for run in cell.finished:
-        policy, done = run.policy, run.result["status"] == DONE
-        for file in ("eval.csv", "train.csv", "metrics.csv") if done else ():
+        policy = run.policy
+        done = run.result["status"] == DONE
+        for file in (layout.EVAL, layout.TRAIN, layout.METRICS) if done else ():
             table = run.table(file)
             if table is not None and not np.isfinite(table.select_dtypes("number").to_numpy(float)).all():
-                yield Finding(run.name, f"{file}: a number is not finite, yet the run is called done")
+                yield Finding(run.name, f"{file}: a number is not finite, but the status is done")
         if cell.imported:
             continue
         if policy is None:
@@ -165,29 +174,37 @@ def finite_numbers(cell: CellFiles) -> Iterator[Finding]:
             continue
         finite = all(np.isfinite(array).all() for name, array in policy.items() if name.startswith("params/"))
         if finite != done:
-            are, called = ("finite", "diverged") if finite else ("not finite", "done")
-            yield Finding(run.name, f"policy.npz: parameters are {are}, yet the run is called {called}")
+            what = "finite, but the status is diverged" if finite else "not finite, but the status is done"
+            yield Finding(run.name, f"policy.npz: the parameters are {what}")
 
 
 def results_agree(cell: CellFiles) -> Iterator[Finding]:
-    """result.json says what the tables say: steps, score, unstable steps."""
+    """result.json agrees with the tables: steps, score, unstable steps."""
     for run in _trained(cell):
-        result, table, training = run.result, run.table("eval.csv"), run.table("train.csv")
+        result = run.result
+        table = run.table(layout.EVAL)
+        training = run.table(layout.TRAIN)
         steps = cell.evaluation_steps()
-        last = steps[min(_evaluated(cell, run), len(steps) - 1)]
+        last = steps[min(_evaluations(cell, run), len(steps) - 1)]
         if result.get("steps") != last:
-            yield Finding(run.name, f"result.json: {result.get('steps')} steps, not {last}")
+            yield Finding(run.name, f"result.json: steps is {result.get('steps')}, not {last}")
         if table is None or training is None:
             continue
         score = None
         if result["status"] == DONE:
             rows = (table["policy"] == "greedy") & (table["step"] == table["step"].max())
             score = float(table["return"][rows].mean())
-        said = result.get("score")
-        if (said is None) != (score is None) or (score is not None and not np.isclose(said, score, 1e-9, 0)):
-            yield Finding(run.name, f"result.json: score {said}, but the last evaluation has {score}")
+        recorded = result.get("score")
+        if not _same_score(recorded, score):
+            yield Finding(run.name, f"result.json: score is {recorded}, the last evaluation has {score}")
         unstable = result.get("unstable_steps") or {}
         if unstable.get("eval") != table["unstable"].sum():
-            yield Finding(run.name, "result.json: unstable steps are not those of eval.csv")
+            yield Finding(run.name, "result.json: unstable_steps differs from eval.csv")
         if not training["unstable"].sum() <= unstable.get("train", -1):
-            yield Finding(run.name, "result.json: fewer unstable steps than train.csv has")
+            yield Finding(run.name, "result.json: unstable_steps is smaller than in train.csv")
+
+
+def _same_score(recorded: float | None, score: float | None) -> bool:
+    if recorded is None or score is None:
+        return recorded is score
+    return bool(np.isclose(recorded, score, 1e-9, 0))

@@ -13,32 +13,34 @@ from ascent.records import files, layout
 from ascent.records.errors import InputError
 from ascent.records.plan import Job
 from ascent.reports.checking.folder import CellFiles, RunFiles
-from ascent.reports.checking.setting import CannotVerify, Setting, described, device, find
+from ascent.reports.checking.setting import CannotVerify, Setting, device, find
 
 PACK = 10  # seeds in one process: on the CPU results do not depend on it
 
 
 @dataclass(frozen=True)
 class Pack:
-    """Runs of one cell that one process trains again. Their new folders are `folder(run)`."""
+    """Runs of one cell that one process trains again."""
 
     cell: CellFiles
     runs: tuple[RunFiles, ...]
     setting: Setting
     out: Path
-    until: int  # it is enough when an evaluation at or after this step is recorded
+    until: int  # training may stop once an evaluation at or after this step is recorded
 
     def folder(self, run: RunFiles) -> Path:
-        return described(self.cell).run_folder(run.seed, self.out)
+        """Return the folder of a retrained run."""
+        return self.cell.described().run_folder(run.seed, self.out)
 
 
 def packs(
     cell: CellFiles, runs: Sequence[RunFiles], until: Callable[[CellFiles], int], work: Path, install: bool
 ) -> Iterator[Pack]:
-    """The runs in packs that are ready to be trained, as far as `until` says. Raises CannotVerify."""
+    """Yield packs of runs, ready to be trained to the step that `until` returns. Raises CannotVerify."""
     if cell.imported:
-        raise CannotVerify("its curves were imported: there is nothing that could be trained again")
-    described(cell)
+        raise CannotVerify("imported curves cannot be trained again")
+    if cell.cell is None:
+        raise CannotVerify(f"{layout.CELL} is missing, unreadable or does not describe a cell")
     out = work / "runs" / cell.name.replace("/", "-")  # two folders may hold one cell
     alike: dict[str, list[RunFiles]] = {}
     for run in runs:
@@ -54,26 +56,28 @@ def packs(
 def train(packs: Sequence[Pack], tell: Callable[[int], None]) -> dict[int, str]:
     """Train the packs again, one process per core.
 
-    `tell` is given the steps that all runs together have come to. Returns what went wrong, by pack.
+    `tell` receives the sum of the steps of all runs so far. Returns why packs failed, by their index.
     """
-    waiting, running, failed = list(enumerate(packs)), {}, {}
+    waiting = list(enumerate(packs))
+    running: dict[int, subprocess.Popen[bytes]] = {}
+    failed: dict[int, str] = {}
     workers = len(os.sched_getaffinity(0)) if all(device(p.runs[0]) == "cpu" for p in packs) else 1
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                place, pack = waiting.pop(0)
-                running[place] = _start(pack)
+                index, pack = waiting.pop(0)
+                running[index] = _start(pack)
             time.sleep(0.1)
-            for place, process in list(running.items()):
+            for index, process in list(running.items()):
                 over = process.poll() is not None
-                if not over and _enough(packs[place]):
+                if not over and _enough(packs[index]):
                     process.send_signal(signal.SIGTERM)
                     process.wait()
                     over = True
                 if over:
-                    del running[place]
-                    if process.returncode and not _enough(packs[place]):
-                        failed[place] = _last_words(packs[place], process.returncode)
+                    del running[index]
+                    if process.returncode and not _enough(packs[index]):
+                        failed[index] = _last_words(packs[index], process.returncode)
             tell(sum(_step(pack, run) for pack in packs for run in pack.runs))
     finally:
         for process in running.values():
@@ -83,15 +87,14 @@ def train(packs: Sequence[Pack], tell: Callable[[int], None]) -> dict[int, str]:
     return failed
 
 
-def _start(pack: Pack) -> subprocess.Popen:
+def _start(pack: Pack) -> subprocess.Popen[bytes]:
     first = pack.runs[0]
     kind = "cpu" if device(first) == "cpu" else "cuda"
-    job = Job(
-        described(pack.cell), tuple(run.seed for run in pack.runs), pack.out, kind, checkpoint_seconds=1e9
-    )
+    seeds = tuple(run.seed for run in pack.runs)
+    job = Job(pack.cell.described(), seeds, pack.out, kind, checkpoint_seconds=1e9)
     pack.out.mkdir(parents=True, exist_ok=True)
     environment = pack.setting.environment()
-    # What chooses the code of matrix products is part of the platform: as it was recorded.
+    # The recorded flags choose the code of matrix products.
     for name, value in ((first.about.get("platform") or {}).get("flags") or {}).items():
         environment.pop(name, None)
         if value and name in _flags():
@@ -123,18 +126,18 @@ def _flags() -> tuple[str, ...]:
 
 def _last_words(pack: Pack, code: int) -> str:
     lines = files.last_lines(_log(pack))
-    return (lines[-1] if lines else "it said nothing").removeprefix("error: ") + f" (exit code {code})"
+    return (lines[-1] if lines else "no output").removeprefix("error: ") + f" (exit code {code})"
 
 
 def _enough(pack: Pack) -> bool:
-    """Whether all of a pack's runs have come far enough; those that go to the end stop by themselves."""
+    """Return whether all runs of a pack are past `until`. Runs that train to their end stop by themselves."""
     last = pack.cell.evaluation_steps()[-1]
     steps = (evaluated(pack.folder(run), pack.until) for run in pack.runs)
     return pack.until < last and all(step is not None for step in steps)
 
 
 def evaluated(run: Path, until: int) -> int | None:
-    """The step of the first recorded evaluation at or after `until`; of a run that is over, its last one."""
+    """Return the first evaluation step at or after `until`; else the last one if the run is finished."""
     try:
         rows = (run / layout.LADDER).read_bytes().decode().split("\n")[1:-1]
     except FileNotFoundError:

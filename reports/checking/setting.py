@@ -16,7 +16,6 @@ from hashlib import sha256
 from pathlib import Path
 
 from ascent.records import layout, provenance
-from ascent.records.cell import Cell
 from ascent.records.errors import InputError
 from ascent.reports.checking import folder
 from ascent.reports.checking.folder import CellFiles, RunFiles
@@ -79,13 +78,6 @@ def device(run: RunFiles) -> str:
     return str(attempts[-1].get("device", "cpu"))
 
 
-def described(cell: CellFiles) -> Cell:
-    """Return the cell that a folder describes. Raises CannotVerify if it describes none."""
-    if cell.cell is None:
-        raise CannotVerify(f"{layout.CELL} is missing, unreadable or describes no cell")
-    return cell.cell
-
-
 def find(cell: CellFiles, run: RunFiles, work: Path, install: bool) -> Setting:
     """Return what trains a run again; where it does not exist, it is made in the folder `work`.
 
@@ -103,7 +95,7 @@ def find(cell: CellFiles, run: RunFiles, work: Path, install: bool) -> Setting:
     recorded_packages = run.about.get("packages")
     if not isinstance(recorded_packages, dict):
         raise CannotVerify(f"{layout.RUN} does not say which packages trained it")
-    task = described(cell).task
+    task = cell.described().task
     setting = Setting(sys.executable, root, tuple(notes))
     differences = _differences(recorded_packages, _packages(setting, task))
     if differences and not install:
@@ -126,7 +118,7 @@ def _current_digest(cell: CellFiles) -> str | None:
     from ascent.runners.platform import training_sources
 
     try:
-        return provenance.source_digest(training_sources(described(cell).system))
+        return provenance.source_digest(training_sources(cell.described().system))
     except (KeyError, OSError):
         return None
 

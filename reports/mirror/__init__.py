@@ -1,1 +1,1 @@
-"""Mirror: runs and reports in Weights & Biases, from records: afterwards (`push`) or meanwhile (`live`)."""
+"""Copy runs and reports from records to Weights & Biases, after training (`push`) or during it (`live`)."""

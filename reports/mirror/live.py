@@ -1,9 +1,11 @@
-"""Live: a process that follows the records of runs while they train, and streams them to W&B.
+"""Stream the records of runs to W&B while they train, from a separate process.
 
-Training knows it only as a process with a pipe, writes nothing for it and never waits for it but once, at the
-end, for at most `LAST_SECONDS`. What this process cannot send, `ascent wandb push` sends under the same ids.
+Training sees only a process with a pipe. It writes nothing extra and waits for the process only once: at the
+end of training, for at most `FLUSH_SECONDS`. `ascent wandb push` sends whatever this process could not send,
+under the same run ids.
 
-A row is sent when the run's ladder, which is written last, has the evaluation: then all of it is on disk.
+Each evaluation is written to the ladder last. A row is therefore sent once its evaluation is in the ladder:
+all of its data is then on disk.
 """
 
 import json
@@ -19,103 +21,124 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ascent.records import layout
 from ascent.records import read as records
 from ascent.records.cell import Cell
 from ascent.records.errors import InputError
 from ascent.records.read import Expected
-from ascent.reports.mirror.mirrored import TABLES, begun, of_run, rows
+from ascent.reports.mirror.payload import TABLES, history_rows, run_payload, started_payload
 from ascent.reports.mirror.push import check_installed
-from ascent.reports.mirror.service import Service, environment_of, find, ignored
+from ascent.reports.mirror.service import Service, client_environment, find_service, ignored_variables
 
-LAST_SECONDS = 30.0  # that the end of training waits for what is not sent yet
-LOOK_SECONDS = 1.0  # between looks at the records
+FLUSH_SECONDS = 30.0  # longest wait, after training, for rows that are not sent yet
+POLL_SECONDS = 1.0  # interval between reads of the records
 FOLDER = "wandb"  # below the folder of run records
 
 
 class Stream:
-    """The process from the side of `ascent train`: `with Stream(...)` around the training.
+    """The streaming process as `ascent train` uses it: `with Stream(...)` around the training.
 
-    Nothing that happens to it reaches the training: what goes wrong is one line on standard error.
+    Failures of the process never reach the training: each is reported as one line on standard error.
     """
 
     def __init__(self, cell: Cell, seeds: Sequence[int], out: Path, project: str | None) -> None:
-        self.cell, self.seeds, self.out, self.project = cell, list(seeds), out, project
+        self.cell = cell
+        self.seeds = list(seeds)
+        self.out = out
+        self.project = project
         self.log = out / FOLDER / "live.log"
-        self.process: subprocess.Popen | None = None
+        self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "Stream":
         try:
             check_installed()
-            service = find(self.project, None, os.environ, option="--wandb-project")
-            if unused := ignored(os.environ):
-                _say(f"not used: {', '.join(unused)}")
-            environment = environment_of(service, self.out / FOLDER)
-            job = {"cell": asdict(self.cell), "seeds": self.seeds, "out": str(self.out.resolve())}
-            job |= {"project": service.project, "entity": service.entity}
-            with self.log.open("wb") as log:
-                self.process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "ascent.reports.mirror.live"], stdin=subprocess.PIPE, stdout=log,
-                    stderr=log,
-                    env=environment, cwd=self.out / FOLDER, start_new_session=True,
-                )  # fmt: skip
-            self.process.stdin.write(json.dumps(job).encode() + b"\n")
-            self.process.stdin.flush()
+            service = find_service(self.project, None, os.environ, option="--wandb-project")
+            if unused := ignored_variables(os.environ):
+                _warn(f"ignored variables: {', '.join(unused)}")
+            self._start(service)
         except (InputError, OSError) as error:
-            _say(f"nothing is streamed: {error}")
+            _warn(f"streaming is off: {error}")
         return self
 
+    def _start(self, service: Service) -> None:
+        environment = client_environment(service, self.out / FOLDER)
+        job = {
+            "cell": asdict(self.cell),
+            "seeds": self.seeds,
+            "out": str(self.out.resolve()),
+            "project": service.project,
+            "entity": service.entity,
+        }
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "ascent.reports.mirror.live"],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                cwd=self.out / FOLDER,
+                start_new_session=True,
+            )
+        assert self.process.stdin is not None  # opened as a pipe
+        self.process.stdin.write(json.dumps(job).encode() + b"\n")
+        self.process.stdin.flush()
+
     def __exit__(self, *_: object) -> None:
-        """Say that training is over, and wait for the rest; longer than `LAST_SECONDS` nobody waits."""
+        """Signal the end of training, and wait at most `FLUSH_SECONDS` for the remaining rows."""
         if self.process is None:
             return
+        assert self.process.stdin is not None  # opened as a pipe
         with suppress(OSError):
             self.process.stdin.close()
         try:
-            code = self.process.wait(LAST_SECONDS)
+            code = self.process.wait(FLUSH_SECONDS)
         except subprocess.TimeoutExpired:
             code = None
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        if code:
-            _say(f"the stream broke off (see {self.log}); `ascent wandb push` sends what is missing")
-        elif code is None:
-            _say(f"not all was sent within {LAST_SECONDS:g} s; `ascent wandb push` sends what is missing")
+        if code == 0:
+            return
+        fault = "did not finish in time" if code is None else "failed"
+        _warn(f"streaming {fault} (see {self.log}); `ascent wandb push` sends the missing rows")
 
 
-def _say(text: str) -> None:
+def _warn(text: str) -> None:
     print(f"W&B: {text}", file=sys.stderr, flush=True)
 
 
 class _Follower:
-    """One run: what of its record is sent, and its run of W&B once there is something to send."""
+    """Follows the record of one run. Its W&B run is created with the first row."""
 
     def __init__(self, cell: Cell, seed: int, out: Path, service: Service) -> None:
-        self.cell, self.seed, self.out, self.service = cell, seed, out, service
-        self.folder = cell.folder(out) / f"seed-{seed}"
-        self.run: Any = None
-        self.sent = -1  # the last step that was
-        self.over = False
+        self.cell = cell
+        self.seed = seed
+        self.out = out
+        self.service = service
+        self.folder = cell.run_folder(seed, out)
+        self.run: Any = None  # of wandb, which this process imports late
+        self.last_sent = -1  # step of the last row sent
+        self.finished = False
 
-    def look(self) -> None:
-        """Send what is new."""
-        if (self.folder / "result.json").exists():
+    def poll(self) -> None:
+        """Send the rows that were recorded since the last call."""
+        if (self.folder / layout.RESULT).exists():
             self._finish()
             return
-        with suppress(FileNotFoundError):  # it has not begun, or starts anew just now
-            until = self._recorded()
-            if until > self.sent:
-                self._send(rows(self._tables(), until))
+        with suppress(FileNotFoundError):  # the run has not started, or is being started afresh
+            recorded = self._recorded_step()
+            if recorded > self.last_sent:
+                self._send(history_rows(self._tables(), recorded))
 
-    def leave(self) -> None:
-        """Training is over and this run is not: for W&B it has failed. Another day it may go on."""
-        if self.run is not None and not self.over:
+    def mark_failed(self) -> None:
+        """Mark an unfinished run as failed in W&B when training has stopped. It may be resumed later."""
+        if self.run is not None and not self.finished:
             self.run.finish(exit_code=1)
 
-    def _recorded(self) -> int:
-        """The last step of which all is on disk."""
-        lines = (self.folder / "ladder.csv").read_bytes().split(b"\n")[1:-1]
+    def _recorded_step(self) -> int:
+        """Return the last evaluation step whose data is completely on disk; -1 if there is none."""
+        lines = (self.folder / layout.LADDER).read_bytes().split(b"\n")[1:-1]
         steps = [int(line.split(b",")[0]) for line in lines if line.split(b",")[1] == b"evaluation"]
         return max(steps, default=-1)
 
@@ -125,62 +148,63 @@ class _Follower:
     def _begin(self) -> None:
         from ascent.reports.mirror.wandb_client import begin
 
-        facts = json.loads((self.folder.parent / "cell.json").read_bytes())
-        about = json.loads((self.folder / "run.json").read_bytes())
-        mirrored = begun(facts, about, self.folder.parent.name, self.seed)
-        self.run = begin(asdict(mirrored), self.service.project, self.service.entity, patient=True)
+        facts = json.loads((self.folder.parent / layout.CELL).read_bytes())
+        about = json.loads((self.folder / layout.RUN).read_bytes())
+        payload = started_payload(facts, about, self.folder.parent.name, self.seed)
+        self.run = begin(asdict(payload), self.service.project, self.service.entity, patient=True)
 
-    def _send(self, found: list[dict[str, Any]]) -> None:
+    def _send(self, rows: list[dict[str, Any]]) -> None:
         from ascent.reports.mirror.wandb_client import log
 
         if self.run is None:
             self._begin()
-        new = [row for row in found if row["global_step"] > self.sent]
+        new = [row for row in rows if row["global_step"] > self.last_sent]
         log(self.run, new)
-        self.sent = max([self.sent, *(row["global_step"] for row in new)])
+        self.last_sent = max([self.last_sent, *(row["global_step"] for row in new)])
 
     def _finish(self) -> None:
-        """The rest, as `ascent wandb push` would send it: from the verified record."""
-        self.over = True
+        """Send the rest from the verified record, exactly as `ascent wandb push` would."""
+        self.finished = True
         cell = self.cell
         name = Expected(cell.suite, cell.task, cell.system, cell.preset, cell.digest, (self.seed,))
         (loaded,) = records.load(self.out, [name])
         (run,) = loaded.runs
         if not run.finished:
             raise InputError(f"{run.folder}: {run.note}")
-        mirrored = of_run(loaded, run, self.out)
-        self._send(mirrored.rows)
-        self.run.tags = tuple(mirrored.tags)
-        self.run.config.update(mirrored.config, allow_val_change=True)
-        self.run.summary.update(mirrored.summary)
+        payload = run_payload(loaded, run, self.out)
+        self._send(payload.rows)
+        self.run.tags = tuple(payload.tags)
+        self.run.config.update(payload.config, allow_val_change=True)
+        self.run.summary.update(payload.summary)
         self.run.finish()
 
 
-def _wait(ended: threading.Event) -> None:
-    """For the end of training, and then a little longer: nobody may be there to end this process."""
+def _exit_after_training(ended: threading.Event) -> None:
+    """Wait for the end of training, then end this process even if its parent cannot."""
     sys.stdin.read()
     ended.set()
-    time.sleep(LAST_SECONDS + 5)
+    time.sleep(FLUSH_SECONDS + 5)
     os._exit(1)
 
 
 def main() -> None:
+    """Read a job from standard input, and follow its runs until they or the training end."""
     job = json.loads(sys.stdin.readline())
-    cell, out = Cell.from_json(job["cell"]), Path(job["out"])
-    service = find(job["project"], job["entity"], os.environ)
-    followed = [_Follower(cell, seed, out, service) for seed in job["seeds"]]
+    cell = Cell.from_json(job["cell"])
+    service = find_service(job["project"], job["entity"], os.environ)
+    followers = [_Follower(cell, seed, Path(job["out"]), service) for seed in job["seeds"]]
     ended = threading.Event()
-    threading.Thread(target=_wait, args=(ended,), daemon=True).start()
+    threading.Thread(target=_exit_after_training, args=(ended,), daemon=True).start()
     while True:
-        last = ended.is_set()  # before the look: it must see all that training has written
-        for run in followed:
-            if not run.over:
-                run.look()
-        if last or all(run.over for run in followed):
+        last = ended.is_set()  # read before polling: the last poll must see everything training wrote
+        for follower in followers:
+            if not follower.finished:
+                follower.poll()
+        if last or all(follower.finished for follower in followers):
             break
-        ended.wait(LOOK_SECONDS)
-    for run in followed:
-        run.leave()
+        ended.wait(POLL_SECONDS)
+    for follower in followers:
+        follower.mark_failed()
 
 
 if __name__ == "__main__":

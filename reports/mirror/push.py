@@ -1,8 +1,9 @@
-"""Push: mirror finished runs, and a report, in W&B.
+"""Push finished runs, and a report, to W&B.
 
-Processes (`wandb_client.py`) do what needs wandb; this one keeps time, and believes none of them. Before
-it sends a run it asks the service what it has of it, and sends nothing where that is all. Afterwards it asks
-again, and only rows that the service says it has are counted. `pushed.json` remembers what was there then.
+Child processes (`wandb_client.py`) do the work that needs wandb. This process enforces the time limits, and
+relies on the W&B service alone: before it sends a run it asks the service what is stored, and sends nothing
+if the run is complete. Afterwards it asks again, and counts only the rows that the service reports as stored.
+`pushed.json` lists the runs that were stored completely.
 """
 
 import os
@@ -23,58 +24,63 @@ from rich.progress import Progress
 from ascent.records import files
 from ascent.records.errors import InputError
 from ascent.records.read import CellRecord
-from ascent.reports.mirror.mirrored import Mirrored, of_report, of_run
-from ascent.reports.mirror.service import Service, Stored, find, ignored
-from ascent.reports.mirror.wandb_process import Client, complete
+from ascent.reports.mirror.payload import Payload, report_payload, run_payload
+from ascent.reports.mirror.service import Service, Stored, find_service, ignored_variables
+from ascent.reports.mirror.wandb_process import Client, is_complete
 
 LEDGER = "pushed.json"
-WORKERS = 4  # processes at a time: most of the time of each goes by in waiting
+WORKERS = 4  # concurrent processes; each of them mostly waits
 
 
 def check_installed() -> None:
-    """Raises InputError where wandb is not installed."""
+    """Raise InputError if wandb is not installed."""
     if find_spec("wandb") is None:
-        raise InputError("this needs wandb, which is not installed here: pip install 'ascent[wandb]'")
+        raise InputError("wandb is not installed: pip install 'ascent-rl[wandb]'")
 
 
 @dataclass
 class Outcome:
-    """What a push came to. `present` are rows that were there before."""
+    """The progress and result of a push. `present` counts the rows that were stored before it."""
 
-    rows: int  # in all
-    runs: int
+    rows: int  # in total
+    runs: int  # in total
     acknowledged: int = 0
     present: int = 0
     finished: int = 0
     failures: list[str] = field(default_factory=list)
 
-    def told(self) -> str:
+    def counts(self) -> str:
+        """Return the counts of rows and runs as text."""
         return f"{self.acknowledged} of {self.rows} rows, {self.finished} of {self.runs} runs"
 
 
 def push(
-    mirrored: Sequence[Mirrored],
+    payloads: Sequence[Payload],
     service: Service | None,
     project: str,
     folder: Path,
     timeout: float,
-    tell: Callable[[Outcome], None] = lambda outcome: None,
+    on_progress: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Outcome:
-    """Send what the service does not have yet; with no service, write offline runs to `folder`/wandb.
+    """Send what the service does not have yet; without a service, write offline runs to `folder`/wandb.
 
-    `service` has its entity (`Service.known`). All of wandb's files stay below `folder`. `timeout`, in
-    seconds, is what a run may take until all of it is acknowledged. `tell` is called ten times a second.
+    Args:
+        payloads: the runs and reports to send.
+        service: with its entity resolved (`Service.with_entity`).
+        folder: holds every file that wandb writes.
+        timeout: seconds that one run may take until the service has all of it.
+        on_progress: called ten times a second.
 
-    Raises InputError, with what was acknowledged and what not, at the first run that fails or takes too long;
-    the same call again goes on.
+    Raises InputError, with the counts so far, at the first run that fails or times out. Repeating the call
+    resumes the push.
     """
     folder.mkdir(parents=True, exist_ok=True)
     ledger = _Ledger(folder / LEDGER, f"{service.page} {service.url}" if service else f"offline {project}")
-    outcome = Outcome(sum(run.lines for run in mirrored), len(mirrored))
-    missing = _missing(mirrored, service, ledger, timeout, outcome)
-    waiting: queue.SimpleQueue[Mirrored] = queue.SimpleQueue()
-    for run in missing:
-        waiting.put(run)
+    outcome = Outcome(sum(payload.row_count for payload in payloads), len(payloads))
+    missing = _missing(payloads, service, ledger, timeout, outcome)
+    waiting: queue.SimpleQueue[Payload] = queue.SimpleQueue()
+    for payload in missing:
+        waiting.put(payload)
     stop = threading.Event()
     clients = [
         Client(number, service, project, folder, timeout) for number in range(min(WORKERS, len(missing)))
@@ -84,18 +90,18 @@ def push(
     def work(client: Client) -> None:
         with suppress(queue.Empty):
             while not stop.is_set():
-                run = waiting.get_nowait()
+                payload = waiting.get_nowait()
                 try:
-                    client.send(run)
-                except Exception as error:  # also of this code: what nobody acknowledged has failed
+                    client.send(payload)
+                except Exception as error:  # of any kind: a run that is not acknowledged has failed
                     stop.set()
                     with lock:
-                        outcome.failures.append(f"{run.name} ({run.id}): {error}")
+                        outcome.failures.append(f"{payload.name} ({payload.id}): {error}")
                 else:
                     with lock:
-                        outcome.acknowledged += run.lines
+                        outcome.acknowledged += payload.row_count
                         outcome.finished += 1
-                        ledger.add(run)
+                        ledger.add(payload)
 
     threads = [threading.Thread(target=work, args=(client,), daemon=True) for client in clients]
     try:
@@ -103,7 +109,7 @@ def push(
             thread.start()
         while any(thread.is_alive() for thread in threads):
             time.sleep(0.1)
-            tell(outcome)
+            on_progress(outcome)
     finally:
         stop.set()
         for client in clients if outcome.finished == outcome.runs else []:
@@ -113,56 +119,68 @@ def push(
         ledger.write()
     if outcome.finished < outcome.runs:
         verb = "acknowledged" if service else "written"
-        raise InputError(f"{outcome.failures[0]}; {verb}: {outcome.told()}")
+        raise InputError(f"{outcome.failures[0]}; {verb}: {outcome.counts()}")
     return outcome
 
 
 def _missing(
-    mirrored: Sequence[Mirrored], service: Service | None, ledger: "_Ledger", timeout: float, outcome: Outcome
-) -> list[Mirrored]:
-    """Those that are not there, or not wholly. Raises InputError where something else is in their place."""
-    stored = service.runs([run.id for run in mirrored], time.monotonic() + timeout) if service else {}
+    payloads: Sequence[Payload],
+    service: Service | None,
+    ledger: "_Ledger",
+    timeout: float,
+    outcome: Outcome,
+) -> list[Payload]:
+    """Return the payloads that are not stored completely, and count the others in `outcome`.
+
+    Raises InputError if another result is stored under the id of one of them, or if one was deleted.
+    """
+    ids = [payload.id for payload in payloads]
+    stored_runs = service.runs(ids, time.monotonic() + timeout) if service else {}
     missing = []
-    for run in mirrored:
-        remembered, there = ledger.known.get(run.id), stored.get(run.id)
-        if there is not None:
-            _refuse_other(run, there)
-        if service and there is None and remembered:
+    for payload in payloads:
+        pushed_digest = ledger.known.get(payload.id)
+        stored = stored_runs.get(payload.id)
+        if stored is not None:
+            _refuse_other(payload, stored)
+        if service and stored is None and pushed_digest:
             raise InputError(
-                f"{run.name} ({run.id}) was pushed and is not in {service.page} any more. W&B takes no run "
-                f"again that was deleted: push to another project, or, if it lost it, remove {ledger.path}"
+                f"{payload.name} ({payload.id}) was pushed before but is no longer in {service.page}. "
+                "W&B does not accept a deleted run again: push to another project. If W&B has lost the run, "
+                f"delete {ledger.path}"
             )
-        if complete(run, there) if service else remembered == run.digest:
-            outcome.acknowledged += run.lines
-            outcome.present += run.lines
+        if is_complete(payload, stored) if service else pushed_digest == payload.digest:
+            outcome.acknowledged += payload.row_count
+            outcome.present += payload.row_count
             outcome.finished += 1
-            ledger.add(run)
+            ledger.add(payload)
         else:
-            missing.append(run)
+            missing.append(payload)
     return missing
 
 
-def _refuse_other(run: Mirrored, there: Stored) -> None:
-    other = there.summary.get("digest")
-    if other not in (None, run.digest):
+def _refuse_other(payload: Payload, stored: Stored) -> None:
+    stored_digest = stored.summary.get("digest")
+    if stored_digest not in (None, payload.digest):
         raise InputError(
-            f"{run.name} ({run.id}): W&B has another result in its place, with digest {other}, not "
-            f"{run.digest}: push to another project"
+            f"{payload.name} ({payload.id}): W&B has another result under this id, with digest "
+            f"{stored_digest}, not {payload.digest}: push to another project"
         )
-    if run.rows and there.rows > run.lines:
-        raise InputError(f"{run.name} ({run.id}): W&B has {there.rows} rows of it, the record {run.lines}")
+    if payload.rows and stored.rows > payload.row_count:
+        raise InputError(
+            f"{payload.name} ({payload.id}): W&B has {stored.rows} rows, the record only {payload.row_count}"
+        )
 
 
 class _Ledger:
-    """What has been pushed to where: the digests of runs by their ids."""
+    """The digests of pushed runs, by destination and run id."""
 
-    def __init__(self, path: Path, where: str) -> None:
-        self.path, self.where = path, where
+    def __init__(self, path: Path, destination: str) -> None:
+        self.path = path
         self.content: dict[str, dict[str, str]] = files.read_json(path) if path.exists() else {}
-        self.known = self.content.setdefault(where, {})
+        self.known = self.content.setdefault(destination, {})
 
-    def add(self, run: Mirrored) -> None:
-        self.known[run.id] = run.digest
+    def add(self, payload: Payload) -> None:
+        self.known[payload.id] = payload.digest
 
     def write(self) -> None:
         if self.known:
@@ -179,40 +197,39 @@ def command(
     out: Path,
     timeout: float,
 ) -> str:
-    """`ascent wandb push`: what it prints. `cells` are those of the records below `runs`."""
+    """Run `ascent wandb push`, and return the address or folder that it prints.
+
+    `cells` are the cells of the records below `runs`. Raises InputError if nothing can be pushed.
+    """
     if not 0 < timeout < float("inf"):
-        raise InputError(f"timeout: {timeout} must be a number of seconds above 0")
+        raise InputError(f"timeout: {timeout} must be a positive number of seconds")
     check_installed()
-    if offline:
-        project = project or os.environ.get("WANDB_PROJECT")
-        if not project:
-            raise InputError("W&B needs a project: give --project NAME, or set WANDB_PROJECT")
-        service = None
-    else:
-        service = find(project, entity, os.environ)
-        project = service.project
+    service = None if offline else find_service(project, entity, os.environ)
+    project = service.project if service else project or os.environ.get("WANDB_PROJECT")
+    if not project:
+        raise InputError("W&B needs a project: give --project NAME, or set WANDB_PROJECT")
     finished = [(cell, run) for cell in cells for run in cell.runs if run.finished]
-    left_out = Counter(run.state for cell in cells for run in cell.runs if not run.finished)
+    skipped = Counter(run.state for cell in cells for run in cell.runs if not run.finished)
     if not finished and report is None:
         raise InputError(f"{runs}: no run is finished")
-    if left_out:
-        names = ", ".join(f"{count} {state}" for state, count in sorted(left_out.items()))
-        print(f"left out: {names}", file=sys.stderr)
-    if unused := ignored(os.environ):
-        print(f"not used: {', '.join(unused)}", file=sys.stderr)
-    mirrored = [of_run(cell, run, runs) for cell, run in finished]
+    if skipped:
+        counts = ", ".join(f"{count} {state}" for state, count in sorted(skipped.items()))
+        print(f"skipped runs: {counts}", file=sys.stderr)
+    if unused := ignored_variables(os.environ):
+        print(f"ignored variables: {', '.join(unused)}", file=sys.stderr)
+    payloads = [run_payload(cell, run, runs) for cell, run in finished]
     if report is not None:
-        mirrored.append(of_report(report))
+        payloads.append(report_payload(report))
     if service is not None:
-        service = service.known(time.monotonic() + timeout)
+        service = service.with_entity(time.monotonic() + timeout)
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as display:
-        bar = display.add_task("W&B", total=len(mirrored))
+        bar = display.add_task("W&B", total=len(payloads))
 
-        def tell(outcome: Outcome) -> None:
+        def on_progress(outcome: Outcome) -> None:
             display.update(bar, completed=outcome.finished)
 
-        outcome = push(mirrored, service, project, out, timeout, tell)
+        outcome = push(payloads, service, project, out, timeout, on_progress)
     verb = "written" if service is None else "acknowledged"
-    print(f"{verb}: {outcome.told()}; {outcome.present} rows were there before", file=sys.stderr)
+    print(f"{verb}: {outcome.counts()}; {outcome.present} rows were already present", file=sys.stderr)
     return service.page if service else str(out / "wandb")

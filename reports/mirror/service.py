@@ -1,6 +1,6 @@
-"""A W&B service as `push` and `live` see it: where it is, who asks, and what it says that it has.
+"""Find a W&B service, and query which runs, rows and files it stores.
 
-Its GraphQL queries are those of wandb's public API (`Runs`, `RunFiles`), with fewer fields.
+The GraphQL queries are those of wandb's public API (`Runs`, `RunFiles`), with fewer fields.
 """
 
 import base64
@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 from ascent.records.errors import InputError
 
 HONOURED = ("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_ENTITY", "WANDB_PROJECT")
-PAGE = 100
-_RETRIED = (429, 500, 502, 503, 504)
+PAGE = 100  # entries per query
+_RETRIED = (429, 500, 502, 503, 504)  # HTTP statuses that may pass
 
 _VIEWER = "query Viewer { viewer { id entity username } }"
 _RUNS = """query Runs(
@@ -49,12 +49,12 @@ _FILES = """query RunFiles(
 
 
 class ServiceError(InputError):
-    """The service did not answer, or not as it should: one line."""
+    """The service did not answer, or answered with an error; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What the service has of a run."""
+    """The part of a run that the service stores."""
 
     state: str
     rows: int
@@ -63,7 +63,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Service:
-    """Where runs go, and as whom. `entity` is None for the one that the API key belongs to."""
+    """A destination for runs. `entity` None means the default entity of the API key."""
 
     url: str
     key: str
@@ -72,42 +72,45 @@ class Service:
 
     @property
     def page(self) -> str:
-        """The project's address for a browser."""
+        """Address of the project for a browser."""
         host = "https://wandb.ai" if self.url == "https://api.wandb.ai" else self.url
         return f"{host}/{self.entity}/{self.project}"
 
-    def known(self, deadline: float) -> "Service":
-        """The same with its entity. Raises ServiceError where the API key is not accepted."""
+    def with_entity(self, deadline: float) -> "Service":
+        """Return this service with its entity resolved.
+
+        `deadline` is a value of time.monotonic(). Raises ServiceError if the API key is rejected.
+        """
         viewer = self._ask(_VIEWER, deadline).get("viewer")
         if not viewer:
-            raise ServiceError(f"W&B at {self.url} does not accept the API key (WANDB_API_KEY)")
+            raise ServiceError(f"W&B at {self.url} rejects the API key (WANDB_API_KEY)")
         return replace(self, entity=self.entity or viewer["entity"])
 
     def runs(self, ids: Sequence[str], deadline: float) -> dict[str, Stored]:
-        """Which of these runs there are. `deadline`: of time.monotonic()."""
-        found = {}
+        """Return the stored runs among these ids, by id. `deadline` is a value of time.monotonic()."""
+        stored = {}
         for start in range(0, len(ids), PAGE):
             names = json.dumps({"name": {"$in": list(ids[start : start + PAGE])}})
             data = self._ask(_RUNS, deadline, **self._names, filters=names, perPage=PAGE)
             for edge in ((data.get("project") or {}).get("runs") or {}).get("edges", []):
                 node = edge["node"]
                 summary = json.loads(node["summaryMetrics"] or "{}")
-                found[node["name"]] = Stored(node["state"], node["historyLineCount"] or 0, summary)
-        return found
+                stored[node["name"]] = Stored(node["state"], node["historyLineCount"] or 0, summary)
+        return stored
 
     def files(self, name: str, deadline: float) -> dict[str, int]:
-        """Names and sizes of a run's files."""
-        found: dict[str, int] = {}
+        """Return the sizes in bytes of a run's stored files, by name."""
+        sizes: dict[str, int] = {}
         cursor = None
         while True:
             data = self._ask(_FILES, deadline, **self._names, name=name, fileCursor=cursor, fileLimit=PAGE)
             run = (data.get("project") or {}).get("run")
             if run is None:
-                return found
+                return sizes
             nodes = [edge["node"] for edge in run["files"]["edges"]]
-            found |= {node["name"]: int(node["sizeBytes"]) for node in nodes}
+            sizes |= {node["name"]: int(node["sizeBytes"]) for node in nodes}
             if not run["files"]["pageInfo"]["hasNextPage"]:
-                return found
+                return sizes
             cursor = run["files"]["pageInfo"]["endCursor"]
 
     @property
@@ -115,10 +118,10 @@ class Service:
         return {"project": self.project, "entity": self.entity}
 
     def _ask(self, query: str, deadline: float, **variables: Any) -> dict[str, Any]:
-        """The `data` of an answer. What may pass is asked again until `deadline`."""
+        """Return the `data` of the answer to a query. Temporary failures are retried until `deadline`."""
         body = json.dumps({"query": query, "variables": variables}).encode()
-        word = base64.b64encode(f"api:{self.key}".encode()).decode()
-        headers = {"Content-Type": "application/json", "Authorization": f"Basic {word}"}
+        credentials = base64.b64encode(f"api:{self.key}".encode()).decode()
+        headers = {"Content-Type": "application/json", "Authorization": f"Basic {credentials}"}
         request = urllib.request.Request(f"{self.url}/graphql", body, headers)
         pause = 0.5
         while True:
@@ -132,9 +135,9 @@ class Service:
                     raise ServiceError(f"W&B at {self.url}: HTTP {_status(error.code)}") from error
             except (OSError, HTTPException, ValueError) as error:
                 reason = getattr(error, "reason", error)
-                late = isinstance(reason, TimeoutError)
-                said = "no answer in time" if late else getattr(reason, "strerror", None) or str(reason)
-                raise ServiceError(f"W&B at {self.url}: {said}") from error
+                timed_out = isinstance(reason, TimeoutError)
+                text = "no answer in time" if timed_out else getattr(reason, "strerror", None) or str(reason)
+                raise ServiceError(f"W&B at {self.url}: {text}") from error
             time.sleep(pause)
             pause *= 2
         if not isinstance(content, dict) or content.get("errors"):
@@ -144,9 +147,9 @@ class Service:
 
 def _status(code: int) -> str:
     known = {
-        401: "401: the API key (WANDB_API_KEY) is not accepted",
-        403: "403: the API key (WANDB_API_KEY) may not do this",
-        404: "404: there is no W&B service",
+        401: "401: the API key (WANDB_API_KEY) is rejected",
+        403: "403: the API key (WANDB_API_KEY) lacks the permission",
+        404: "404: no W&B service at this address",
         429: "429: too many requests",
     }
     return known.get(code, str(code))
@@ -156,59 +159,66 @@ def _message(content: Any) -> str:
     try:
         return " ".join(str(content["errors"][0]["message"]).split())
     except (TypeError, KeyError, IndexError):
-        return "an answer that is none"
+        return "the answer cannot be read"
 
 
-def find(
+def find_service(
     project: str | None, entity: str | None, environment: Mapping[str, str], option: str = "--project"
 ) -> Service:
-    """The service that the options and the environment name; `option` is what names a project.
+    """Return the service that the arguments and environment variables name.
 
-    Raises InputError without project or API key.
+    `option` is the command-line option for the project, for error messages. Raises InputError without a
+    project or an API key, or for an invalid address.
     """
     url = environment.get("WANDB_BASE_URL", "https://api.wandb.ai").rstrip("/")
     if urlsplit(url).scheme not in ("http", "https"):
-        raise InputError(f"WANDB_BASE_URL: {url!r} must begin with https:// or http://")
+        raise InputError(f"WANDB_BASE_URL: {url!r} must start with https:// or http://")
     project = project or environment.get("WANDB_PROJECT")
     if not project:
         raise InputError(f"W&B needs a project: give {option} NAME, or set WANDB_PROJECT")
     key = environment.get("WANDB_API_KEY") or _netrc_key(url, environment)
     if not key:
         raise InputError(
-            f"no API key for W&B at {url}: set WANDB_API_KEY (from {url.replace('api.', '', 1)}/authorize); "
-            "`ascent wandb push --offline` needs none"
+            f"no API key for W&B at {url}: set WANDB_API_KEY (from {url.replace('api.', '', 1)}/authorize), "
+            "or use `ascent wandb push --offline`"
         )
     return Service(url, key, project, entity or environment.get("WANDB_ENTITY") or None)
 
 
 def _netrc_key(url: str, environment: Mapping[str, str]) -> str | None:
-    """The key that `wandb login` has left."""
+    """Return the API key that `wandb login` stored, if any."""
     path = Path(environment.get("NETRC") or Path.home() / ".netrc")
     try:
-        found = netrc.netrc(path).authenticators(urlsplit(url).hostname or "")
+        entry = netrc.netrc(path).authenticators(urlsplit(url).hostname or "")
     except (OSError, netrc.NetrcParseError):
         return None
-    return found[2] if found else None
+    return entry[2] if entry else None
 
 
-def environment_of(service: Service | None, folder: Path) -> dict[str, str]:
-    """The environment of a process that runs wandb: nothing of it outside `folder`, none of the user's
-    variables that would change a run. Without a service it is offline.
+def client_environment(service: Service | None, folder: Path) -> dict[str, str]:
+    """Return the environment variables of a process that runs wandb; offline without a service.
+
+    wandb writes to `folder` only. The user's variables for wandb, which could change a run, are removed.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    names = ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR")
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     folder = folder.resolve()
-    inside = {"WANDB_DIR": folder} | {name: folder / name.split("_")[1].lower() for name in names[1:]}
-    inside["TMPDIR"] = folder / "tmp"
-    for path in inside.values():
-        path.mkdir(parents=True, exist_ok=True)  # wandb takes another place for one that is not there
-    kept |= {name: str(path) for name, path in inside.items()}
-    kept["WANDB_ERROR_REPORTING"] = "false"  # it would go to another server
+    folders = {
+        "WANDB_DIR": folder,
+        "WANDB_CACHE_DIR": folder / "cache",
+        "WANDB_CONFIG_DIR": folder / "config",
+        "WANDB_DATA_DIR": folder / "data",
+        "WANDB_ARTIFACT_DIR": folder / "artifact",
+        "TMPDIR": folder / "tmp",
+    }
+    for path in folders.values():
+        path.mkdir(parents=True, exist_ok=True)  # wandb replaces a folder that does not exist by another
+    variables |= {name: str(path) for name, path in folders.items()}
+    variables["WANDB_ERROR_REPORTING"] = "false"  # reports go to another server
     if service is None:
-        return kept | {"WANDB_MODE": "offline"}
-    return kept | {"WANDB_MODE": "online", "WANDB_BASE_URL": service.url, "WANDB_API_KEY": service.key}
+        return variables | {"WANDB_MODE": "offline"}
+    return variables | {"WANDB_MODE": "online", "WANDB_BASE_URL": service.url, "WANDB_API_KEY": service.key}
 
 
-def ignored(environment: Mapping[str, str]) -> list[str]:
-    """Variables for wandb that count for nothing here."""
+def ignored_variables(environment: Mapping[str, str]) -> list[str]:
+    """Return the names of set variables for wandb that have no effect on a push."""
     return sorted(name for name in environment if name.startswith("WANDB_") and name not in HONOURED)

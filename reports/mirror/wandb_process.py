@@ -1,4 +1,4 @@
-"""A process that runs wandb, from the side of the one that keeps time and believes nothing it says."""
+"""Control a process that runs wandb: enforce time limits, and verify with the service what has arrived."""
 
 import json
 import os
@@ -11,25 +11,25 @@ import time
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ascent.records import files
 from ascent.records.errors import InputError
-from ascent.reports.mirror.mirrored import Mirrored, table_cells
-from ascent.reports.mirror.service import Service, ServiceError, Stored, environment_of
+from ascent.reports.mirror.payload import Payload, table_cells
+from ascent.reports.mirror.service import Service, ServiceError, Stored, client_environment
 
 SCRIPT = Path(__file__).with_name("wandb_client.py")
-START_SECONDS = 30.0  # that wandb may take to be imported, beside the time-out
-END_SECONDS = 5.0  # that it may take to end when all is done
+START_SECONDS = 30.0  # limit for importing wandb, besides the timeout of a run
+END_SECONDS = 5.0  # limit for a regular exit
 
 
-def complete(run: Mirrored, there: Stored | None) -> bool:
-    """Whether the service has a run wholly. The digest comes into its summary once all was handed over."""
-    if there is None or there.state != "finished":
+def is_complete(payload: Payload, stored: Stored | None) -> bool:
+    """Return whether the service stores the whole run; the digest reaches the summary last."""
+    if stored is None or stored.state != "finished":
         return False
-    # The one row of a report is there twice after a second try.
-    lines = there.rows == run.lines if run.rows else there.rows > 0
-    return lines and all(there.summary.get(key) == value for key, value in run.summary.items())
+    # A second attempt at a report stores its single row twice.
+    rows = stored.rows == payload.row_count if payload.rows else stored.rows > 0
+    return rows and all(stored.summary.get(key) == value for key, value in payload.summary.items())
 
 
 class Client:
@@ -38,126 +38,158 @@ class Client:
     def __init__(
         self, number: int, service: Service | None, project: str, folder: Path, timeout: float
     ) -> None:
-        self.service, self.project, self.folder, self.timeout = service, project, folder, timeout
+        self.service = service
+        self.project = project
+        self.folder = folder
+        self.timeout = timeout
         self.log = folder / f"client-{number}.log"
-        self.process: subprocess.Popen | None = None
+        self.process: subprocess.Popen[bytes] | None = None
 
-    def send(self, run: Mirrored) -> None:
-        """Send a run and see that it has arrived. Raises InputError where it has not in time."""
-        if self.process is None:
-            self._start()
+    def send(self, payload: Payload) -> None:
+        """Send a run and wait until the service has it. Raises InputError if it fails or times out."""
+        process = self.process or self._start()
         deadline = time.monotonic() + self.timeout
-        job = asdict(run) | {"tables": {name: table_cells(Path(path)) for name, path in run.tables.items()}}
-        line = self._exchange(json.dumps(job).encode() + b"\n", deadline)
+        tables = {name: table_cells(Path(path)) for name, path in payload.tables.items()}
+        job = json.dumps(asdict(payload) | {"tables": tables}).encode() + b"\n"
+        line = _exchange(process, job, deadline)
         if line is None:
             self.kill()
-            raise InputError(self._why(run, f"not taken within {self.timeout:g} s"))
+            raise InputError(self._with_refusal(payload, f"wandb did not send it within {self.timeout:g} s"))
         if not line:
-            raise InputError(self._why(run, f"wandb's process ended: {_last(self.log)}"))
+            raise InputError(self._with_refusal(payload, f"the wandb process exited: {_last_line(self.log)}"))
         answer = json.loads(line)
         if answer["error"]:
-            raise InputError(self._why(run, answer["error"]))
+            raise InputError(self._with_refusal(payload, answer["error"]))
         if self.service:
-            self._await(run, dict(answer["files"]), deadline)
+            self._wait_until_stored(self.service, payload, dict(answer["files"]), deadline)
 
-    def _start(self) -> None:
+    def _start(self) -> subprocess.Popen[bytes]:
         entity = (self.service.entity if self.service else None) or ""
-        # As a script, which starts in a third of the time: it needs nothing of this package.
+        # As a script, which starts three times as fast as a module: it needs nothing of this package.
         command = [sys.executable, "-P", str(SCRIPT), self.project, entity]
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, bufsize=0,
-                env=environment_of(self.service, self.folder), cwd=self.folder, start_new_session=True,
-            )  # fmt: skip
-        if self._read(time.monotonic() + START_SECONDS) is None:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                bufsize=0,
+                env=client_environment(self.service, self.folder),
+                cwd=self.folder,
+                start_new_session=True,
+            )
+        self.process = process
+        if _read_line(process, time.monotonic() + START_SECONDS) is None:
             self.kill()
-            raise InputError(f"wandb has not started within {START_SECONDS:g} s")
+            raise InputError(f"wandb did not start within {START_SECONDS:g} s")
+        return process
 
-    def _exchange(self, data: bytes, deadline: float) -> bytes | None:
-        try:
-            self.process.stdin.write(data)
-        except BrokenPipeError:
-            return b""
-        return self._read(deadline)
+    def _wait_until_stored(
+        self, service: Service, payload: Payload, sent: dict[str, int], deadline: float
+    ) -> None:
+        """Poll until the service, which may store with a delay, has all rows and files.
 
-    def _read(self, deadline: float) -> bytes | None:
-        """A line of the process; empty if it has ended, None after `deadline`."""
-        line = b""
-        while not line.endswith(b"\n"):
-            ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
-                return None
-            piece = os.read(self.process.stdout.fileno(), 65536)
-            if not piece:
-                return b""
-            line += piece
-        return line
-
-    def _await(self, run: Mirrored, sent: dict[str, int], deadline: float) -> None:
-        """Ask until the service has all of it: it may store with a delay."""
+        Raises ServiceError after `deadline`, or once wandb has given up.
+        """
         pause = 0.1
         while True:
-            there = self.service.runs([run.id], deadline).get(run.id)
-            stored = self.service.files(run.id, deadline) if sent else {}
-            lacking = [name for name, size in sent.items() if stored.get(name) != size]
-            if complete(run, there) and not lacking:
-                for copy in self.folder.glob(f"wandb/run-*-{run.id}"):  # wandb's own, which nobody needs now
+            stored = service.runs([payload.id], deadline).get(payload.id)
+            sizes = service.files(payload.id, deadline) if sent else {}
+            missing = [name for name, size in sent.items() if sizes.get(name) != size]
+            if is_complete(payload, stored) and not missing:
+                for copy in self.folder.glob(f"wandb/run-*-{payload.id}"):  # local copies, no longer needed
                     shutil.rmtree(copy, ignore_errors=True)
                 return
-            refused, final = _refusal(self._run_log(run))
-            if final or time.monotonic() + pause > deadline:
+            refusal, given_up = _refusal(self._run_log(payload))
+            if given_up or time.monotonic() + pause > deadline:
                 break
             time.sleep(pause)
             pause = min(pause * 2, 5.0)
-        had = f"{there.rows if there else 0} of its {run.lines} rows are there"
-        if lacking:
-            had += f", and {len(sent) - len(lacking)} of its {len(sent)} files"
-        raise ServiceError(f"{had}{f', for {refused}' if refused else ''}")
+        text = f"W&B has {stored.rows if stored else 0} of {payload.row_count} rows"
+        if missing:
+            text += f" and {len(sent) - len(missing)} of {len(sent)} files"
+        raise ServiceError(f"{text} ({refusal})" if refusal else text)
 
-    def _why(self, run: Mirrored, reason: str) -> str:
-        refused, _ = _refusal(self._run_log(run))
-        return f"{reason} ({refused})" if refused else reason
+    def _with_refusal(self, payload: Payload, reason: str) -> str:
+        refusal, _ = _refusal(self._run_log(payload))
+        return f"{reason} ({refusal})" if refusal else reason
 
-    def _run_log(self, run: Mirrored) -> Path | None:
-        """The log of the newest attempt at a run."""
-        found = sorted(self.folder.glob(f"wandb/*run-*-{run.id}/logs/debug-internal.log"))
-        return found[-1] if found else None
+    def _run_log(self, payload: Payload) -> Path | None:
+        """Return wandb's log of the newest attempt at a run."""
+        logs = sorted(self.folder.glob(f"wandb/*run-*-{payload.id}/logs/debug-internal.log"))
+        return logs[-1] if logs else None
 
     def close(self) -> None:
-        """Let the process end by itself, which clears away what is temporary."""
+        """Let the process exit by itself, so that it removes its temporary files."""
         if self.process is not None:
-            self.process.stdin.close()
+            _stdin(self.process).close()
 
     def kill(self) -> None:
-        """End the process, unless it does so by itself now; wandb's own service ends with it."""
+        """End the process, and the service process that wandb started; after `close`, first let it exit."""
         if self.process is not None:
             with suppress(subprocess.TimeoutExpired):
-                self.process.wait(END_SECONDS if self.process.stdin.closed else 0)
+                self.process.wait(END_SECONDS if _stdin(self.process).closed else 0)
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-            self.process.stdout.close()
+            _stdout(self.process).close()
+
+
+def _stdin(process: subprocess.Popen[bytes]) -> IO[bytes]:
+    assert process.stdin is not None  # opened as a pipe
+    return process.stdin
+
+
+def _stdout(process: subprocess.Popen[bytes]) -> IO[bytes]:
+    assert process.stdout is not None  # opened as a pipe
+    return process.stdout
+
+
+def _exchange(process: subprocess.Popen[bytes], job: bytes, deadline: float) -> bytes | None:
+    """Write a job to the process, and return the line that answers it, as `_read_line` does."""
+    try:
+        _stdin(process).write(job)
+    except BrokenPipeError:
+        return b""
+    return _read_line(process, deadline)
+
+
+def _read_line(process: subprocess.Popen[bytes], deadline: float) -> bytes | None:
+    """Return a line of the process's output; empty if the process has exited, None after `deadline`."""
+    output = _stdout(process)
+    line = b""
+    while not line.endswith(b"\n"):
+        ready, _, _ = select.select([output], [], [], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            return None
+        piece = os.read(output.fileno(), 65536)
+        if not piece:
+            return b""
+        line += piece
+    return line
 
 
 def _refusal(log: Path | None) -> tuple[str | None, bool]:
-    """The last failure of an upload that wandb wrote down, such as "HTTP 500 from /files/...", and whether it
-    gave something up.
+    """Return the last failed upload in a log of wandb, and whether wandb has given up on any.
+
+    A failure reads like "HTTP 500 from /files/..."; None if there was none.
     """
-    found, final = None, False
+    failure = None
+    given_up = False
     if log is None:
-        return found, final
+        return failure, given_up
     for line in log.read_text(errors="replace").splitlines():
         with suppress(ValueError):
             entry: dict[str, Any] = json.loads(line)
-            final |= entry.get("level", "").startswith("ERROR")
+            given_up |= entry.get("level", "").startswith("ERROR")
             if isinstance(entry.get("status"), int) and entry["status"] >= 400:
                 path = "/" + entry.get("url", "").partition("://")[2].partition("/")[2]
-                found = f"HTTP {entry['status']} from {path}"
+                failure = f"HTTP {entry['status']} from {path}"
             elif "unexpected HTTP status" in entry.get("msg", ""):
-                found = "HTTP" + entry["msg"].partition("unexpected HTTP status")[2].splitlines()[0]
-    return found, final
+                failure = "HTTP" + entry["msg"].partition("unexpected HTTP status")[2].splitlines()[0]
+    return failure, given_up
 
 
-def _last(log: Path) -> str:
+def _last_line(log: Path) -> str:
     lines = files.last_lines(log, 1)
-    return lines[0] if lines else "it said nothing"
+    return lines[0] if lines else "no output"

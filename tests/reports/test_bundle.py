@@ -148,13 +148,13 @@ def test_a_flipped_byte_is_named(made: Path, tmp_path: Path) -> None:
 
 
 HOSTILE: dict[str, tuple[str, str]] = {
-    "absolute": ("/tmp/ascent-was-here", "does not belong into a bundle"),
+    "absolute": ("/tmp/ascent-was-here", "does not belong in a bundle"),
     "leads out": ("report/../../../ascent-was-here", "leads out of the bundle"),
     "leads out at the end": ("report/figures/..", "leads out of the bundle"),
     "double slash": ("report//etc/passwd", "leads out of the bundle"),
-    "folder": ("report/figures/", "or is a folder"),
-    "backslash": ("report\\..\\..\\x", "does not belong into a bundle"),
-    "beside": ("setup.py", "does not belong into a bundle"),
+    "folder": ("report/figures/", "is a folder or"),
+    "backslash": ("report\\..\\..\\x", "does not belong in a bundle"),
+    "beside": ("setup.py", "does not belong in a bundle"),
 }
 
 
@@ -183,17 +183,17 @@ def test_links_bombs_and_doubles(copy: Path, monkeypatch: pytest.MonkeyPatch) ->
     refused("'report/link' is a link")
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("report/index.html", "another")
-    refused("a name is there twice")
+    refused("two files have the same name")
     monkeypatch.setattr(bundle, "MAX_RATIO", 20)
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("report/bomb", bytes(10**6))
     refused("'report/bomb' claims 1,000,000 bytes")
     monkeypatch.undo()
     monkeypatch.setattr(bundle, "MAX_BYTES", 1000)
-    refused("more than a bundle may have")
+    refused("exceed the limits of a bundle")
     monkeypatch.undo()
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
-    refused("which has 1 left")
+    refused("which has 1 free")
 
 
 def test_what_is_no_bundle(copy: Path, tmp_path: Path) -> None:
@@ -201,46 +201,50 @@ def test_what_is_no_bundle(copy: Path, tmp_path: Path) -> None:
     kept = path.read_bytes()
     for change, sums, said in (
         (lambda content: content.pop(bundle.SUMS), False, "SHA256SUMS is missing"),
-        (lambda content: content.pop("report/index.html"), False, "report/index.html is not there"),
-        (lambda content: content.update({"report/more": b""}), False, "report/more is not in SHA256SUMS"),
+        (lambda content: content.pop("report/index.html"), False, "report/index.html is missing"),
+        (
+            lambda content: content.update({"report/more": b""}),
+            False,
+            "report/more is not listed in SHA256SUMS",
+        ),
         (
             lambda content: content.update({"report/index.html": b"x"}),
             False,
-            "report/index.html has not the sha256",
+            "report/index.html does not match its sha256",
         ),
-        (lambda content: content.pop("bundle.json"), True, "has no bundle.json"),
-        (lambda content: content.update({"bundle.json": b'{"format": 9}'}), True, "bundle of format 9"),
+        (lambda content: content.pop("bundle.json"), True, "has no valid bundle.json"),
+        (lambda content: content.update({"bundle.json": b'{"format": 9}'}), True, "has bundle format 9"),
     ):
         repack(path, change, sums)
         with pytest.raises(InputError, match=said), bundle.opened(path):
             pass
         path.write_bytes(kept)
     path.write_bytes(kept[:-100])
-    with pytest.raises(InputError, match="damaged or no bundle"), bundle.opened(path):
+    with pytest.raises(InputError, match="damaged or not a bundle"), bundle.opened(path):
         pass
     with pytest.raises(InputError, match="No such file"), bundle.opened(tmp_path / "nowhere.zip"):
         pass
 
 
 CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "run gone": (lambda cell: shutil.rmtree(cell / "seed-1"), "seed-1 was done, now it is missing"),
-    "cell gone": (shutil.rmtree, "seed-0 was done, now it is missing"),
-    "cell.json gone": (lambda cell: (cell / "cell.json").unlink(), "seed-0 was done, now it is damaged"),
-    "policy gone": (lambda cell: (cell / "seed-1" / "policy.npz").unlink(), "seed-1: has no policy.npz"),
+    "run gone": (lambda cell: shutil.rmtree(cell / "seed-1"), "seed-1 was done and is now missing"),
+    "cell gone": (shutil.rmtree, "seed-0 was done and is now missing"),
+    "cell.json gone": (lambda cell: (cell / "cell.json").unlink(), "seed-0 was done and is now damaged"),
+    "policy gone": (lambda cell: (cell / "seed-1" / "policy.npz").unlink(), "seed-1: policy.npz is missing"),
     "ladder changed": (
         lambda cell: rows(cell / "seed-1" / "ladder.csv", lambda lines: lines.pop()),
-        "seed-1: ladder.csv has not the sha256",
+        "seed-1: ladder.csv does not match its sha256",
     ),
     "evaluation changed, forged": (
         lambda cell: (rows(cell / "seed-1" / "eval.csv", lambda lines: lines.pop()), forge(cell)),
-        "seed-1 was done, now it is another run",
+        "seed-1 was done and is now another run",
     ),
     "sources gone": (
         lambda cell: next(cell.glob("sources-*.zip")).unlink(), "cannot be read",
     ),
     "other seal": (
         lambda cell: (edit(cell / "seed-1" / "run.json", lambda about: about.update(dirty=True))),
-        "sealed.zip has another seed-1/run.json",
+        "sealed.zip and the folder differ in seed-1/run.json",
     ),
 }  # fmt: skip
 
@@ -259,7 +263,7 @@ def test_records_that_are_missing_or_changed_are_refused(case: str, copy: Path) 
 def test_unfinished_then_done_is_a_change(copy: Path) -> None:
     (cell,) = copy.glob("runs/*/*/td3-*")
     shutil.copy(cell / "seed-1" / "result.json", cell / "seed-4" / "result.json")
-    with pytest.raises(InputError, match="seed-4 was unfinished, now it is damaged"):
+    with pytest.raises(InputError, match="seed-4 was unfinished and is now damaged"):
         bundle.pack(copy / "report", copy / "runs", copy / "new.zip")
 
 
@@ -271,10 +275,10 @@ def test_command(copy: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.
     assert code == 0 and out.strip() == str(copy / "report.zip") and "files, " in err
     assert (copy / "report.zip").read_bytes() == kept
     code, _, err = call(capsys, "bundle", str(copy / "runs"))
-    assert code == 2 and "is no report" in err and err.count("\n") == 1
+    assert code == 2 and "is not a report" in err and err.count("\n") == 1
     code, _, err = call(capsys, "bundle", str(copy / "report"), "--runs", str(copy / "nowhere"))
     assert code == 2 and "the report's records are missing" in err and err.count("\n") == 1
     (copy / "report.zip").write_bytes(kept[:-30])
     for command in ("check", "verify", "report"):
         code, _, err = call(capsys, command, str(copy / "report.zip"))
-        assert code == 2 and "is damaged or no bundle" in err and err.count("\n") == 1
+        assert code == 2 and "is damaged or not a bundle" in err and err.count("\n") == 1

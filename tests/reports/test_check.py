@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ascent.records import files
+from ascent.records import files, layout
 from ascent.records.plan import Planned
 from ascent.records.seal import seal
 from ascent.reports import importing
 from ascent.reports.checking import check
-from ascent.reports.checking.folder import RESULTS
 from ascent.runners.train import train
 from tests.reports import trained
 from tests.reports.trained import CLEAN, SEEDS, as_seed, copy_run, edit, forge, rename_cell, reseal, rows
@@ -25,7 +24,6 @@ from tests.small import small_cell, systems_and_tasks
 from tests.test_ascent import call
 
 Mutation = Callable[[Path], object]  # of the folder of the cell a2c on CartPole
-TABLES = RESULTS[:4]
 
 
 def cell_of(runs: Path, system: str = "a2c") -> Path:
@@ -45,7 +43,7 @@ def declared() -> list[Planned]:
 def test_a_trained_folder_keeps_every_rule(whole: Path) -> None:
     outcomes = check.check(whole, declared())
     assert not [(o.rule, o.findings) for o in outcomes if o.findings]
-    assert len({o.rule for o in outcomes}) == len(outcomes) >= 15 and all(o.about for o in outcomes)
+    assert len({o.rule for o in outcomes}) == len(outcomes) >= 15 and all(o.description for o in outcomes)
 
 
 # ---- accidents: digests are left alone
@@ -82,8 +80,8 @@ def swap_first(path: Path) -> None:
 ON_TABLES = {"drop a row": drop_first, "double a row": double_first, "swap rows": swap_first}
 FILES = {"cut": cut, "flip": flip, "delete": Path.unlink}
 ACCIDENTS: dict[str, tuple[str, Mutation]] = {}
-for _file in RESULTS:
-    for _word, _act in (FILES | (ON_TABLES if _file in TABLES else {})).items():
+for _file in layout.RESULT_FILES:
+    for _word, _act in (FILES | (ON_TABLES if _file in layout.TABLES else {})).items():
         _rule = "all-finished" if _word == "delete" else "result-digests"
         ACCIDENTS[f"{_word}: {_file}"] = (_rule, lambda cell, act=_act, f=_file: act(cell / "seed-1" / f))
 
@@ -438,12 +436,13 @@ def test_command(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> N
         flip(cell_of(runs) / f"seed-{seed}" / "eval.csv")
     code, out, _ = call(capsys, "check", str(runs))
     assert code == 1
-    assert "result-digests       FAIL" in out and "seed-1: eval.csv has not the sha256 of result.json" in out
+    assert "result-digests       FAIL" in out
+    assert "seed-1: eval.csv does not match its sha256 in result.json" in out
     (tmp_path / "empty").mkdir()
     code, _, err = call(capsys, "check", str(tmp_path / "empty"))
-    assert code == 2 and "there are no run records in it" in err and err.count("\n") == 1
+    assert code == 2 and "contains no run records" in err and err.count("\n") == 1
     code, _, err = call(capsys, "check", str(tmp_path / "nowhere"))
-    assert code == 2 and "there is no such folder" in err
+    assert code == 2 and "no such folder" in err
     code, _, err = call(capsys, "check", str(runs), "--sweep", "demmo")
     assert code == 2 and "did you mean 'demo'?" in err
     code, out, _ = call(capsys, "check", str(runs), "--sweep", "demo")

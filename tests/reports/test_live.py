@@ -111,7 +111,7 @@ def test_killed_while_it_streams(
     whole, seconds = followed(out, at(50, half_way))
     assert whole and seconds < 1.0
     assert results(CELL, out, SEEDS) == plain
-    assert "W&B: the stream broke off" in capfd.readouterr().err
+    assert "W&B: streaming failed" in capfd.readouterr().err
     there = set(server.runs)
     assert all(2 <= len(run.history) < 6 for run in server.runs.values())
     done = push(tmp_path, str(out), "--project", PROJECT, **online(server))
@@ -147,12 +147,12 @@ def test_a_service_that_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """No byte changes, and the end comes in bounded time."""
-    monkeypatch.setattr(live, "LAST_SECONDS", 2.0)
+    monkeypatch.setattr(live, "FLUSH_SECONDS", 2.0)
     server.fail["graphql"] = failure
     whole, seconds = followed(tmp_path, at(50, lambda stream: wait(lambda: bool(server.requests))))
     assert whole and seconds < 4.0
     assert results(CELL, tmp_path, SEEDS) == plain
-    assert "`ascent wandb push` sends what is missing" in capfd.readouterr().err
+    assert "`ascent wandb push` sends the missing rows" in capfd.readouterr().err
 
 
 def test_killed_before_it_began(server: StandIn, plain: dict, tmp_path: Path) -> None:
@@ -183,12 +183,12 @@ def test_what_is_lacking_is_told_and_training_goes_on(
         ascent.cli.main()
     assert not stop.value.code
     said = {
-        "wandb": "pip install 'ascent[wandb]'",
+        "wandb": "pip install 'ascent-rl[wandb]'",
         "key": "set WANDB_API_KEY",
         "project": "give --wandb-project",
     }
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("W&B")]
-    assert line.startswith("W&B: nothing is streamed: ") and said[lacking] in line
+    assert line.startswith("W&B: streaming is off: ") and said[lacking] in line
     assert len(list(tmp_path.glob("runs/*/*/*/seed-0/result.json"))) == 1
 
 

@@ -25,7 +25,7 @@ import matplotlib
 import pytest
 
 import ascent.cli
-from ascent.reports.mirror.mirrored import of_report
+from ascent.reports.mirror.payload import report_payload
 from ascent.runners.train import train
 from tests.reports.conftest import Records, write_json
 from tests.reports.wandb_server import ENTITY, HANG, KEY, StandIn
@@ -238,9 +238,9 @@ def test_all_rows_are_acknowledged(pushed: tuple, record: Records) -> None:
     rows = sum(len(expected_history(run)) for run in finished(record)) + 1
     assert (done.code, done.out) == (0, f"{server.url}/{ENTITY}/{PROJECT}\n")
     assert done.lines == [
-        "left out: 1 unfinished",
-        "not used: WANDB_MODE, WANDB_RUN_GROUP",
-        f"acknowledged: {rows} of {rows} rows, 4 of 4 runs; 0 rows were there before",
+        "skipped runs: 1 unfinished",
+        "ignored variables: WANDB_MODE, WANDB_RUN_GROUP",
+        f"acknowledged: {rows} of {rows} rows, 4 of 4 runs; 0 rows were already present",
     ]
     assert sum(len(run.history) for run in server.runs.values()) == rows
 
@@ -472,7 +472,7 @@ def test_a_file_that_is_lost_is_told(record: Records, tmp_path: Path) -> None:
         server.lost.add("odd.csv")
         done = push(tmp_path, *_words(record), "--timeout", "12", **online(server))
         assert done.code == 2
-        assert "1 of its 1 rows are there, and 9 of its 10 files; acknowledged: " in done.err
+        assert "W&B has 1 of 1 rows and 9 of 10 files; acknowledged: " in done.err
 
 
 def test_nobody_there_is_told(one: Path, tmp_path: Path) -> None:
@@ -500,7 +500,7 @@ def test_another_result_under_the_same_id_is_told(one: Path, tmp_path: Path) -> 
         assert f"digest {result['digest']}, not {'0' * 64}" in refused(tmp_path, runs, **online(server))
         assert server.state() == before
         server.runs.clear()
-        assert "was pushed and is not in" in refused(tmp_path, one, **online(server))
+        assert "was pushed before but is no longer in" in refused(tmp_path, one, **online(server))
         assert not server.runs
 
 
@@ -520,7 +520,7 @@ def test_without_wandb(one: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     with pytest.raises(SystemExit) as stop:
         ascent.cli.main()
     assert stop.value.code == 2
-    expected = "error: this needs wandb, which is not installed here: pip install 'ascent[wandb]'\n"
+    expected = "error: wandb is not installed: pip install 'ascent-rl[wandb]'\n"
     assert capsys.readouterr().err == expected
 
 
@@ -529,6 +529,6 @@ def test_a_table_without_rows_is_no_table(tmp_path: Path) -> None:
     (tmp_path / "provenance.json").write_text("{}")
     (tmp_path / "comparisons.csv").write_text("\n")
     (tmp_path / "scores.csv").write_text("system,mean\nppo,1.0\n")
-    report = of_report(tmp_path)
+    report = report_payload(tmp_path)
     assert list(report.tables) == ["scores"]
     assert str(tmp_path / "comparisons.csv") in report.files

@@ -72,7 +72,7 @@ def test_records_of_a_cell_and_a_run(runs: Path) -> None:
     rows(cell / "seed-1" / "train.csv", lambda lines: lines.pop())
     (outcome,) = verify.verify(cell)
     assert outcome.verdict == DIFFERS
-    assert "result-digests" in outcome.why and "seed-1: train.csv" in outcome.why
+    assert "result-digests" in outcome.reason and "seed-1: train.csv" in outcome.reason
     assert verdicts(verify.verify(cell / "seed-0")) == [VERIFIED]
 
 
@@ -81,14 +81,14 @@ def test_a_changed_tree_is_said(runs: Path) -> None:
     edit(cell / "seed-1" / "run.json", lambda about: about.update(dirty=True))
     reseal(cell)
     (outcome,) = verify.verify(cell)
-    assert outcome.verdict == VERIFIED and "changed tree" in outcome.why
+    assert outcome.verdict == VERIFIED and "uncommitted changes" in outcome.reason
     (outcome,) = verify.verify(cell / "seed-1", "start")
-    assert outcome.verdict == VERIFIED and "trained from a modified checkout" in outcome.why
+    assert outcome.verdict == VERIFIED and "trained from a modified checkout" in outcome.reason
 
 
 def test_report_is_made_again(report: Path, runs: Path) -> None:
     (outcome,) = verify.verify(report, runs=runs)
-    assert outcome.verdict == VERIFIED and "byte for byte" in outcome.why
+    assert outcome.verdict == VERIFIED and "byte for byte" in outcome.reason
 
 
 def test_edited_report_is_named(report: Path, runs: Path) -> None:
@@ -100,11 +100,11 @@ def test_edited_report_is_named(report: Path, runs: Path) -> None:
     (report / "tables" / "scores.md").unlink()
     (report / "figures" / "mine.png").write_bytes(b"")
     (outcome,) = verify.verify(report, runs=runs)
-    assert outcome.verdict == DIFFERS and "3 of " in outcome.why.splitlines()[0]
-    assert "tables/scores.csv: row 2 (" in outcome.why
-    assert "column mean: recorded 123.5, again -" in outcome.why
-    assert "tables/scores.md is only in the one made again" in outcome.why
-    assert "figures/mine.png is only in the report" in outcome.why
+    assert outcome.verdict == DIFFERS and "3 of " in outcome.reason.splitlines()[0]
+    assert "tables/scores.csv: row 2 (" in outcome.reason
+    assert "column mean: recorded 123.5, rebuilt -" in outcome.reason
+    assert "tables/scores.md exists only in the rebuilt report" in outcome.reason
+    assert "figures/mine.png exists only in the report" in outcome.reason
 
 
 def test_report_of_tampered_records_differs(report: Path, runs: Path) -> None:
@@ -118,14 +118,14 @@ def test_report_of_tampered_records_differs(report: Path, runs: Path) -> None:
     forge(cell_of(runs))
     (outcome,) = verify.verify(report, runs=runs)
     assert outcome.verdict == DIFFERS
-    assert "tables/scores.csv: row 1 (" in outcome.why and "data.parquet: " in outcome.why
+    assert "tables/scores.csv: row 1 (" in outcome.reason and "data.parquet: " in outcome.reason
     shutil.rmtree(cell_of(runs))
     (outcome,) = verify.verify(report, runs=runs)
-    assert outcome.verdict == DIFFERS and "tables/completeness.csv: row 1" in outcome.why
+    assert outcome.verdict == DIFFERS and "tables/completeness.csv: row 1" in outcome.reason
     shutil.rmtree(runs)
     runs.mkdir()
     (outcome,) = verify.verify(report, runs=runs)
-    assert outcome.verdict == CANNOT and "--runs says where they are" in outcome.why
+    assert outcome.verdict == CANNOT and "give their folder with --runs" in outcome.reason
 
 
 def made_elsewhere(report: Path, **changes: str) -> None:
@@ -148,11 +148,11 @@ def test_report_of_other_versions(factor: float, verdict: str, report: Path, run
     (report / "index.html").write_text("another page")
     (outcome,) = verify.verify(report, runs=runs)
     assert outcome.verdict == verdict
-    assert "pandas 2.2.0 (here " in outcome.why and "platform aarch64/ASIMD (here " in outcome.why
+    assert "pandas 2.2.0 (here " in outcome.reason and "platform aarch64/ASIMD (here " in outcome.reason
     if verdict == VERIFIED:
-        assert "agrees to 1e-09" in outcome.why and "index.html: line 1" in outcome.why
+        assert "agree to 1e-09" in outcome.reason and "index.html: line 1" in outcome.reason
     else:
-        assert "data.parquet: row 1, column return" in outcome.why
+        assert "data.parquet: row 1, column return" in outcome.reason
 
 
 # ---- trained again
@@ -163,25 +163,27 @@ def test_it_comes_out_again(runs: Path) -> None:
     outcomes = verify.verify(cell_of(runs), "start")
     assert [outcome.where[-6:] for outcome in outcomes] == [f"seed-{seed}" for seed in SEEDS]
     assert verdicts(outcomes) == [VERIFIED] * 3
-    assert all("all 5 rows of ladder.csv agree up to step 200 of 400" in outcome.why for outcome in outcomes)
+    assert all(
+        "all 5 rows of ladder.csv agree up to step 200 of 400" in outcome.reason for outcome in outcomes
+    )
     (outcome,) = verify.verify(cell_of(runs) / "seed-2", "start", steps=250)
-    assert "all 6 rows of ladder.csv agree up to step 300 of 400" in outcome.why
+    assert "all 6 rows of ladder.csv agree up to step 300 of 400" in outcome.reason
     outcomes = verify.verify(cell_of(runs, "td3"), "whole")
-    assert verdicts(outcomes) == [VERIFIED] * 3 and "6 result files have the same bytes" in outcomes[0].why
+    assert verdicts(outcomes) == [VERIFIED] * 3 and "6 result files have the same bytes" in outcomes[0].reason
 
 
 def test_start_stops_where_enough_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run of some seconds is not trained to its end."""
     cell = trained.record(small_cell("a2c", "CartPole-v1", steps=15_000, points=30), tmp_path / "runs", [0])
-    compared, ended = verify._compared, []
+    compared, ended = verify._compare_run, []
 
     def spy(pack: Pack, run: RunFiles, depth: str) -> Outcome:
         ended.append((pack.folder(run) / "result.json").exists())
         return compared(pack, run, depth)
 
-    monkeypatch.setattr(verify, "_compared", spy)
+    monkeypatch.setattr(verify, "_compare_run", spy)
     (outcome,) = verify.verify(cell, "start")
-    assert outcome.verdict == VERIFIED and "up to step 1,000 of 15,000" in outcome.why
+    assert outcome.verdict == VERIFIED and "up to step 1,000 of 15,000" in outcome.reason
     assert ended == [False]
 
 
@@ -190,7 +192,7 @@ def test_start_of_a_report(report: Path, runs: Path) -> None:
     shutil.rmtree(cell_of(runs) / "seed-1")
     outcomes = verify.verify(report, "start", steps=0, runs=runs)
     assert verdicts(outcomes) == [VERIFIED, CANNOT, *[VERIFIED] * 4]
-    assert outcomes[1].where.endswith("/seed-1") and "there is no record of it" in outcomes[1].why
+    assert outcomes[1].where.endswith("/seed-1") and "has no record in" in outcomes[1].reason
     shutil.rmtree(cell_of(runs))
     shutil.rmtree(cell_of(runs, "td3"))
     assert verdicts(verify.verify(report, "start", steps=0, runs=runs)) == [CANNOT] * 6
@@ -203,7 +205,7 @@ def test_tampered_parameter_shows_at_the_first_update(runs: Path) -> None:
     assert verdicts(verify.verify(cell)) == [VERIFIED]
     outcomes = verify.verify(cell, "start")
     assert verdicts(outcomes) == [DIFFERS] * 3
-    assert all("ladder.csv at step 32, first update: recorded '32," in outcome.why for outcome in outcomes)
+    assert all("ladder.csv at step 32, first update: recorded '32," in outcome.reason for outcome in outcomes)
 
 
 def test_swapped_seeds_show_at_the_start(runs: Path) -> None:
@@ -215,7 +217,7 @@ def test_swapped_seeds_show_at_the_start(runs: Path) -> None:
     assert verdicts(verify.verify(cell)) == [VERIFIED]
     outcomes = verify.verify(cell, "start", steps=0)
     assert verdicts(outcomes) == [DIFFERS, DIFFERS, VERIFIED]
-    assert "ladder.csv at step 0, start: recorded '0,start," in outcomes[0].why
+    assert "ladder.csv at step 0, start: recorded '0,start," in outcomes[0].reason
 
 
 @pytest.mark.parametrize("row", [0, 3, 4])
@@ -226,7 +228,7 @@ def test_tampered_ladder_is_named(row: int, runs: Path) -> None:
     forge(cell_of(runs))
     step, event, _ = ladder(run)[row]
     (outcome,) = verify.verify(run, "start")
-    assert outcome.verdict == DIFFERS and outcome.why.startswith(f"ladder.csv at step {step}, {event}: ")
+    assert outcome.verdict == DIFFERS and outcome.reason.startswith(f"ladder.csv at step {step}, {event}: ")
 
 
 def test_what_only_the_whole_shows(runs: Path) -> None:
@@ -241,9 +243,9 @@ def test_what_only_the_whole_shows(runs: Path) -> None:
     forge(cell)
     outcomes = verify.verify(cell, "whole")
     assert verdicts(outcomes) == [DIFFERS] * 3
-    assert "policy.npz has other bytes" in outcomes[0].why and "ladder" not in outcomes[0].why
-    assert "train.csv at step " in outcomes[1].why and "recorded nothing" in outcomes[1].why
-    assert f"train.csv at step {step}: " in outcomes[2].why
+    assert "policy.npz differs" in outcomes[0].reason and "ladder" not in outcomes[0].reason
+    assert "train.csv at step " in outcomes[1].reason and "recorded nothing" in outcomes[1].reason
+    assert f"train.csv at step {step}: " in outcomes[2].reason
 
 
 def test_unfinished_imported_and_gpu_runs_cannot_be_verified(
@@ -255,14 +257,14 @@ def test_unfinished_imported_and_gpu_runs_cannot_be_verified(
     edit(cell / "seed-1" / "run.json", lambda about: about["attempts"][-1].update(device=gpu))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     (outcome,) = verify.verify(cell / "seed-0", "whole")
-    assert outcome.verdict == CANNOT and "not finished" in outcome.why
+    assert outcome.verdict == CANNOT and "not finished" in outcome.reason
     (outcome,) = verify.verify(cell / "seed-1", "whole")
-    assert outcome.verdict == CANNOT and f"trained on {gpu}; torch finds no GPU" in outcome.why
+    assert outcome.verdict == CANNOT and f"trained on {gpu}; torch finds no GPU" in outcome.reason
     (tmp_path / "curves.csv").write_text("seed,step,return\n0,0,1.5\n0,10,2.5\n1,0,1.0\n1,10,2.0\n")
     folder = importing.import_curves([tmp_path / "curves.csv"], "Other", "CartPole-v1", tmp_path / "imported")
     assert verdicts(verify.verify(folder)) == [VERIFIED]
     (outcome,) = verify.verify(folder, "start")
-    assert outcome.verdict == CANNOT and "imported" in outcome.why and exit_code([outcome]) == 2
+    assert outcome.verdict == CANNOT and "imported" in outcome.reason and exit_code([outcome]) == 2
 
 
 # ---- recorded sources and packages
@@ -295,7 +297,7 @@ def test_recorded_sources_are_what_runs(elsewhere: Path, whole: Path) -> None:
     outcomes = verify.verify(elsewhere, "start")
     assert verdicts(outcomes) == [VERIFIED] * 2
     digest = files.read_json(elsewhere / "seed-0" / "run.json")["source_digest"]
-    assert f"runs the recorded sources {digest}" in outcomes[0].why
+    assert f"runs the recorded sources {digest}" in outcomes[0].reason
 
 
 def test_recorded_sources_that_were_changed_do_not_run(elsewhere: Path) -> None:
@@ -310,10 +312,10 @@ def test_recorded_sources_that_were_changed_do_not_run(elsewhere: Path) -> None:
                 archive.writestr(name, b"raise SystemExit")
         (outcome, *_) = verify.verify(elsewhere, "start")
         assert outcome.verdict == CANNOT
-        assert ("was changed" if name == "algorithms/a2c.py" else f"holds {name!r}") in outcome.why
+        assert ("was changed" if name == "algorithms/a2c.py" else f"holds {name!r}") in outcome.reason
     path.unlink()
     (outcome,) = verify.verify(elsewhere, "start")
-    assert outcome.verdict == CANNOT and "cannot be read" in outcome.why
+    assert outcome.verdict == CANNOT and "cannot be read" in outcome.reason
 
 
 def test_other_packages_are_named(runs: Path) -> None:
@@ -324,12 +326,13 @@ def test_other_packages_are_named(runs: Path) -> None:
     assert outcome.verdict == CANNOT
     lock = files.read_json(run / "run.json")["lock_digest"]
     for said in (
-        f"numpy 1.26.4 (installed: {np.__version__})", "jax 0.4 (installed: none)", "python 3.10.1 (installed: ",
+        f"numpy 1.26.4 (installed: {np.__version__})", "jax 0.4 (installed: none)",
+        "python 3.10.1 (installed: ",
         "needs Python 3.10.1",
         f"`pip install -r requirements.lock` of commit {CLEAN['commit']}", lock, "--install",
     ):  # fmt: skip
-        assert said in outcome.why
-    assert "torch" not in outcome.why
+        assert said in outcome.reason
+    assert "torch" not in outcome.reason
 
 
 def test_install(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,7 +344,7 @@ def test_install(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         edit(run / "run.json", lambda record: record.update(about, lock_digest=sha256(lock).hexdigest()))
         (found,) = verify.verify(run, "start", install=True)
         assert found.verdict == CANNOT
-        return found.why
+        return found.reason
 
     empty = {"python": python}
     assert f"git show {CLEAN['commit']}:requirements.lock: " in outcome(b"", packages=empty)
@@ -350,7 +353,9 @@ def test_install(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "do not run with the installed packages: ModuleNotFoundError" in outcome(
         b"# nothing\n", packages=empty
     )
-    assert "needs Python 2.7.18; there is none here" in outcome(b"# nothing\n", packages={"python": "2.7.18"})
+    assert "needs Python 2.7.18, which is not installed" in outcome(
+        b"# nothing\n", packages={"python": "2.7.18"}
+    )
 
 
 # ---- another platform
@@ -373,9 +378,9 @@ def on_another_platform(cell: Path, shift: float, spread: float) -> None:
 @pytest.mark.parametrize(
     "shift,spread,verdict,said",
     [
-        (0.5, 1.0, VERIFIED, "the same within the margin"),
+        (0.5, 1.0, VERIFIED, "the scores agree within the margin"),
         (30.0, 1.0, DIFFERS, "the scores differ"),
-        (5.0, 30.0, CANNOT, "too few runs or too much spread to tell"),
+        (5.0, 30.0, CANNOT, "too few runs, or too much spread"),
     ],
 )
 def test_another_platform_is_a_test_of_scores(
@@ -385,23 +390,23 @@ def test_another_platform_is_a_test_of_scores(
     cell = trained.record(small_cell("a2c", "MountainCar-v0", steps=400, points=2), tmp_path / "runs")
     on_another_platform(cell, shift, spread)
     (outcome,) = verify.verify(cell, "whole")
-    assert outcome.verdict == verdict and said in outcome.why
-    assert outcome.why.startswith("compared by a statistical test, not by bytes, as recorded on torch-2.13")
-    assert platform.platform_key() in outcome.why
-    assert f"{-200 + shift:.4g} recorded, -200 again, n = 3 each; Welch p = " in outcome.why
-    assert "equivalence within 9 p = " in outcome.why
+    assert outcome.verdict == verdict and said in outcome.reason
+    assert outcome.reason.startswith("compared by a statistical test, not by bytes (recorded on torch-2.13")
+    assert platform.platform_key() in outcome.reason
+    assert f"{-200 + shift:.4g} recorded, -200 retrained, n = 3 each; Welch p = " in outcome.reason
+    assert "equivalence within 9 p = " in outcome.reason
 
 
 def test_one_run_on_another_platform_says_nothing(runs: Path) -> None:
     run = cell_of(runs) / "seed-1"
     edit(run / "run.json", lambda about: about["platform"].update(key="torch-2.13.0/riscv64/x/NO"))
     (outcome,) = verify.verify(run, "whole")
-    assert outcome.verdict == CANNOT and "with one run nothing statistical can be said" in outcome.why
+    assert outcome.verdict == CANNOT and "a test needs at least two runs" in outcome.reason
     (outcome,) = verify.verify(run, "start")
     assert outcome.verdict == VERIFIED, "the learner came out the same nevertheless"
     rows(run / "ladder.csv", lambda lines: lines.__setitem__(3, lines[3][:-4] + "0000"))
     (outcome,) = verify.verify(run, "start")
-    assert outcome.verdict == CANNOT and "need not come out the same" in outcome.why
+    assert outcome.verdict == CANNOT and "results may differ, and do" in outcome.reason
 
 
 # ---- the command
@@ -424,11 +429,11 @@ def test_command(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> N
 @pytest.mark.parametrize(
     "words,message",
     [
-        (["RUNS"], "is no run, cell, report or bundle; it holds 2 cells"),
-        (["NOWHERE"], "there is no such folder"),
+        (["RUNS"], "is not a run, cell, report or bundle; it contains 2 cells"),
+        (["NOWHERE"], "no such folder"),
         (["RUNS", "--depth", "wholly"], "unknown depth 'wholly'; did you mean 'whole'?"),
-        (["RUNS", "--steps", "10"], "steps: belongs to the depth start"),
-        (["RUNS/../text"], "is damaged or no bundle"),
+        (["RUNS", "--steps", "10"], "needs depth start"),
+        (["RUNS/../text"], "is damaged or not a bundle"),
     ],
 )
 def test_bad_input(words: list[str], message: str, runs: Path, capsys: pytest.CaptureFixture) -> None:
@@ -445,9 +450,9 @@ def test_a_folder_that_only_looks_like_a_report(tmp_path: Path) -> None:
     for content, said in (
         ("{}", "does not say how the report was made"),
         ("[", "damaged"),
-        ('{"report": {"settings": {}, "title": ""}}', "does not say what makes the report again"),
-        ('{"report": {"settings": {"colour": 1}}}', "does not say what makes the report again"),
-        (json.dumps({"report": {"settings": {}, "title": "", "expected": [cell]}}), "no cell's folder"),
+        ('{"report": {"settings": {}, "title": ""}}', "lacks what rebuilding the report needs"),
+        ('{"report": {"settings": {"colour": 1}}}', "lacks what rebuilding the report needs"),
+        (json.dumps({"report": {"settings": {}, "title": "", "expected": [cell]}}), "is not a cell folder"),
     ):
         (tmp_path / "old" / "provenance.json").write_text(content)
         with pytest.raises(InputError, match=said):

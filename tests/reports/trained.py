@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ascent.records import files
+from ascent.records import files, layout
 from ascent.records.cell import Cell
 from ascent.records.run import result_digest
 from ascent.records.seal import seal
-from ascent.reports.checking.folder import RESULTS
 from ascent.runners.train import train
 from tests.small import small_cell
 
@@ -64,7 +63,7 @@ def forge(cell: Path) -> None:
         path = run / "result.json"
         if path.exists():
             result = json.loads(path.read_text())
-            present = [name for name in RESULTS if (run / name).exists()]
+            present = [name for name in layout.RESULT_FILES if (run / name).exists()]
             result["digests"] = {name: sha256((run / name).read_bytes()).hexdigest() for name in present}
             result["digest"] = result_digest(result)
             files.write_json(path, result)
