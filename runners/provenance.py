@@ -89,10 +89,14 @@ def sources(system: str, suite: str) -> dict[str, bytes]:
     """The files that make a result: the algorithm, what algorithms share, the suites, the runners."""
     folders = [f"suites/{path.name}" for path in sorted((ROOT / "suites").glob("*.py"))]
     folders += [f"runners/{path.name}" for path in sorted((ROOT / "runners").glob("*.py"))]
+    shared = [
+        path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "algorithms/seedwise").glob("*.py"))
+    ]
     names = [
         f"algorithms/{SYSTEMS[system].algorithm}.py",
-        "algorithms/seedwise.py",
+        "algorithms/heads.py",
         "algorithms/__init__.py",
+        *shared,
         *folders,
     ]
     return {name: (ROOT / name).read_bytes() for name in names}
