@@ -69,8 +69,8 @@ class Config:
 # CartPole-v1 with seeds 1000-1009: learning rates 7e-4 to 3e-3, 5 to 32 steps, 4 to 16 environments.
 PRESETS = {"classic": Config(envs=16, learning_rate=2e-3, entropy_coef=0.0)}
 PRESETS["classic-continuous"] = replace(PRESETS["classic"], gamma=0.9)
-# VecNormalize and no entropy bonus as for continuous tasks in RL Baselines3 Zoo, eight environments as for its
-# Pendulum, the rest from openai/baselines. Tried on Hopper-v5 and InvertedPendulum-v5, seeds 1000-1002.
+# VecNormalize and no entropy bonus as for continuous tasks in RL Baselines3 Zoo, eight environments as for
+# its Pendulum, the rest from openai/baselines. Tried on Hopper-v5 and InvertedPendulum-v5, seeds 1000-1002.
 PRESETS["mujoco"] = Config(envs=8, entropy_coef=0.0, normalise=True)
 
 

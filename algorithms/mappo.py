@@ -262,7 +262,7 @@ class Agent:
         return self.policy_obs(i, obs) if self.config.local_value else obs
 
     def state_dict(self) -> State:
-        state = {}
+        state: State = {}
         for i, learned in enumerate(self.learned):
             state |= learned.state_dict() | {f"value_norm/agent_{i}": self.norms[i].sums}
         return state

@@ -12,7 +12,7 @@ information that the model did not predict has a cost:
     L(lambda) = -log lambda (mean cost - rate)
     L(alpha) = mean -log alpha (log pi(a'|z') + target entropy)
 
-and y = r~ where s' is terminal. One optimiser moves encoder, model and policy down L(actor). The z in the cost
+and y = r~ where s' is terminal. One optimiser moves encoder, model and policy down L(actor). In the cost, z
 has no gradient, so that phi is not shaped to make prediction easy. The critics see the raw state, since only
 training uses them. The policy sees z alone, so an agent without observations acts by z = mean m(.|z, a).
 

@@ -5,7 +5,7 @@ each seed's own gradient. All parameters of one optimiser form one matrix (S, P)
 into it; optimisers, clipping, target networks, digests and checkpoints act on that matrix.
 
 **Packing guarantee (CPU).** The code in this package gives seed k the same bits whichever other seeds share
-the process. `tests/algorithms/test_packing.py` checks these rules:
+the process. `tests/algorithms/seedwise/test_packing.py` checks these rules:
 
 - Use one compute thread, and set `MKL_CBWR=AUTO` in the environment before torch is imported
   (`algorithms/__init__.py` does so).

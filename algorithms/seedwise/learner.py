@@ -47,7 +47,7 @@ class Parameters:
     def grad(
         self, y: Tensor, weights: Tensor | None = None, retain_graph: bool = False, create_graph: bool = False
     ) -> Tensor:
-        """Return each seed's gradient (S, P) of its own loss y (S,), or of the sum of y * weights (S, ...)."""
+        """Return each seed's gradient (S, P) of its loss y (S,), or of the sum of y * weights (S, ...)."""
         grads = torch.autograd.grad(
             y,
             self.leaves,

@@ -109,7 +109,7 @@ class _Chain(torch.autograd.Function):
         return ctx.inputs.pop()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # torch: *Any
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, *parameters = ctx.saved_tensors
         _, *needed = ctx.needs_input_grad
         if torch.is_grad_enabled():  # a gradient of this gradient will be computed
@@ -126,7 +126,10 @@ class _Chain(torch.autograd.Function):
                 grad = _input_grad(grad, layer.weight)
             if i:
                 ctx.net.slope_(grad, y)
-        return None, grad if needed[0] else None, *(parameter_grads or [None] * len(parameters))
+        x_grad = grad if needed[0] else None
+        return (
+            (None, x_grad, *parameter_grads) if parameter_grads else (None, x_grad, *[None] * len(parameters))
+        )
 
 
 def _relu_slope_(grad: Tensor, y: Tensor) -> None:
@@ -195,7 +198,7 @@ class MLP:
         return [*values, self.layers[-1](values[-1])]
 
     def composed(self, x: Tensor, *parameters: Tensor) -> Tensor:
-        """Return the output for these weights and biases by plain autograd operations, twice differentiable."""
+        """Return the output for these weights and biases by plain, twice differentiable operations."""
         *hidden, last = zip(parameters[::2], parameters[1::2], strict=True)
         for weight, bias in hidden:
             x = self.activation(_affine(x, weight, bias))

@@ -8,7 +8,7 @@ import torch
 
 import runners.train
 from algorithms import SYSTEMS
-from algorithms.seedwise import Parameters
+from algorithms.seedwise import Learned, Parameters
 from runners.errors import InputError
 from runners.resolve import resolve
 from runners.train import Trainer, train
@@ -99,7 +99,9 @@ def test_corrupt_seed_harms_no_other(
 
 
 def parameters(found: object) -> list[Parameters]:
-    """All that an agent's attributes hold, in lists and dictionaries too."""
+    """All parameter matrices of an agent's attributes, also in lists, dictionaries and `Learned`."""
+    if isinstance(found, Learned):
+        found = vars(found)
     if isinstance(found, dict):
         found = list(found.values())
     if isinstance(found, (list, tuple)):
