@@ -1,6 +1,6 @@
 """Small cells for tests over the registry. A new system joins by being registered: nothing here names one.
 
-Budgets shrink by the standard names of hyper-parameters, so that a run of a few hundred steps covers several
+Budgets shrink by the standard names of hyperparameters, so that a run of a few hundred steps covers several
 updates.
 """
 
