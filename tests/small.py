@@ -7,6 +7,7 @@ updates.
 from pathlib import Path
 
 from algorithms import SYSTEMS
+from algorithms.seedwise import Agent, Learned, Parameters
 from runners import files
 from runners.cell import Cell, Evaluation
 from runners.errors import InputError
@@ -70,3 +71,20 @@ def results(cell: Cell, out: Path, seeds: list[int]) -> dict[int, dict[str, byte
 def statuses(cell: Cell, out: Path, seeds: list[int]) -> list[str]:
     """How each run ended."""
     return [files.read_json(cell.folder(out) / f"seed-{seed}" / "result.json")["status"] for seed in seeds]
+
+
+def parameters(agent: Agent) -> list[Parameters]:
+    """List the parameter matrices of an agent, also those in lists, dictionaries and `Learned`."""
+
+    def search(value: object) -> list[Parameters]:
+        if isinstance(value, Parameters):
+            return [value]
+        if isinstance(value, Learned):
+            return search(vars(value))
+        if isinstance(value, dict):
+            return search(list(value.values()))
+        if isinstance(value, (list, tuple)):
+            return [matrix for item in value for matrix in search(item)]
+        return []
+
+    return list(dict.fromkeys(search(vars(agent))))  # each once

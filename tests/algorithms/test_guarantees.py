@@ -8,12 +8,11 @@ import torch
 
 import runners.train
 from algorithms import SYSTEMS
-from algorithms.seedwise import Learned, Parameters
 from runners.errors import InputError
 from runners.resolve import resolve
 from runners.train import Trainer, train
 from suites import Step
-from tests.small import results, small_cell, statuses, systems_and_tasks
+from tests.small import parameters, results, small_cell, statuses, systems_and_tasks
 
 SEEDS = list(range(10))
 PAIRS = systems_and_tasks()
@@ -98,23 +97,12 @@ def test_corrupt_seed_harms_no_other(
     assert train(cell, pack, tmp_path), "a diverged run is a result and is not retried"
 
 
-def parameters(found: object) -> list[Parameters]:
-    """All parameter matrices of an agent's attributes, also in lists, dictionaries and `Learned`."""
-    if isinstance(found, Learned):
-        found = vars(found)
-    if isinstance(found, dict):
-        found = list(found.values())
-    if isinstance(found, (list, tuple)):
-        return [group for part in found for group in parameters(part)]
-    return [found] if isinstance(found, Parameters) else []
-
-
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 def test_every_parameter_moves(pair: tuple[str, str]) -> None:
     """Each layer of each seed changes, and most numbers do (not those of units that are off, say)."""
     cell = small_cell(*pair, steps=1000)
     trainer = Trainer(cell, [0, 1])
-    groups = parameters(vars(trainer.agent))
+    groups = parameters(trainer.agent)
     assert groups
     before = [[leaf.detach().clone() for leaf in group.leaves] for group in groups]
     while trainer.step < cell.steps:

@@ -18,6 +18,7 @@ from torch.nn.utils import vector_to_parameters
 from algorithms import ddpg, sac, td3
 from algorithms.seedwise import Adam, Batch, Parameters, Replay, Streams
 from tests.algorithms.test_equations import GAMMA, N_OBS, OBS, SEEDS, make_agent, make_batch, sb3_model
+from tests.small import parameters
 
 WIDE = spaces.Box(-2.0, 2.0, (2,), np.float32)
 SKEWED = spaces.Box(np.array([-1.0, -3.0], np.float32), np.array([3.0, -2.5], np.float32))
@@ -250,10 +251,10 @@ def test_each_network_learns_from_its_own_loss_alone(
     """Critics, actor and temperature, in this order: no loss has a path to what it does not train, and no
     step moves anything else."""
     agent, grad, step, order = prompt(module), Parameters.grad, Adam.step, []
-    everything = [x for x in vars(agent).values() if isinstance(x, Parameters)]
+    everything = parameters(agent)
 
     def checked(self: Parameters, loss: Tensor) -> Tensor:
-        others = [leaf for parameters in everything if parameters is not self for leaf in parameters.leaves]
+        others = [leaf for matrix in everything if matrix is not self for leaf in matrix.leaves]
         found = torch.autograd.grad(loss.sum(), others, retain_graph=True, allow_unused=True)
         assert all(x is None for x in found)
         return grad(self, loss)

@@ -19,7 +19,7 @@ from runners.resolve import resolve
 from runners.train import Trainer
 from tests.algorithms.test_equations import GAMMA, N_OBS, OBS, SEEDS, make_agent
 from tests.algorithms.test_offpolicy import SKEWED, SPACES, WIDE, N, copied, transitions
-from tests.small import MOST_EVERY, SHRUNK
+from tests.small import MOST_EVERY, SHRUNK, parameters
 
 Z, A = 3, 2  # sizes of z and of the action
 SMALL = {"latent": Z, "hidden": (16, 8), "model_hidden": (8,), "gamma": GAMMA, "first_lambda": 0.5}
@@ -128,7 +128,7 @@ def test_kl_is_torchs() -> None:
 def test_within() -> None:
     """The identity about 0, from both sides; rising all the way between its limits."""
     low, high = log(np.expm1(0.1)), log(np.expm1(10.0))
-    np.testing.assert_allclose(rpc.Latent.SPREAD, [low, high], rtol=1e-6)
+    np.testing.assert_allclose([rpc.Latent.LOW, rpc.Latent.HIGH], [low, high], rtol=1e-6)
     x = torch.tensor([-1e-3, -0.0, 0.0, 1e-3], requires_grad=True)
     y = rpc.within(x, low, high)
     torch.testing.assert_close(y, x, rtol=1e-6, atol=0.0)
@@ -388,14 +388,14 @@ def test_each_loss_moves_its_own(learned_prior: bool, monkeypatch: pytest.Monkey
     moves anything else. The actor's has none to what was seen before the step: z in the cost is a constant.
     """
     agent, grad, step, order = make(learned_prior=learned_prior), Parameters.grad, Adam.step, []
-    everything = [x for x in vars(agent).values() if isinstance(x, Parameters)]
+    everything = parameters(agent)
     assert len(everything) == 5
     batch = transitions(WIDE)
     batch.obs.requires_grad_()
     batch.next_obs.requires_grad_()
 
     def checked(self: Parameters, loss: Tensor) -> Tensor:
-        others = [leaf for parameters in everything if parameters is not self for leaf in parameters.leaves]
+        others = [leaf for matrix in everything if matrix is not self for leaf in matrix.leaves]
         seen = (batch.obs, batch.next_obs)
         found = torch.autograd.grad(loss.sum(), [*others, *seen], retain_graph=True, allow_unused=True)
         assert all(x is None for x in found[:-2])
@@ -634,7 +634,7 @@ def test_presets_train(preset: str) -> None:
     trainer = Trainer(cell, [0, 1])
     agent = trainer.agent
     assert agent.predicts == hasattr(agent, "model") == (preset not in ("vib", "vib_reward"))
-    groups = [x for x in vars(agent).values() if isinstance(x, Parameters)]
+    groups = parameters(agent)
     before = [[leaf.detach().clone() for leaf in group.leaves] for group in groups]
     assert len(before) == 5
     while trainer.step < cell.steps:

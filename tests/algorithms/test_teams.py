@@ -14,7 +14,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from algorithms import ddpg, maddpg, mappo, ppo
-from algorithms.seedwise import Batch, Replay, Rollout, Streams
+from algorithms.seedwise import Batch, Learned, Replay, Rollout, Streams
 from tests.algorithms.test_equations import SEEDS, flatten, lambda_returns, make_batch
 
 N_OBS = [8, 4, 11]
@@ -246,14 +246,14 @@ def test_gradients_go_nowhere_else(kind: str, monkeypatch: pytest.MonkeyPatch) -
     leaves |= {f"target {learned.name}": learned.target.leaves for learned in agent.learners}
     reached = []
 
-    def record(name: str, loss: Tensor, learning_rate: float) -> None:
+    def record(learned: Learned, loss: Tensor, learning_rate: float) -> None:
         for group, tensors in leaves.items():
             grads = torch.autograd.grad(loss.sum(), tensors, retain_graph=True, allow_unused=True)
             if any(g is not None for g in grads):
-                reached.append((name, group))
+                reached.append((learned.name, group))
                 assert all(g.flatten(1).abs().sum(1).min() > 0 for g in grads)
 
-    monkeypatch.setattr(agent, "step", record)
+    monkeypatch.setattr(agent, "descend", record)
     for _ in range(3):
         agent.update(batch, Streams(SEEDS, "learn"), 0.0)
     assert reached == [(name, name) for i in range(3) for name in (f"q_{i}", f"actor_{i}")]
@@ -681,8 +681,8 @@ def test_refusals(module: ModuleType) -> None:
     discrete, endless = spaces.Discrete(3), spaces.Box(-np.inf, np.inf, (2,), np.float32)
     box, one = boxes(2)[0], OBS[:2]
     cases = [
-        (spaces.Box(-1, 1, (4,)), discrete, "team"),
-        (spaces.Box(-1, 1, (4,)), box, "team"),
+        (spaces.Box(-1, 1, (4,)), discrete, "multi-agent"),
+        (spaces.Box(-1, 1, (4,)), box, "multi-agent"),
         (spaces.Tuple(one), spaces.Tuple([discrete, box]), "discrete actions of all agents, or"),
         (spaces.Tuple(one), spaces.Tuple([box, spaces.MultiBinary(3)]), "discrete actions of all agents"),
         (spaces.Tuple(one), spaces.Tuple([spaces.Tuple([discrete, discrete]), discrete]), "all agents"),
