@@ -144,6 +144,8 @@ def recorded_sources(cell: CellFiles) -> Iterator[Finding]:
         if digest != wanted:
             yield Finding(cell.name, f"sources-{wanted}.zip has digest {digest}")
         for key, module in modules.items():
+            if module not in content:  # seedwise is a package since version 0.2
+                module = module.replace(".py", "/__init__.py")
             found = re.search(rb"^VERSION = (\d+)", content.get(module, b""), re.MULTILINE)
             if found is None or int(found[1]) != cell.cell.versions.get(key):
                 yield Finding(cell.name, f"cell.json: version of {key} is not that of {module} that ran")
