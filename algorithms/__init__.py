@@ -1,55 +1,73 @@
-"""The algorithms: one file each. This page is their list.
+"""The algorithms: one file each, and the list of systems.
 
-A *system* is a name on the list: an algorithm file plus settings of its own. A *preset* is a system's
-settings for a suite or after a source, declared in the file's `PRESETS`.
+A *system* is a name on the list: an algorithm file plus hyperparameter overrides. A *preset* is a system's
+settings for a suite or from a source, declared in the file's `PRESETS`.
 """
 
 import ctypes
 import os
 
 # These must be set before torch and numpy load their matrix libraries; see the packing guarantee in
-# seedwise.py.
+# seedwise/__init__.py.
 os.environ.setdefault("MKL_CBWR", "AUTO")
 for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # a GPU's products the same each time
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # makes a GPU's matrix products deterministic
 
-# The C library gives freed memory of a megabyte back at once, and taking it again costs page faults,
-# thousands at every update of large networks: let it keep what it has.
-for _option, _bytes in ((-3, 2**25), (-1, 2**30)):  # M_MMAP_THRESHOLD (its largest value), M_TRIM_THRESHOLD
+# The C library returns freed blocks of a megabyte or more to the system at once. Allocating them again costs
+# thousands of page faults at every update of large networks, so keep them.
+for _option, _bytes in ((-3, 2**25), (-1, 2**30)):  # M_MMAP_THRESHOLD (its maximum), M_TRIM_THRESHOLD
     getattr(ctypes.CDLL(None), "mallopt", lambda *_: None)(_option, _bytes)
 
+from collections.abc import Callable, Mapping  # noqa: E402
 from dataclasses import dataclass, field  # noqa: E402
 from importlib import import_module  # noqa: E402
-from types import ModuleType  # noqa: E402
+from typing import TYPE_CHECKING, Any, Protocol, cast  # noqa: E402
+
+if TYPE_CHECKING:
+    from ascent.algorithms.seedwise import Agent
+
+
+class Algorithm(Protocol):
+    """What an algorithm file defines. Multi-agent algorithms also define `TEAM = True`."""
+
+    VERSION: int
+    Config: Callable[..., Any]
+    PRESETS: Mapping[str, Any]
+    Agent: Callable[..., "Agent"]
 
 
 @dataclass(frozen=True)
 class System:
-    """An algorithm file and what this system changes in every preset of it."""
+    """An algorithm file with a one-line description and the overrides of all of the file's presets."""
 
     algorithm: str
+    about: str
     overrides: dict[str, object] = field(default_factory=dict)
 
-    def module(self) -> ModuleType:
-        """The algorithm file: VERSION, Config, PRESETS, Agent."""
-        return import_module(f"ascent.algorithms.{self.algorithm}")
+    def module(self) -> Algorithm:
+        """Import and return the algorithm file."""
+        return cast(Algorithm, import_module(f"ascent.algorithms.{self.algorithm}"))
 
 
 SYSTEMS: dict[str, System] = {
-    "reinforce": System("reinforce"),
-    "a2c": System("a2c"),
-    "a3c": System("a3c"),
-    "trpo": System("trpo"),
-    "ppo": System("ppo"),
-    "dqn": System("dqn"),
-    "ddpg": System("ddpg"),
-    "td3": System("td3"),
-    "sac": System("sac"),
-    "sac-fixed": System("sac", {"tune": False, "alpha": 0.2}),
-    "rpc": System("rpc"),
-    "maddpg": System("maddpg"),
-    "iddpg": System("maddpg", {"local_critic": True}),
-    "mappo": System("mappo"),
-    "ippo": System("mappo", {"local_value": True}),
+    "reinforce": System("reinforce", "REINFORCE with a learned baseline (Williams 1992)"),
+    "a2c": System("a2c", "A2C: advantage actor-critic (Mnih et al. 2016)"),
+    "a3c": System("a3c", "A3C: asynchronous advantage actor-critic, simulated (Mnih et al. 2016)"),
+    "trpo": System("trpo", "TRPO: trust region policy optimisation (Schulman et al. 2015)"),
+    "ppo": System("ppo", "PPO with the clipped objective (Schulman et al. 2017)"),
+    "dqn": System("dqn", "DQN: deep Q-learning (Mnih et al. 2015)"),
+    "ddpg": System("ddpg", "DDPG: deep deterministic policy gradient (Lillicrap et al. 2016)"),
+    "td3": System("td3", "TD3: twin delayed DDPG (Fujimoto et al. 2018)"),
+    "sac": System("sac", "SAC with a tuned temperature (Haarnoja et al. 2018b)"),
+    "sac-fixed": System(
+        "sac", "SAC with a fixed temperature (Haarnoja et al. 2018a)", {"tune": False, "alpha": 0.2}
+    ),
+    "rpc": System("rpc", "RPC: robust predictable control (Eysenbach et al. 2021)"),
+    "maddpg": System("maddpg", "MADDPG: multi-agent DDPG, centralised critics (Lowe et al. 2017)"),
+    "iddpg": System("maddpg", "Independent DDPG: MADDPG with local critics", {"local_critic": True}),
+    "mappo": System("mappo", "MAPPO: multi-agent PPO, centralised values (Yu et al. 2022)"),
+    "ippo": System(
+        "mappo", "Independent PPO: MAPPO with local values (de Witt et al. 2020)", {"local_value": True}
+    ),
 }

@@ -8,45 +8,44 @@ With mu the actor, Q the critic, mu' and Q' their slowly moving targets:
     L(mu)  = -mean Q(s, mu(s))                                (its gradient is eq. 6)
     target <- (1 - tau) target + tau online                   (both, after every update)
 
-and y = reward where s' is terminal. A time limit is not: it does not enter.
+and y = reward where s' is terminal. A time limit does not count as terminal.
 
 Departures from the paper
 | what | paper | here | why |
 |---|---|---|---|
-| true ends | not in algorithm 1 | y = reward | the value of a terminal state is 0 |
-| batch normalisation | inputs and hidden layers | none | the tuned DDPG of TD3's authors has none |
-| action | enters the critic's second layer | enters the first | as there |
+| terminal states | not in algorithm 1 | y = reward | their value is 0 |
+| batch normalisation | inputs and hidden layers | none | as in the tuned DDPG of TD3's authors |
+| action | enters the critic's second layer | enters the first | as in that code |
 | sizes, rates, noise | preset `paper` | preset `code`: that tuned DDPG | arXiv 1802.09477 |
-| first actions | of the noisy policy | uniform at random before the first update | as there |
-| actions | in the environment's units | networks and noise see [-1, 1] | one noise for all tasks |
-| weight decay | critic, 1e-2 | the same, on biases too (preset `paper`) | as PyTorch has it |
+| first actions | from the noisy policy | uniform before the first update | as in that code |
+| actions | in the environment's units | in [-1, 1] for networks and noise | one noise for all tasks |
+| weight decay | critic, 1e-2 | the same, also on biases (preset `paper`) | as in PyTorch |
 """
 
 import copy
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from gymnasium import spaces
+from gymnasium.spaces import Box, Space
 from torch import Tensor
 
+from ascent.algorithms.heads import Actor, Bounds, Critic
 from ascent.algorithms.seedwise import (
-    MLP,
     Adam,
     Batch,
     Count,
     Fraction,
-    Initialiser,
+    Learned,
     NonNegative,
-    Parameters,
     Positive,
     Replay,
+    State,
     Streams,
     Widths,
     captured,
-    learner_state,
-    load_learner_state,
-    move_target,
-    tanh,
+    load_learners,
+    save_learners,
     uniform,
     uniform_fan_in,
 )
@@ -69,11 +68,11 @@ class Config:
     critic_decay: NonNegative = 0.0  # L2 weight decay, added to the gradient
     adam_eps: Positive = 1e-8
     gamma: Fraction = 0.99  # discount
-    tau: Fraction = 0.005  # part of the online networks that goes into their targets
-    noise: NonNegative = 0.1  # standard deviation of exploration's normal numbers, for actions in [-1, 1]
-    noise_decay: Fraction = 1.0  # theta of the Ornstein-Uhlenbeck process they drive; 1: they are the noise
-    hidden: Widths = (256, 256)  # ReLU units, actor and critic apart
-    output_bound: NonNegative = 0.0  # of the output layers' initial weights; 0: 1/sqrt(inputs), as the others
+    tau: Fraction = 0.005  # fraction of the online networks that goes into their targets
+    noise: NonNegative = 0.1  # standard deviation of the exploration noise, for actions in [-1, 1]
+    noise_decay: Fraction = 1.0  # theta of an Ornstein-Uhlenbeck process; 1: independent noise
+    hidden: Widths = (256, 256)  # ReLU units of the actor, and of the critic
+    output_bound: NonNegative = 0.0  # of the output layers' initial weights; 0: 1/sqrt(inputs)
 
 
 # 10,000 uniform steps suit HalfCheetah and Ant, 1,000 the other tasks: see the sweep mujoco_offpolicy.
@@ -104,74 +103,34 @@ PRESETS = {
 }
 
 
-class Actor:
-    """mu(s) in [-1, 1]: (S, B, O) -> (S, B, A). A test holds the copies of it equal."""
-
-    def __init__(self, streams: Streams, sizes: tuple[int, ...], last: Initialiser):
-        self.net = MLP(streams, sizes, torch.relu_, [uniform_fan_in] * (len(sizes) - 2) + [last])
-
-    def __call__(self, obs: Tensor) -> Tensor:
-        return tanh(self.net(obs))
-
-
-class Critic:
-    """Q(s, a) of n networks: (S, B, O), (S, B, A) -> (S, n, B). A test holds the copies of it equal."""
-
-    def __init__(self, streams: Streams, sizes: tuple[int, ...], last: Initialiser, n: int):
-        self.net = MLP(streams, sizes, torch.relu_, [uniform_fan_in] * (len(sizes) - 2) + [last], n)
-        self.n = n
-
-    def __call__(self, obs: Tensor, action: Tensor) -> Tensor:
-        x = torch.cat([obs, action], -1).repeat_interleave(self.n, 0)  # (S * n, B, O + A)
-        return self.net(x).view(len(obs), self.n, -1)
-
-    def constant(self, n: int) -> "Critic":
-        """The first of them (n is 1) or all, in the same memory; no gradient goes into their parameters."""
-        critic = copy.copy(self)
-        critic.net, critic.n = self.net.constant(every=self.n // n), n
-        return critic
-
-
 class Agent:
     def __init__(
-        self,
-        config: Config,
-        observation_space: spaces.Box,
-        action_space: spaces.Space,
-        streams: Streams,
-        device: str,
-    ):
-        if not isinstance(action_space, spaces.Box) or not action_space.is_bounded():
-            raise ValueError("ddpg needs a continuous action space with bounds")
+        self, config: Config, observation_space: Box, action_space: Space, streams: Streams, device: str
+    ) -> None:
         c = self.config = config
         self.experience = Replay(c.envs, c.capacity, c.batch, c.learning_starts, c.train_every, c.updates)
-        low, high = torch.tensor(action_space.low), torch.tensor(action_space.high)
-        self.mid, self.half = ((high + low) / 2).to(device), ((high - low) / 2).to(device)  # (A,)
-        n_obs, self.n_actions = observation_space.shape[0], len(low)
+        self.bounds = Bounds(action_space, "ddpg", device)
+        n_obs, n_actions = observation_space.shape[0], self.bounds.size
         last = uniform(c.output_bound) if c.output_bound else uniform_fan_in
-        self.actor = Actor(streams, (n_obs, *c.hidden, self.n_actions), last)
-        self.q = Critic(streams, (n_obs + self.n_actions, *c.hidden, 1), last, 1)
+        self.actor = Actor(streams, (n_obs, *c.hidden, n_actions), last)
+        self.q = Critic(streams, (n_obs + n_actions, *c.hidden, 1), 1, last)
         self.target_actor, self.target_q = copy.deepcopy((self.actor, self.q))
-        self.actor_params, self.q_params = Parameters(self.actor.net), Parameters(self.q.net)
-        self.actor_target = Parameters(self.target_actor.net)
-        self.q_target = Parameters(self.target_q.net)
-        self.constant_q = self.q.constant(1)
-        self.actor_optimiser = Adam(self.actor_params, c.adam_eps)
-        self.q_optimiser = Adam(self.q_params, c.adam_eps)
-        self.learned = {
-            "actor": (self.actor_params, self.actor_optimiser),
-            "q": (self.q_params, self.q_optimiser),
-        }
-        self.targets = {"actor": self.actor_target, "q": self.q_target}
+        adam = partial(Adam, eps=c.adam_eps)
+        self.learned_actor = Learned("actor", self.actor, optimiser=adam, target=self.target_actor)
+        self.learned_q = Learned("q", self.q, optimiser=adam, target=self.target_q)
+        self.learners = [self.learned_actor, self.learned_q]
+        self.constant_q = self.q.constant(1)  # the actor's loss must not move the critic
         self.updates = 0
-        self._greedy, self._learn = captured(self.actor, device), captured(self.learn, device)
+        self._greedy = captured(self.actor, device)
+        self._learn = captured(self.learn, device)
 
     @torch.inference_mode()
     def act(
         self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        c, shape = self.config, (obs.shape[1], self.n_actions)
-        if explore and not self.updates:  # it knows nothing yet
+        """`carry` is the Ornstein-Uhlenbeck noise of the last step, (S, E, A)."""
+        c, shape = self.config, (obs.shape[1], self.bounds.size)
+        if explore and not self.updates:  # uniform before the first update
             action = 2 * rng.uniform(*shape).float() - 1
         else:
             action = self._greedy(obs)
@@ -181,10 +140,10 @@ class Agent:
                     noise = noise + (1 - c.noise_decay) * carry
                 carry = noise if c.noise_decay < 1 else None
                 action = (action + noise).clamp(-1, 1)
-        return self.mid + self.half * action, carry
+        return self.bounds.scale(action), carry
 
     def preference(self, obs: Tensor) -> Tensor:
-        """(S, E, O) -> (S, E, A): what greedy acting follows, actions before tanh, differentiable."""
+        """Return the actions of greedy acting before tanh, differentiable: (S, E, O) -> (S, E, A)."""
         return self.actor.net(obs)
 
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
@@ -192,25 +151,27 @@ class Agent:
         return self._learn(batch)
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
-        """One step of the critic, one of the actor, and the targets follow."""
-        c, action = self.config, (batch.action - self.mid) / self.half
+        """Move the critic and the actor one step each, then the targets."""
+        c = self.config
+        action = self.bounds.normalise(batch.action)
         with torch.no_grad():
             next_q = self.target_q(batch.next_obs, self.target_actor(batch.next_obs))[:, 0]
             y = batch.reward + c.gamma * (1 - batch.terminated) * next_q  # (S, B)
         q = self.q(batch.obs, action)[:, 0]
         q_loss = (q - y).square().mean(1)
-        grad = self.q_params.grad(q_loss)
+        grad = self.learned_q.params.grad(q_loss)
         if c.critic_decay:
-            grad = grad + c.critic_decay * self.q_params.matrix
-        self.q_optimiser.step(grad, c.critic_learning_rate)
+            grad = grad + c.critic_decay * self.learned_q.params.matrix
+        self.learned_q.optimiser.step(grad, c.critic_learning_rate)
+
         actor_loss = -self.constant_q(batch.obs, self.actor(batch.obs))[:, 0].mean(1)
-        self.actor_optimiser.step(self.actor_params.grad(actor_loss), c.actor_learning_rate)
-        move_target(self.actor_target, self.actor_params, c.tau)
-        move_target(self.q_target, self.q_params, c.tau)
+        self.learned_actor.descend(actor_loss, c.actor_learning_rate)
+        self.learned_actor.follow(c.tau)
+        self.learned_q.follow(c.tau)
         return {"q_loss": q_loss.detach(), "actor_loss": actor_loss.detach(), "q": q.detach().mean(1)}
 
-    def state_dict(self) -> dict[str, Tensor]:
-        return learner_state(self.learned, self.targets, self.updates)
+    def state_dict(self) -> State:
+        return save_learners(self.learners, self.updates)
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.updates = load_learner_state(self.learned, self.targets, state)
+    def load_state_dict(self, state: State) -> None:
+        self.updates = load_learners(self.learners, state)

@@ -1,31 +1,32 @@
-"""DQN: deep Q-learning, the contrast to the policy gradients.
+"""DQN: deep Q-learning, a value-based baseline for the policy gradients.
 
 Mnih et al. 2015, "Human-level control through deep reinforcement learning", Nature 518; the double variant is
-van Hasselt, Guez, Silver 2016, arXiv 1509.06461. With Q' the target network, a copy of Q from some updates
-ago:
+van Hasselt, Guez, Silver 2016, arXiv 1509.06461. With Q' the target network, a periodic copy
+of Q:
 
     y = reward + gamma max_a Q'(s', a)                        (Nature, algorithm 1), or
     y = reward + gamma Q'(s', argmax_a Q(s', a))              (double, eq. 4)
     L = mean huber(y - Q(s, a))
 
-and y = reward where s' is terminal. A time limit is not: it does not enter.
+and y = reward where s' is terminal. A time limit does not count as terminal.
 
 Departures from the paper
 | what | paper | here | why |
 |---|---|---|---|
 | error | clipped to +-1 | Huber loss with threshold 1 | the same gradient, written as a loss |
 | optimiser | centred RMSProp | Adam | small networks on low-dimensional tasks (Dopamine, CleanRL) |
-| learning rate | constant | linear to zero where `anneal` | else the greedy policy changes to the end |
-| gradient | not limited | global norm clipped per seed | openai/baselines limits it too |
+| learning rate | constant | linear to zero if `anneal` | otherwise the greedy policy keeps changing |
+| gradient | not limited | global norm clipped per seed | as in openai/baselines |
 | network | convolutions | a perceptron, torch's default initial weights | low-dimensional observations |
-| constants | Atari's | see PRESETS | |
+| hyperparameters | for Atari | see PRESETS | other tasks |
 """
 
 import copy
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
-from gymnasium import spaces
+from gymnasium.spaces import Box, Discrete, Space
 from torch import Tensor
 from torch.nn.functional import huber_loss
 
@@ -35,14 +36,16 @@ from ascent.algorithms.seedwise import (
     Batch,
     Count,
     Fraction,
-    Parameters,
+    Learned,
     Positive,
     Replay,
+    State,
     Streams,
     Widths,
     captured,
     clip_grad_norm,
-    move_target,
+    load_learners,
+    save_learners,
     uniform_fan_in,
 )
 
@@ -51,7 +54,7 @@ VERSION = 1  # raise it when a change here changes results
 
 @dataclass(frozen=True)
 class Config:
-    """Defaults after Dopamine's and CleanRL's settings for CartPole."""
+    """Defaults: after the settings of Dopamine and CleanRL for CartPole."""
 
     envs: Count = 1  # environments per seed
     capacity: Count = 50_000  # transitions kept per seed
@@ -64,18 +67,16 @@ class Config:
     anneal: bool = True  # learning rate linear to zero over the budget
     adam_eps: Positive = 1e-8
     gamma: Fraction = 0.99  # discount
-    epsilon_end: Fraction = 0.05  # share of random actions, falling from 1 ...
-    exploration: Fraction = 0.2  # ... over this part of the budget
-    huber: Positive = (
-        1.0  # errors beyond it count linearly; the paper's 1 suits rewards that are clipped to 1
-    )
+    epsilon_end: Fraction = 0.05  # fraction of random actions, falling linearly from 1 ...
+    exploration: Fraction = 0.2  # ... over this fraction of the budget
+    huber: Positive = 1.0  # threshold of the loss; the paper's 1 suits rewards clipped to 1
     max_grad_norm: Positive = 10.0
     hidden: Widths = (64, 64)  # ReLU units
     double: bool = False  # the online network chooses the action that the target network values
 
 
-# Eight environments make data cheap and the updates few. With errors clipped at 1 the rare errors at true
-# ends, as large as the values of up to 100, hardly count, and CartPole's policy decays: so no clipping here.
+# Eight environments make data cheap and updates few. With errors clipped at 1, the rare errors at terminal
+# states, as large as the values of up to 100, hardly count and CartPole's policy decays: hence no clipping.
 # Tuned on CartPole-v1 with seeds 1000-1019: learning rates 2.5e-4 to 2e-2, Adam's eps 1e-8 to 1e-2, batches
 # of 64 to 256, copies every 10 to 1000 updates, 1/16 to 1 update per step.
 PRESETS = {
@@ -96,30 +97,30 @@ PRESETS["double"] = replace(PRESETS["classic"], double=True)
 
 class Agent:
     def __init__(
-        self,
-        config: Config,
-        observation_space: spaces.Box,
-        action_space: spaces.Space,
-        streams: Streams,
-        device: str,
-    ):
-        if not isinstance(action_space, spaces.Discrete):
+        self, config: Config, observation_space: Box, action_space: Space, streams: Streams, device: str
+    ) -> None:
+        if not isinstance(action_space, Discrete):
             raise ValueError("dqn needs a discrete action space")
         c = self.config = config
         self.experience = Replay(c.envs, c.capacity, c.batch, c.learning_starts, c.train_every, c.updates)
         self.n_actions = int(action_space.n)
         sizes = (observation_space.shape[0], *c.hidden, self.n_actions)
         self.q = MLP(streams, sizes, torch.relu_, [uniform_fan_in] * (len(sizes) - 1))
-        self.params = Parameters(self.q)
         self.target_q = copy.deepcopy(self.q)
-        self.target = Parameters(self.target_q)
-        self.optimiser = Adam(self.params, c.adam_eps)
+        self.learned = Learned(
+            "q",
+            self.q,
+            optimiser=partial(Adam, eps=c.adam_eps),
+            optimiser_name="optimiser",
+            target=self.target_q,
+        )
         self.updates = 0
-        self._values, self._learn = captured(self.q, device), captured(self.learn, device)
+        self._values = captured(self.q, device)
+        self._learn = captured(self.learn, device)
 
     @torch.inference_mode()
     def act(
-        self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: None = None
+        self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: Tensor | None = None
     ) -> tuple[Tensor, None]:
         action = self._values(obs).argmax(-1)  # (S, E)
         if explore:
@@ -130,7 +131,7 @@ class Agent:
         return action, None
 
     def preference(self, obs: Tensor) -> Tensor:
-        """(S, E, O) -> (S, E, A): what greedy acting follows, the values, differentiable."""
+        """Return the values that greedy acting maximises, differentiable: (S, E, O) -> (S, E, A)."""
         return self.q(obs)
 
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
@@ -138,18 +139,18 @@ class Agent:
         metrics = self._learn(batch, c.learning_rate * (1 - progress if c.anneal else 1))
         self.updates += 1
         if self.updates % c.target_every == 0:
-            move_target(self.target, self.params, tau=1.0)
+            self.learned.follow(tau=1.0)
         return metrics
 
     def learn(self, batch: Batch, learning_rate: float | Tensor) -> dict[str, Tensor]:
-        """One step on a batch (S, B)."""
+        """Take one step on a batch (S, B)."""
         loss, metrics = self.loss(batch)
-        grad, metrics["grad_norm"] = clip_grad_norm(self.params.grad(loss), self.config.max_grad_norm)
-        self.optimiser.step(grad, learning_rate)
+        grad, metrics["grad_norm"] = clip_grad_norm(self.learned.params.grad(loss), self.config.max_grad_norm)
+        self.learned.optimiser.step(grad, learning_rate)
         return metrics
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss L (S,) of a batch (S, B), and what to report."""
+        """Return the loss L (S,) of a batch (S, B), and metrics."""
         with torch.no_grad():
             next_q = self.target_q(batch.next_obs)  # (S, B, actions)
             if self.config.double:
@@ -162,16 +163,8 @@ class Agent:
         loss = huber_loss(q, y, reduction="none", delta=self.config.huber).mean(1)
         return loss, {"loss": loss.detach(), "q": q.detach().mean(1)}
 
-    def state_dict(self) -> dict[str, Tensor]:
-        return {
-            "params/q": self.params.matrix,
-            "target/q": self.target.matrix,
-            **{f"optimiser/{k}": v for k, v in self.optimiser.state_dict().items()},
-            "updates": torch.full((len(self.params.matrix),), self.updates),
-        }
+    def state_dict(self) -> State:
+        return save_learners([self.learned], self.updates)
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.params.matrix.copy_(state["params/q"])
-        self.target.matrix.copy_(state["target/q"])
-        self.optimiser.load_state_dict({k: state[f"optimiser/{k}"] for k in self.optimiser.state_dict()})
-        self.updates = int(state["updates"][0])
+    def load_state_dict(self, state: State) -> None:
+        self.updates = load_learners([self.learned], state)

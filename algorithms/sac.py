@@ -10,51 +10,51 @@ temperature:
     L(alpha) = mean -alpha (log pi(a|s) + target entropy)                                    (eq. 18)
     target   <- (1 - tau) target + tau online
 
-and y = reward where s' is terminal. A time limit is not: it does not enter. The log density is exact
+and y = reward where s' is terminal. A time limit does not count as terminal. The log density is exact
 (appendix C): log pi(a|s) = log N(u) - sum log(1 - tanh(u)^2).
 
-A fixed temperature is what Haarnoja et al. 2018a (arXiv 1801.01290) have: their reward scale is 1/alpha here.
-They also learn a state value V with a target; here, as in the later paper, y is made from Q and a fresh
-action, of which that V is the mean.
+A fixed temperature gives the algorithm of Haarnoja et al. 2018a (arXiv 1801.01290), whose reward scale is
+1/alpha here. It also learns a state value V, the mean of what y uses here: Q of a fresh action.
 
 Departures from the papers
 | what | paper | here | why |
 |---|---|---|---|
 | alpha in eq. 18 | alpha (preset `paper`) | its logarithm (preset `code`) | the authors' code until 2020 |
 | reward scale (2018a) | 5, 20 on Humanoid, ... | alpha 0.2, 0.05, ... | the same optimum |
-| state value (2018a) | a network with a target | none | as the later paper |
-| policy gradient (2018a) | its code: of Q_1 alone | of the smaller Q | as the later paper |
-| initial weights | Xavier (code) | torch's default | as CleanRL and Stable-Baselines3 |
-| first actions | none (table 1); uniform (code) | uniform, `learning_starts` steps | the authors' code |
+| state value (2018a) | a network with a target | none | as in the later paper |
+| policy gradient (2018a) | its code: of Q_1 alone | of the smaller Q | as in the later paper |
+| initial weights | Xavier (code) | torch's default | as in CleanRL and Stable-Baselines3 |
+| first actions | none (table 1); uniform (code) | uniform for `learning_starts` steps | the authors' code |
 | log deviation | not limited | clipped to [-20, 2] | the authors' code |
-| actions | in [-1, 1] | the same, scaled to the environment's bounds | |
+| actions | in [-1, 1] | in [-1, 1], then scaled to the environment's bounds | |
 """
 
 import copy
 from dataclasses import dataclass
+from functools import partial
 from math import log, pi
 
 import torch
-from gymnasium import spaces
+from gymnasium.spaces import Box, Space
 from torch import Tensor
 
+from ascent.algorithms.heads import Bounds, Critic
 from ascent.algorithms.seedwise import (
     MLP,
     Adam,
     Batch,
     Count,
     Fraction,
-    Initialiser,
-    Parameters,
+    Learned,
     Positive,
     Replay,
+    State,
     Streams,
     Vector,
     Widths,
     captured,
-    learner_state,
-    load_learner_state,
-    move_target,
+    load_learners,
+    save_learners,
     softplus,
     tanh,
     uniform_fan_in,
@@ -76,12 +76,12 @@ class Config:
     learning_rate: Positive = 3e-4  # of policy, critics and temperature
     adam_eps: Positive = 1e-8
     gamma: Fraction = 0.99  # discount
-    tau: Fraction = 0.005  # part of the online critics that goes into their targets
-    tune: bool = True  # the temperature; else it stays
-    alpha: Positive = 1.0  # temperature: initial, or fixed
-    target_entropy: float = -1.0  # per action dimension; tuning (only) holds the policy's entropy there
-    log_alpha_loss: bool = True  # tuning by eq. 18 with log alpha for its first alpha, as the authors' code
-    hidden: Widths = (256, 256)  # ReLU units, policy and critics apart
+    tau: Fraction = 0.005  # fraction of the online critics that goes into their targets
+    tune: bool = True  # learn the temperature; otherwise it is fixed
+    alpha: Positive = 1.0  # initial or fixed temperature
+    target_entropy: float = -1.0  # of the policy, per action dimension, if the temperature is tuned
+    log_alpha_loss: bool = True  # use log alpha for the factor alpha of eq. 18, as in the authors' code
+    hidden: Widths = (256, 256)  # ReLU units of the policy, and of each critic
 
 
 # 10,000 uniform steps suit HalfCheetah and Ant, 1,000 the other tasks: see the sweep mujoco_offpolicy.
@@ -97,78 +97,46 @@ PRESETS = {
 
 
 class SquashedGaussian:
-    """A Gaussian u for each state, squashed to actions tanh(u) in [-1, 1]."""
+    """A Gaussian u for each state, squashed to actions tanh(u) in [-1, 1] (appendix C)."""
 
-    def __init__(self, streams: Streams, sizes: tuple[int, ...]):
+    def __init__(self, streams: Streams, sizes: tuple[int, ...]) -> None:
         self.net = MLP(streams, sizes, torch.relu_, [uniform_fan_in] * (len(sizes) - 1))
 
     def greedy(self, obs: Tensor) -> Tensor:
-        """tanh of the mean: (S, B, O) -> (S, B, A)."""
+        """Return tanh of the mean: (S, B, O) -> (S, B, A)."""
         return tanh(self.net(obs).chunk(2, -1)[0])
 
     def sample(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """An action (S, B, A) made from standard normal numbers (S, B, A), and its log density (S, B)."""
+        """Return an action, made from standard normal noise, both (S, B, A), and its log density (S, B)."""
         mean, log_std = self.net(obs).chunk(2, -1)
         log_std = log_std.clamp(-20, 2)
         u = mean + log_std.exp() * noise
         log_normal = -0.5 * noise * noise - log_std - 0.5 * log(2 * pi)
-        # log(1 - tanh(u)^2) without the cancellation that a logarithm of 1 - a^2 + 1e-6 has from |u| = 5 on
+        # log(1 - tanh(u)^2), without the cancellation in log(1 - a^2 + 1e-6) from |u| = 5 on
         log_slope = 2 * (log(2) - u - softplus(-2 * u))
         return tanh(u), (log_normal - log_slope).sum(-1)
 
 
-class Critic:
-    """Q(s, a) of n networks: (S, B, O), (S, B, A) -> (S, n, B). A test holds the copies of it equal."""
-
-    def __init__(self, streams: Streams, sizes: tuple[int, ...], last: Initialiser, n: int):
-        self.net = MLP(streams, sizes, torch.relu_, [uniform_fan_in] * (len(sizes) - 2) + [last], n)
-        self.n = n
-
-    def __call__(self, obs: Tensor, action: Tensor) -> Tensor:
-        x = torch.cat([obs, action], -1).repeat_interleave(self.n, 0)  # (S * n, B, O + A)
-        return self.net(x).view(len(obs), self.n, -1)
-
-    def constant(self, n: int) -> "Critic":
-        """The first of them (n is 1) or all, in the same memory; no gradient goes into their parameters."""
-        critic = copy.copy(self)
-        critic.net, critic.n = self.net.constant(every=self.n // n), n
-        return critic
-
-
 class Agent:
     def __init__(
-        self,
-        config: Config,
-        observation_space: spaces.Box,
-        action_space: spaces.Space,
-        streams: Streams,
-        device: str,
-    ):
-        if not isinstance(action_space, spaces.Box) or not action_space.is_bounded():
-            raise ValueError("sac needs a continuous action space with bounds")
+        self, config: Config, observation_space: Box, action_space: Space, streams: Streams, device: str
+    ) -> None:
         c = self.config = config
         self.experience = Replay(c.envs, c.capacity, c.batch, c.learning_starts, c.train_every, c.updates)
-        low, high = torch.tensor(action_space.low), torch.tensor(action_space.high)
-        self.mid, self.half = ((high + low) / 2).to(device), ((high - low) / 2).to(device)  # (A,)
-        n_obs, self.n_actions = observation_space.shape[0], len(low)
-        self.policy = SquashedGaussian(streams, (n_obs, *c.hidden, 2 * self.n_actions))
-        self.q = Critic(streams, (n_obs + self.n_actions, *c.hidden, 1), uniform_fan_in, 2)
+        self.bounds = Bounds(action_space, "sac", device)
+        n_obs, n_actions = observation_space.shape[0], self.bounds.size
+        self.policy = SquashedGaussian(streams, (n_obs, *c.hidden, 2 * n_actions))
+        self.q = Critic(streams, (n_obs + n_actions, *c.hidden, 1), n=2)
         self.target_q = copy.deepcopy(self.q)
-        self.policy_params, self.q_params = Parameters(self.policy.net), Parameters(self.q.net, copies=2)
-        self.q_target = Parameters(self.target_q.net, copies=2)
-        self.constant_q = self.q.constant(2)
-        self.policy_optimiser = Adam(self.policy_params, c.adam_eps)
-        self.q_optimiser = Adam(self.q_params, c.adam_eps)
         self.log_alpha = Vector(streams, 1, log(c.alpha))  # value (S, 1)
-        self.learned = {
-            "policy": (self.policy_params, self.policy_optimiser),
-            "q": (self.q_params, self.q_optimiser),
-        }
+        adam = partial(Adam, eps=c.adam_eps)
+        self.learned_policy = Learned("policy", self.policy.net, optimiser=adam)
+        self.learned_q = Learned("q", self.q, optimiser=adam, target=self.target_q, copies=2)
+        self.learners = [self.learned_policy, self.learned_q]
         if c.tune:
-            self.alpha_params = Parameters(self.log_alpha)
-            self.alpha_optimiser = Adam(self.alpha_params, c.adam_eps)
-            self.learned["alpha"] = (self.alpha_params, self.alpha_optimiser)
-        self.targets = {"q": self.q_target}
+            self.learned_alpha = Learned("alpha", self.log_alpha, optimiser=adam)
+            self.learners.append(self.learned_alpha)
+        self.constant_q = self.q.constant(2)  # the policy's loss must not move the critics
         self.updates = 0
         self._greedy = captured(self.policy.greedy, device)
         self._sample = captured(self.policy.sample, device)
@@ -176,56 +144,57 @@ class Agent:
 
     @torch.inference_mode()
     def act(
-        self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: None = None
+        self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: Tensor | None = None
     ) -> tuple[Tensor, None]:
-        shape = (obs.shape[1], self.n_actions)
+        shape = (obs.shape[1], self.bounds.size)
         if not explore:
             action = self._greedy(obs)
         elif self.updates:
             action, _ = self._sample(obs, rng.normal(*shape))
-        else:  # it knows nothing yet
+        else:  # uniform before the first update
             action = 2 * rng.uniform(*shape).float() - 1
-        return self.mid + self.half * action, None
+        return self.bounds.scale(action), None
 
     def preference(self, obs: Tensor) -> Tensor:
-        """(S, E, O) -> (S, E, A): what greedy acting follows, actions before tanh, differentiable."""
+        """Return the actions of greedy acting before tanh, differentiable: (S, E, O) -> (S, E, A)."""
         return self.policy.net(obs).chunk(2, -1)[0]
 
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
-        shape = (batch.reward.shape[1], self.n_actions)
+        shape = (batch.reward.shape[1], self.bounds.size)
         self.updates += 1
         return self._learn(batch, rng.normal(*shape), rng.normal(*shape))
 
     def learn(self, batch: Batch, next_noise: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        """One step of critics, policy and temperature, with standard normal numbers (S, B, A) for actions."""
-        c, action = self.config, (batch.action - self.mid) / self.half
+        """Move critics, policy, temperature and targets one step; the noise (S, B, A) is standard normal."""
+        c = self.config
+        action = self.bounds.normalise(batch.action)
         alpha = self.log_alpha.value.detach().exp()  # (S, 1)
+
         with torch.no_grad():
             next_action, next_logp = self.policy.sample(batch.next_obs, next_noise)
             next_value = self.target_q(batch.next_obs, next_action).amin(1) - alpha * next_logp
             y = batch.reward + c.gamma * (1 - batch.terminated) * next_value  # (S, B)
         q = self.q(batch.obs, action)  # (S, 2, B)
         q_loss = 0.5 * (q - y[:, None]).square().mean(-1).sum(-1)
-        self.q_optimiser.step(self.q_params.grad(q_loss), c.learning_rate)
+        self.learned_q.descend(q_loss, c.learning_rate)
+
         new_action, logp = self.policy.sample(batch.obs, noise)
         policy_loss = (alpha * logp - self.constant_q(batch.obs, new_action).amin(1)).mean(1)
-        self.policy_optimiser.step(self.policy_params.grad(policy_loss), c.learning_rate)
+        self.learned_policy.descend(policy_loss, c.learning_rate)
+
         logp = logp.detach()
         if c.tune:
-            gap = (logp + c.target_entropy * self.n_actions).mean(1)  # target entropy minus entropy
+            gap = (logp + c.target_entropy * self.bounds.size).mean(1)  # target entropy minus entropy
             log_alpha = self.log_alpha.value.squeeze(1)
             alpha_loss = -(log_alpha if c.log_alpha_loss else log_alpha.exp()) * gap
-            self.alpha_optimiser.step(self.alpha_params.grad(alpha_loss), c.learning_rate)
-        move_target(self.q_target, self.q_params, c.tau)
-        metrics = {
-            "q_loss": q_loss.detach(),
-            "policy_loss": policy_loss.detach(),
-            "q": q.detach().mean((1, 2)),
-        }
-        return {**metrics, "entropy": -logp.mean(1), "alpha": alpha.squeeze(1)}
+            self.learned_alpha.descend(alpha_loss, c.learning_rate)
+        self.learned_q.follow(c.tau)
+        metrics = {"q_loss": q_loss, "policy_loss": policy_loss, "q": q.mean((1, 2))}
+        metrics |= {"entropy": -logp.mean(1), "alpha": alpha.squeeze(1)}
+        return {name: metric.detach() for name, metric in metrics.items()}
 
-    def state_dict(self) -> dict[str, Tensor]:
-        return learner_state(self.learned, self.targets, self.updates)
+    def state_dict(self) -> State:
+        return save_learners(self.learners, self.updates)
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.updates = load_learner_state(self.learned, self.targets, state)
+    def load_state_dict(self, state: State) -> None:
+        self.updates = load_learners(self.learners, state)

@@ -9,42 +9,40 @@ Fujimoto, van Hoof, Meger 2018, "Addressing Function Approximation Error in Acto
     L(mu)  = -mean Q_1(s, mu(s))                                  (at every `delay`-th update, section 5.2)
     target <- (1 - tau) target + tau online                       (all three, at those updates)
 
-and y = reward where s' is terminal. A time limit is not: it does not enter.
+and y = reward where s' is terminal. A time limit does not count as terminal.
 
 Departures from the paper
 | what | paper | here | why |
 |---|---|---|---|
 | sizes, rates, batch | preset `paper` | preset `code` | the authors' code since 2019 |
 | first actions | uniform, 1,000 or 10,000 steps | `learning_starts` | the authors' code |
-| actions | in the environment's units | networks and noise see [-1, 1] | one noise for all tasks |
+| actions | in the environment's units | in [-1, 1] for networks and noise | one noise for all tasks |
 """
 
 import copy
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from gymnasium import spaces
+from gymnasium.spaces import Box, Space
 from torch import Tensor
 
+from ascent.algorithms.heads import Actor, Bounds, Critic
 from ascent.algorithms.seedwise import (
-    MLP,
     Adam,
     Batch,
     Count,
     Fraction,
-    Initialiser,
+    Learned,
     NonNegative,
-    Parameters,
     Positive,
     Replay,
+    State,
     Streams,
     Widths,
     captured,
-    learner_state,
-    load_learner_state,
-    move_target,
-    tanh,
-    uniform_fan_in,
+    load_learners,
+    save_learners,
 )
 
 VERSION = 1  # raise it when a change here changes results
@@ -63,17 +61,17 @@ class Config:
     learning_rate: Positive = 3e-4  # of actor and critics
     adam_eps: Positive = 1e-8
     gamma: Fraction = 0.99  # discount
-    tau: Fraction = 0.005  # part of the online networks that goes into their targets
+    tau: Fraction = 0.005  # fraction of the online networks that goes into their targets
     noise: NonNegative = 0.1  # standard deviation of exploration, for actions in [-1, 1]
     target_noise: NonNegative = 0.2  # standard deviation of the target policy's smoothing ...
     target_clip: NonNegative = 0.5  # ... and its bound
-    delay: Count = 2  # updates of the critics for one of the actor and the targets
-    critics: Count = 2  # 1, with delay 1 and no target noise, is DDPG
-    hidden: Widths = (256, 256)  # ReLU units, actor and critics apart
+    delay: Count = 2  # updates of the critics for each update of the actor and the targets
+    critics: Count = 2  # with 1, delay 1 and no target noise, this is DDPG
+    hidden: Widths = (256, 256)  # ReLU units of the actor, and of each critic
 
 
-# The paper has 10,000 uniform steps on HalfCheetah and Ant, 1,000 on its other tasks; the sweep
-# mujoco_offpolicy has that for every algorithm, so that they are compared alike.
+# The paper uses 10,000 uniform steps on HalfCheetah and Ant, and 1,000 on its other tasks. The sweep
+# mujoco_offpolicy does so for every algorithm, so that the comparison is fair.
 PRESETS = {
     "mujoco": Config(learning_starts=10_000),
     "code": Config(),
@@ -85,65 +83,22 @@ PRESETS = {
 }
 
 
-class Actor:
-    """mu(s) in [-1, 1]: (S, B, O) -> (S, B, A). A test holds the copies of it equal."""
-
-    def __init__(self, streams: Streams, sizes: tuple[int, ...], last: Initialiser):
-        self.net = MLP(streams, sizes, torch.relu_, [uniform_fan_in] * (len(sizes) - 2) + [last])
-
-    def __call__(self, obs: Tensor) -> Tensor:
-        return tanh(self.net(obs))
-
-
-class Critic:
-    """Q(s, a) of n networks: (S, B, O), (S, B, A) -> (S, n, B). A test holds the copies of it equal."""
-
-    def __init__(self, streams: Streams, sizes: tuple[int, ...], last: Initialiser, n: int):
-        self.net = MLP(streams, sizes, torch.relu_, [uniform_fan_in] * (len(sizes) - 2) + [last], n)
-        self.n = n
-
-    def __call__(self, obs: Tensor, action: Tensor) -> Tensor:
-        x = torch.cat([obs, action], -1).repeat_interleave(self.n, 0)  # (S * n, B, O + A)
-        return self.net(x).view(len(obs), self.n, -1)
-
-    def constant(self, n: int) -> "Critic":
-        """The first of them (n is 1) or all, in the same memory; no gradient goes into their parameters."""
-        critic = copy.copy(self)
-        critic.net, critic.n = self.net.constant(every=self.n // n), n
-        return critic
-
-
 class Agent:
     def __init__(
-        self,
-        config: Config,
-        observation_space: spaces.Box,
-        action_space: spaces.Space,
-        streams: Streams,
-        device: str,
-    ):
-        if not isinstance(action_space, spaces.Box) or not action_space.is_bounded():
-            raise ValueError("td3 needs a continuous action space with bounds")
+        self, config: Config, observation_space: Box, action_space: Space, streams: Streams, device: str
+    ) -> None:
         c = self.config = config
         self.experience = Replay(c.envs, c.capacity, c.batch, c.learning_starts, c.train_every, c.updates)
-        low, high = torch.tensor(action_space.low), torch.tensor(action_space.high)
-        self.mid, self.half = ((high + low) / 2).to(device), ((high - low) / 2).to(device)  # (A,)
-        n_obs, self.n_actions = observation_space.shape[0], len(low)
-        self.actor = Actor(streams, (n_obs, *c.hidden, self.n_actions), uniform_fan_in)
-        self.q = Critic(streams, (n_obs + self.n_actions, *c.hidden, 1), uniform_fan_in, c.critics)
+        self.bounds = Bounds(action_space, "td3", device)
+        n_obs, n_actions = observation_space.shape[0], self.bounds.size
+        self.actor = Actor(streams, (n_obs, *c.hidden, n_actions))
+        self.q = Critic(streams, (n_obs + n_actions, *c.hidden, 1), c.critics)
         self.target_actor, self.target_q = copy.deepcopy((self.actor, self.q))
-        self.actor_params = Parameters(self.actor.net)
-        self.q_params = Parameters(self.q.net, copies=c.critics)
-        self.actor_target = Parameters(self.target_actor.net)
-        self.q_target = Parameters(self.target_q.net, copies=c.critics)
-        self.first_q = self.q.constant(1)
-        self.actor_optimiser = Adam(self.actor_params, c.adam_eps)
-        self.q_optimiser = Adam(self.q_params, c.adam_eps)
-        self.learned = {
-            "actor": (self.actor_params, self.actor_optimiser),
-            "q": (self.q_params, self.q_optimiser),
-        }
-        self.targets = {"actor": self.actor_target, "q": self.q_target}
+        adam = partial(Adam, eps=c.adam_eps)
+        self.learned_actor = Learned("actor", self.actor, optimiser=adam, target=self.target_actor)
+        self.learned_q = Learned("q", self.q, optimiser=adam, target=self.target_q, copies=c.critics)
+        self.learners = [self.learned_actor, self.learned_q]
+        self.first_q = self.q.constant(1)  # the actor's loss must not move the critics
         self.updates = 0
         self._greedy = captured(self.actor, device)
         self._improve_critics = captured(self.improve_critics, device)
@@ -151,23 +106,23 @@ class Agent:
 
     @torch.inference_mode()
     def act(
-        self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: None = None
+        self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: Tensor | None = None
     ) -> tuple[Tensor, None]:
-        shape = (obs.shape[1], self.n_actions)
-        if explore and not self.updates:  # it knows nothing yet
+        shape = (obs.shape[1], self.bounds.size)
+        if explore and not self.updates:  # uniform before the first update
             action = 2 * rng.uniform(*shape).float() - 1
         else:
             action = self._greedy(obs)
             if explore:
                 action = (action + self.config.noise * rng.normal(*shape)).clamp(-1, 1)
-        return self.mid + self.half * action, None
+        return self.bounds.scale(action), None
 
     def preference(self, obs: Tensor) -> Tensor:
-        """(S, E, O) -> (S, E, A): what greedy acting follows, actions before tanh, differentiable."""
+        """Return the actions of greedy acting before tanh, differentiable: (S, E, O) -> (S, E, A)."""
         return self.actor.net(obs)
 
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
-        noise = rng.normal(batch.reward.shape[1], self.n_actions)
+        noise = rng.normal(batch.reward.shape[1], self.bounds.size)
         metrics = self._improve_critics(batch, noise)
         self.updates += 1
         if self.updates % self.config.delay == 0:
@@ -175,8 +130,9 @@ class Agent:
         return metrics
 
     def improve_critics(self, batch: Batch, noise: Tensor) -> dict[str, Tensor]:
-        """One step of the critics, with standard normal numbers (S, B, A) for the target policy."""
-        c, action = self.config, (batch.action - self.mid) / self.half
+        """Move the critics one step; the noise (S, B, A) of the target policy is standard normal."""
+        c = self.config
+        action = self.bounds.normalise(batch.action)
         with torch.no_grad():
             noise = (c.target_noise * noise).clamp(-c.target_clip, c.target_clip)
             next_action = (self.target_actor(batch.next_obs) + noise).clamp(-1, 1)
@@ -184,18 +140,18 @@ class Agent:
             y = batch.reward + c.gamma * (1 - batch.terminated) * next_q  # (S, B)
         q = self.q(batch.obs, action)  # (S, critics, B)
         q_loss = (q - y[:, None]).square().mean(-1).sum(-1)
-        self.q_optimiser.step(self.q_params.grad(q_loss), c.learning_rate)
+        self.learned_q.descend(q_loss, c.learning_rate)
         return {"q_loss": q_loss.detach(), "q": q.detach().mean((1, 2))}
 
     def improve_actor(self, obs: Tensor) -> None:
-        """One step of the actor on what the first critic says; the targets follow."""
+        """Move the actor one step up the first critic's value, and move the targets."""
         loss = -self.first_q(obs, self.actor(obs))[:, 0].mean(1)
-        self.actor_optimiser.step(self.actor_params.grad(loss), self.config.learning_rate)
-        move_target(self.actor_target, self.actor_params, self.config.tau)
-        move_target(self.q_target, self.q_params, self.config.tau)
+        self.learned_actor.descend(loss, self.config.learning_rate)
+        self.learned_actor.follow(self.config.tau)
+        self.learned_q.follow(self.config.tau)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        return learner_state(self.learned, self.targets, self.updates)
+    def state_dict(self) -> State:
+        return save_learners(self.learners, self.updates)
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.updates = load_learner_state(self.learned, self.targets, state)
+    def load_state_dict(self, state: State) -> None:
+        self.updates = load_learners(self.learners, state)

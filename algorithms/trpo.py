@@ -4,49 +4,47 @@ Schulman, Levine, Moritz, Jordan, Abbeel 2015, "Trust Region Policy Optimization
 pi_old the policy that acted and theta_old its parameters:
 
     maximise L(theta) = mean pi(a|s) / pi_old(a|s) A,  subject to  mean KL(pi_old || pi) <= delta    (eq. 14)
-    F = mean J^T M J: the Hessian of that KL at theta_old, with J the outputs' derivatives by theta,
-        M the Fisher matrix of the distribution in its outputs                                      (app. C.1)
+    F = mean J^T M J: the Hessian of that KL at theta_old, J the Jacobian of the network's outputs,
+        M the Fisher matrix of the distribution with respect to these outputs                       (app. C.1)
     x = F^-1 g by conjugate gradient, g = grad L(theta_old)                                         (app. C)
-    theta = theta_old + shrink^j sqrt(2 delta / x^T F x) x, the least j with L improved and KL <= delta
+    theta = theta_old + shrink^j sqrt(2 delta / x^T F x) x, the smallest j with L improved and KL <= delta
 
 Departures from the paper
 | what | paper | here | why |
 |---|---|---|---|
 | advantages | returns of single paths or vines | GAE with a value network, standardised | the author's code |
-| Fisher matrix | on a tenth of the states | on all of them, damped | exact; Stable-Baselines3-contrib |
-| line search | until it succeeds | at most `search_steps`, else the old parameters | openai/baselines |
-| value function | none | Adam on minibatches, after the policy | openai/baselines |
-| initial weights | not stated | orthogonal, gains sqrt 2, 0.01 (policy), 1 (value) | as PPO here |
-| time limit | not stated | the value of the successor stands for the rest | arXiv 1712.00378 |
-| actions | not stated | clipped to be executed; the sample itself is scored | openai/baselines |
-| normalisers | none | observations' change after the update, rewards' before | acting is scored alike |
+| Fisher matrix | on a tenth of the states | on all of them, damped | exact; as in Stable-Baselines3-contrib |
+| line search | until it succeeds | at most `search_steps`, then keeps the old parameters | openai/baselines |
+| value function | none | Adam on minibatches, after the policy update | openai/baselines |
+| initial weights | not stated | orthogonal, gains sqrt 2, 0.01 (policy), 1 (value) | as in PPO here |
+| time limit | not stated | bootstraps from the successor's value | arXiv 1712.00378 |
+| actions | not stated | clipped when executed; log densities of the sample itself | openai/baselines |
+| normalisation | none | running moments of observations (used frozen) and rewards | VecNormalize |
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import e, log, pi, sqrt
+from functools import partial
 
 import torch
-from gymnasium import spaces
+from gymnasium.spaces import Box, Space
 from torch import Tensor
 
+from ascent.algorithms.heads import Normaliser, Policy, value_network
 from ascent.algorithms.seedwise import (
-    MLP,
     Adam,
     Batch,
     Count,
     Fraction,
-    Moments,
+    Learned,
     NonNegative,
     Parameters,
     Positive,
     Rollout,
+    State,
     Streams,
-    Vector,
     Widths,
-    orthogonal,
     standardise,
-    tanh,
 )
 
 VERSION = 1  # raise it when a change here changes results
@@ -54,25 +52,27 @@ VERSION = 1  # raise it when a change here changes results
 
 @dataclass(frozen=True)
 class Config:
-    """Defaults: Stable-Baselines3-contrib's TRPO. Its `delta` bounds KL(pi || pi_old), averaged over the
-    dimensions of an action; here it is the paper's. Its Adam has an epsilon of 1e-5.
+    """Defaults: Stable-Baselines3-contrib's TRPO, except for `delta` and `adam_eps`.
+
+    There, `delta` bounds KL(pi || pi_old), averaged over the dimensions of an action; here it is the paper's.
+    There, Adam's epsilon is 1e-5.
     """
 
     envs: Count = 1  # environments per seed
     steps: Count = 2048  # time steps in a rollout
     gamma: Fraction = 0.99  # discount
     lam: Fraction = 0.95  # of the advantage estimator
-    delta: Positive = 0.01  # greatest mean KL divergence of a step, in nats
-    cg_steps: Count = 15  # of conjugate gradient
-    damping: NonNegative = 0.1  # times the identity, added to the Fisher matrix
-    search_steps: Count = 10  # candidates of the line search
-    shrink: Fraction = 0.8  # from one candidate to the next
+    delta: Positive = 0.01  # maximal mean KL divergence of a step, in nats
+    cg_steps: Count = 15  # iterations of conjugate gradient
+    damping: NonNegative = 0.1  # multiple of the identity added to the Fisher matrix
+    search_steps: Count = 10  # maximal candidates of the line search
+    shrink: Fraction = 0.8  # factor from one candidate to the next
     value_epochs: Count = 10  # passes over a rollout for the value function
     minibatch: Count = 128  # transitions per step of the value function
     learning_rate: Positive = 1e-3  # of the value function
     adam_eps: Positive = 1e-8
-    hidden: Widths = (64, 64)  # tanh units, policy and value apart
-    normalise: bool = False  # observations and rewards, by their running moments
+    hidden: Widths = (64, 64)  # tanh units of the policy, and of the value network
+    normalise: bool = False  # scale observations and rewards by running moments
 
     def __post_init__(self) -> None:
         n = self.envs * self.steps
@@ -84,159 +84,66 @@ class Config:
 
 PRESETS = {"classic": Config(steps=1024)}
 PRESETS["classic-continuous"] = replace(PRESETS["classic"], gamma=0.9)
-# Normalised as in RL Baselines3 Zoo, which goes on to 2 environments, 25 steps of conjugate gradient, 20
-# epochs for the value function and, on HalfCheetah, a greater delta.
+# Normalised as in RL Baselines3 Zoo, which also uses 2 environments, 25 steps of conjugate gradient, 20
+# epochs for the value function and, on HalfCheetah, a larger delta.
 PRESETS["mujoco"] = Config(normalise=True)
 
 
-class Policy:
-    """Categorical over logits, or Gaussian with free deviation. A test holds the copies of it equal."""
-
-    def __init__(self, streams: Streams, n_obs: int, hidden: Widths, action_space: spaces.Space):
-        self.discrete = isinstance(action_space, spaces.Discrete)
-        n_out = int(action_space.n) if self.discrete else action_space.shape[0]
-        inits = [orthogonal(sqrt(2))] * len(hidden) + [orthogonal(0.01)]
-        self.net = MLP(streams, (n_obs, *hidden, n_out), tanh, inits)
-        self.log_std = None if self.discrete else Vector(streams, n_out, 0.0)
-
-    def modules(self) -> list[MLP | Vector]:
-        return [self.net] if self.discrete else [self.net, self.log_std]
-
-    def act(self, obs: Tensor, rng: Streams, explore: bool) -> Tensor:
-        """(S, E, O) -> (S, E) int64 or (S, E, A): a sample, or the most likely action."""
-        out = self.net(obs)
-        if self.discrete:
-            if not explore:
-                return out.argmax(-1)
-            cdf = out.log_softmax(-1).exp().cumsum(-1)[..., :-1]
-            return (rng.uniform(out.shape[1], 1) > cdf).sum(-1)
-        if not explore:
-            return out
-        return out + self.log_std.value.exp()[:, None] * rng.normal(*out.shape[1:])
-
-    def evaluate(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """log pi(action|obs) and the entropy of pi(.|obs), both (S, ...)."""
-        out = self.net(obs)
-        if self.discrete:
-            logp = out.log_softmax(-1)
-            return logp.gather(-1, action[..., None]).squeeze(-1), -(logp.exp() * logp).sum(-1)
-        log_std = self.log_std.value.view(-1, *[1] * (out.dim() - 2), out.shape[-1])
-        z = (action - out) * (-log_std).exp()
-        logp = (-0.5 * z * z - log_std - 0.5 * log(2 * pi)).sum(-1)
-        return logp, (log_std + 0.5 * log(2 * pi * e)).sum(-1).expand_as(logp)
-
-
-class Normaliser:
-    """Observations with mean 0 and deviation 1, rewards whose discounted sum has deviation 1, by running
-    moments (openai/baselines VecNormalize); or, where it is off, both as they are.
-
-    The moments of observations stay as they were for the actions of a window until it has been taken in;
-    those of rewards count at once. A test holds the copies of it equal.
-    """
-
-    def __init__(self, streams: Streams, n_obs: int, envs: int, gamma: float, on: bool):
-        self.on, self.gamma = on, gamma
-        self.obs_moments, self.return_moments = Moments(streams, n_obs), Moments(streams, 1)
-        self.ret = torch.zeros(len(streams.seeds), envs, device=streams.device)  # so far, discounted
-
-    def obs(self, obs: Tensor) -> Tensor:
-        """(S, ..., O) as the networks see it."""
-        if not self.on:
-            return obs
-        shape = (len(obs), *[1] * (obs.dim() - 2), obs.shape[-1])
-        mean, var = self.obs_moments.mean.float(), (self.obs_moments.var + 1e-8).float()
-        return ((obs - mean.view(shape)) / var.sqrt().view(shape)).clamp(-10, 10)
-
-    def batch(self, batch: Batch) -> Batch:
-        """The window (S, T, E) as the networks see it; then its observations count too."""
-        if not self.on:
-            return batch
-        goes_on = (1 - batch.terminated) * (1 - batch.truncated)
-        returns = torch.empty_like(batch.reward)
-        for t in range(returns.shape[1]):
-            returns[:, t] = self.ret = self.gamma * self.ret + batch.reward[:, t]
-            self.ret = self.ret * goes_on[:, t]
-        self.return_moments.update(returns[..., None])
-        deviation = (self.return_moments.var + 1e-8).sqrt().float()[..., None]  # (S, 1, 1)
-        reward = (batch.reward / deviation).clamp(-10, 10)
-        seen = replace(batch, obs=self.obs(batch.obs), next_obs=self.obs(batch.next_obs), reward=reward)
-        self.obs_moments.update(batch.obs)
-        return seen
-
-    def state_dict(self) -> dict[str, Tensor]:
-        if not self.on:
-            return {}
-        obs = {f"normaliser/{k}": v for k, v in self.obs_moments.state_dict().items()}
-        returns = {f"reward_scale/{k}": v for k, v in self.return_moments.state_dict().items()}
-        return {**obs, **returns, "reward_scale/ret": self.ret}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        if self.on:
-            for prefix, moments in (("normaliser", self.obs_moments), ("reward_scale", self.return_moments)):
-                moments.load_state_dict({k: state[f"{prefix}/{k}"] for k in moments.state_dict()})
-            self.ret = state["reward_scale/ret"]
-
-
 def advantages(batch: Batch, value: Tensor, next_value: Tensor, gamma: float, lam: float) -> Tensor:
-    """Generalised advantage estimation (arXiv 1506.02438, eq. 16) over the time axis of (S, T, E).
+    """Return generalised advantages (arXiv 1506.02438, eq. 16) along the time axis of (S, T, E).
 
-    A true end drops the successor's value; either flag ends the recursion. A test holds the copies of it
-    equal.
+    A terminal state drops the successor's value; either flag ends the recursion.
     """
+    assert batch.truncated is not None
     delta = batch.reward + gamma * (1 - batch.terminated) * next_value - value
     carry = gamma * lam * (1 - batch.terminated) * (1 - batch.truncated)
-    advantage, found = torch.zeros_like(delta[:, 0]), []
-    for delta_now, carry_now in zip(delta.unbind(1)[::-1], carry.unbind(1)[::-1], strict=True):
-        advantage = delta_now + carry_now * advantage
-        found.append(advantage)
-    return torch.stack(found[::-1], 1)
+    advantage, backwards = torch.zeros_like(delta[:, 0]), []
+    for delta_t, carry_t in zip(delta.unbind(1)[::-1], carry.unbind(1)[::-1], strict=True):
+        advantage = delta_t + carry_t * advantage
+        backwards.append(advantage)
+    return torch.stack(backwards[::-1], 1)
 
 
 def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Tensor, steps: int) -> Tensor:
-    """x (S, P) with product(x) = b, the product's matrix being symmetric and positive definite for each seed.
+    """Return x (S, P) with product(x) = b, for a product with a symmetric positive definite matrix.
 
-    A seed whose squared residual is at most 1e-10 stands still (Hestenes & Stiefel 1952).
+    Hestenes & Stiefel 1952. A seed stops as soon as its squared residual is at most 1e-10.
     """
     x, residual, direction = torch.zeros_like(b), b, b
     square = residual.square().sum(1, keepdim=True)  # (S, 1)
     for _ in range(steps):
         image = product(direction)
-        going = square > 1e-10
-        step = torch.where(going, square / (direction * image).sum(1, keepdim=True), 0.0)
+        active = square > 1e-10
+        step = torch.where(active, square / (direction * image).sum(1, keepdim=True), 0.0)
         x = x + step * direction
         residual = residual - step * image
         before, square = square, residual.square().sum(1, keepdim=True)
-        direction = residual + torch.where(going, square / before, 0.0) * direction
+        direction = residual + torch.where(active, square / before, 0.0) * direction
     return x
 
 
 class Agent:
     def __init__(
-        self,
-        config: Config,
-        observation_space: spaces.Box,
-        action_space: spaces.Space,
-        streams: Streams,
-        device: str,
-    ):
-        self.config, self.experience = config, Rollout(config.steps, config.envs)
+        self, config: Config, observation_space: Box, action_space: Space, streams: Streams, device: str
+    ) -> None:
+        c = self.config = config
+        self.experience = Rollout(c.steps, c.envs)
         n_obs = observation_space.shape[0]
-        self.normaliser = Normaliser(streams, n_obs, config.envs, config.gamma, config.normalise)
-        self.policy = Policy(streams, n_obs, config.hidden, action_space)
-        inits = [orthogonal(sqrt(2))] * len(config.hidden) + [orthogonal(1.0)]
-        self.value = MLP(streams, (n_obs, *config.hidden, 1), tanh, inits)
-        self.policy_params = Parameters(*self.policy.modules())
-        self.value_params = Parameters(self.value)
-        self.optimiser = Adam(self.value_params, config.adam_eps)
+        self.normaliser = Normaliser(streams, n_obs, c.envs, c.gamma, c.normalise)
+        self.policy = Policy(streams, n_obs, c.hidden, action_space)
+        self.value = value_network(streams, n_obs, c.hidden)
+        self.policy_params = Parameters(self.policy)
+        adam = partial(Adam, eps=c.adam_eps)
+        self.learned_value = Learned("value", self.value, optimiser=adam, optimiser_name="optimiser")
 
     @torch.inference_mode()
     def act(
-        self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: None = None
+        self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: Tensor | None = None
     ) -> tuple[Tensor, None]:
         return self.policy.act(self.normaliser.obs(obs), rng, explore), None
 
     def preference(self, obs: Tensor) -> Tensor:
-        """(S, E, O) -> (S, E, A): what greedy acting follows, logits or mean actions, differentiable."""
+        """Return the logits or mean actions of greedy acting, differentiable: (S, E, O) -> (S, E, A)."""
         return self.policy.net(self.normaliser.obs(obs))
 
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
@@ -253,14 +160,14 @@ class Agent:
     # ---- the policy
 
     def outputs(self, obs: Tensor) -> Tensor:
-        """What describes pi(.|obs): logits (S, B, n), or means and log deviations (S, B, 2 A)."""
+        """Return the parameters of pi(.|obs): logits (S, B, n), or means and log deviations (S, B, 2 A)."""
         out = self.policy.net(obs)
         if self.policy.discrete:
             return out
         return torch.cat([out, self.policy.log_std.value[:, None].expand_as(out)], -1)
 
     def kl(self, old: Tensor, new: Tensor) -> Tensor:
-        """Mean KL(old || new) (S,) between distributions given by their outputs (S, B, ...)."""
+        """Return the mean KL(old || new) (S,) between distributions given by their outputs (S, B, ...)."""
         if self.policy.discrete:
             logp = old.log_softmax(-1)
             return (logp.exp() * (logp - new.log_softmax(-1))).sum(-1).mean(1)
@@ -270,7 +177,7 @@ class Agent:
         return (new_log_std - log_std + 0.5 * (ratio + z * z - 1)).sum(-1).mean(1)
 
     def fisher(self, obs: Tensor) -> Callable[[Tensor], Tensor]:
-        """The product v -> (F + damping) v of vectors (S, P), F exact over all of obs (S, B, O).
+        """Return the product v -> (F + damping) v of vectors (S, P), with F exact over all of obs (S, B, O).
 
         J^T u is linear in u, so its derivative along v with respect to u is J v: two passes through graphs
         that are built once.
@@ -293,7 +200,7 @@ class Agent:
         return product
 
     def improve(self, obs: Tensor, action: Tensor, advantage: Tensor) -> dict[str, Tensor]:
-        """One step of the policy on a rollout (S, B, ...), each seed's own; a seed without one stays."""
+        """Move each seed's policy one step on a rollout (S, B, ...), or not at all if no step is accepted."""
         c, params = self.config, self.policy_params
         logp, entropy = self.policy.evaluate(obs, action)
         old_logp = logp.detach()
@@ -302,18 +209,23 @@ class Agent:
         x = conjugate_gradient(product, gradient, c.cg_steps)
         curvature = (x * product(x)).sum(1, keepdim=True)
         with torch.no_grad():
-            old, old_outputs, old_surrogate = params.matrix.clone(), self.outputs(obs), advantage.mean(1)
-            step = (2 * c.delta / curvature).sqrt() * x  # no number where the curvature is 0: never accepted
-            accepted, kl = torch.zeros_like(old_surrogate, dtype=torch.bool), torch.zeros_like(old_surrogate)
-            gain, best = torch.zeros_like(kl), old
+            old = params.matrix.clone()
+            old_outputs = self.outputs(obs)
+            old_surrogate = advantage.mean(1)
+            step = (2 * c.delta / curvature).sqrt() * x  # NaN where the curvature is 0: never accepted
+            accepted = torch.zeros_like(old_surrogate, dtype=torch.bool)
+            kl = torch.zeros_like(old_surrogate)
+            gain = torch.zeros_like(old_surrogate)
+            best = old
             for j in range(c.search_steps):
                 candidate = old + c.shrink**j * step
                 params.matrix.copy_(candidate)
-                now = ((self.policy.evaluate(obs, action)[0] - old_logp).exp() * advantage).mean(1)
-                now_kl = self.kl(old_outputs, self.outputs(obs))
-                good = ~accepted & (now > old_surrogate) & (now_kl <= c.delta)
+                surrogate = ((self.policy.evaluate(obs, action)[0] - old_logp).exp() * advantage).mean(1)
+                new_kl = self.kl(old_outputs, self.outputs(obs))
+                good = ~accepted & (surrogate > old_surrogate) & (new_kl <= c.delta)
                 best = torch.where(good[:, None], candidate, best)
-                kl, gain = torch.where(good, now_kl, kl), torch.where(good, now - old_surrogate, gain)
+                kl = torch.where(good, new_kl, kl)
+                gain = torch.where(good, surrogate - old_surrogate, gain)
                 accepted |= good
                 if accepted.all():
                     break
@@ -324,27 +236,22 @@ class Agent:
     # ---- the value function
 
     def fit_value(self, obs: Tensor, ret: Tensor, rng: Streams) -> Tensor:
-        """Regression of the value on the returns (S, B); the mean loss (S,)."""
+        """Fit the value network to the returns (S, B), and return the mean loss (S,)."""
         c, row = self.config, torch.arange(len(ret), device=ret.device)[:, None]
         total, n = torch.zeros_like(ret[:, 0]), 0
         for _ in range(c.value_epochs):
             order = rng.permutation(ret.shape[1])
             for part in order.split(c.minibatch, 1):
                 loss = (self.value(obs[row, part]).squeeze(-1) - ret[row, part]).square().mean(1)
-                self.optimiser.step(self.value_params.grad(loss), c.learning_rate)
+                self.learned_value.descend(loss, c.learning_rate)
                 total, n = total + loss.detach(), n + 1
         return total / n
 
-    def state_dict(self) -> dict[str, Tensor]:
-        return {
-            "params/policy": self.policy_params.matrix,
-            "params/value": self.value_params.matrix,
-            **{f"optimiser/{k}": v for k, v in self.optimiser.state_dict().items()},
-            **self.normaliser.state_dict(),
-        }
+    def state_dict(self) -> State:
+        policy = {"params/policy": self.policy_params.matrix}
+        return policy | self.learned_value.state_dict() | self.normaliser.state_dict()
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: State) -> None:
         self.policy_params.matrix.copy_(state["params/policy"])
-        self.value_params.matrix.copy_(state["params/value"])
-        self.optimiser.load_state_dict({k: state[f"optimiser/{k}"] for k in self.optimiser.state_dict()})
+        self.learned_value.load_state_dict(state)
         self.normaliser.load_state_dict(state)

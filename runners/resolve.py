@@ -117,7 +117,7 @@ def resolve_config(system: str, preset: str, overrides: dict[str, Any]) -> Any:
     for name in overrides:
         if name not in values:
             raise unknown(f"hyperparameter of {system}", name, values)
-    try:  # through JSON, whose strict rules accept a list for a tuple and an integer for a float, but no "0.1"
+    try:  # by way of JSON, whose strict rules accept a list for a tuple and an int for a float, but no "0.1"
         return _adapter(module.Config).validate_json(json.dumps(values | overrides), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
@@ -144,7 +144,8 @@ def versions(system: str, suite: str) -> dict[str, int]:
 
 
 def check_versions(cell: Cell) -> None:
-    """Raise InputError for a cell that was resolved by code that gives other results than the installed code."""
+    """Raise InputError for a cell that was resolved by code that gives other results than the installed code.
+    """
     installed = versions(cell.system, cell.suite)
     if cell.versions != installed:
         raise InputError(

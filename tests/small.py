@@ -1,12 +1,13 @@
 """Small cells for tests over the registry. A new system joins by being registered: nothing here names one.
 
-Budgets shrink by the standard names of hyper-parameters, so that a run of a few hundred steps covers several
+Budgets shrink by the standard names of hyperparameters, so that a run of a few hundred steps covers several
 updates.
 """
 
 from pathlib import Path
 
 from ascent.algorithms import SYSTEMS
+from ascent.algorithms.seedwise import Agent, Learned, Parameters
 from ascent.records import files
 from ascent.records.cell import Cell, Evaluation
 from ascent.records.errors import InputError
@@ -77,3 +78,20 @@ def results(cell: Cell, out: Path, seeds: list[int]) -> dict[int, dict[str, byte
 def statuses(cell: Cell, out: Path, seeds: list[int]) -> list[str]:
     """How each run ended."""
     return [files.read_json(cell.folder(out) / f"seed-{seed}" / "result.json")["status"] for seed in seeds]
+
+
+def parameters(agent: Agent) -> list[Parameters]:
+    """List the parameter matrices of an agent, also those in lists, dictionaries and `Learned`."""
+
+    def search(value: object) -> list[Parameters]:
+        if isinstance(value, Parameters):
+            return [value]
+        if isinstance(value, Learned):
+            return search(vars(value))
+        if isinstance(value, dict):
+            return search(list(value.values()))
+        if isinstance(value, (list, tuple)):
+            return [matrix for item in value for matrix in search(item)]
+        return []
+
+    return list(dict.fromkeys(search(vars(agent))))  # each once

@@ -7,7 +7,7 @@ from tests.typecheck import FOLDERS, ROOT, check
 
 
 def test_a_wrong_argument_across_folders_is_found(tmp_path: Path) -> None:
-    """In a module that needs no torch, whose types take a minute to read; `make lint` checks the whole package."""
+    """In a module without torch, whose types take a minute to read; `make lint` checks the whole package."""
     for part in ("ascent", *FOLDERS):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     target = ("-m", "ascent.slurm.estimate")

@@ -1,8 +1,8 @@
 """Records of version 0.1, made before the package was called `ascent`, are still read, reported, checked,
 verified and resumed.
 
-`tests/data/version_0_1` has three finished cells and two that were interrupted; `version_0_1.json` has the digests
-that the interrupted runs come to on the platform that made them.
+`tests/data/version_0_1` has three finished cells and two that were interrupted; `version_0_1.json` has the
+digests that the interrupted runs come to on the platform that made them.
 """
 
 import json
@@ -43,8 +43,8 @@ def needs_the_recorded_packages(folder: Path) -> None:
 
 
 def test_read(runs: Path) -> None:
-    states = {f"{cell.name.task}/{cell.name.system}": {run.state for run in cell.runs} for cell in load(runs)}
-    assert states == dict.fromkeys(FINISHED, {DONE}) | dict.fromkeys(INTERRUPTED, {UNFINISHED})
+    states = {(f"{cell.name.task}/{cell.name.system}", run.state) for cell in load(runs) for run in cell.runs}
+    assert states == {(name, DONE) for name in FINISHED} | {(name, UNFINISHED) for name in INTERRUPTED}
 
 
 def test_report(runs: Path, tmp_path: Path) -> None:

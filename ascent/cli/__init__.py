@@ -56,7 +56,7 @@ def list_command(
         table = Table("algorithm", "presets", "about", box=None, pad_edge=False)
         for name, system in SYSTEMS.items():
             module = system.module()
-            table.add_row(name, ", ".join(module.PRESETS), module.__doc__.splitlines()[0])
+            table.add_row(name, ", ".join(module.PRESETS), system.about)
         console.print(table, "")
     if what in ("", "tasks"):
         table = Table(box=None, pad_edge=False)

@@ -46,7 +46,7 @@ def make_windows(space: spaces.Space, n: int, workers: int = WORKERS, steps: int
 
 def copies_of(agent: a3c.Agent) -> Tensor:
     """(S, W, P) as they are now."""
-    return agent.worker_params.matrix.view(len(agent.params.matrix), agent.config.workers, -1).clone()
+    return agent.worker_params.matrix.view(len(agent.learned.params.matrix), agent.config.workers, -1).clone()
 
 
 # ---- the gradient, again: one worker's window, plain float64 torch, from one row of parameters -------------
@@ -85,7 +85,7 @@ def test_gradient_by_autograd(space: spaces.Space, value_coef: float, entropy_co
     """Each worker's own, at its own copy: a sum over time, with more entropy and less error downhill."""
     agent = make_workers(space, value_coef=value_coef, entropy_coef=entropy_coef, max_grad_norm=1e6)
     (window,), copies, gradients = make_windows(space, 1), copies_of(agent), []
-    agent.optimiser.step = lambda gradient, rate: gradients.append(gradient)
+    agent.learned.optimiser.step = lambda gradient, rate: gradients.append(gradient)
     metrics = agent.update(window, Streams(SEEDS, "learn"), 0.0)
     order = Streams(SEEDS, "learn").permutation(WORKERS)
     for k in range(len(SEEDS)):
@@ -111,7 +111,10 @@ class Numpy:
 
     def __init__(self, agent: a3c.Agent):
         self.c = agent.config
-        self.theta, self.copies = agent.params.matrix.double().numpy(), copies_of(agent).double().numpy()
+        self.theta, self.copies = (
+            agent.learned.params.matrix.double().numpy(),
+            copies_of(agent).double().numpy(),
+        )
         self.g = np.ones_like(self.theta)
         self.clipped: list[bool] = []
 
@@ -135,19 +138,19 @@ def test_rounds_by_numpy(space: spaces.Space, max_grad_norm: float) -> None:
     """Five rounds: the shared parameters and statistics, and what every worker copied when it arrived."""
     settings = {"learning_rate": 0.02, "rms_decay": 0.9, "rms_eps": 0.01, "max_grad_norm": max_grad_norm}
     agent = make_workers(space, entropy_coef=0.1, value_coef=0.7, **settings)
-    twin, start = Numpy(agent), agent.params.matrix.clone()
+    twin, start = Numpy(agent), agent.learned.params.matrix.clone()
     rng, orders = Streams(SEEDS, "learn"), Streams(SEEDS, "learn")
     for i, window in enumerate(make_windows(space, 5)):
         progress = i / 10
         agent.update(window, rng, progress)
         twin.round(window, orders.permutation(WORKERS).numpy(), space, 0.02 * (1 - progress))
         for ours, theirs in (
-            (agent.params.matrix, twin.theta),
-            (agent.optimiser.g, twin.g),
+            (agent.learned.params.matrix, twin.theta),
+            (agent.learned.optimiser.g, twin.g),
             (copies_of(agent), twin.copies),
         ):
             np.testing.assert_allclose(ours.numpy(), theirs, rtol=2e-4, atol=2e-5)
-    assert (agent.params.matrix - start).abs().amax(1).min() > 0.05
+    assert (agent.learned.params.matrix - start).abs().amax(1).min() > 0.05
     assert any(twin.clipped) == (max_grad_norm == 12.0)
     assert not all(twin.clipped), "each worker's own norm counts"
 
@@ -156,7 +159,7 @@ def test_without_annealing_the_rate_stays() -> None:
     rates = []
     for anneal in (True, False):
         agent = make_workers(DISCRETE, anneal=anneal, learning_rate=0.5)
-        agent.optimiser.step = lambda gradient, rate: rates.append(rate)
+        agent.learned.optimiser.step = lambda gradient, rate: rates.append(rate)
         agent.update(make_windows(DISCRETE, 1)[0], Streams(SEEDS, "learn"), 0.75)
     assert rates == [0.125] * WORKERS + [0.5] * WORKERS
 
@@ -170,11 +173,11 @@ def test_gradients_are_of_the_copies_and_move_what_is_shared(space: spaces.Space
 
     def moved(shared: float, stale: float) -> tuple[Tensor, Tensor, Tensor]:
         agent = make_workers(space)
-        agent.params.matrix += shared
+        agent.learned.params.matrix += shared
         agent.worker_params.matrix.view(3, WORKERS, -1)[:, 1] += stale
-        before = agent.params.matrix.clone()
+        before = agent.learned.params.matrix.clone()
         agent.update(make_windows(space, 1)[0], Streams(SEEDS, "learn"), 0.0)
-        return agent.params.matrix - before, agent.params.matrix, copies_of(agent)
+        return agent.learned.params.matrix - before, agent.learned.params.matrix, copies_of(agent)
 
     step, after, copies = moved(0.0, 0.0)
     torch.testing.assert_close(moved(0.5, 0.0)[0], step, rtol=1e-3, atol=1e-6)
@@ -188,10 +191,10 @@ def test_gradients_are_of_the_copies_and_move_what_is_shared(space: spaces.Space
 def test_workers_begin_with_what_is_shared() -> None:
     agent = a3c.Agent(a3c.Config(workers=4, hidden=HIDDEN), OBS, CONTINUOUS, Streams(SEEDS, "init"), "cpu")
     copies = copies_of(agent)
-    assert copies.shape == (3, 4, agent.params.matrix.shape[1])
-    assert torch.equal(copies, agent.params.matrix[:, None].expand(-1, 4, -1))
-    assert len({row.numpy().tobytes() for row in agent.params.matrix}) == 3
-    agent.params.matrix += 1
+    assert copies.shape == (3, 4, agent.learned.params.matrix.shape[1])
+    assert torch.equal(copies, agent.learned.params.matrix[:, None].expand(-1, 4, -1))
+    assert len({row.numpy().tobytes() for row in agent.learned.params.matrix}) == 3
+    agent.learned.params.matrix += 1
     assert torch.equal(copies_of(agent), copies)
 
 
@@ -203,7 +206,7 @@ def tagged(workers: int) -> tuple[a3c.Agent, Callable[[Streams], tuple[np.ndarra
     is; a function that does a round: the workers in their order (S, W), and how many gradients each (S, W),
     by its number, had missed."""
     agent = make_workers(DISCRETE, workers=workers, steps=1, max_grad_norm=1e9)
-    agent.params.matrix.zero_()
+    agent.learned.params.matrix.zero_()
     agent.worker_params.matrix.zero_()
     tag = torch.arange(1.0, workers + 1).repeat(len(SEEDS))[:, None]
     agent.worker_params.grad = lambda loss: tag.expand_as(agent.worker_params.matrix)
@@ -211,13 +214,13 @@ def tagged(workers: int) -> tuple[a3c.Agent, Callable[[Streams], tuple[np.ndarra
 
     def step(gradient: Tensor, rate: float) -> None:
         arrived.append(gradient[:, 0])
-        agent.params.matrix.add_(1)
+        agent.learned.params.matrix.add_(1)
 
-    agent.optimiser.step = step
+    agent.learned.optimiser.step = step
     window = make_windows(DISCRETE, 1, workers, 1)[0]
 
     def one_round(rng: Streams) -> tuple[np.ndarray, np.ndarray]:
-        had, applied = copies_of(agent)[..., 0].numpy(), int(agent.params.matrix[0, 0])
+        had, applied = copies_of(agent)[..., 0].numpy(), int(agent.learned.params.matrix[0, 0])
         arrived.clear()
         agent.update(window, rng, 0.0)
         order = torch.stack(arrived, 1).long().numpy() - 1
@@ -277,7 +280,7 @@ def test_workers_act_with_their_copies(space: spaces.Space) -> None:
     agent, rng, stream = make_workers(space, learning_rate=0.2), Streams(SEEDS, "act"), Streams(SEEDS, "act")
     learn = Streams(SEEDS, "learn")
     for window in make_windows(space, 3):
-        copies, shared = copies_of(agent), agent.params.matrix[:, None].expand(-1, WORKERS, -1)
+        copies, shared = copies_of(agent), agent.learned.params.matrix[:, None].expand(-1, WORKERS, -1)
         others = 0
         for obs in make_batch((30, WORKERS), space).obs.unbind(1):
             noise = stream.uniform(WORKERS, 1) if space is DISCRETE else stream.normal(WORKERS, 2)
@@ -314,7 +317,7 @@ def test_workers_of_one_mind_act_as_one_policy(space: spaces.Space) -> None:
     config = {"hidden": HIDDEN, "steps": STEPS}
     one = a2c.Agent(a2c.Config(envs=WORKERS, **config), OBS, space, Streams(SEEDS, "init"), "cpu")
     many = a3c.Agent(a3c.Config(workers=WORKERS, **config), OBS, space, Streams(SEEDS, "init"), "cpu")
-    assert torch.equal(one.params.matrix, many.params.matrix)
+    assert torch.equal(one.learned.params.matrix, many.learned.params.matrix)
     streams = Streams(SEEDS, "act"), Streams(SEEDS, "act")
     for t in range(10):
         obs = Streams(SEEDS, "obs", t).normal(WORKERS, N_OBS)
@@ -331,9 +334,9 @@ def run_both(
     see next depends on what they did. Returns A2C's gradients' norms (updates, S) too."""
     shared = {"steps": steps, "hidden": HIDDEN, "gamma": GAMMA, "learning_rate": 0.01} | settings
     first, second = make_agent(a2c, space, envs=1, **shared), make_agent(a3c, space, workers=1, **shared)
-    second.worker_params.matrix.copy_(second.params.matrix)
-    grad = first.params.grad
-    first.params.grad = lambda loss: times * grad(loss)
+    second.worker_params.matrix.copy_(second.learned.params.matrix)
+    grad = first.learned.params.grad
+    first.learned.params.grad = lambda loss: times * grad(loss)
     streams = {agent: (Streams(SEEDS, "act"), Streams(SEEDS, "learn")) for agent in (first, second)}
     norms = []
     for update in range(updates):
@@ -355,20 +358,22 @@ def test_one_worker_is_a2c_with_a_sum_over_time(space: spaces.Space) -> None:
     """Bit for bit: a window of 8 makes the mean's gradient an eighth of the sum's, which rounds nothing."""
     settings = {"max_grad_norm": 40.0, "rms_eps": 0.1, "value_coef": 0.25, "entropy_coef": 0.02}
     first, second, _ = run_both(space, 8, 8.0, **settings)
-    start = make_agent(a2c, space, hidden=HIDDEN).params.matrix
-    assert (first.params.matrix - start).abs().amax(1).min() > 0.02
-    assert torch.equal(first.params.matrix, second.params.matrix)
-    assert torch.equal(first.params.matrix, second.worker_params.matrix)
-    assert torch.equal(first.optimiser.g, second.optimiser.g)
+    start = make_agent(a2c, space, hidden=HIDDEN).learned.params.matrix
+    assert (first.learned.params.matrix - start).abs().amax(1).min() > 0.02
+    assert torch.equal(first.learned.params.matrix, second.learned.params.matrix)
+    assert torch.equal(first.learned.params.matrix, second.worker_params.matrix)
+    assert torch.equal(first.learned.optimiser.g, second.learned.optimiser.g)
     plain, _, _ = run_both(space, 8, 1.0, **settings)
-    assert not torch.allclose(plain.params.matrix, second.params.matrix, atol=1e-3)
+    assert not torch.allclose(plain.learned.params.matrix, second.learned.params.matrix, atol=1e-3)
 
 
 def test_one_worker_is_a2c_in_windows_that_round() -> None:
     """A window of 5: a fifth is not a binary number. Continuous actions, as no action can flip."""
     first, second, _ = run_both(CONTINUOUS, 5, 5.0, max_grad_norm=40.0, rms_eps=0.1, value_coef=0.25)
-    torch.testing.assert_close(first.params.matrix, second.params.matrix, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(first.optimiser.g, second.optimiser.g, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        first.learned.params.matrix, second.learned.params.matrix, rtol=1e-4, atol=1e-5
+    )
+    torch.testing.assert_close(first.learned.optimiser.g, second.learned.optimiser.g, rtol=1e-4, atol=1e-5)
 
 
 @BOTH_KINDS
@@ -377,5 +382,5 @@ def test_one_worker_is_a2c_where_every_gradient_is_clipped(space: spaces.Space) 
     settings = {"max_grad_norm": 0.05, "rms_eps": 1e-4, "entropy_coef": 0.02, "value_coef": 0.25}
     first, second, norms = run_both(space, 8, 1.0, **settings)
     assert (norms > 0.05).all()
-    assert torch.equal(first.params.matrix, second.params.matrix)
-    assert torch.equal(first.optimiser.g, second.optimiser.g)
+    assert torch.equal(first.learned.params.matrix, second.learned.params.matrix)
+    assert torch.equal(first.learned.optimiser.g, second.learned.optimiser.g)

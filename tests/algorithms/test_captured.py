@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ascent.algorithms import SYSTEMS, seedwise
-from ascent.algorithms.seedwise import Batch, _flat, _static
+from ascent.algorithms import SYSTEMS, heads
+from ascent.algorithms.seedwise import Batch, Replay, networks
+from ascent.algorithms.seedwise.graphs import _flat, _static
 from ascent.runners.trainer import Trainer
 from tests.small import small_cell, systems_and_tasks
 
@@ -75,9 +76,9 @@ class Recording:
 def test_replaying_is_training(pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Every update and every action by replayed recordings: the same learner, the same metrics."""
     module = SYSTEMS[pair[0]].module()
-    monkeypatch.setattr(seedwise, "tanh", torch.tanh)  # as on a GPU; numpy's cannot be recorded
-    if hasattr(module, "tanh"):
-        monkeypatch.setattr(module, "tanh", torch.tanh)
+    for file in (networks, heads, module):
+        if hasattr(file, "tanh"):  # as on a GPU; numpy's cannot be recorded
+            monkeypatch.setattr(file, "tanh", torch.tanh)
     cell = small_cell(*pair, steps=300)
     plain = Trainer(cell, [0, 1])
     monkeypatch.setattr(module, "captured", lambda work, device: Recording(work))
@@ -95,4 +96,4 @@ def test_every_replay_algorithm_is_captured() -> None:
     """A system that learns from replay, where a step is an update, is in the list above."""
     for system, task in systems_and_tasks():
         agent = Trainer(small_cell(system, task), [0]).agent
-        assert (system in CAPTURED) >= isinstance(agent.experience, seedwise.Replay)
+        assert (system in CAPTURED) >= isinstance(agent.experience, Replay)

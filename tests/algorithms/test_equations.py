@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import Tensor
 
 from ascent.algorithms import SYSTEMS, a2c, dqn, ppo, reinforce
+from ascent.algorithms.heads import Policy
 from ascent.algorithms.seedwise import Batch, Parameters, Streams, standardise
 
 SEEDS = [3, 5, 8]
@@ -64,22 +65,24 @@ def flatten(x: Tensor) -> Tensor:
 # ---- what the files hold in common -------------------------------------------------------------------------
 
 
-def test_twins_are_the_same_text() -> None:
-    """What says that it is held equal is the same text in every algorithm file that has the name."""
+COPIES = {  # equations that stay in every file that uses them
+    "advantages": {"ppo", "trpo", "mappo"},
+    "returns_to_go": {"reinforce", "a2c", "a3c"},
+    "SquashedGaussian": {"sac", "rpc"},
+}
+
+
+def test_copies_have_the_same_text() -> None:
+    """Equations that several algorithm files define have the same source text in all of them."""
     texts: dict[str, dict[str, str]] = {}
-    held = set()
     for name in {system.algorithm for system in SYSTEMS.values()}:
         module = import_module(f"ascent.algorithms.{name}")
         for member, thing in vars(module).items():
             if getattr(thing, "__module__", "") == module.__name__:
                 texts.setdefault(member, {})[name] = inspect.getsource(thing)
-                if "A test holds the copies of it equal" in " ".join((thing.__doc__ or "").split()):
-                    held.add(member)
-    assert texts["Policy"].keys() >= {"ppo", "a2c", "reinforce"}
-    assert texts["returns_to_go"].keys() >= {"a2c", "reinforce"}
-    assert held >= {"Policy", "Normaliser", "advantages", "returns_to_go"}
-    for member in held:
+    for member, files in COPIES.items():
         versions = texts[member]
+        assert versions.keys() >= files, member
         assert len(set(versions.values())) == 1, f"{member} differs between {sorted(versions)}"
 
 
@@ -180,9 +183,9 @@ def test_constant_reward_closed_form() -> None:
 # ---- the policy --------------------------------------------------------------------------------------------
 
 
-def make_policy(space: spaces.Space) -> ppo.Policy:
-    policy = ppo.Policy(Streams(SEEDS, "init"), N_OBS, (8,), space)
-    parameters = Parameters(*policy.modules())
+def make_policy(space: spaces.Space) -> Policy:
+    policy = Policy(Streams(SEEDS, "init"), N_OBS, (8,), space)
+    parameters = Parameters(policy)
     parameters.matrix += 0.5 * Streams(SEEDS, "move").normal(parameters.matrix.shape[1])
     return policy
 
@@ -260,7 +263,7 @@ def bandit() -> tuple[reinforce.Agent, np.ndarray, Tensor, Tensor]:
 def logit_gradient(agent: reinforce.Agent, action: Tensor, advantage: Tensor) -> np.ndarray:
     """(S, 2) the gradient of the objective with respect to the logits."""
     loss, _ = agent.policy_loss(torch.zeros(*action.shape, 1), action, advantage)
-    return -agent.policy_params.grad(loss)[:, -2:].double().numpy()
+    return -agent.learned_policy.params.grad(loss)[:, -2:].double().numpy()
 
 
 def exact_gradient(p: np.ndarray, reward: np.ndarray) -> np.ndarray:
@@ -303,15 +306,15 @@ def test_reinforce_gradient_is_the_weighted_score(space: spaces.Space) -> None:
     """By autograd of each sample's log-probability; and no advantage, no gradient."""
     agent, batch = make_agent(reinforce, space), make_batch((5, 2), space)
     advantage = Streams(SEEDS, "advantage").normal(5, 2)
-    ours = agent.policy_params.grad(agent.policy_loss(batch.obs, batch.action, advantage)[0])
+    ours = agent.learned_policy.params.grad(agent.policy_loss(batch.obs, batch.action, advantage)[0])
     by_hand = torch.zeros_like(ours)
     for t, e in np.ndindex(5, 2):
         here = slice(t, t + 1), slice(e, e + 1)
         logp, _ = agent.policy.evaluate(batch.obs[:, *here], batch.action[:, *here])
-        by_hand -= advantage[:, t, e, None] * agent.policy_params.grad(logp[:, 0, 0]) / 10
+        by_hand -= advantage[:, t, e, None] * agent.learned_policy.params.grad(logp[:, 0, 0]) / 10
     torch.testing.assert_close(ours, by_hand, rtol=1e-4, atol=1e-6)
     nothing = agent.policy_loss(batch.obs, batch.action, torch.zeros(3, 5, 2))[0]
-    assert (agent.policy_params.grad(nothing) == 0).all()
+    assert (agent.learned_policy.params.grad(nothing) == 0).all()
 
 
 def test_softmax_score_by_hand() -> None:
@@ -341,16 +344,16 @@ def test_reinforce_update_by_hand(space: spaces.Space) -> None:
         advantage = torch.stack([(a - a.mean()) / (a.std(correction=1) + 1e-8) for a in raw])
     logp, entropy = twin.policy.evaluate(batch.obs, batch.action)
     loss = -(advantage * logp + c.entropy_coef * entropy).mean((1, 2))
-    p, adam = torch_adam(twin.policy_params, c.learning_rate)
-    p.grad = twin.policy_params.grad(loss)
+    p, adam = torch_adam(twin.learned_policy.params, c.learning_rate)
+    p.grad = twin.learned_policy.params.grad(loss)
     adam.step()
-    p, adam = torch_adam(twin.baseline_params, c.value_learning_rate)
+    p, adam = torch_adam(twin.learned_baseline.params, c.value_learning_rate)
     for _ in range(c.value_epochs):
         value_loss = (twin.baseline(batch.obs)[..., 0] - ret).square().mean((1, 2))
-        p.grad = twin.baseline_params.grad(value_loss)
+        p.grad = twin.learned_baseline.params.grad(value_loss)
         adam.step()
-    for name in ("policy_params", "baseline_params"):
-        ours, theirs = getattr(agent, name).matrix, getattr(twin, name).matrix
+    for name in ("learned_policy", "learned_baseline"):
+        ours, theirs = getattr(agent, name).params.matrix, getattr(twin, name).params.matrix
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(metrics["policy_loss"], -(advantage * logp).mean((1, 2)).detach())
     torch.testing.assert_close(metrics["entropy"], entropy.mean((1, 2)).detach())
@@ -361,15 +364,15 @@ def test_reinforce_fits_the_baseline_after_the_policy() -> None:
     """However long the baseline is fitted, this update's policy step is the same; the next one is not."""
     agents = [make_agent(reinforce, DISCRETE, value_epochs=n) for n in (1, 20)]
     batch = make_batch((6, 2), DISCRETE)
-    start = agents[0].policy_params.matrix.clone()
+    start = agents[0].learned_policy.params.matrix.clone()
     for agent in agents:
         agent.update(batch, None, 0.0)
-    assert torch.equal(*(a.policy_params.matrix for a in agents))
-    assert not torch.equal(start, agents[0].policy_params.matrix)
-    assert not torch.equal(*(a.baseline_params.matrix for a in agents))
+    assert torch.equal(*(a.learned_policy.params.matrix for a in agents))
+    assert not torch.equal(start, agents[0].learned_policy.params.matrix)
+    assert not torch.equal(*(a.learned_baseline.params.matrix for a in agents))
     for agent in agents:
         agent.update(batch, None, 0.0)
-    assert not torch.equal(*(a.policy_params.matrix for a in agents))
+    assert not torch.equal(*(a.learned_policy.params.matrix for a in agents))
 
 
 # ---- A2C ---------------------------------------------------------------------------------------------------
@@ -377,7 +380,7 @@ def test_reinforce_fits_the_baseline_after_the_policy() -> None:
 
 def split(agent: object, matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Columns (S, P) of the policy and of the value function."""
-    width = sum(getattr(*slot)[0].numel() for module in agent.policy.modules() for slot in module.slots())
+    width = sum(getattr(*slot)[0].numel() for slot in agent.policy.slots())
     return matrix[:, :width], matrix[:, width:]
 
 
@@ -395,7 +398,7 @@ def test_each_network_has_its_own_loss(module: ModuleType, space: spaces.Space) 
             logp = agent.policy.evaluate(batch.obs, batch.action)[0].detach()
             columns = (batch.obs, batch.action, logp - 0.01, ret + 1.0, ret)
             loss, _ = agent.loss(*(flatten(x) for x in columns))
-        grads[value_coef, entropy_coef] = split(agent, agent.params.grad(loss))
+        grads[value_coef, entropy_coef] = split(agent, agent.learned.params.grad(loss))
     policy, value = grads[0.0, 0.0]
     assert (value == 0).all()
     assert (policy.abs().amax(1) > 0).all()
@@ -410,8 +413,8 @@ def test_a2c_gradient_by_parts(space: spaces.Space) -> None:
     """The advantage-weighted score, the entropy's gradient and that of the squared error, put together."""
     agent = make_agent(a2c, space, entropy_coef=0.1, value_coef=0.7)
     batch, ret = make_batch((5, 2), space), Streams(SEEDS, "ret").normal(5, 2)
-    ours = split(agent, agent.params.grad(agent.loss(batch.obs, batch.action, ret)[0]))
-    policy = [getattr(*slot) for module in agent.policy.modules() for slot in module.slots()]
+    ours = split(agent, agent.learned.params.grad(agent.loss(batch.obs, batch.action, ret)[0]))
+    policy = [getattr(*slot) for slot in agent.policy.slots()]
     value = [getattr(*slot) for slot in agent.value.slots()]
 
     def grad(scalar: Tensor, leaves: list[Tensor]) -> Tensor:
@@ -447,20 +450,20 @@ def test_a2c_on_one_whole_episode_is_reinforce(space: spaces.Space) -> None:
     ret = torch.from_numpy(ret.copy()).float()
     advantage = ret - second.baseline(batch.obs)[..., 0].detach()
 
-    grad = split(first, first.params.grad(first.loss(batch.obs, batch.action, ret)[0]))
-    raw = second.policy_params.grad(second.policy_loss(batch.obs, batch.action, advantage)[0])
+    grad = split(first, first.learned.params.grad(first.loss(batch.obs, batch.action, ret)[0]))
+    raw = second.learned_policy.params.grad(second.policy_loss(batch.obs, batch.action, advantage)[0])
     torch.testing.assert_close(grad[0], raw, rtol=1e-4, atol=1e-6)
 
     # And through `update`: plain steps reveal the gradients that the agents really take.
     taken = {}
-    first.optimiser.step = lambda g, rate: taken.update(first=g)
-    second.policy_optimiser.step = lambda g, rate: taken.update(second=g)
+    first.learned.optimiser.step = lambda g, rate: taken.update(first=g)
+    second.learned_policy.optimiser.step = lambda g, rate: taken.update(second=g)
     object.__setattr__(first.config, "max_grad_norm", 1e9)
     first.update(batch, None, 0.0)
     second.update(batch, None, 0.0)
     torch.testing.assert_close(split(first, taken["first"])[0], raw, rtol=1e-4, atol=1e-6)
     loss, _ = second.policy_loss(batch.obs, batch.action, standardise(advantage))
-    torch.testing.assert_close(taken["second"], second.policy_params.grad(loss), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(taken["second"], second.learned_policy.params.grad(loss), rtol=1e-3, atol=1e-5)
 
 
 # ---- PPO ---------------------------------------------------------------------------------------------------
@@ -474,7 +477,9 @@ def test_ppo_at_ratio_one_is_the_policy_gradient(space: spaces.Space) -> None:
     loss, parts = agent.loss(batch.obs, batch.action, logp.detach(), advantage, batch.reward)
     score = agent.policy.evaluate(batch.obs, batch.action)[0]
     expected = -(standardise(advantage) * score).mean(1) + 0 * agent.value(batch.obs).sum()
-    torch.testing.assert_close(agent.params.grad(loss), agent.params.grad(expected), rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(
+        agent.learned.params.grad(loss), agent.learned.params.grad(expected), rtol=1e-5, atol=1e-7
+    )
     assert (parts[3] == 0).all()  # divergence
     assert (parts[4] == 0).all()  # clipped
 
@@ -494,12 +499,12 @@ def test_ppo_clips_where_the_ratio_has_gone_far_enough() -> None:
     ratios = [(1.5, 0.5), (0.5, 1.5), (1.1, 0.9)]
     columns = pair(agent, ratios)
     loss, parts = agent.loss(*columns)
-    grad = agent.params.grad(loss)
+    grad = agent.learned.params.grad(loss)
     assert (grad[0] == 0).all()  # too likely already and good; too unlikely already and bad
     for k in (1, 2):  # gone the wrong way, or not far: the unclipped gradient
         logp, _ = agent.policy.evaluate(*columns[:2])
         weighted = half * (ratios[k][0] * logp[:, 0] - ratios[k][1] * logp[:, 1]) / 2
-        expected = -agent.params.grad(weighted + 0 * agent.value(columns[0]).sum())
+        expected = -agent.learned.params.grad(weighted + 0 * agent.value(columns[0]).sum())
         torch.testing.assert_close(grad[k], expected[k], rtol=1e-4, atol=1e-6)
         assert grad[k].abs().max() > 1e-3
     objective = [half * (1.2 - 0.8) / 2, half * (0.5 - 1.5) / 2, half * (1.1 - 0.9) / 2]
@@ -510,10 +515,10 @@ def test_ppo_clips_where_the_ratio_has_gone_far_enough() -> None:
 
     # One sample at a time: with only one of the two clipped, the other's gradient is what is left.
     columns = pair(agent, [(1.5, 1.1), (1.1, 0.5), (0.5, 0.5)])
-    grad = agent.params.grad(agent.loss(*columns)[0])
+    grad = agent.learned.params.grad(agent.loss(*columns)[0])
     logp, _ = agent.policy.evaluate(*columns[:2])
     left = torch.stack([-1.1 * logp[0, 1], 1.1 * logp[1, 0], 0.5 * logp[2, 0]]) * half / 2
-    expected = -agent.params.grad(left + 0 * (logp.sum() + agent.value(columns[0]).sum()))
+    expected = -agent.learned.params.grad(left + 0 * (logp.sum() + agent.value(columns[0]).sum()))
     torch.testing.assert_close(grad, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -659,7 +664,7 @@ def test_ppo_against_stable_baselines(
         value_coef=0.6, max_grad_norm=max_grad_norm, clip=0.1, hidden=(16, 8),
     )  # fmt: skip
     agent = make_agent(ppo, space, **vars(config))
-    before, batch = agent.params.matrix.clone(), make_batch((steps, envs), space)
+    before, batch = agent.learned.params.matrix.clone(), make_batch((steps, envs), space)
     learn = Streams(SEEDS, "learn")
     orders = [learn.permutation(steps * envs) for _ in range(2)]
     metrics = agent.update(batch, Streams(SEEDS, "learn"), progress)
@@ -681,7 +686,7 @@ def test_ppo_against_stable_baselines(
             patch.setattr(np.random, "permutation", lambda n, numbered=numbered: next(numbered))
             model.train()
         assert next(numbered, None) is None
-        same_step(before[k], agent.params.matrix[k], read_columns(columns))
+        same_step(before[k], agent.learned.params.matrix[k], read_columns(columns))
         theirs = model.logger.name_to_value
         pairs = {
             "policy_loss": theirs["train/policy_gradient_loss"],
@@ -708,7 +713,7 @@ def test_a2c_against_stable_baselines(space: spaces.Space, max_grad_norm: float)
     }
     settings |= {"rms_decay": 0.9, "max_grad_norm": max_grad_norm, "envs": envs, "steps": steps}
     agent = make_agent(a2c, space, **settings)
-    before, batch = agent.params.matrix.clone(), make_batch((3 * steps, envs), space)
+    before, batch = agent.learned.params.matrix.clone(), make_batch((3 * steps, envs), space)
     windows = [
         Batch(*(x[:, i : i + steps] for x in vars(batch).values())) for i in range(0, 3 * steps, steps)
     ]
@@ -736,7 +741,7 @@ def test_a2c_against_stable_baselines(space: spaces.Space, max_grad_norm: float)
                 ("entropy", -1, "entropy_loss"),
             ):
                 np.testing.assert_allclose(ours[name][k], sign * theirs[f"train/{key}"], rtol=1e-3, atol=1e-5)
-        same_step(before[k], agent.params.matrix[k], read_columns(columns))
+        same_step(before[k], agent.learned.params.matrix[k], read_columns(columns))
 
 
 @pytest.mark.parametrize("max_grad_norm", [0.1, 100.0])
@@ -744,7 +749,7 @@ def test_dqn_against_stable_baselines(max_grad_norm: float) -> None:
     """Three updates with Adam's memory between them, from rewards and flags to the weights."""
     settings = {"learning_rate": 1e-2, "gamma": GAMMA, "max_grad_norm": max_grad_norm, "adam_eps": 1e-5}
     agent, progress = make_agent(dqn, DISCRETE, **settings), 0.25
-    before, target = agent.params.matrix.clone(), agent.target.matrix.clone()
+    before, target = agent.learned.params.matrix.clone(), agent.learned.target.matrix.clone()
     assert not torch.allclose(before, target, atol=0.1)
     batch = make_batch((48,), DISCRETE)
     batch.reward.mul_(2.0)  # errors on both sides of Huber's threshold
@@ -771,7 +776,7 @@ def test_dqn_against_stable_baselines(max_grad_norm: float) -> None:
             model.replay_buffer.sample = lambda n, env=None, sample=sample: sample
             model.train(gradient_steps=1, batch_size=16)
             np.testing.assert_allclose(ours["loss"][k], model.logger.name_to_value["train/loss"], rtol=1e-3)
-        same_step(before[k], agent.params.matrix[k], read_columns(columns))
+        same_step(before[k], agent.learned.params.matrix[k], read_columns(columns))
 
 
 # ---- DQN ---------------------------------------------------------------------------------------------------
@@ -807,7 +812,7 @@ def test_dqn_targets_by_hand(double: bool) -> None:
     loss, metrics = agent.loss(batch)
     np.testing.assert_allclose(loss.detach().numpy(), [huber] * 3, rtol=1e-6)
     np.testing.assert_allclose(metrics["q"].numpy(), [1 / 3] * 3, rtol=1e-6)
-    grad = agent.params.grad(loss)[:, :6].view(3, 3, 2)
+    grad = agent.learned.params.grad(loss)[:, :6].view(3, 3, 2)
     expected = np.zeros((3, 2))
     expected[0], expected[1, 1] = -1 / 3, 0.0  # both errors are below -1; the third is 0
     np.testing.assert_allclose(grad.numpy(), np.tile(expected, (3, 1, 1)), atol=1e-7)
@@ -820,7 +825,7 @@ def test_dqn_huber_clips_each_samples_gradient(huber: float) -> None:
     agent = make_agent(dqn, spaces.Discrete(2), n_obs=8, hidden=(), huber=huber)
     table(agent, torch.zeros(8, 2), torch.zeros(8, 2))
     batch = transitions([(i, 1, -error, 0, 0) for i, error in enumerate(errors)], 8)
-    grad = agent.params.grad(agent.loss(batch)[0])[:, :16].view(3, 8, 2)
+    grad = agent.learned.params.grad(agent.loss(batch)[0])[:, :16].view(3, 8, 2)
     assert (grad[..., 0] == 0).all()
     np.testing.assert_allclose(
         grad[..., 1].numpy(), np.tile(np.clip(errors, -huber, huber) / 8, (3, 1)), rtol=1e-5
@@ -829,18 +834,18 @@ def test_dqn_huber_clips_each_samples_gradient(huber: float) -> None:
 
 def test_dqn_target_is_frozen_between_copies() -> None:
     agent = make_agent(dqn, DISCRETE, target_every=3)
-    batch, frozen = make_batch((16,), DISCRETE), agent.target.matrix.clone()
+    batch, frozen = make_batch((16,), DISCRETE), agent.learned.target.matrix.clone()
     for update in range(1, 10):
         agent.update(batch, None, 0.0)
         if update % 3 == 0:
-            assert torch.equal(agent.target.matrix, agent.params.matrix)
-            assert not torch.equal(agent.target.matrix, frozen)
-            frozen = agent.target.matrix.clone()
-        assert torch.equal(agent.target.matrix, frozen)
+            assert torch.equal(agent.learned.target.matrix, agent.learned.params.matrix)
+            assert not torch.equal(agent.learned.target.matrix, frozen)
+            frozen = agent.learned.target.matrix.clone()
+        assert torch.equal(agent.learned.target.matrix, frozen)
         assert torch.equal(agent.target_q(batch.obs), agent.target_q(batch.obs))
     fresh = dqn.Agent(dqn.Config(), OBS, DISCRETE, Streams(SEEDS, "init"), "cpu")
-    assert torch.equal(fresh.target.matrix, fresh.params.matrix)
-    assert fresh.target.matrix.data_ptr() != fresh.params.matrix.data_ptr()
+    assert torch.equal(fresh.learned.target.matrix, fresh.learned.params.matrix)
+    assert fresh.learned.target.matrix.data_ptr() != fresh.learned.params.matrix.data_ptr()
 
 
 @pytest.mark.parametrize(

@@ -6,17 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-import ascent.runners
-import ascent.runners.train
-import ascent.suites
+from ascent import suites
 from ascent.algorithms import SYSTEMS
-from ascent.algorithms.seedwise import Parameters
 from ascent.records.errors import InputError
 from ascent.runners.resolve import resolve
 from ascent.runners.train import train
 from ascent.runners.trainer import Trainer
 from ascent.suites import Step
-from tests.small import results, small_cell, statuses, systems_and_tasks
+from tests.small import parameters, results, small_cell, statuses, systems_and_tasks
 
 SEEDS = list(range(10))
 PAIRS = systems_and_tasks()
@@ -78,7 +75,7 @@ def test_corrupt_seed_harms_no_other(
 ) -> None:
     """One seed's rewards become NaN: its run diverges, and is recorded as that; the others do not notice."""
     cell, _, expected = reference
-    bad, pack, make = 1, [0, 1, 2], ascent.suites.make
+    bad, pack, make = 1, [0, 1, 2], suites.make
 
     def corrupted(task: str, seeds: np.ndarray, threads: int = 1) -> object:
         env = make(task, seeds, threads)
@@ -92,7 +89,7 @@ def test_corrupt_seed_harms_no_other(
         env.step = nan_step
         return env
 
-    monkeypatch.setattr(ascent.suites, "make", corrupted)
+    monkeypatch.setattr(suites, "make", corrupted)
     train(cell, pack, tmp_path)
     assert statuses(cell, tmp_path, pack) == ["done", "diverged", "done"]
     others = [0, 2]
@@ -101,21 +98,12 @@ def test_corrupt_seed_harms_no_other(
     assert train(cell, pack, tmp_path), "a diverged run is a result and is not retried"
 
 
-def parameters(found: object) -> list[Parameters]:
-    """All that an agent's attributes hold, in lists and dictionaries too."""
-    if isinstance(found, dict):
-        found = list(found.values())
-    if isinstance(found, (list, tuple)):
-        return [group for part in found for group in parameters(part)]
-    return [found] if isinstance(found, Parameters) else []
-
-
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 def test_every_parameter_moves(pair: tuple[str, str]) -> None:
     """Each layer of each seed changes, and most numbers do (not those of units that are off, say)."""
     cell = small_cell(*pair, steps=1000)
     trainer = Trainer(cell, [0, 1])
-    groups = parameters(vars(trainer.agent))
+    groups = parameters(trainer.agent)
     assert groups
     before = [[leaf.detach().clone() for leaf in group.leaves] for group in groups]
     while trainer.step < cell.steps:

@@ -14,7 +14,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import Tensor
 
 from ascent.algorithms import a2c, a3c, ppo, reinforce, trpo
+from ascent.algorithms.heads import Normaliser
 from ascent.algorithms.seedwise import Batch, Moments, Streams
+from tests.algorithms.seedwise.tools import check_packing, numbers
 from tests.algorithms.test_equations import (
     BOTH_KINDS,
     CONTINUOUS,
@@ -25,7 +27,6 @@ from tests.algorithms.test_equations import (
     make_agent,
     make_batch,
 )
-from tests.algorithms.test_seedwise import check_packing, numbers
 
 MODULES = [reinforce, a2c, a3c, trpo, ppo]
 EACH = pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__.split(".")[-1])
@@ -111,8 +112,8 @@ def test_moments_of_a_corrupt_seed_are_its_own() -> None:
 # ---- the normaliser ----------------------------------------------------------------------------------------
 
 
-def make_normaliser(gamma: float = GAMMA, envs: int = ENVS, on: bool = True) -> ppo.Normaliser:
-    return ppo.Normaliser(Streams(SEEDS, "init"), N_OBS, envs, gamma, on)
+def make_normaliser(gamma: float = GAMMA, envs: int = ENVS, on: bool = True) -> Normaliser:
+    return Normaliser(Streams(SEEDS, "init"), N_OBS, envs, gamma, on)
 
 
 def make_windows(n: int, space: spaces.Space = CONTINUOUS, steps: int = STEPS) -> list[Batch]:
@@ -276,7 +277,7 @@ def test_packing_normaliser() -> None:
     """Three windows: every number that comes out or stays, and one seed's NaN stays with it."""
 
     def compute(seeds: list[int], corrupt: int = -1) -> dict[str, Tensor]:
-        normaliser, out = ppo.Normaliser(Streams(seeds, "init"), 3, 2, 0.9, True), {}
+        normaliser, out = Normaliser(Streams(seeds, "init"), 3, 2, 0.9, True), {}
         for i in range(3):
             flags = [(numbers(seeds, 7, 2, purpose=f"{name} {i}") > 1).float() for name in ("end", "cut")]
             obs, successor = (numbers(seeds, 7, 2, 3, purpose=f"{name} {i}") for name in ("obs", "next"))

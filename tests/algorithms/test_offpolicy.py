@@ -18,6 +18,7 @@ from torch.nn.utils import vector_to_parameters
 from ascent.algorithms import ddpg, sac, td3
 from ascent.algorithms.seedwise import Adam, Batch, Parameters, Replay, Streams
 from tests.algorithms.test_equations import GAMMA, N_OBS, OBS, SEEDS, make_agent, make_batch, sb3_model
+from tests.small import parameters
 
 WIDE = spaces.Box(-2.0, 2.0, (2,), np.float32)
 SKEWED = spaces.Box(np.array([-1.0, -3.0], np.float32), np.array([3.0, -2.5], np.float32))
@@ -51,7 +52,7 @@ def actor_mean(agent: object, row: Tensor, obs: Tensor) -> Tensor:
 
 
 def actor_params(agent: object) -> Parameters:
-    return agent.actor_params if hasattr(agent, "actor") else agent.policy_params
+    return agent.learned_actor.params if hasattr(agent, "actor") else agent.learned_policy.params
 
 
 def prompt(module: ModuleType, **settings: object) -> object:
@@ -176,9 +177,9 @@ def regression_targets(agent: object, batch: Batch) -> Tensor:
 
     def grad(loss: Tensor) -> Tensor:
         found.append(-N / divisor * torch.autograd.grad(loss.sum(), nothing)[0])
-        return torch.zeros_like(agent.q_params.matrix)
+        return torch.zeros_like(agent.learned_q.params.matrix)
 
-    agent.q, agent.q_params.grad = lambda obs, action: nothing, grad
+    agent.q, agent.learned_q.params.grad = lambda obs, action: nothing, grad
     agent.update(batch, Streams(SEEDS, "learn"), 0.0)
     return found[0]
 
@@ -217,7 +218,7 @@ def test_targets_by_definition(module: ModuleType) -> None:
 
 def deterministic_gradient(agent: object, k: int, critics: int, obs: Tensor) -> Tensor:
     """mean dQ/da dmu/dtheta in float64, a = mu(s), Q the smallest of the first `critics`."""
-    row, q_row = actor_params(agent).matrix[k].double(), agent.q_params.matrix[k].double()
+    row, q_row = actor_params(agent).matrix[k].double(), agent.learned_q.params.matrix[k].double()
     q_row = q_row.view(agent.q.n, -1)[:critics].flatten()
     jacobian = torch.autograd.functional.jacobian(lambda x: actor_mean(agent, x, obs).tanh(), row)
     action = actor_mean(agent, row, obs).tanh().requires_grad_()
@@ -250,10 +251,10 @@ def test_each_network_learns_from_its_own_loss_alone(
     """Critics, actor and temperature, in this order: no loss has a path to what it does not train, and no
     step moves anything else."""
     agent, grad, step, order = prompt(module), Parameters.grad, Adam.step, []
-    everything = [x for x in vars(agent).values() if isinstance(x, Parameters)]
+    everything = parameters(agent)
 
     def checked(self: Parameters, loss: Tensor) -> Tensor:
-        others = [leaf for parameters in everything if parameters is not self for leaf in parameters.leaves]
+        others = [leaf for matrix in everything if matrix is not self for leaf in matrix.leaves]
         found = torch.autograd.grad(loss.sum(), others, retain_graph=True, allow_unused=True)
         assert all(x is None for x in found)
         return grad(self, loss)
@@ -297,8 +298,8 @@ def test_td3_smoothing_noise() -> None:
     target_q, rng = agent.target_q, Streams(SEEDS, "learn")
     agent.target_q = lambda obs, action: seen.append(action.double().numpy()) or target_q(obs, action)
     for mean in means:
-        agent.actor_target.matrix.zero_()
-        agent.actor_target.matrix[:, -2:] = torch.from_numpy(mean)  # the last biases
+        agent.learned_actor.target.matrix.zero_()
+        agent.learned_actor.target.matrix[:, -2:] = torch.from_numpy(mean)  # the last biases
         agent.update(transitions(WIDE, n), rng, 0.0)
     normal = 0.3 * Streams(SEEDS, "learn").normal(2, n, 2).double().numpy()
     for u, mean in enumerate(means):
@@ -446,15 +447,15 @@ def temperature_step(log_alpha: float, log_loss: bool) -> tuple[Tensor, Tensor]:
     """The gradient of three seeds' temperatures, and where a step from `log_alpha` takes them, if their
     policies' entropy is 1/2 below the target, on it, and 1/2 above."""
     agent = make_agent(sac, WIDE, log_alpha_loss=log_loss, target_entropy=-0.75)
-    agent.alpha_params.matrix.fill_(log_alpha)
+    agent.learned_alpha.params.matrix.fill_(log_alpha)
     sample, entropy = agent.policy.sample, torch.tensor([[-2.0], [-1.5], [-1.0]])
 
     def shifted(obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         action, logp = sample(obs, noise)
         return action, logp - logp.detach() - entropy
 
-    agent.policy.sample, grads, step = shifted, [], agent.alpha_optimiser.step
-    agent.alpha_optimiser.step = lambda grad, rate: (grads.append(grad), step(grad, rate))
+    agent.policy.sample, grads, step = shifted, [], agent.learned_alpha.optimiser.step
+    agent.learned_alpha.optimiser.step = lambda grad, rate: (grads.append(grad), step(grad, rate))
     metrics = agent.update(transitions(WIDE), Streams(SEEDS, "learn"), 0.0)
     torch.testing.assert_close(metrics["entropy"], entropy[:, 0])
     torch.testing.assert_close(metrics["alpha"], torch.full((3,), log_alpha).exp())

@@ -77,7 +77,7 @@ def values(trainer: Trainer, *observations: float) -> np.ndarray:
     if isinstance(trainer.spec.action_space, spaces.Box) and hasattr(agent, "q"):
         action, _ = agent.act(obs, Streams(SEEDS, "test"), False, 1.0)
         with torch.no_grad():
-            return agent.q(obs, (action - agent.mid) / agent.half).mean(1).numpy()
+            return agent.q(obs, agent.bounds.normalise(action)).mean(1).numpy()
     networks = [getattr(agent, name) for name in ("value", "baseline", "q") if hasattr(agent, name)]
     with torch.no_grad():
         return networks[0](obs).amax(-1).numpy()

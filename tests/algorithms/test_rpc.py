@@ -1,5 +1,6 @@
 """RPC, against closed forms, scipy, plain float64 networks and SAC."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from math import log
@@ -13,12 +14,12 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from ascent.algorithms import rpc, sac
-from ascent.algorithms.seedwise import Adam, Batch, Parameters, Streams, uniform_fan_in
+from ascent.algorithms.seedwise import Adam, Batch, Learned, Parameters, Streams, uniform_fan_in
 from ascent.runners.resolve import resolve
 from ascent.runners.trainer import Trainer
 from tests.algorithms.test_equations import GAMMA, N_OBS, OBS, SEEDS, make_agent
 from tests.algorithms.test_offpolicy import SKEWED, SPACES, WIDE, N, copied, transitions
-from tests.small import MOST_EVERY, SHRUNK
+from tests.small import MOST_EVERY, SHRUNK, parameters
 
 Z, A = 3, 2  # sizes of z and of the action
 SMALL = {"latent": Z, "hidden": (16, 8), "model_hidden": (8,), "gamma": GAMMA, "first_lambda": 0.5}
@@ -127,7 +128,7 @@ def test_kl_is_torchs() -> None:
 def test_within() -> None:
     """The identity about 0, from both sides; rising all the way between its limits."""
     low, high = log(np.expm1(0.1)), log(np.expm1(10.0))
-    np.testing.assert_allclose(rpc.Latent.SPREAD, [low, high], rtol=1e-6)
+    np.testing.assert_allclose([rpc.Latent.LOW, rpc.Latent.HIGH], [low, high], rtol=1e-6)
     x = torch.tensor([-1e-3, -0.0, 0.0, 1e-3], requires_grad=True)
     y = rpc.within(x, low, high)
     torch.testing.assert_close(y, x, rtol=1e-6, atol=0.0)
@@ -152,7 +153,7 @@ def test_latent_by_definition() -> None:
     agent, obs = make(), 3 * Streams(SEEDS, "data").normal(N, N_OBS)
     mean, std = agent.encoder(obs)
     for k in range(3):
-        expected = Plain(agent.actor_params.matrix[k].double()).encoder(obs[k].double())
+        expected = Plain(agent.learned_actor.params.matrix[k].double()).encoder(obs[k].double())
         torch.testing.assert_close((mean[k].double(), std[k].double()), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -217,15 +218,22 @@ def toy(**settings: object) -> tuple[rpc.Agent, dict[str, Tensor], Tensor]:
     agent.q = lambda obs, action: values
     agent.target_q = lambda obs, action: torch.stack([obs[..., 0] + action[..., 0], 2 * action[..., 0]], 1)
     agent.constant_q = lambda obs, action: torch.stack([obs[..., 1] - action[..., 0], action[..., 0]], 1)
-    losses, step = {}, agent._step
-
-    def recorded(name: str, loss: Tensor) -> None:
-        losses[name] = loss
-        if name == "lambda":
-            step(name, loss)
-
-    agent._step = recorded
+    losses = {}
+    for learned in agent.learners:
+        learned.descend = recorded(learned, losses)
     return agent, losses, values
+
+
+def recorded(learned: Learned, losses: dict[str, Tensor]) -> Callable[[Tensor, float], None]:
+    """Record the losses in place of `learned.descend`; only lambda also moves."""
+    descend = learned.descend
+
+    def record(loss: Tensor, learning_rate: float) -> None:
+        losses[learned.name] = loss
+        if learned.name == "lambda":
+            descend(loss, learning_rate)
+
+    return record
 
 
 @pytest.mark.parametrize(
@@ -281,7 +289,7 @@ def cost_of(agent: rpc.Agent, obs: Tensor, action: Tensor, next_obs: Tensor, noi
     mean, std = agent.encoder(obs)
     now, expected = (
         agent.encoder(next_obs),
-        agent.prior(mean + std * noise, (action - agent.mid) / agent.half),
+        agent.prior(mean + std * noise, agent.bounds.normalise(action)),
     )
     divergence = kl_divergence(Normal(*now), Normal(*expected)).sum(-1)
     return divergence / (np.log(2) if agent.config.bits else 1)
@@ -293,9 +301,9 @@ def test_cost_is_the_updates(space: spaces.Box, bits: bool) -> None:
     """What others measure is what an update pays for, from actions as the environment has them."""
     agent, batch, draws = make(space, bits=bits), transitions(space), noises(N)
     cost = cost_of(agent, batch.obs, batch.action, batch.next_obs, draws[0])
-    action = (batch.action - agent.mid) / agent.half
+    action = agent.bounds.normalise(batch.action)
     for k in range(3):
-        plain, s = Plain(agent.actor_params.matrix[k].double()), batch.obs[k].double()
+        plain, s = Plain(agent.learned_actor.params.matrix[k].double()), batch.obs[k].double()
         mean, std = plain.encoder(s)
         prior = plain.model(mean + std * draws[0][k].double(), action[k].double())
         there = Normal(*plain.encoder(batch.next_obs[k].double()))
@@ -313,7 +321,7 @@ def expected_gradients(
     """Those of seed k in float64; with `through_z`, what L(actor) would have if z in the cost had one."""
     c, rows = agent.config, {name: x[k].double() for name, x in copied(agent).items()}
     obs, nxt, reward = batch.obs[k].double(), batch.next_obs[k].double(), batch.reward[k].double()
-    action = ((batch.action - agent.mid) / agent.half)[k].double()
+    action = agent.bounds.normalise(batch.action)[k].double()
     z_noise, next_noise, target_noise, noise, target_a = (x[k].double() for x in draws)
     actor, q = rows["params/actor"].requires_grad_(), rows["params/q"].requires_grad_()
     plain = Plain(actor)
@@ -352,7 +360,7 @@ def expected_gradients(
 def test_gradients(space: spaces.Box, settings: dict[str, bool], monkeypatch: pytest.MonkeyPatch) -> None:
     """Of all four losses, by autograd of what the docstring says, with each seed's numbers alone."""
     agent, batch, draws, taken = make(space, rate=4.0, **settings), transitions(space), noises(N), []
-    names = {id(optimiser): name for name, (_, optimiser) in agent.learned.items()}
+    names = {id(learned.optimiser): learned.name for learned in agent.learners}
     step = Adam.step
 
     def watched(self: Adam, grad: Tensor, rate: float) -> None:
@@ -380,14 +388,14 @@ def test_each_loss_moves_its_own(learned_prior: bool, monkeypatch: pytest.Monkey
     moves anything else. The actor's has none to what was seen before the step: z in the cost is a constant.
     """
     agent, grad, step, order = make(learned_prior=learned_prior), Parameters.grad, Adam.step, []
-    everything = [x for x in vars(agent).values() if isinstance(x, Parameters)]
+    everything = parameters(agent)
     assert len(everything) == 5
     batch = transitions(WIDE)
     batch.obs.requires_grad_()
     batch.next_obs.requires_grad_()
 
     def checked(self: Parameters, loss: Tensor) -> Tensor:
-        others = [leaf for parameters in everything if parameters is not self for leaf in parameters.leaves]
+        others = [leaf for matrix in everything if matrix is not self for leaf in matrix.leaves]
         seen = (batch.obs, batch.next_obs)
         found = torch.autograd.grad(loss.sum(), [*others, *seen], retain_graph=True, allow_unused=True)
         assert all(x is None for x in found[:-2])
@@ -425,8 +433,8 @@ def paying(level: Tensor, monkeypatch: pytest.MonkeyPatch, **settings: object) -
     """An agent whose steps cost this, (S, 1), in nats, and of which lambda alone learns."""
     monkeypatch.setattr(rpc, "kl", lambda p, q: level + 0 * (p[0] + q[0]).sum(-1))
     agent = make(**settings)
-    step = agent._step
-    agent._step = lambda name, loss: step(name, loss) if name == "lambda" else None
+    for learned in (agent.learned_actor, agent.learned_q, agent.learned_alpha):
+        learned.descend = lambda loss, learning_rate: None
     return agent
 
 
@@ -435,8 +443,8 @@ def test_lambda_holds_the_rate(bits: bool, monkeypatch: pytest.MonkeyPatch) -> N
     """Seeds that pay twice the rate, the rate and half of it: lambda rises, stays and falls, each its own."""
     agent = paying(0.25 * torch.tensor([[2.0], [1.0], [0.5]]), monkeypatch, bits=bits,
                    rate=0.25 / log(2) if bits else 0.25, learning_rate=0.01)  # fmt: skip
-    before, grads, step = agent.log_lambda.value.detach().clone(), [], agent.learned["lambda"][1].step
-    agent.learned["lambda"][1].step = lambda grad, rate: (grads.append(grad), step(grad, rate))
+    before, grads, step = agent.log_lambda.value.detach().clone(), [], agent.learned_lambda.optimiser.step
+    agent.learned_lambda.optimiser.step = lambda grad, rate: (grads.append(grad), step(grad, rate))
     metrics = agent.learn(transitions(WIDE), *noises(N))
     expected = torch.tensor([[-0.25], [0.0], [0.125]]) / (log(2) if bits else 1)
     torch.testing.assert_close(grads[0], expected, rtol=1e-5, atol=1e-6)
@@ -492,8 +500,8 @@ def test_without_a_cost_it_is_sac(space: spaces.Box, monkeypatch: pytest.MonkeyP
     columns = {"actor": slice(n, n + size), "q": slice(None), "alpha": slice(None)}
     start = copied(ours)
     for name, twin in twins.items():
-        theirs.learned[twin][0].matrix.copy_(start[f"params/{name}"][:, columns[name]])
-    theirs.q_target.matrix.copy_(start["target/q"])
+        getattr(theirs, f"learned_{twin}").params.matrix.copy_(start[f"params/{name}"][:, columns[name]])
+    theirs.learned_q.target.matrix.copy_(start["target/q"])
     batch = transitions(space, 5 * N)
     batch = replace(batch, next_obs=batch.obs)  # where RPC's policy acts
     for i in range(0, 5 * N, N):
@@ -521,7 +529,7 @@ NAN = float("nan")
 
 def scaled(agent: rpc.Agent, action: Tensor) -> Tensor:
     """What is done of actions in [-1, 1]."""
-    return agent.mid.double() + agent.half.double() * action
+    return agent.bounds.mid.double() + agent.bounds.half.double() * action
 
 
 @pytest.mark.parametrize("explore", [False, True])
@@ -538,7 +546,7 @@ def test_acts_by_what_it_sees(space: spaces.Box, explore: bool) -> None:
     assert (action.shape, carry.shape, action.dtype) == ((3, n, A), (3, n, Z + A), torch.float32)
     assert ((action.numpy() >= space.low) & (action.numpy() <= space.high)).all()
     for k in range(3):
-        plain = Plain(agent.actor_params.matrix[k].double())
+        plain = Plain(agent.learned_actor.params.matrix[k].double())
         mean, std = plain.encoder(obs[k].double())
         z = mean + std * z_noise[k]
         a = plain.sample(z, noise[k])[0] if explore else plain.policy(z)[0].tanh()
@@ -569,7 +577,7 @@ def test_open_loop(explore: bool) -> None:
         draws.normal(n, Z)
         noise = draws.normal(n, A).double() if explore else None
         for k in range(3):
-            plain = Plain(agent.actor_params.matrix[k].double())
+            plain = Plain(agent.learned_actor.params.matrix[k].double())
             z = plain.model(*expected[k].split([Z, A], 1))[0]
             a = plain.sample(z, noise[k])[0] if explore else plain.policy(z)[0].tanh()
             assert (z - expected[k, :, :Z]).abs().max() > 0.01
@@ -626,7 +634,7 @@ def test_presets_train(preset: str) -> None:
     trainer = Trainer(cell, [0, 1])
     agent = trainer.agent
     assert agent.predicts == hasattr(agent, "model") == (preset not in ("vib", "vib_reward"))
-    groups = [x for x in vars(agent).values() if isinstance(x, Parameters)]
+    groups = parameters(agent)
     before = [[leaf.detach().clone() for leaf in group.leaves] for group in groups]
     assert len(before) == 5
     while trainer.step < cell.steps:

@@ -14,7 +14,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from ascent.algorithms import ddpg, maddpg, mappo, ppo
-from ascent.algorithms.seedwise import Batch, Replay, Rollout, Streams
+from ascent.algorithms.seedwise import Batch, Learned, Replay, Rollout, Streams
 from tests.algorithms.test_equations import SEEDS, flatten, lambda_returns, make_batch
 
 N_OBS = [8, 4, 11]
@@ -242,18 +242,18 @@ def close(ours: Tensor, expected: Tensor, atol: float = 2e-5) -> None:
 def test_gradients_go_nowhere_else(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loss depends on the parameters that it trains, and on no others of the whole team."""
     agent, batch = make_team(kind), transitions(kind)
-    leaves = {name: params.leaves for name, (params, _) in agent.learned.items()}
-    leaves |= {f"target {name}": params.leaves for name, params in agent.targets.items()}
+    leaves = {learned.name: learned.params.leaves for learned in agent.learners}
+    leaves |= {f"target {learned.name}": learned.target.leaves for learned in agent.learners}
     reached = []
 
-    def record(name: str, loss: Tensor, learning_rate: float) -> None:
+    def record(learned: Learned, loss: Tensor, learning_rate: float) -> None:
         for group, tensors in leaves.items():
             grads = torch.autograd.grad(loss.sum(), tensors, retain_graph=True, allow_unused=True)
             if any(g is not None for g in grads):
-                reached.append((name, group))
+                reached.append((learned.name, group))
                 assert all(g.flatten(1).abs().sum(1).min() > 0 for g in grads)
 
-    monkeypatch.setattr(agent, "step", record)
+    monkeypatch.setattr(agent, "descend", record)
     for _ in range(3):
         agent.update(batch, Streams(SEEDS, "learn"), 0.0)
     assert reached == [(name, name) for i in range(3) for name in (f"q_{i}", f"actor_{i}")]
@@ -502,7 +502,7 @@ def test_one_agent_is_ppo(space: spaces.Space, local: bool) -> None:
         team = replace(again, action=action, reward=again.reward[..., None])
         metrics, expected = one.update(team, rngs[0], 0.0), single.update(again, rngs[1], 0.0)
         assert all(torch.equal(metrics[name], expected[name]) for name in expected)
-        assert torch.equal(one.params[0].matrix, single.params.matrix)
+        assert torch.equal(one.learned[0].params.matrix, single.learned.params.matrix)
         for explore in (True, False):
             ours = one.act(batch.obs[:, 0], deepcopy(kept), explore, 0.0)[0]
             theirs = single.act(batch.obs[:, 0], deepcopy(kept), explore, 0.0)[0]
@@ -666,7 +666,7 @@ def test_state_is_all(module: ModuleType, preset: str, kind: str) -> None:
 @PRESETS
 def test_every_parameter_moves(module: ModuleType, preset: str, kind: str) -> None:
     agent = learner(module, preset, kind, SEEDS, False)
-    groups = [p for p, _ in agent.learned.values()] if module is maddpg else agent.params
+    groups = [learned.params for learned in (agent.learners if module is maddpg else agent.learned)]
     before = [[leaf.detach().clone() for leaf in group.leaves] for group in groups]
     trained(agent, kind, SEEDS, 6 if module is maddpg else 1)
     for group, leaves in zip(groups, before, strict=True):
@@ -681,8 +681,8 @@ def test_refusals(module: ModuleType) -> None:
     discrete, endless = spaces.Discrete(3), spaces.Box(-np.inf, np.inf, (2,), np.float32)
     box, one = boxes(2)[0], OBS[:2]
     cases = [
-        (spaces.Box(-1, 1, (4,)), discrete, "team"),
-        (spaces.Box(-1, 1, (4,)), box, "team"),
+        (spaces.Box(-1, 1, (4,)), discrete, "multi-agent"),
+        (spaces.Box(-1, 1, (4,)), box, "multi-agent"),
         (spaces.Tuple(one), spaces.Tuple([discrete, box]), "discrete actions of all agents, or"),
         (spaces.Tuple(one), spaces.Tuple([box, spaces.MultiBinary(3)]), "discrete actions of all agents"),
         (spaces.Tuple(one), spaces.Tuple([spaces.Tuple([discrete, discrete]), discrete]), "all agents"),

@@ -510,7 +510,7 @@ def test_trpo_against_stable_baselines(
     envs, steps, epochs = UPDATE["envs"], UPDATE["steps"], 2
     settings = UPDATE | {"delta": delta, "damping": damping, "cg_steps": 8, "shrink": 0.7, "search_steps": 9}
     agent = make_agent(trpo, space, **settings, value_epochs=epochs, adam_eps=1e-5)
-    starts = [torch.cat([agent.policy_params.matrix, agent.value_params.matrix], 1)]
+    starts = [torch.cat([agent.policy_params.matrix, agent.learned_value.params.matrix], 1)]
     width, batch = agent.policy_params.matrix.shape[1], make_batch((2 * steps, envs), space)
     windows = [Batch(*(x[:, i : i + steps] for x in vars(batch).values())) for i in (0, steps)]
     learn = Streams(SEEDS, "learn")
@@ -518,7 +518,7 @@ def test_trpo_against_stable_baselines(
     rng, metrics = Streams(SEEDS, "learn"), []
     for window in windows:
         metrics.append(agent.update(window, rng, 0.25))
-        starts.append(torch.cat([agent.policy_params.matrix, agent.value_params.matrix], 1))
+        starts.append(torch.cat([agent.policy_params.matrix, agent.learned_value.params.matrix], 1))
     candidates = []
 
     def divergence(new: object, old: object) -> Tensor:
@@ -572,7 +572,7 @@ def test_the_policy_moves_before_the_value_is_fitted(space: spaces.Space) -> Non
         for agent in agents:
             agent.update(batch, Streams(SEEDS, "learn"), 0.0)
         assert torch.equal(*(a.policy_params.matrix for a in agents)) == same
-        assert not torch.equal(*(a.value_params.matrix for a in agents))
+        assert not torch.equal(*(a.learned_value.params.matrix for a in agents))
 
 
 def test_the_value_sees_every_sample_once_per_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -586,7 +586,7 @@ def test_the_value_sees_every_sample_once_per_epoch(monkeypatch: pytest.MonkeyPa
         return value(x)
 
     monkeypatch.setattr(agent, "value", spy)
-    monkeypatch.setattr(agent.optimiser, "step", lambda grad, rate: None)
+    monkeypatch.setattr(agent.learned_value.optimiser, "step", lambda grad, rate: None)
     ret = (value(obs)[..., 0] + number).detach()
     loss = agent.fit_value(obs, ret, Streams(SEEDS, "learn"))
     np.testing.assert_allclose(loss, (np.arange(32.0) ** 2).mean(), rtol=1e-5)  # 0 error, 1, 4, ...

@@ -346,7 +346,7 @@ def test_rpc_acts_by_its_model(runs: Path) -> None:
         action, _ = agent.act(gone, Streams(SEEDS, "b"), False, 1.0, carry)
         usual, _ = agent.act(obs, Streams(SEEDS, "b"), False, 1.0, carry)
         expected, _ = agent.prior(*carry.split([agent.config.latent, agent.n_actions], -1))
-        by_model = agent.mid + agent.half * agent.policy.greedy(expected)
+        by_model = agent.bounds.scale(agent.policy.greedy(expected))
     assert action[:, 0].equal(usual[:, 0]) and not action[:, 1].isnan().any()
     torch.testing.assert_close(action[:, 1], by_model[:, 1])
     assert not torch.isclose(action[:, 1], usual[:, 1]).any()
@@ -489,7 +489,7 @@ def test_greedy_acting_follows_the_preference(system: str, task: str) -> None:
     else:
         low, high = map(torch.from_numpy, spec.bounds)
         expected = preferred.detach()
-        if hasattr(agent, "half"):  # its actor's actions are in [-1, 1]
+        if hasattr(agent, "bounds"):  # its actor's actions are in [-1, 1]
             expected = (low + high) / 2 + (high - low) / 2 * expected.tanh()
         torch.testing.assert_close(acted, expected, rtol=1e-5, atol=1e-6)
     (slope,) = torch.autograd.grad(preferred.square().sum(), obs)

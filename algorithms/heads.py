@@ -1,0 +1,202 @@
+"""Networks and normalisers that several algorithms use and that no paper's equations define.
+
+`Policy`, `Actor` and `Critic` are the usual heads of multi-layer perceptrons; `Bounds` scales actions between
+the environment's bounds and [-1, 1]; `Normaliser` keeps running moments of observations and returns.
+"""
+
+import copy
+from dataclasses import replace
+from math import e, log, pi, sqrt
+
+import torch
+from gymnasium.spaces import Box, Discrete, Space
+from torch import Tensor
+
+from ascent.algorithms.seedwise import (
+    MLP,
+    Batch,
+    Initialiser,
+    Moments,
+    Noise,
+    Slot,
+    State,
+    Streams,
+    Vector,
+    Widths,
+    orthogonal,
+    part,
+    prefixed,
+    tanh,
+    uniform_fan_in,
+)
+
+
+class Policy:
+    """Categorical over logits, or Gaussian with a state-independent standard deviation.
+
+    A tanh network with orthogonal initial weights, gain sqrt 2 in the hidden layers and 0.01 in the last
+    (openai/baselines ppo2).
+    """
+
+    def __init__(self, streams: Streams, n_obs: int, hidden: Widths, action_space: Space) -> None:
+        if isinstance(action_space, Discrete):
+            n_out = int(action_space.n)
+        else:
+            assert isinstance(action_space, Box)
+            n_out = action_space.shape[0]
+        inits = [orthogonal(sqrt(2))] * len(hidden) + [orthogonal(0.01)]
+        self.net = MLP(streams, (n_obs, *hidden, n_out), tanh, inits)
+        self.discrete = isinstance(action_space, Discrete)
+        self.log_std = Vector(streams, n_out, 0.0)  # unused where actions are discrete
+
+    def slots(self) -> list[Slot]:
+        return self.net.slots() if self.discrete else self.net.slots() + self.log_std.slots()
+
+    def act(self, obs: Tensor, rng: Noise, explore: bool) -> Tensor:
+        """Return a sample, or the most likely action: (S, E, O) -> (S, E) int64 or (S, E, A)."""
+        out = self.net(obs)
+        if self.discrete:
+            if not explore:
+                return out.argmax(-1)
+            cdf = out.log_softmax(-1).exp().cumsum(-1)[..., :-1]
+            return (rng.uniform(out.shape[1], 1) > cdf).sum(-1)
+        if not explore:
+            return out
+        return out + self.log_std.value.exp()[:, None] * rng.normal(*out.shape[1:])
+
+    def evaluate(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log pi(action|obs) and the entropy of pi(.|obs), both (S, ...)."""
+        out = self.net(obs)
+        if self.discrete:
+            logp = out.log_softmax(-1)
+            return logp.gather(-1, action[..., None]).squeeze(-1), -(logp.exp() * logp).sum(-1)
+        log_std = self.log_std.value.view(-1, *[1] * (out.dim() - 2), out.shape[-1])
+        z = (action - out) * (-log_std).exp()
+        logp = (-0.5 * z * z - log_std - 0.5 * log(2 * pi)).sum(-1)
+        return logp, (log_std + 0.5 * log(2 * pi * e)).sum(-1).expand_as(logp)
+
+
+def value_network(streams: Streams, n_obs: int, hidden: Widths) -> MLP:
+    """Make a tanh network V(s), initialised like `Policy` but with gain 1 in the last layer.
+
+    (S, ..., O) -> (S, ..., 1).
+    """
+    inits = [orthogonal(sqrt(2))] * len(hidden) + [orthogonal(1.0)]
+    return MLP(streams, (n_obs, *hidden, 1), tanh, inits)
+
+
+class Actor:
+    """A deterministic policy mu(s) in [-1, 1], a ReLU network: (S, B, O) -> (S, B, A)."""
+
+    def __init__(self, streams: Streams, sizes: tuple[int, ...], last: Initialiser = uniform_fan_in) -> None:
+        self.net = MLP(streams, sizes, torch.relu_, [uniform_fan_in] * (len(sizes) - 2) + [last])
+
+    def __call__(self, obs: Tensor) -> Tensor:
+        return tanh(self.net(obs))
+
+    def slots(self) -> list[Slot]:
+        return self.net.slots()
+
+
+class Critic:
+    """Q(s, a) of n ReLU networks: (S, B, O), (S, B, A) -> (S, n, B)."""
+
+    def __init__(
+        self, streams: Streams, sizes: tuple[int, ...], n: int, last: Initialiser = uniform_fan_in
+    ) -> None:
+        self.net = MLP(streams, sizes, torch.relu_, [uniform_fan_in] * (len(sizes) - 2) + [last], n)
+        self.n = n
+
+    def __call__(self, obs: Tensor, action: Tensor) -> Tensor:
+        x = torch.cat([obs, action], -1).repeat_interleave(self.n, 0)  # (S * n, B, O + A)
+        return self.net(x).view(len(obs), self.n, -1)
+
+    def slots(self) -> list[Slot]:
+        return self.net.slots()
+
+    def constant(self, n: int) -> "Critic":
+        """Return the first network (n = 1) or all, in the same memory, with parameters without gradient."""
+        critic = copy.copy(self)
+        critic.net = self.net.constant(every=self.n // n)
+        critic.n = n
+        return critic
+
+
+class Bounds:
+    """Scales actions between the bounds of an environment and [-1, 1], which the networks use."""
+
+    def __init__(self, action_space: Space, algorithm: str, device: str) -> None:
+        """Raise ValueError if the action space is not a bounded Box."""
+        if not isinstance(action_space, Box) or not action_space.is_bounded():
+            raise ValueError(f"{algorithm} needs a continuous action space with bounds")
+        low, high = torch.tensor(action_space.low), torch.tensor(action_space.high)
+        self.size = len(low)
+        self.mid = ((high + low) / 2).to(device)  # (A,)
+        self.half = ((high - low) / 2).to(device)  # (A,)
+
+    def scale(self, action: Tensor) -> Tensor:
+        """Map actions (..., A) from [-1, 1] to the environment's bounds."""
+        return self.mid + self.half * action
+
+    def normalise(self, action: Tensor) -> Tensor:
+        """Map actions (..., A) from the environment's bounds to [-1, 1]."""
+        return (action - self.mid) / self.half
+
+
+class Normaliser:
+    """Normalises observations and rewards by running moments (openai/baselines VecNormalize).
+
+    Observations get mean 0 and standard deviation 1; rewards are scaled so that their discounted sum has
+    standard deviation 1. If `on` is False, both stay as they are.
+
+    Departure: while a window is processed, observations are normalised by the moments that were used for
+    acting, so that log densities agree; only then do the moments include the window. The moments of rewards
+    include the window at once.
+    """
+
+    def __init__(self, streams: Streams, n_obs: int, envs: int, gamma: float, on: bool) -> None:
+        self.on = on
+        self.gamma = gamma
+        self.obs_moments = Moments(streams, n_obs)
+        self.return_moments = Moments(streams, 1)
+        self.ret = torch.zeros(len(streams.seeds), envs, device=streams.device)  # discounted sum so far
+
+    def obs(self, obs: Tensor) -> Tensor:
+        """Return observations (S, ..., O) as the networks see them."""
+        if not self.on:
+            return obs
+        shape = (len(obs), *[1] * (obs.dim() - 2), obs.shape[-1])
+        mean, var = self.obs_moments.mean.float(), (self.obs_moments.var + 1e-8).float()
+        return ((obs - mean.view(shape)) / var.sqrt().view(shape)).clamp(-10, 10)
+
+    def batch(self, batch: Batch) -> Batch:
+        """Return the window (S, T, E) as the networks see it, and include it in the moments."""
+        if not self.on:
+            return batch
+        assert batch.truncated is not None
+        continues = (1 - batch.terminated) * (1 - batch.truncated)
+        returns = torch.empty_like(batch.reward)
+        for t in range(returns.shape[1]):
+            returns[:, t] = self.ret = self.gamma * self.ret + batch.reward[:, t]
+            self.ret = self.ret * continues[:, t]
+        self.return_moments.update(returns[..., None])
+        std = (self.return_moments.var + 1e-8).sqrt().float()[..., None]  # (S, 1, 1)
+        reward = (batch.reward / std).clamp(-10, 10)
+        window = replace(batch, obs=self.obs(batch.obs), next_obs=self.obs(batch.next_obs), reward=reward)
+        self.obs_moments.update(batch.obs)
+        return window
+
+    def state_dict(self) -> State:
+        """Return the moments, or nothing if the normaliser is off."""
+        if not self.on:
+            return {}
+        obs = prefixed("normaliser", self.obs_moments.state_dict())
+        returns = prefixed("reward_scale", self.return_moments.state_dict())
+        return {**obs, **returns, "reward_scale/ret": self.ret}
+
+    def load_state_dict(self, state: State) -> None:
+        """Restore what `state_dict` returned."""
+        if self.on:
+            self.obs_moments.load_state_dict(part("normaliser", state))
+            self.return_moments.load_state_dict(part("reward_scale", state))
+            self.ret = state["reward_scale/ret"]
