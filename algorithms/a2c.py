@@ -92,6 +92,8 @@ def returns_to_go(batch: Batch, next_value: Tensor, gamma: float) -> Tensor:
 
 
 class Agent:
+    """The A2C learner: a policy and a value network, moved together after every window."""
+
     def __init__(
         self, config: Config, observation_space: Box, action_space: Space, streams: Streams, device: str
     ) -> None:
@@ -115,7 +117,9 @@ class Agent:
         return self.policy.net(self.normaliser.obs(obs))
 
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
-        c, batch = self.config, self.normaliser.batch(batch)
+        """Take one step on a window (S, T, E)."""
+        c = self.config
+        batch = self.normaliser.batch(batch)
         with torch.no_grad():
             ret = returns_to_go(batch, self.value(batch.next_obs).squeeze(-1), c.gamma)  # (S, T, E)
         loss, metrics = self.loss(batch.obs, batch.action, ret)

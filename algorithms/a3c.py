@@ -117,6 +117,8 @@ class WorkerStreams:
 
 
 class Agent:
+    """The A3C learner: shared parameters and each worker's copy of them."""
+
     def __init__(
         self, config: Config, observation_space: Box, action_space: Space, streams: Streams, device: str
     ) -> None:
@@ -152,7 +154,9 @@ class Agent:
         return self.policy.net(self.normaliser.obs(obs))
 
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
-        c, batch = self.config, self.normaliser.batch(batch)
+        """Apply the workers' gradients, one after another, from a window (S, T, W)."""
+        c = self.config
+        batch = self.normaliser.batch(batch)
         learning_rate = c.learning_rate * (1 - progress if c.anneal else 1)
         n_seeds = len(batch.reward)
         # (S, T, W, ...) -> (S * W, T, 1, ...): each worker is a row, with its own copy of the parameters

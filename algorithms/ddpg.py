@@ -104,6 +104,8 @@ PRESETS = {
 
 
 class Agent:
+    """The DDPG learner: an actor and a critic, each with a target."""
+
     def __init__(
         self, config: Config, observation_space: Box, action_space: Space, streams: Streams, device: str
     ) -> None:

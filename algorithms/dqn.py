@@ -96,6 +96,8 @@ PRESETS["double"] = replace(PRESETS["classic"], double=True)
 
 
 class Agent:
+    """The DQN learner: a value network with a target."""
+
     def __init__(
         self, config: Config, observation_space: Box, action_space: Space, streams: Streams, device: str
     ) -> None:

@@ -208,13 +208,10 @@ class Agent:
                 ret = (ret - mean) / deviation
         transitions = (policy_obs, value_obs, action, old_logp, advantage, ret)
         columns = [x.flatten(1, 2) for x in transitions]  # (S, T * E, ...)
-        row = torch.arange(len(ret), device=ret.device)[:, None]
         sums: Tensor | None = None
         for _ in range(c.epochs):
-            order = rng.permutation(columns[0].shape[1])
-            shuffled = [x[row, order] for x in columns]
-            for start in range(0, order.shape[1], c.minibatch):
-                metrics = self._step[i](*(x[:, start : start + c.minibatch] for x in shuffled))
+            for minibatch in rng.minibatches(columns, c.minibatch):
+                metrics = self._step[i](*minibatch)
                 sums = metrics.clone() if sums is None else sums + metrics
         assert sums is not None
         return sums / (c.epochs * (columns[0].shape[1] // c.minibatch))

@@ -98,6 +98,8 @@ def advantages(batch: Batch, value: Tensor, next_value: Tensor, gamma: float, la
 
 
 class Agent:
+    """The PPO learner: a policy and a value network, moved together on minibatches of a rollout."""
+
     def __init__(
         self, config: Config, observation_space: Box, action_space: Space, streams: Streams, device: str
     ) -> None:
@@ -122,7 +124,9 @@ class Agent:
         return self.policy.net(self.normaliser.obs(obs))
 
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
-        c, batch = self.config, self.normaliser.batch(batch)
+        """Take `epochs` passes of clipped steps over a rollout (S, T, E)."""
+        c = self.config
+        batch = self.normaliser.batch(batch)
         with torch.no_grad():
             value = self.value(batch.obs).squeeze(-1)  # (S, T, E)
             next_value = self.value(batch.next_obs).squeeze(-1)
@@ -132,13 +136,10 @@ class Agent:
         transitions = (batch.obs, batch.action, old_logp, advantage, ret)
         columns = [x.flatten(1, 2) for x in transitions]  # (S, T * E, ...)
         learning_rate = c.learning_rate * (1 - progress if c.anneal else 1)
-        row = torch.arange(len(ret), device=ret.device)[:, None]
         sums: Tensor | None = None
         for _ in range(c.epochs):
-            order = rng.permutation(columns[0].shape[1])
-            shuffled = [x[row, order] for x in columns]
-            for start in range(0, order.shape[1], c.minibatch):
-                metrics = self._step(learning_rate, *(x[:, start : start + c.minibatch] for x in shuffled))
+            for minibatch in rng.minibatches(columns, c.minibatch):
+                metrics = self._step(learning_rate, *minibatch)
                 sums = metrics.clone() if sums is None else sums + metrics
         assert sums is not None
         names = ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction", "grad_norm")

@@ -91,6 +91,8 @@ def returns_to_go(batch: Batch, next_value: Tensor, gamma: float) -> Tensor:
 
 
 class Agent:
+    """The REINFORCE learner: a policy and a baseline."""
+
     def __init__(
         self, config: Config, observation_space: Box, action_space: Space, streams: Streams, device: str
     ) -> None:
@@ -119,7 +121,9 @@ class Agent:
         return self.policy.net(self.normaliser.obs(obs))
 
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
-        c, batch = self.config, self.normaliser.batch(batch)
+        """Take one step of the policy on a window (S, T, E), then fit the baseline to its returns."""
+        c = self.config
+        batch = self.normaliser.batch(batch)
         with torch.no_grad():
             ret = returns_to_go(batch, self.baseline(batch.next_obs).squeeze(-1), c.gamma)  # (S, T, E)
             advantage = standardise(ret - self.baseline(batch.obs).squeeze(-1))

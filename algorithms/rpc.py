@@ -171,6 +171,8 @@ class SquashedGaussian:
 
 
 class Agent:
+    """The RPC learner: encoder, model and policy (the actor), two critics, temperature and lambda."""
+
     def __init__(
         self, config: Config, observation_space: Box, action_space: Space, streams: Streams, device: str
     ) -> None:

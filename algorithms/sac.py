@@ -118,6 +118,8 @@ class SquashedGaussian:
 
 
 class Agent:
+    """The SAC learner: a policy, two critics with targets, and the temperature."""
+
     def __init__(
         self, config: Config, observation_space: Box, action_space: Space, streams: Streams, device: str
     ) -> None:
@@ -167,14 +169,12 @@ class Agent:
     def learn(self, batch: Batch, next_noise: Tensor, noise: Tensor) -> dict[str, Tensor]:
         """Move critics, policy, temperature and targets one step; the noise (S, B, A) is standard normal."""
         c = self.config
-        action = self.bounds.normalise(batch.action)
         alpha = self.log_alpha.value.detach().exp()  # (S, 1)
-
         with torch.no_grad():
             next_action, next_logp = self.policy.sample(batch.next_obs, next_noise)
             next_value = self.target_q(batch.next_obs, next_action).amin(1) - alpha * next_logp
             y = batch.reward + c.gamma * (1 - batch.terminated) * next_value  # (S, B)
-        q = self.q(batch.obs, action)  # (S, 2, B)
+        q = self.q(batch.obs, self.bounds.normalise(batch.action))  # (S, 2, B)
         q_loss = 0.5 * (q - y[:, None]).square().mean(-1).sum(-1)
         self.learned_q.descend(q_loss, c.learning_rate)
 

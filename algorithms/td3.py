@@ -84,6 +84,8 @@ PRESETS = {
 
 
 class Agent:
+    """The TD3 learner: an actor and its critics, all with targets."""
+
     def __init__(
         self, config: Config, observation_space: Box, action_space: Space, streams: Streams, device: str
     ) -> None:

@@ -123,6 +123,8 @@ def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Tensor, steps: in
 
 
 class Agent:
+    """The TRPO learner: a policy, moved within the trust region, and a value network."""
+
     def __init__(
         self, config: Config, observation_space: Box, action_space: Space, streams: Streams, device: str
     ) -> None:
@@ -147,7 +149,9 @@ class Agent:
         return self.policy.net(self.normaliser.obs(obs))
 
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
-        c, batch = self.config, self.normaliser.batch(batch)
+        """Take one step of the policy within the trust region, then fit the value to the returns."""
+        c = self.config
+        batch = self.normaliser.batch(batch)
         with torch.no_grad():
             value = self.value(batch.obs).squeeze(-1)  # (S, T, E)
             next_value = self.value(batch.next_obs).squeeze(-1)

@@ -1,6 +1,6 @@
 """Random numbers: named streams, one set of generators for each seed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import ClassVar, Protocol
 from zlib import crc32
@@ -125,6 +125,16 @@ class Streams:
     def permutation(self, n: int) -> Tensor:
         """Return (S, n) int64: a random order of 0..n-1 for each seed."""
         return self.uniform(n).argsort(dim=1, stable=True)
+
+    def minibatches(self, columns: Sequence[Tensor], size: int) -> Iterator[list[Tensor]]:
+        """Yield one pass over columns (S, n, ...) in minibatches (S, size, ...), in a random order for each
+        seed.
+        """
+        order = self.permutation(columns[0].shape[1])
+        row = torch.arange(len(order), device=order.device)[:, None]
+        shuffled = [x[row, order] for x in columns]
+        for start in range(0, order.shape[1], size):
+            yield [x[:, start : start + size] for x in shuffled]
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Return the state as arrays with the seed axis first."""
