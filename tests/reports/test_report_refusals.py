@@ -144,7 +144,7 @@ def test_a_damaged_record_is_refused_and_named(store: "Records", file: str, chan
 @pytest.mark.parametrize(
     ("means", "note"),
     [
-        ([0.0, 1.0, float("nan")], "eval.csv: a return is not finite, yet the run is called done"),
+        ([0.0, 1.0, float("nan")], "eval.csv: a return is not finite, but the run has the status done"),
         ([0.0], "eval.csv: no evaluation of the greedy policy to take a score from"),
     ],
 )

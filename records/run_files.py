@@ -1,0 +1,151 @@
+"""Read the files of a cell's runs and check them: digests, tables, JSON records.
+
+A run's folder is the record. The seal of a cell (`seal.py`) repeats what reports read, in one file, so that
+ten thousand runs load in seconds. It is used for a run only while the run's folder is as it was when the cell
+was sealed: the files are there, have the sealed sizes, and none was written since.
+"""
+
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyarrow import csv
+
+from ascent.records import layout
+from ascent.records.errors import DamagedFile
+from ascent.records.seal import SEALED, read_seal
+
+LAST_EPISODES = 100  # training episodes that are read, the last ones
+_EVALUATION_TYPES = {
+    "step": pa.int64(), "policy": pa.dictionary(pa.int32(), pa.string()), "episode": pa.int64(),
+    "return": pa.float64(), "length": pa.int64(),
+}  # fmt: skip
+
+
+class Damaged(Exception):
+    """A record that cannot be trusted. The message names the file, relative to the folder of its run or cell.
+    """
+
+
+class RunFiles:
+    """The files of a cell's runs, from their folders or from the seal."""
+
+    def __init__(self, cell: Path) -> None:
+        self.cell = cell
+        try:
+            self.sealed = read_seal(cell)
+        except DamagedFile:
+            self.sealed = {}
+        self._trusted: dict[int, bool] = {}
+
+    def has(self, seed: int, file: str = "") -> bool:
+        """Return whether a run has a file or, without a name, a folder."""
+        return (self.cell / layout.seed_folder(seed) / file).exists()
+
+    def is_sealed(self, seed: int) -> bool:
+        """Return whether the seal speaks for the run's folder."""
+        if seed not in self._trusted:
+            folder = f"{layout.seed_folder(seed)}/"
+            sizes = {name: len(data) for name, data in self.sealed.items() if name.startswith(folder)}
+            self._trusted[seed] = f"{folder}{layout.RESULT}" in sizes and self._unchanged(sizes)
+        return self._trusted[seed]
+
+    def _unchanged(self, sizes: dict[str, int]) -> bool:
+        try:
+            sealed_at = (self.cell / layout.SEAL).stat().st_mtime_ns
+            stats = [((self.cell / name).stat(), size) for name, size in sizes.items()]
+        except OSError:
+            return False
+        return all(stat.st_size == size and stat.st_mtime_ns < sealed_at for stat, size in stats)
+
+    def read(self, seed: int, file: str) -> bytes:
+        """Return the content of a run's file. Raises Damaged if it cannot be read."""
+        name = f"{layout.seed_folder(seed)}/{file}"
+        try:
+            if self.is_sealed(seed) and name in self.sealed:
+                return self.sealed[name]
+            return (self.cell / name).read_bytes()
+        except OSError as error:
+            raise Damaged(f"{file}: unreadable ({error.strerror})") from error
+
+    def json(self, seed: int, file: str) -> dict[str, Any]:
+        """Return the JSON object in a run's file. Raises Damaged if there is none."""
+        return _parse_json(self.read(seed, file), file)
+
+    def check_digests(self, seed: int, result: dict[str, Any]) -> None:
+        """Compare the tables with result.json; those of a sealed run that reports read. Raises Damaged."""
+        digests = result.get("digests")
+        if not isinstance(digests, dict) or layout.EVAL not in digests:
+            raise Damaged(f"{layout.RESULT}: has no digest of {layout.EVAL}")
+        checked = SEALED if self.is_sealed(seed) else digests
+        for file in sorted(name for name in digests if name.endswith(".csv") and name in checked):
+            if sha256(self.read(seed, file)).hexdigest() != digests[file]:
+                raise Damaged(f"{file}: sha256 differs from {layout.RESULT}")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file. Raises Damaged if there is none."""
+    try:
+        return _parse_json(path.read_bytes(), path.name)
+    except OSError as error:
+        raise Damaged(f"{path.name}: unreadable ({error.strerror})") from error
+
+
+def _parse_json(data: bytes, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads(data)
+    except ValueError as error:
+        raise Damaged(f"{name}: unreadable (not JSON)") from error
+    if not isinstance(content, dict):
+        raise Damaged(f"{name}: not a JSON object")
+    return content
+
+
+def evaluations(content: bytes, done: bool) -> pd.DataFrame:
+    """Return step, policy, episode, return and length of eval.csv, checked. Raises Damaged.
+
+    `done` says that the run is not one that diverged: then a return that is not finite is an error.
+    """
+    try:
+        table = _read_table(content, _EVALUATION_TYPES).to_pandas()
+    except ValueError as error:
+        raise Damaged(f"{layout.EVAL}: not a table of evaluations") from error
+    if table.duplicated(["policy", "step", "episode"]).any():
+        raise Damaged(f"{layout.EVAL}: an episode is listed twice")
+    finite = np.isfinite(table["return"].to_numpy())
+    # A diverged run may have recorded what it diverged to; in one that is done it is a silent failure.
+    if done and not finite.all():
+        raise Damaged(f"{layout.EVAL}: a return is not finite, but the run has the status done")
+    greedy = table["step"].to_numpy()[(table["policy"] == "greedy").to_numpy() & finite]
+    if not len(greedy) or (done and greedy.max() == 0):
+        raise Damaged(f"{layout.EVAL}: no evaluation of the greedy policy to take a score from")
+    return table
+
+
+def last_training_returns(content: bytes, done: bool) -> np.ndarray:
+    """Return the returns of the last training episodes in train.csv, at most LAST_EPISODES, in the order in
+    which they ended. Raises Damaged.
+    """
+    try:
+        table = _read_table(content, {"return": pa.float64()})
+    except ValueError as error:
+        raise Damaged(f"{layout.TRAIN}: not a table of training episodes") from error
+    returns: np.ndarray = table["return"].to_numpy()[-LAST_EPISODES:]
+    if done and not np.isfinite(returns).all():
+        raise Damaged(f"{layout.TRAIN}: a return is not finite, but the run has the status done")
+    return returns
+
+
+def _read_table(content: bytes, types: dict[str, pa.DataType]) -> pa.Table:
+    """Return these columns of a CSV. Raises ValueError."""
+    options = csv.ConvertOptions(include_columns=list(types), column_types=types, null_values=[])
+    try:
+        return csv.read_csv(
+            pa.BufferReader(content), csv.ReadOptions(use_threads=False), convert_options=options
+        )
+    except KeyError as error:
+        raise ValueError(str(error)) from error
