@@ -123,7 +123,7 @@ def test_bad_sweep(change: str, tmp_path: Path, capsys: pytest.CaptureFixture) -
     key = change.split(" ")[0]
     kept = [line for line in SWEEP.splitlines() if not line.startswith(f"{key} =")]
     path.write_text("\n".join([*kept, change] if "[[" in change else [change, *kept]))
-    code, _, err = call(capsys, "sweep", str(path), "--out", str(tmp_path / "runs"))
+    code, _, err = call(capsys, "sweep", str(path), "--runs", str(tmp_path / "runs"))
     assert code == 2
     assert err.startswith(f"error: {path}: ") and BAD_SWEEPS[change] in err and err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
@@ -137,7 +137,7 @@ def test_a_bad_model_file(
     if content:
         model.write_text(content)
     monkeypatch.setattr(Hopper, "spec", replace(Hopper.spec, model=model))
-    code, _, err = call(capsys, "train", "ppo", "Hopper-v5", "--out", str(tmp_path / "runs"))
+    code, _, err = call(capsys, "train", "ppo", "Hopper-v5", "--runs", str(tmp_path / "runs"))
     assert code == 2
     assert re.fullmatch(rf"error: Hopper-v5: [^\n]* model file {model}; reinstall gymnasium[^\n]*\n", err)
     assert not (tmp_path / "runs").exists()
@@ -147,17 +147,17 @@ def test_from_sweep_to_report(tmp_path: Path, capsys: pytest.CaptureFixture) -> 
     """Sweep, status, report; then the same again, which trains nothing and gives the same page."""
     path, runs, out = tmp_path / "tiny.toml", str(tmp_path / "runs"), tmp_path / "page"
     path.write_text(SWEEP)
-    code, said, _ = call(capsys, "status", str(path), "--out", runs)
+    code, said, _ = call(capsys, "status", str(path), "--runs", runs)
     assert code == 1 and "0/3" in said and "3 planned" in said
-    code, _, err = call(capsys, "sweep", str(path), "--out", runs, "--pack", "2", "--jobs", "2")
+    code, _, err = call(capsys, "sweep", str(path), "--runs", runs, "--pack", "2", "--jobs", "2")
     assert code == 0 and re.search("CartPole-v1 reinforce-classic-[0-9a-f]{10}, runs 3/3, steps 100%", err)
-    code, said, _ = call(capsys, "status", str(path), "--out", runs)
+    code, said, _ = call(capsys, "status", str(path), "--runs", runs)
     assert code == 0 and said.count("3/3") == 2
     code, said, _ = call(capsys, "report", str(path), "--runs", runs, "--out", str(out))
     assert code == 0 and said.strip() == str(out / "index.html")
     page = (out / "index.html").read_bytes()
     assert b"Two tiny cells" in page
-    code, _, err = call(capsys, "sweep", str(path), "--out", runs)
+    code, _, err = call(capsys, "sweep", str(path), "--runs", runs)
     assert code == 0 and err == "nothing to do: every run is finished\n"
     call(capsys, "report", str(path), "--runs", runs, "--out", str(out))
     assert (out / "index.html").read_bytes() == page
@@ -171,13 +171,13 @@ def test_a_failing_cell_takes_no_other_down(tmp_path: Path, capsys: pytest.Captu
     path.write_text(SWEEP)
     held = run_of(small_sweep_cell("reinforce"), 1, runs)
     held.open()
-    code, _, err = call(capsys, "sweep", str(path), "--out", str(runs), "--jobs", "1")
+    code, _, err = call(capsys, "sweep", str(path), "--runs", str(runs), "--jobs", "1")
     assert code == 2
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
     assert "seed-1 is held by another process" in line
     assert all(run_of(small_sweep_cell("a2c"), seed, runs).is_finished() for seed in range(3))
     held.close()
-    assert call(capsys, "sweep", str(path), "--out", str(runs))[0] == 0
+    assert call(capsys, "sweep", str(path), "--runs", str(runs))[0] == 0
 
 
 def small_sweep_cell(system: str) -> object:
@@ -189,7 +189,7 @@ def test_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFix
     """Neither under a file nor in a read-only file system: one line with the path."""
     (tmp_path / "file").write_text("")
     for folder, reason in ((tmp_path / "file" / "runs", "Not a directory"), (Path("/proc/runs"), "")):
-        code, _, err = call(capsys, *TRAIN, "--steps", "64", "--out", str(folder))
+        code, _, err = call(capsys, *TRAIN, "--steps", "64", "--runs", str(folder))
         assert code == 2 and err.startswith("error: ") and err.count("\n") == 1
         assert str(folder) in err and reason in err
 

@@ -1,0 +1,102 @@
+"""What the command files share: options, shell completion, consoles."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+RUNS = Path("runs")  # the default of --runs
+
+
+def group(about: str | None = None) -> typer.Typer:
+    """Return an empty group of commands, with the settings that all groups share."""
+    return typer.Typer(
+        help=about, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+    )
+
+
+def terminal() -> "Console":
+    """Return a console for standard output; a pipe or a file gets lines of up to 200 characters."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=200)
+
+
+def default_folder(name: str) -> Path:
+    """Return the folder for a product whose command was given no --out."""
+    return Path("out") / name
+
+
+def warn_of_unknown_commit() -> None:
+    """Print one line if the runs cannot record the commit although the code is in a git checkout."""
+    from ascent.records import provenance
+
+    problem = getattr(provenance, "commit_problem", lambda: None)()
+    if problem:
+        print(f"warning: {problem}", file=sys.stderr)
+
+
+def _complete_algorithm(incomplete: str) -> Iterable[str]:
+    from ascent.algorithms import SYSTEMS
+
+    return [name for name in SYSTEMS if name.startswith(incomplete)]
+
+
+def _complete_task(incomplete: str) -> Iterable[str]:
+    from ascent import suites
+
+    return [name for name in suites.TASKS if name.startswith(incomplete)]
+
+
+def _complete_sweep(incomplete: str) -> Iterable[str]:
+    from ascent.runners import sweep
+
+    return [name for name in sweep.names() if name.startswith(incomplete)]
+
+
+Algorithm = Annotated[
+    str,
+    typer.Argument(help="Name from `ascent list algorithms`.", autocompletion=_complete_algorithm),
+]
+Task = Annotated[
+    str,
+    typer.Argument(help="Name from `ascent list tasks`.", autocompletion=_complete_task),
+]
+TaskOption = Annotated[
+    str,
+    typer.Option("--task", help="Name from `ascent list tasks`.", autocompletion=_complete_task),
+]
+Sweep = Annotated[
+    str,
+    typer.Argument(
+        metavar="SWEEP",
+        help="Name from `ascent list sweeps`, or a TOML file.",
+        autocompletion=_complete_sweep,
+    ),
+]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder of run records.")]
+Pack = Annotated[
+    int,
+    typer.Option("--pack", help="Seeds trained in one process. On the CPU, results do not depend on it."),
+]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        "--jobs", help="Number of parallel processes; 0 means one per core, or one with --device cuda."
+    ),
+]
+Device = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
+CheckpointSeconds = Annotated[
+    float, typer.Option("--checkpoint-seconds", help="Time between checkpoints, in seconds.")
+]
+KeepPolicies = Annotated[
+    int,
+    typer.Option(
+        "--keep-policies", help="Keep the policy of every n-th evaluation; 0 keeps only the final one."
+    ),
+]
