@@ -33,11 +33,10 @@ def default_folder(name: str) -> Path:
 
 
 def warn_of_unknown_commit() -> None:
-    """Print one line if the runs cannot record the commit although the code is in a git checkout."""
+    """Print one line if the records cannot name the commit of this code."""
     from ascent.records import provenance
 
-    problem = getattr(provenance, "commit_problem", lambda: None)()
-    if problem:
+    if problem := provenance.commit_problem():
         print(f"warning: {problem}", file=sys.stderr)
 
 

@@ -52,9 +52,9 @@ def test_memory() -> None:
 
 BAD_SITES = {
     'partion = "cpu"': "unknown key 'partion'; did you mean 'partition'?",
-    'time = "soon"': "time: 'soon' is no time such as",
-    'time = "1"': "time: 1 must be longer than warn_seconds, 120, and 30 s",
-    'mem = "8 GB"': "mem: '8 GB' is no amount of memory",
+    'time = "soon"': "time: 'soon' is not a time such as",
+    'time = "1"': "time: 1 must be longer than warn_seconds (120 s) plus 30 s",
+    'mem = "8 GB"': "mem: '8 GB' is not an amount of memory",
     "mem = 8": "mem: ",
     "cpus = 0": "cpus: ",
     "gpus = true": "gpus: ",
@@ -155,7 +155,7 @@ def test_script(tmp_path: Path) -> None:
     assert text.count("set -euo pipefail") == 1 and text.count("source ~/venv/bin/activate") == 1
     assert "export MKL_CBWR=AVX2\n" in text
     assert set(scripts.PORTABLE) == set(platform.MATH), "what a job sets, its record and platform key have"
-    assert text.splitlines()[-1] == f'exec python -m ascent.slurm.task {sent.path} "$SLURM_ARRAY_TASK_ID"'
+    assert text.splitlines()[-1] == f'exec python -P -m ascent.slurm.task {sent.path} "$SLURM_ARRAY_TASK_ID"'
     assert text.splitlines()[0] == "#!/usr/bin/env bash" and "6 runs in 2 array tasks" in text
     report = scripts.report(made, site, "tiny-report", out, tmp_path / "page")
     assert (
@@ -243,8 +243,8 @@ def test_nothing_of_it_imports_torch() -> None:
     code = (
         "import sys\n"
         "for name in ('torch', 'numpy', 'gymnasium', 'mujoco', 'pandas'): sys.modules[name] = None\n"
-        "import ascent\n"
-        "from slurm import cluster, estimate, manifest, scripts, sites, status, submission, submit\n"
+        "import ascent, ascent.cli\n"
+        "from ascent.slurm import cluster, estimate, manifest, scripts, sites, status, submission, submit\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=manifest.ROOT)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
