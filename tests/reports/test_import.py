@@ -20,7 +20,7 @@ from ascent.reports.checking import check
 from ascent.reports.statistics import verdicts
 from ascent.reports.statistics.aggregate import aggregate
 from ascent.runners import resolve
-from tests.test_ascent import call
+from tests.command import call
 
 STEPS = range(0, 110_000, 10_000)
 

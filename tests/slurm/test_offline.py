@@ -1,6 +1,7 @@
 """What needs no cluster: a site's settings, manifests, and that nothing of this imports torch."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -248,3 +249,37 @@ def test_nothing_of_it_imports_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_plan_without_torch(tmp_path: Path) -> None:
+    """A current manifest needs no torch; a new one does, and says so in one line."""
+    path, out, made = planned(tmp_path)
+    code = "import sys\nfor name in ('torch', 'numpy', 'gymnasium'): sys.modules[name] = None\n"
+    code += "import ascent.cli\nascent.cli.main()"
+    line = [sys.executable, "-c", code, "plan", str(path), "--runs"]
+    written_at = made.path.stat().st_mtime_ns
+    done = subprocess.run([*line, str(out)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"{made.path}\n"), done.stderr
+    assert "up to date: 6 runs of 2 cells" in done.stderr and made.path.stat().st_mtime_ns == written_at
+    done = subprocess.run([*line, str(tmp_path / "new")], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert re.search(r"resolving its cells needs \w+, which is not installed: run `ascent plan`", done.stderr)
+    assert not (tmp_path / "new").exists()
+    path.write_text(SWEEP.replace("64", "128"))
+    assert manifest.current(str(path), out) is None and manifest.as_planned(str(path), out)[0] == made.planned
+
+
+def test_manifests_notice_edited_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also an edit in records/ and in a folder inside algorithms/; an edit of the reports does not matter."""
+    for name in ("algorithms/deep/a.py", "records/b.py", "runners/c.py", "suites/d.py", "reports/e.py"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        written(tmp_path / name, "1")
+    monkeypatch.setattr(manifest, "HOME", tmp_path)
+    before = manifest.sources_digest()
+    written(tmp_path / "reports/e.py", "2")
+    assert manifest.sources_digest() == before
+    digests = {before}
+    for name in ("algorithms/deep/a.py", "records/b.py", "runners/c.py", "suites/d.py"):
+        written(tmp_path / name, "2")
+        digests.add(manifest.sources_digest())
+    assert len(digests) == 5

@@ -437,7 +437,7 @@ def test_gpus(cluster: Cluster, tmp_path: Path) -> None:
     user.submit("--gpus", "1")
     wait(lambda: user.sent()[0].failure(0).exists() and not user.queue(), 60)
     said = user.ascent("status", expect=1)
-    assert "failed: " in said and "device 'cuda': there is no GPU here" in said
+    assert "failed: " in said and "device 'cuda': torch finds no GPU on this machine" in said
     script = user.sent()[0].path.with_suffix(".sh").read_text()
     probe = re.sub(r"(?m)^exec .*", "echo devices=$CUDA_VISIBLE_DEVICES", script)
     (tmp_path / "probe.sh").write_text(re.sub(r"(?m)^#SBATCH --(array|output).*\n", "", probe))
@@ -521,7 +521,11 @@ def test_without_torch(cluster: Cluster, tmp_path: Path) -> None:
 
     for command in ("submit", "status"):
         said = ascent(command, 2)
-        assert said.startswith("error: ") and "`ascent plan` it where" in said and said.count("\n") == 1
+        assert (
+            said.startswith("error: ")
+            and "run `ascent plan` where it is" in said
+            and said.count("\n") == 1
+        )
     assert not user.out.exists()
     user.ascent("plan")
     assert "2 planned" in ascent("status", 1)

@@ -1,5 +1,6 @@
 """The command line as its user meets it: one line and exit code 2 for bad input; from sweep to report."""
 
+import os
 import re
 import subprocess
 import sys
@@ -10,9 +11,9 @@ import pytest
 import torch
 
 import ascent
-import ascent.cli
 from ascent.runners.resolve import resolve
 from ascent.suites.mujoco import Hopper
+from tests.command import call
 from tests.small import run_of, small_cell
 
 SWEEP = """
@@ -29,21 +30,11 @@ set = { steps = 16, envs = 2 }
 """
 
 
-def call(capsys: pytest.CaptureFixture, *words: str) -> tuple[int, str, str]:
-    """Exit code, standard output, standard error."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["ascent", *words])
-        with pytest.raises(SystemExit) as stop:
-            ascent.cli.main()
-    out, err = capsys.readouterr()
-    return stop.value.code or 0, out, err
-
-
 TRAIN = ["train", "ppo", "CartPole-v1"]
 BAD = {
     "algorithm": (["train", "pppo", "CartPole-v1"], "unknown algorithm 'pppo'; did you mean 'ppo'?"),
     "task": (["train", "ppo", "cartpole"], "unknown task 'cartpole'; did you mean 'CartPole-v1'?"),
-    "far task": (["train", "ppo", "xyzzy"], "unknown task 'xyzzy'; there are: "),
+    "far task": (["train", "ppo", "xyzzy"], "unknown task 'xyzzy'; valid: "),
     "preset": ([*TRAIN, "--preset", "clasic"], "unknown preset of ppo 'clasic'; did you mean 'classic'?"),
     "hyper-parameter": (
         [*TRAIN, "--set", "gama=0.9"],
@@ -63,14 +54,14 @@ BAD = {
     "steps": ([*TRAIN, "--steps", "0"], "steps: 0 must be a whole number of at least 1"),
     "steps word": ([*TRAIN, "--steps", "many"], "Invalid value for '--steps'"),
     "evaluations": ([*TRAIN, "--evaluations", "0"], "evaluations: 0 must be"),
-    "duplicate seeds": ([*TRAIN, "--seeds", "0-3,2"], "seeds: 2 is there twice"),
-    "negative seed": ([*TRAIN, "--seeds=-1"], "seeds: '-1' is no seed"),
+    "duplicate seeds": ([*TRAIN, "--seeds", "0-3,2"], "seeds: 2 is listed twice"),
+    "negative seed": ([*TRAIN, "--seeds=-1"], "seeds: '-1' is neither a whole number nor a range"),
     "empty range": ([*TRAIN, "--seeds", "5-2"], "seeds: the range '5-2' is empty"),
-    "no seed": ([*TRAIN, "--seeds", ""], "seeds: '' is no seed"),
+    "no seed": ([*TRAIN, "--seeds", ""], "seeds: '' is neither a whole number nor a range"),
     "pack": ([*TRAIN, "--pack", "0"], "pack: 0 must be at least 1"),
     "jobs": ([*TRAIN, "--jobs", "-2"], "jobs: -2 must be at least 0"),
     "device": ([*TRAIN, "--device", "tpu"], "unknown device 'tpu'"),
-    "no GPU": ([*TRAIN, "--device", "cuda"], "device 'cuda': there is no GPU here"),
+    "no GPU": ([*TRAIN, "--device", "cuda"], "device 'cuda': torch finds no GPU on this machine"),
     "checkpoints": ([*TRAIN, "--checkpoint-seconds", "nan"], "checkpoint-seconds: nan must be"),
     "option": ([*TRAIN, "--sed", "3"], "No such option: --sed"),
     "command": (["trian"], "No such command 'trian'"),
@@ -101,7 +92,7 @@ def test_bad_input(
 ONE = '[[cells]]\nalgorithms = ["ppo"]\n'
 BAD_SWEEPS = {
     'sedes = "0-9"': "unknown key 'sedes'; did you mean 'seeds'?",
-    "seeds = [0, 0]": "seeds: 0 is there twice",
+    "seeds = [0, 0]": "seeds: 0 is listed twice",
     "seeds = [-1]": "seeds: -1 must be a whole number",
     "seeds = 3": "seeds: 3 is of the wrong type",
     "episodes = 0": "episodes: 0 must be",
@@ -208,9 +199,38 @@ def test_list(capsys: pytest.CaptureFixture) -> None:
 
 
 def test_help_without_torch() -> None:
-    """`ascent --help` and bad options answer at once: nothing heavy is imported for them."""
-    code = "import sys, ascent.cli; sys.argv = ['ascent', '--help']\ntry: ascent.cli.main()\n"
-    code += "finally: assert 'torch' not in sys.modules"
-    root = Path(__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
-    assert done.returncode == 0 and "report" in done.stdout, done.stderr
+    """`ascent --help` and `--version` answer at once: nothing heavy is imported for them."""
+    for option, expected in (("--help", "report"), ("--version", f"ascent {ascent.__version__}")):
+        code = f"import sys, ascent.cli; sys.argv = ['ascent', '{option}']\ntry: ascent.cli.main()\n"
+        code += "finally: assert not {'torch', 'numpy', 'pandas', 'rich', 'gymnasium'} & set(sys.modules)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0 and expected in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("ascent tr", "train"),
+        ("ascent train re", "reinforce"),
+        ("ascent train ppo CartP", "CartPole-v1"),
+        ("ascent sweep de", "demo"),
+        ("ascent list al", "algorithms"),
+    ],
+)
+def test_completion(words: str, expected: str) -> None:
+    """The shell completes commands, algorithms, tasks and sweeps."""
+    environment = {"_ASCENT_COMPLETE": "complete_bash", "COMP_WORDS": words}
+    environment["COMP_CWORD"] = str(len(words.split()) - 1)
+    command = [sys.executable, "-c", "import sys, ascent.cli; sys.argv = ['ascent']; ascent.cli.main()"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+    assert done.returncode == 0 and done.stdout.split() == [expected], done.stderr
+
+
+def test_runs_and_out(capsys: pytest.CaptureFixture) -> None:
+    """--runs means the folder of run records in every command that has it; --out is never that folder."""
+    commands = "train sweep plan submit status cancel report verify bundle import cite robustness crossplay"
+    for command in (*commands.split(), "wandb push"):
+        code, out, _ = call(capsys, *command.split(), "--help")
+        text = " ".join(out.split())
+        assert code == 0 and "--runs <path> Folder of run records. [default: runs]" in text, command
+        assert not re.search(r"--out <path> Folder of run records", text), command
