@@ -104,7 +104,10 @@ def crossplay(
         Path | None, typer.Option(help="Folder for the tables and figures. Default: out/crossplay-TASK.")
     ] = None,
 ) -> None:
-    """Play each system's adversaries against each system's agents, seed by seed."""
+    """Let the systems of a competitive task play each other.
+
+    The adversaries of each system play against the agents of each system, seed by seed.
+    """
     from rich.console import Console
 
     from ascent.records.errors import InputError

@@ -154,13 +154,16 @@ def import_command(
     The CSV file has one row per seed and evaluation step, or, with a column `episode`, one per episode of it.
     All seeds must have the same steps. From pandas:
 
-    pd.concat(pd.read_csv(f).assign(seed=k) for k, f in enumerate(logs)).to_csv("curves.csv")
+    \b
+    tables = [pd.read_csv(log).assign(seed=k) for k, log in enumerate(logs)]
+    pd.concat(tables).to_csv("curves.csv")
 
     Episodes in a training log (Monitor's monitor.csv, CleanRL's charts/episodic_return as exported by
     TensorBoard) end at arbitrary steps. Average them over windows first, from columns seed, step and return:
 
-    t = log.assign(step=(log.step // 10_000 + 1) * 10_000).groupby(["seed", "step"])["return"].mean()
-
+    \b
+    t = log.assign(step=(log.step // 10_000 + 1) * 10_000)
+    t = t.groupby(["seed", "step"])["return"].mean()
     t.reset_index().to_csv("curves.csv")
     """
     from ascent.reports.importing import import_curves
