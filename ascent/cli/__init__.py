@@ -6,18 +6,18 @@ from typing import Annotated
 
 import typer
 
-from ascent.cli import cluster, policies, results, train
+from ascent.cli import cluster, exchange, policies, results, train
 from ascent.cli.options import group
 
 STOPPED = 130  # exit code of an interrupted command
 
 app = group("Train, report and verify reproducible policy-gradient reinforcement learning benchmarks.")
-for commands in (train, cluster, results, policies):
+for commands in (train, cluster, results, exchange, policies):
     app.add_typer(commands.app)
 
 
-def _print_version(wanted: bool) -> None:
-    if not wanted:
+def _print_version(requested: bool) -> None:
+    if not requested:
         return
     import ascent
     from ascent.records import provenance

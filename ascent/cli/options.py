@@ -1,4 +1,4 @@
-"""What the command files share: options, shell completion, consoles."""
+"""What the command files share: options with their completion, and small helpers."""
 
 import sys
 from collections.abc import Iterable
@@ -9,6 +9,9 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from ascent.records.plan import Planned
+    from ascent.records.read import Expected
 
 RUNS = Path("runs")  # the default of --runs
 
@@ -30,6 +33,14 @@ def terminal() -> "Console":
 def default_folder(name: str) -> Path:
     """Return the folder for a product whose command was given no --out."""
     return Path("out") / name
+
+
+def expected(planned: Iterable["Planned"]) -> "list[Expected]":
+    """Return the cells and seeds that a report of these plans must contain."""
+    from ascent.records.read import Expected
+
+    cells = [(plan.cell, plan.seeds) for plan in planned]
+    return [Expected(c.suite, c.task, c.system, c.preset, c.digest, seeds) for c, seeds in cells]
 
 
 def warn_of_unknown_commit() -> None:
