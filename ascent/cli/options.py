@@ -51,42 +51,42 @@ def warn_of_unknown_commit() -> None:
         print(f"warning: {problem}", file=sys.stderr)
 
 
-def _complete_algorithm(incomplete: str) -> Iterable[str]:
+def _algorithms() -> Iterable[str]:
     from ascent.algorithms import SYSTEMS
 
-    return [name for name in SYSTEMS if name.startswith(incomplete)]
+    return SYSTEMS
 
 
-def _complete_task(incomplete: str) -> Iterable[str]:
+def _tasks() -> Iterable[str]:
     from ascent import suites
 
-    return [name for name in suites.TASKS if name.startswith(incomplete)]
+    return suites.TASKS
 
 
-def _complete_sweep(incomplete: str) -> Iterable[str]:
+def _sweeps() -> Iterable[str]:
     from ascent.runners import sweep
 
-    return [name for name in sweep.names() if name.startswith(incomplete)]
+    return sweep.names()
 
 
 Algorithm = Annotated[
     str,
-    typer.Argument(help="Name from `ascent list algorithms`.", autocompletion=_complete_algorithm),
+    typer.Argument(help="Name from `ascent list algorithms`.", autocompletion=_algorithms),
 ]
 Task = Annotated[
     str,
-    typer.Argument(help="Name from `ascent list tasks`.", autocompletion=_complete_task),
+    typer.Argument(help="Name from `ascent list tasks`.", autocompletion=_tasks),
 ]
 TaskOption = Annotated[
     str,
-    typer.Option("--task", help="Name from `ascent list tasks`.", autocompletion=_complete_task),
+    typer.Option("--task", help="Name from `ascent list tasks`.", autocompletion=_tasks),
 ]
 Sweep = Annotated[
     str,
     typer.Argument(
         metavar="SWEEP",
         help="Name from `ascent list sweeps`, or a TOML file.",
-        autocompletion=_complete_sweep,
+        autocompletion=_sweeps,
     ),
 ]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of run records.")]
