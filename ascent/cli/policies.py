@@ -32,20 +32,22 @@ def robustness(
 
     Levels that are already recorded are not played again.
     """
+    from ascent.records import layout
     from ascent.records.cell import read_cell
     from ascent.reports.statistics import robustness as pages
     from ascent.runners import robustness as recorder
     from ascent.runners.sweep import cell_folders
 
     planned = [
-        (folder, recorder.wanted(read_cell(folder).task, grid or [])) for folder in cell_folders(cells, runs)
+        (folder, recorder.parse_levels(read_cell(folder).task, grid or []))
+        for folder in cell_folders(cells, runs)
     ]
     threads = len(os.sched_getaffinity(0))
     with _progress("levels", sum(len(levels) for _, levels in planned)) as advance:
         for folder, levels in planned:
             recorder.record(folder, levels, episodes, threads, advance)
     for folder, levels in planned:
-        tables = folder / recorder.FOLDER
+        tables = folder / layout.ROBUSTNESS
         terminal().print(pages.terminal([tables / f"{level.name}.csv" for level in levels], folder.name))
         print(tables)
 
@@ -70,11 +72,11 @@ def watch(
     from ascent.records.cell import read_cell
     from ascent.records.errors import InputError
     from ascent.runners import policies
-    from ascent.runners.robustness import wanted
+    from ascent.runners.robustness import parse_levels
     from ascent.runners.watch import film
 
     seed, cell = policies.seed_of(run), read_cell(run.resolve().parent)
-    levels = wanted(cell.task, [perturb])[1:] if perturb else []
+    levels = parse_levels(cell.task, [perturb])[1:] if perturb else []
     if len(levels) > 1:
         example = f"{levels[0].kind}={levels[0].level:g}"
         raise InputError(f"--perturb {perturb}: give one level, such as {example}")

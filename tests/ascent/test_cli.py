@@ -38,7 +38,7 @@ BAD = {
     "preset": ([*TRAIN, "--preset", "clasic"], "unknown preset of ppo 'clasic'; did you mean 'classic'?"),
     "hyper-parameter": (
         [*TRAIN, "--set", "gama=0.9"],
-        "unknown hyper-parameter of ppo 'gama'; did you mean 'gamma'?",
+        "unknown hyperparameter of ppo 'gama'; did you mean 'gamma'?",
     ),
     "no value": ([*TRAIN, "--set", "gamma"], "--set 'gamma': write KEY=VALUE"),
     "ill-typed": ([*TRAIN, "--set", "gamma=high"], "ppo: gamma = 'high': "),
@@ -94,7 +94,7 @@ BAD_SWEEPS = {
     'sedes = "0-9"': "unknown key 'sedes'; did you mean 'seeds'?",
     "seeds = [0, 0]": "seeds: 0 is listed twice",
     "seeds = [-1]": "seeds: -1 must be a whole number",
-    "seeds = 3": "seeds: 3 is of the wrong type",
+    "seeds = 3": "seeds: 3 has the wrong type",
     "episodes = 0": "episodes: 0 must be",
     "title =": "Invalid value",
     'report = { estimator = "mean_of_last" }': "did you mean 'mean_of_last_ten'?",
@@ -103,7 +103,7 @@ BAD_SWEEPS = {
     'report = { reference = "x" }': "unknown key 'reference'",
     ONE: "tasks is missing",
     f'{ONE}tasks = ["CartPole-v1"]\nstep = 3': "unknown key 'step'; did you mean 'steps'?",
-    f'{ONE}tasks = ["CartPole-v1", "CartPole-v1"]': "is there twice",
+    f'{ONE}tasks = ["CartPole-v1", "CartPole-v1"]': "is listed twice",
     f'{ONE}tasks = ["CartPole-v1"]\nset = {{ clip = "x" }}': "ppo: clip = 'x'",
 }
 

@@ -522,9 +522,7 @@ def test_without_torch(cluster: Cluster, tmp_path: Path) -> None:
     for command in ("submit", "status"):
         said = ascent(command, 2)
         assert (
-            said.startswith("error: ")
-            and "run `ascent plan` where it is" in said
-            and said.count("\n") == 1
+            said.startswith("error: ") and "run `ascent plan` where it is" in said and said.count("\n") == 1
         )
     assert not user.out.exists()
     user.ascent("plan")
