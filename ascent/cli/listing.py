@@ -22,9 +22,7 @@ def algorithms() -> Table:
     """Return a table of every system with its presets."""
     table = Table("algorithm", "presets", "description", box=None, pad_edge=False)
     for name, system in SYSTEMS.items():
-        module = system.module()
-        about = getattr(system, "about", "") or (module.__doc__ or "").splitlines()[0]
-        table.add_row(name, ", ".join(module.PRESETS), about)
+        table.add_row(name, ", ".join(system.module().PRESETS), system.about)
     return table
 
 
