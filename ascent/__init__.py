@@ -1,1 +1,134 @@
-"""Ascent: a reproducible benchmark suite for policy-gradient reinforcement learning."""
+"""Ascent: a reproducible benchmark suite for policy-gradient reinforcement learning.
+
+    import ascent
+
+    ascent.train("ppo", "CartPole-v1", seeds=range(10))
+    cells = ascent.load("runs")
+    ascent.report("runs", "out/report")
+
+Importing this package is cheap: torch and pandas are imported by the functions that need them.
+"""
+
+from collections.abc import Iterable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ascent.records.read import CellRecord
+
+    __version__: str
+
+__all__ = ["__version__", "load", "report", "train"]
+
+
+def train(
+    algorithm: str,
+    task: str,
+    *,
+    seeds: Iterable[int] = range(10),
+    steps: int | None = None,
+    preset: str | None = None,
+    overrides: Mapping[str, object] | None = None,
+    evaluations: int = 50,
+    episodes: int = 10,
+    runs: str | PathLike[str] = "runs",
+    pack: int = 10,
+    jobs: int = 0,
+    device: str = "cpu",
+) -> Path:
+    """Train one algorithm on one task in worker processes, as the command `ascent train` does.
+
+    Finished runs are skipped and interrupted ones are resumed, so that the same call again trains what is
+    missing. Progress is shown on standard error.
+
+    Args:
+        algorithm: name from `ascent list algorithms`.
+        task: name from `ascent list tasks`.
+        seeds: one run each; seeds from 1000 up are for tuning.
+        steps: environment steps per seed; default: the task's budget.
+        preset: hyperparameter preset; default: the one for the task's suite.
+        overrides: hyperparameters that differ from the preset.
+        evaluations: number of evaluations after the one at step 0.
+        episodes: episodes per evaluation.
+        runs: folder of run records.
+        pack: seeds trained in one process; on the CPU, results do not depend on it.
+        jobs: number of parallel processes; 0 means one per core, or one on a GPU.
+        device: "cpu" or "cuda".
+
+    Returns:
+        The folder of the cell, which has one folder per seed.
+
+    Raises:
+        ascent.records.errors.InputError: invalid arguments, too little memory, or a run failed.
+
+    Example:
+        >>> ascent.train("ppo", "CartPole-v1", seeds=range(3), overrides={"gamma": 0.98})
+        PosixPath('runs/classic/CartPole-v1/ppo-classic-0123456789')
+    """
+    from ascent.records.cell import Evaluation
+    from ascent.records.plan import Planned, check_seeds
+    from ascent.runners.local import train_locally
+    from ascent.runners.resolve import resolve
+
+    cell = resolve(
+        algorithm,
+        task,
+        preset=preset,
+        overrides=dict(overrides or {}),
+        steps=steps,
+        evaluation=Evaluation(evaluations, episodes),
+    )
+    seeds = tuple(seeds)
+    check_seeds(seeds)
+    train_locally([Planned(cell, seeds)], Path(runs), pack, jobs, device)
+    return cell.folder(Path(runs))
+
+
+def load(runs: str | PathLike[str] = "runs") -> "list[CellRecord]":
+    """Load the records of all cells in a folder, sorted by suite, task, system and preset.
+
+    Raises:
+        ValueError: there are no runs, or tuning seeds and reporting seeds are mixed.
+
+    Example:
+        >>> for cell in ascent.load("runs"):
+        ...     for run in cell.runs:
+        ...         print(cell.name.system, cell.name.task, run.seed, run.state)
+    """
+    from ascent.records.read import load as load_records
+
+    return load_records(Path(runs))
+
+
+def report(runs: str | PathLike[str], out: str | PathLike[str]) -> Path:
+    """Make the report of all runs in a folder: an HTML page with its figures, tables and data.
+
+    Args:
+        runs: folder of run records.
+        out: folder for the report; an older report there is replaced.
+
+    Returns:
+        The page, `out`/index.html.
+
+    Raises:
+        ValueError: there are no runs, or `out` contains something other than a report.
+
+    Example:
+        >>> ascent.report("runs", "out/report")
+        PosixPath('/home/me/out/report/index.html')
+    """
+    from ascent.reports import build
+
+    return build(Path(runs), Path(out), title=f"Runs in {Path(runs).name}")
+
+
+if not TYPE_CHECKING:  # for a type checker, any other name stays an error
+
+    def __getattr__(name: str) -> object:
+        """Return the version of the installed distribution as `__version__`."""
+        if name != "__version__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib.metadata import version
+
+        return version("ascent-rl")

@@ -19,13 +19,14 @@ set = { gamma = 0.98 }    # optional: hyperparameter overrides
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from ascent.records.cell import Cell, Evaluation
+from ascent.records.cell import find as find_cell
 from ascent.records.declared import Declared
 from ascent.records.errors import InputError, unknown
 from ascent.records.plan import Planned, check_seeds, parse_seeds
@@ -149,3 +150,18 @@ def _check(values: object, keys: Mapping[str, type | tuple[type, ...]], required
     for key in required:
         if key not in values:
             raise InputError(f"{key} is missing")
+
+
+def cell_folders(names_or_cells: Sequence[str], runs: Path) -> list[Path]:
+    """Return the folders of cells, each named by a folder, by (the start of) its digest, or by its sweep.
+
+    Raises:
+        InputError: a name that is neither a cell below `runs` nor a sweep.
+    """
+    folders: list[Path] = []
+    for name in names_or_cells:
+        if name.endswith(".toml") or name in names():
+            folders += [plan.cell.folder(runs) for plan in load(name).planned]
+        else:
+            folders.append(find_cell(name, runs))
+    return folders

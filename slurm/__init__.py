@@ -1,4 +1,4 @@
-"""Sends a sweep to a SLURM cluster, watches it, resubmits what is missing. See README.md in this folder.
+"""Submit a sweep to a SLURM cluster, watch it, and resubmit what is missing. See README.md in this folder.
 
-Nothing here imports torch, but for making a manifest: login nodes may have none.
+Only making a manifest imports torch: login nodes may not have it.
 """

@@ -1,4 +1,4 @@
-"""What the cluster says: SLURM's own commands, read in the forms that stay the same between its versions."""
+"""SLURM's own commands, with output formats that are the same in all of its versions."""
 
 import os
 import re
@@ -8,15 +8,16 @@ from dataclasses import dataclass
 
 from ascent.records.errors import InputError
 
-TIMEOUT = 60  # seconds; a controller that is down makes its clients wait
-NAMES = 500  # of jobs that squeue is asked for in one go
-# What a user has set for SLURM's commands by hand, or a job by being one, is not meant for ours.
+TIMEOUT = 60  # seconds; clients of a controller that is down wait
+MAX_NAMES = 500  # job names in one call of squeue
+# Settings that a user made for interactive SLURM commands, or that we inherit from a job that we run in.
 FOREIGN = re.compile(r"(SLURM|SBATCH|SQUEUE|SINFO|SACCT|SCANCEL|SCONTROL)_(?!CONF$)")
+WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "SUSPENDED")
 
 
 @dataclass(frozen=True)
 class Task:
-    """An array task, or a job that is none (index -1), in the queue."""
+    """An array task in the queue, or a job that is not an array (index -1)."""
 
     name: str  # of the job
     index: int
@@ -26,47 +27,45 @@ class Task:
 
     @property
     def waits(self) -> bool:
-        """Whether none of its processes is at work."""
-        return self.state in (
-            "PENDING",
-            "REQUEUED",
-            "REQUEUE_HOLD",
-            "REQUEUE_FED",
-            "SPECIAL_EXIT",
-            "SUSPENDED",
-        )
+        """Return whether no process of the task is running."""
+        return self.state in WAITING
 
 
 def client(*words: str) -> str:
-    """What one of SLURM's commands prints. Raises InputError with its reason in one line."""
+    """Run one of SLURM's commands and return its output.
+
+    Raises:
+        InputError: the command is missing, fails or times out; the message is its reason in one line.
+    """
     environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT, env=environment)
     except FileNotFoundError as error:
         raise InputError(
-            f"there is no {words[0]} on the path: a login node of a SLURM cluster has it"
+            f"{words[0]} is not on the PATH: run this on a login node of a SLURM cluster"
         ) from error
     except subprocess.TimeoutExpired as error:
-        said = (error.stderr or b"").decode(errors="replace")  # bytes, whatever was asked for
-        why = reason(said) if said else "SLURM's controller has not answered"
+        output = (error.stderr or b"").decode(errors="replace")  # bytes in spite of text=True
+        why = reason(output) if output else "SLURM's controller did not answer"
         raise InputError(f"{words[0]}: {why}, for {TIMEOUT} s") from error
     if done.returncode:
         raise InputError(f"{words[0]}: {reason(done.stderr or done.stdout)}")
     return done.stdout
 
 
-def reason(said: str) -> str:
-    """Why a command of SLURM refused, from its several lines."""
-    lines = [re.sub(r"^\w+: (error: )?", "", line.strip()) for line in said.splitlines() if line.strip()]
+def reason(output: str) -> str:
+    """Return, in one line, why a SLURM command failed."""
+    lines = [re.sub(r"^\w+: (error: )?", "", line.strip()) for line in output.splitlines() if line.strip()]
     return "; ".join(line.rstrip(".") for line in dict.fromkeys(lines)) or "it gave no reason"
 
 
 def queue(names: Iterable[str]) -> list[Task]:
-    """The array tasks, and jobs that are none, that are pending or running under these names."""
-    words = ["squeue", "--noheader", "--array", "--all", "--format=%j|%F|%K|%T|%r"]
-    if not (names := set(names)):
+    """Return the pending and running array tasks, and jobs that are not arrays, with these job names."""
+    names = set(names)
+    if not names:
         return []
-    if len(names) <= NAMES:
+    words = ["squeue", "--noheader", "--array", "--all", "--format=%j|%F|%K|%T|%r"]
+    if len(names) <= MAX_NAMES:
         words.append(f"--name={','.join(sorted(names))}")
     tasks = []
     for line in client(*words).splitlines():
@@ -79,47 +78,48 @@ def queue(names: Iterable[str]) -> list[Task]:
 
 
 def max_array_size() -> int:
-    """An array's indices must be below this."""
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", client("scontrol", "show", "config"), re.M)
-    size = int(found[1]) if found else 1001  # SLURM's default
+    """Return the cluster's MaxArraySize; array indices must be below it."""
+    match = re.search(r"^MaxArraySize\s*=\s*(\d+)", client("scontrol", "show", "config"), re.M)
+    size = int(match[1]) if match else 1001  # SLURM's default
     if size == 0:
         raise InputError("this cluster has no job arrays: its MaxArraySize is 0")
     return size
 
 
 def partitions() -> dict[str, str]:
-    """The partitions, and the time limit of each: SLURM's notation, or "infinite"."""
+    """Return the time limit of each partition, in SLURM's notation or "infinite"."""
     lines = client("sinfo", "--noheader", "--all", "--format=%R|%l").split()
     return dict(line.split("|") for line in lines)
 
 
 def ended(jobs: Iterable[str]) -> dict[str, str]:
-    """How array tasks ended, by job id (1234_5): as accounting has it, else as the controller still knows it;
-    those that neither knows are left out.
+    """Return how array tasks ended, by job id (1234_5).
+
+    Accounting is asked first, then the controller. Tasks that neither knows are left out.
     """
     jobs = set(jobs)
-    found = {}
+    outcomes: dict[str, str] = {}
     for array in sorted({job.partition("_")[0] for job in jobs}):
         try:
             rows = client("sacct", "-nPX", "-o", "JobID,State,ExitCode", "-j", array).splitlines()
-            found |= {
-                job: f"{state}, exit code {code}" for job, state, code in (row.split("|") for row in rows)
-            }
-        except InputError:  # no accounting here
-            found |= _remembered(array)
-    return {job: how for job, how in found.items() if job in jobs}
+        except InputError:  # this cluster has no accounting
+            outcomes |= _remembered(array)
+        else:
+            for job, state, code in (row.split("|") for row in rows):
+                outcomes[job] = f"{state}, exit code {code}"
+    return {job: outcome for job, outcome in outcomes.items() if job in jobs}
 
 
 def _remembered(array: str) -> dict[str, str]:
-    """The same for one array, as the controller has it until MinJobAge is over."""
+    """Return how the tasks of an array ended according to the controller, which forgets after MinJobAge."""
     try:
         lines = client("scontrol", "--oneliner", "show", "job", array).splitlines()
     except InputError:
         return {}
-    found = {}
+    outcomes = {}
     for line in lines:
         facts = dict(re.findall(r"(\w+)=(\S+)", line))
         if facts.get("ArrayTaskId", "").isdecimal():
-            how = f"{facts['JobState']}, exit code {facts['ExitCode']}"
-            found[f"{facts['ArrayJobId']}_{facts['ArrayTaskId']}"] = how
-    return found
+            job = f"{facts['ArrayJobId']}_{facts['ArrayTaskId']}"
+            outcomes[job] = f"{facts['JobState']}, exit code {facts['ExitCode']}"
+    return outcomes

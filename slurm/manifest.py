@@ -1,12 +1,14 @@
-"""The plan of a sweep, resolved where torch is: every cell with its digest, its seeds and what it needs.
+"""The manifest: the plan of a sweep, resolved on a machine with torch for use on machines without.
 
     runs/slurm/<sweep>/manifest-<digest of the sweep's file>-<digest of the sources>.json
 
-The name says what it was made from, so that an edit of either is noticed: the same name, the same plan.
+It lists every cell with its digest, its seeds and the memory it needs. The file name says what the manifest
+was made from: after an edit of the sweep or of the sources, the current manifest has another name.
 """
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -15,12 +17,13 @@ from pathlib import Path
 from ascent.records import files
 from ascent.records.cell import Cell
 from ascent.records.declared import Declared
-from ascent.records.errors import DamagedFile, InputError
+from ascent.records.errors import DamagedFile, InputError, unknown
 from ascent.records.plan import Planned
+from ascent.records.provenance import HOME
 from ascent.runners import sweep
 
 FORMAT = 1
-ROOT = Path(__file__).resolve().parent.parent
+RESOLVING = ("algorithms", "records", "runners", "suites")  # what resolves and trains a cell
 
 
 @dataclass(frozen=True)
@@ -28,56 +31,72 @@ class Manifest:
     """A sweep whose cells are resolved."""
 
     path: Path
-    origin: str  # the sweep's name, or its file
-    name: str  # the sweep's
+    origin: str  # name of the sweep, or path of its file
+    name: str  # of the sweep
     title: str
-    made: str  # when
+    made: str  # time in ISO format
     planned: tuple[Planned, ...]
     declared: Declared
-    replay: dict[str, int]  # bytes of replay per seed, by the cell's digest; 0 where nothing is replayed
+    replay: dict[str, int]  # digest of a cell -> bytes of replay memory per seed, 0 without replay
 
     @property
     def runs(self) -> int:
+        """Return the number of runs."""
         return sum(len(plan.seeds) for plan in self.planned)
 
+    def summary(self) -> str:
+        """Return the size of the sweep in words."""
+        return f"{self.runs} runs of {len(self.planned)} cells"
 
-def folder(name_or_file: str, out: Path) -> Path:
-    """Where everything about a sweep on the cluster is kept. Raises InputError for an unknown sweep."""
+
+def folder(name_or_file: str, runs: Path) -> Path:
+    """Return the folder below `runs` for everything about a sweep on the cluster.
+
+    Raises:
+        InputError: unknown sweep.
+    """
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", sweep.find(name_or_file).stem)
-    return out / "slurm" / (name.strip(".") or "sweep")
+    return runs / "slurm" / (name.strip(".") or "sweep")
 
 
 def _origin(name_or_file: str) -> str:
-    """What tells sweeps apart whose files have the same name."""
+    """Return what distinguishes sweeps whose files have the same name."""
     return str(Path(name_or_file).resolve()) if name_or_file.endswith(".toml") else name_or_file
 
 
 def sources_digest() -> str:
-    """Eight hex digits over the sources that resolve and train a cell."""
+    """Return eight hex digits that change with any source file that resolves or trains a cell."""
     digest = sha256()
-    for package in ("algorithms", "runners", "suites"):
-        for path in sorted((ROOT / package).glob("*.py")):
-            digest.update(f"{package}/{path.name}\n".encode() + path.read_bytes())
+    for part in RESOLVING:
+        for path in sorted((HOME / part).rglob("*.py")):
+            digest.update(f"{path.relative_to(HOME).as_posix()}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:8]
 
 
-def resolve(name_or_file: str, out: Path) -> Manifest:
-    """Plan a sweep, without writing its manifest yet. Needs torch and the simulators.
+def resolve(name_or_file: str, runs: Path) -> Manifest:
+    """Resolve a sweep to a manifest, without writing it. This needs torch and the simulators.
 
-    Raises InputError for a sweep that means nothing, or without torch.
+    Raises:
+        InputError: the sweep is invalid, torch is missing, or the folder belongs to another sweep.
     """
     loaded = sweep.load(name_or_file)
     from ascent.runners.memory import replay_bytes
 
-    replay = {plan.cell.digest: replay_bytes(plan.cell, 1) for plan in loaded.planned}
-    made = datetime.now(UTC).isoformat(timespec="seconds")
-    latest(name_or_file, out)  # refuses the folder of another sweep
-    path, origin = _path(name_or_file, out), _origin(name_or_file)
-    return Manifest(path, origin, loaded.name, loaded.title, made, loaded.planned, loaded.declared, replay)
+    latest(name_or_file, runs)  # refuses the folder of another sweep
+    return Manifest(
+        path=_path(name_or_file, runs),
+        origin=_origin(name_or_file),
+        name=loaded.name,
+        title=loaded.title,
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        planned=loaded.planned,
+        declared=loaded.declared,
+        replay={plan.cell.digest: replay_bytes(plan.cell, 1) for plan in loaded.planned},
+    )
 
 
 def write(manifest: Manifest) -> None:
-    """Put a manifest into its file."""
+    """Write a manifest to its file."""
     cells = [
         {
             **asdict(plan.cell),
@@ -87,21 +106,32 @@ def write(manifest: Manifest) -> None:
         }
         for plan in manifest.planned
     ]
-    content = {"format": FORMAT, "origin": manifest.origin, "sweep": manifest.name}
-    content |= {"title": manifest.title, "made": manifest.made}
-    content["report"] = asdict(manifest.declared)
+    content = {
+        "format": FORMAT,
+        "origin": manifest.origin,
+        "sweep": manifest.name,
+        "title": manifest.title,
+        "made": manifest.made,
+        "report": asdict(manifest.declared),
+        "cells": cells,
+    }
     manifest.path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_json(manifest.path, {**content, "cells": cells})
+    files.write_json(manifest.path, content)
 
 
 def read(path: Path) -> Manifest:
-    """The manifest in a file. Raises DamagedFile if it is none, InputError if it cannot be read."""
+    """Read a manifest.
+
+    Raises:
+        InputError: the file cannot be read.
+        DamagedFile: it is not a manifest, or it was changed.
+    """
     try:
         content = files.read_json(path)
     except OSError as error:
         raise InputError(f"{path}: {error}") from error
     if content.get("format") != FORMAT:
-        raise DamagedFile(f"{path} is no manifest of format {FORMAT}")
+        raise DamagedFile(f"{path} is not a manifest of format {FORMAT}")
     try:
         return _parse(path, content)
     except (LookupError, TypeError) as error:
@@ -114,51 +144,106 @@ def _parse(path: Path, content: dict) -> Manifest:
     for plan, cell in zip(planned, cells, strict=True):
         if plan.cell.digest != cell["digest"]:
             raise DamagedFile(f"{path} is damaged: {plan.cell.label()} should have digest {cell['digest']}")
-    replay = {cell["digest"]: cell["replay_bytes_per_seed"] for cell in cells}
-    about = (content[name] for name in ("origin", "sweep", "title", "made"))
-    declared = Declared(**content.get("report", {}))  # manifests once had none
-    return Manifest(path, *about, planned, declared, replay)
+    return Manifest(
+        path=path,
+        origin=content["origin"],
+        name=content["sweep"],
+        title=content["title"],
+        made=content["made"],
+        planned=planned,
+        declared=Declared(**content.get("report", {})),  # the first manifests had none
+        replay={cell["digest"]: cell["replay_bytes_per_seed"] for cell in cells},
+    )
 
 
-def find(name_or_file: str, out: Path) -> Manifest | None:
-    """The manifest of a sweep as it is now; None if it was never planned below `out`.
+def current(name_or_file: str, runs: Path) -> Manifest | None:
+    """Return the manifest made from the sweep and the sources as they are; None if there is none.
 
-    Raises InputError if the sweep or the sources were edited since it was planned.
+    Raises:
+        InputError: the folder belongs to another sweep, or the manifest cannot be read.
     """
-    path, last = _path(name_or_file, out), latest(name_or_file, out)
-    if path.exists():
-        return read(path)
+    last = latest(name_or_file, runs)
+    path = _path(name_or_file, runs)
+    if last and last.path == path:
+        return last
+    return read(path) if path.exists() else None
+
+
+def find(name_or_file: str, runs: Path) -> Manifest | None:
+    """Return the current manifest; None if the sweep was never planned below `runs`.
+
+    Raises:
+        InputError: the sweep or the sources were edited since the sweep was planned, or as `current`.
+    """
+    manifest = current(name_or_file, runs)
+    if manifest:
+        return manifest
+    last = latest(name_or_file, runs)
     if last is None:
         return None
-    edited = (
-        "the project" if last.path.name.split("-")[1] == path.name.split("-")[1] else sweep.find(name_or_file)
-    )
+    same_sweep = last.path.name.split("-")[1] == sweep.digest(sweep.find(name_or_file))
+    edited = "the source code" if same_sweep else sweep.find(name_or_file)
     raise InputError(
         f"{edited} was edited since sweep {last.name} was planned ({last.made}): "
-        f"`ascent plan {name_or_file}` plans it again"
+        f"run `ascent plan {name_or_file}` again"
     )
 
 
-def latest(name_or_file: str, out: Path) -> Manifest | None:
-    """The last manifest of a sweep that was made below `out`.
+def latest(name_or_file: str, runs: Path) -> Manifest | None:
+    """Return the most recent manifest of a sweep below `runs`, current or not.
 
-    Raises InputError if the sweep's folder there belongs to another sweep, whose file has the same name.
+    Raises:
+        InputError: the sweep's folder belongs to another sweep, whose file has the same name.
     """
-    place = folder(name_or_file, out)
-    found = max((read(path) for path in place.glob("manifest-*.json")), key=lambda m: m.made, default=None)
-    if found and found.origin != _origin(name_or_file):
-        raise InputError(f"{place} belongs to {found.origin}: give {name_or_file} another name or --out")
-    return found
+    place = folder(name_or_file, runs)
+    last = max((read(path) for path in place.glob("manifest-*.json")), key=lambda m: m.made, default=None)
+    if last and last.origin != _origin(name_or_file):
+        raise InputError(
+            f"{place} belongs to {last.origin}: give {name_or_file} another name or another --runs folder"
+        )
+    return last
 
 
-def _path(name_or_file: str, out: Path) -> Path:
+def open_sweep(source: str, runs: Path) -> Manifest | sweep.Sweep:
+    """Return a sweep by name, TOML file or manifest; its current manifest below `runs` saves resolving it.
+
+    Raises:
+        InputError: unknown or invalid sweep, or a damaged manifest.
+    """
+    if source.endswith(".json"):
+        return read(Path(source))
+    if not source.endswith(".toml") and source not in sweep.names():
+        raise unknown("sweep or folder", source, sweep.names())
+    manifest = None
+    with suppress(InputError):  # an outdated or unreadable manifest is no obstacle
+        manifest = current(source, runs)
+    return manifest or sweep.load(source)
+
+
+def as_planned(name_or_file: str, runs: Path) -> tuple[tuple[Planned, ...], str]:
+    """Return the plan of a sweep, and a note if it was edited since: then its last manifest has the plan.
+
+    Raises:
+        InputError: unknown or invalid sweep.
+    """
+    try:
+        manifest = find(name_or_file, runs)
+    except InputError as edited:
+        last = latest(name_or_file, runs)
+        if last is None:
+            raise
+        return last.planned, f"showing the sweep as it was planned: {edited}"
+    return (manifest or sweep.load(name_or_file)).planned, ""
+
+
+def _path(name_or_file: str, runs: Path) -> Path:
     name = f"manifest-{sweep.digest(sweep.find(name_or_file))}-{sources_digest()}.json"
-    return folder(name_or_file, out) / name
+    return folder(name_or_file, runs) / name
 
 
-def missing(manifest: Manifest, out: Path) -> Iterator[tuple[Cell, list[int]]]:
-    """The cells that are not finished, with the seeds that are missing."""
+def missing(manifest: Manifest, runs: Path) -> Iterator[tuple[Cell, list[int]]]:
+    """Yield each cell that is not finished, with its missing seeds."""
     for plan in manifest.planned:
-        seeds = [seed for seed in plan.seeds if not plan.cell.is_finished(seed, out)]
+        seeds = [seed for seed in plan.seeds if not plan.cell.is_finished(seed, runs)]
         if seeds:
             yield plan.cell, seeds

@@ -1,4 +1,4 @@
-"""The scripts that sbatch is given: from the templates in this folder, or a site's own."""
+"""Job scripts for sbatch, from the templates in this folder or a template of the site."""
 
 import shlex
 import sys
@@ -13,8 +13,10 @@ from ascent.slurm.sites import Site
 from ascent.slurm.submission import Submission
 
 FOLDER = Path(__file__).resolve().parent
-NEEDED = {"name", "array", "options", "setup", "command"}  # placeholders of a job's template
-# The same instructions on every processor of one vendor that has AVX2; numpy ignores what a processor lacks.
+REQUIRED = {"name", "array", "options", "setup", "command"}  # placeholders of a job template
+OPTIONAL = {"sweep", "runs", "tasks"}
+# The same instructions on every processor of one vendor that has AVX2. numpy ignores features that the
+# processor does not have.
 PORTABLE = {
     "MKL_CBWR": "AVX2",
     "ATEN_CPU_CAPABILITY": "avx2",
@@ -24,13 +26,17 @@ PORTABLE = {
 
 
 def check(site: Site) -> None:
-    """Raises InputError for a template or a set-up that cannot be used."""
+    """Check the template and the set-up of a site.
+
+    Raises:
+        InputError: one of them cannot be used.
+    """
     _job_template(site)
     _setup(site)
 
 
 def job(manifest: Manifest, site: Site, mem: str, submission: Submission) -> str:
-    """The script of a job array."""
+    """Return the script of a job array whose tasks get `mem` of memory."""
     limit = f"%{site.max_parallel}" if site.max_parallel else ""
     options = [
         *_options(site),
@@ -58,11 +64,11 @@ def job(manifest: Manifest, site: Site, mem: str, submission: Submission) -> str
     )
 
 
-def report(manifest: Manifest, site: Site, name: str, out: Path, page: Path) -> str:
-    """The script of the job that makes the report."""
-    words = [_python(site), "-P", "-m", "ascent", "report", manifest.path, "--runs", out, "--out", page]
+def report(manifest: Manifest, site: Site, name: str, runs: Path, page: Path) -> str:
+    """Return the script of the job `name` that makes the report in folder `page`."""
+    where = site.model_copy(update={"partition": site.report_partition or site.partition})
     options = [
-        *_options(site.model_copy(update={"partition": site.report_partition or site.partition})),
+        *_options(where),
         f"--time={site.report_time}",
         "--nodes=1",
         "--ntasks=1",
@@ -72,28 +78,34 @@ def report(manifest: Manifest, site: Site, name: str, out: Path, page: Path) -> 
         "--open-mode=append",
         "--requeue",
     ]
-    command = shlex.join(map(str, words))
-    values = {"name": name, "options": options, "setup": _setup(site), "command": command}
-    template = _template(FOLDER / "report.sh.jinja", set(), {*values, "sweep"})
-    return template.render(**values, sweep=manifest.path.parent.name)
+    arguments = [str(manifest.path), "--runs", str(runs), "--out", str(page)]
+    values = {
+        "name": name,
+        "options": options,
+        "setup": _setup(site),
+        "command": shlex.join([_python(site), "-P", "-m", "ascent", "report", *arguments]),
+        "sweep": manifest.path.parent.name,
+    }
+    return _template(FOLDER / "report.sh.jinja", set(), set(values)).render(**values)
 
 
 def _options(site: Site) -> list[str]:
+    """Return the options that say where a job runs."""
     names = ("partition", "account", "qos", "constraint")
     return [f"--{name}={getattr(site, name)}" for name in names if getattr(site, name)]
 
 
 def _python(site: Site) -> str:
-    """The one that the site's set-up puts on the path, or this one."""
+    """Return the Python that the site's set-up puts on the PATH, or else this one."""
     return "python" if site.setup else sys.executable
 
 
 def _setup(site: Site) -> str:
-    """Shell lines after which Python finds this project and what it needs."""
+    """Return shell lines that prepare the environment of a job."""
     lines = []
     if site.setup:
         try:
-            # Modules and conda refer to variables that are not set.
+            # `module` and conda use variables that may not be set.
             lines = ["set +u", Path(site.setup).read_text().rstrip(), "set -u"]
         except (OSError, ValueError) as error:
             raise InputError(f"setup: {error}") from error
@@ -102,8 +114,8 @@ def _setup(site: Site) -> str:
     return "\n".join(lines)
 
 
-def _template(path: Path, needed: set[str], allowed: set[str]) -> jinja2.Template:
-    """A template that has the placeholders that are needed and no others than are allowed."""
+def _template(path: Path, required: set[str], optional: set[str]) -> jinja2.Template:
+    """Read a template; it must have all required placeholders and may have the optional ones."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     try:
         text = path.read_text()
@@ -112,13 +124,14 @@ def _template(path: Path, needed: set[str], allowed: set[str]) -> jinja2.Templat
         raise InputError(f"template: {error}") from error
     except (jinja2.TemplateError, ValueError) as error:
         raise InputError(f"{path}: {error}") from error
-    if absent := sorted(needed - used):
-        raise InputError(f"{path}: the template has no {{{{ {absent[0]} }}}}")
-    if strange := sorted(used - allowed):
-        raise InputError(f"{path}: {unknown('placeholder', strange[0], allowed)}")
+    if missing := sorted(required - used):
+        raise InputError(f"{path}: the template has no {{{{ {missing[0]} }}}}")
+    allowed = required | optional
+    if extra := sorted(used - allowed):
+        raise InputError(f"{path}: {unknown('placeholder', extra[0], allowed)}")
     return environment.from_string(text)
 
 
 def _job_template(site: Site) -> jinja2.Template:
     path = Path(site.template) if site.template else FOLDER / "job.sh.jinja"
-    return _template(path, NEEDED, NEEDED | {"sweep", "runs", "tasks"})
+    return _template(path, REQUIRED, OPTIONAL)

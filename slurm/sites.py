@@ -1,24 +1,24 @@
-"""What a site asks of its jobs: one TOML file, so that the command line stays short.
+"""The settings of a site: one TOML file, which keeps the command line short.
 
-partition = "cpu"         # every key is optional, and an option of `ascent submit` of that name goes first
+partition = "cpu"         # every key is optional; an option of `ascent submit` of the same name overrides it
 account = "rl"
 qos = "normal"
-constraint = "zen4"       # nodes of one processor class: only they promise the same bytes
-time = "04:00:00"         # of an array task, which is requeued when it is up
-gpus = 0                  # per array task: one pack of seeds on each
-gpu_type = "h100"         # which, where a partition has several kinds
-cpus = 1                  # per array task: one pack of seeds on each, unless there are GPUs
-mem = "8G"                # per array task; what its packs will need if left out
-pack = 10                 # seeds in one process; 0: what suits the algorithm and the device
-max_parallel = 100        # array tasks that may run at once; 0: no limit
-setup = "setup.sh"        # shell lines that make `python` one that has this project; this Python if left out
-template = "job.sh.jinja" # in place of slurm/job.sh.jinja
-math = "auto"             # "portable": AVX2 on every processor, at half the speed of products; see README.md
-extra = ["--licenses=x"]  # more options of sbatch
-warn_seconds = 120        # before the time is up: checkpoints are written and the task is requeued
-checkpoint_seconds = 300  # between checkpoints
-tell_seconds = 20         # between a run's signs of life; after four without one another job may take it over
-report_partition = "cpu"  # where the report is made, if not in `partition`
+constraint = "zen4"       # nodes of one processor class; results are identical only within one class
+time = "04:00:00"         # time limit per array task; tasks that reach it are requeued
+gpus = 0                  # GPUs per array task; each trains one pack of seeds
+gpu_type = "h100"         # if a partition has GPUs of several types
+cpus = 1                  # cores per array task; without GPUs, each trains one pack of seeds
+mem = "8G"                # memory per array task; default: estimated from its packs
+pack = 10                 # seeds per process; 0: chosen by algorithm and device
+max_parallel = 100        # maximum number of array tasks that run at once; 0: no limit
+setup = "setup.sh"        # shell lines after which `python` has this package; default: this Python
+template = "job.sh.jinja" # job script template; default: slurm/job.sh.jinja
+math = "auto"             # "portable": AVX2 everywhere, matrix products at half speed; see README.md
+extra = ["--licenses=x"]  # more options for sbatch
+warn_seconds = 120        # time before the limit at which checkpoints are written and the task is requeued
+checkpoint_seconds = 300  # time between checkpoints
+tell_seconds = 20         # time between heartbeats; after four missed ones another job may take over a run
+report_partition = "cpu"  # partition of the report job; default: partition
 report_time = "01:00:00"
 report_mem = "4G"
 
@@ -27,6 +27,7 @@ Paths are relative to the file.
 
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -34,30 +35,40 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from ascent.records.errors import InputError, unknown
 
-EARLY = 30  # seconds by which SLURM's warning may come before its time
+EARLY_SECONDS = 30  # SLURM's warning may come this much too early
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-PLACES = (Path("slurm.toml"), Path("~/.config/ascent/slurm.toml"))  # where a site's file is looked for
+PLACES = (Path("slurm.toml"), Path("~/.config/ascent/slurm.toml"))  # the first that exists is used
 
 
 def seconds(text: str) -> int:
-    """SLURM's notations of time: minutes, M:S, H:M:S, D-H, D-H:M, D-H:M:S. Raises ValueError."""
+    """Parse SLURM's notations of time: M, M:S, H:M:S, D-H, D-H:M, D-H:M:S.
+
+    Raises:
+        ValueError: not such a time.
+    """
     if not re.fullmatch(r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}", text):
-        raise ValueError(f"{text!r} is no time such as 04:00:00 or 1-12:00:00")
+        raise ValueError(f"{text!r} is not a time such as 04:00:00 or 1-12:00:00")
     days, dash, rest = text.rpartition("-")
     parts = [int(part) for part in rest.split(":")]
-    if dash:
-        hours, minutes, left = (*parts, 0, 0)[:3]
-    else:
-        hours, minutes, left = {1: (0, *parts, 0), 2: (0, *parts), 3: parts}[len(parts)]
-    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + left
+    if dash:  # hours come first
+        parts += [0] * (3 - len(parts))
+    elif len(parts) == 1:  # minutes
+        parts = [0, *parts, 0]
+    elif len(parts) == 2:  # minutes and seconds
+        parts = [0, *parts]
+    return int(days or 0) * 86400 + parts[0] * 3600 + parts[1] * 60 + parts[2]
 
 
 def memory_bytes(text: str) -> int:
-    """SLURM's notation of memory: a whole number of megabytes, or with K, M, G or T. Raises ValueError."""
-    found = re.fullmatch(r"(\d+)([KMGT]?)", text.upper())
-    if not found or not int(found[1]):
-        raise ValueError(f"{text!r} is no amount of memory such as 8G or 512M")
-    return int(found[1]) * UNITS[found[2] or "M"]
+    """Parse SLURM's notation of memory: a whole number of megabytes, or one with K, M, G or T.
+
+    Raises:
+        ValueError: not such an amount, or 0.
+    """
+    match = re.fullmatch(r"(\d+)([KMGT]?)", text.upper())
+    if not match or not int(match[1]):
+        raise ValueError(f"{text!r} is not an amount of memory such as 8G or 512M")
+    return int(match[1]) * UNITS[match[2] or "M"]
 
 
 def _time(text: str) -> str:
@@ -70,19 +81,19 @@ def _memory(text: str) -> str:
     return text
 
 
-def _one_line(text: str) -> str:
+def _word(text: str) -> str:
     if not re.fullmatch(r"\S+", text):
         raise ValueError(f"{text!r} must be one word")
     return text
 
 
-Word = Annotated[str, AfterValidator(_one_line)]
+Word = Annotated[str, AfterValidator(_word)]
 Time = Annotated[str, AfterValidator(_time)]
 Memory = Annotated[str, AfterValidator(_memory)]
 
 
 class Site(BaseModel):
-    """The settings of a submission; see the top of this file."""
+    """The settings of a submission, described at the top of this file."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
@@ -110,19 +121,20 @@ class Site(BaseModel):
 
     @property
     def device(self) -> str:
-        """The device that the runs train on."""
+        """Return the device that trains the runs, "cpu" or "cuda"."""
         return "cuda" if self.gpus else "cpu"
 
     @property
     def packs(self) -> int:
-        """Packs of seeds that an array task trains at a time."""
+        """Return how many packs of seeds an array task trains at a time."""
         return self.gpus or self.cpus
 
 
-def load(file: Path | None, options: dict[str, object]) -> Site:
-    """The site's file, or the first of `PLACES` that exists, changed by the `options` that are not None.
+def load(file: Path | None, options: Mapping[str, object]) -> Site:
+    """Load a site's file, by default the first of `PLACES` that exists. Options that are not None win.
 
-    Raises InputError that names the file and the key, or the option.
+    Raises:
+        InputError: an invalid setting; the message names the file and the key, or the option.
     """
     path = file or next((place.expanduser() for place in PLACES if place.expanduser().exists()), None)
     values: dict[str, object] = {}
@@ -132,30 +144,28 @@ def load(file: Path | None, options: dict[str, object]) -> Site:
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: {error}") from error
         _checked(values, f"{path}: ")
-        values |= {
-            key: str(path.parent / Path(values[key]).expanduser())
-            for key in ("setup", "template")
-            if key in values
-        }
+        for key in ("setup", "template"):
+            if key in values:
+                values[key] = str(path.parent / Path(str(values[key])).expanduser())
     site = _checked(values | {key: value for key, value in options.items() if value is not None}, "")
-    if seconds(site.time) <= site.warn_seconds + EARLY:
-        least = f"warn_seconds, {site.warn_seconds}, and {EARLY} s"
-        raise InputError(f"time: {site.time} must be longer than {least}")
+    if seconds(site.time) <= site.warn_seconds + EARLY_SECONDS:
+        minimum = f"warn_seconds ({site.warn_seconds} s) plus {EARLY_SECONDS} s"
+        raise InputError(f"time: {site.time} must be longer than {minimum}")
     return site
 
 
 def _checked(values: dict[str, object], where: str) -> Site:
+    """Validate settings; errors begin with `where`."""
     for key in values:
         if key not in Site.model_fields:
             error = unknown("key", key, Site.model_fields)
             raise InputError(f"{where}{error}")
     try:
-        return Site(**values)
+        return Site.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        key, message = ".".join(str(part) for part in first["loc"]), first["msg"]
-        message = message.removeprefix("Value error, ")
-        raise InputError(
-            f"{where}{key}: {message}"
-            + ("" if repr(first["input"]) in message else f", not {first['input']!r}")
-        ) from error
+        key = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        value = repr(first["input"])
+        hint = "" if value in message else f", not {value}"
+        raise InputError(f"{where}{key}: {message}{hint}") from error

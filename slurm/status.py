@@ -1,19 +1,21 @@
-"""Where a sweep is: the queue and the records together."""
+"""The status of a sweep, from the queue and the run records."""
 
 import shutil
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Group
 from rich.text import Text
 
-from ascent.records import files, progress
+from ascent.records import files, layout, progress
 from ascent.records.errors import InputError
 from ascent.records.plan import Planned
 from ascent.slurm import cluster, submission
+from ascent.slurm.submission import RunKey
 
-SHOWN = 8  # failures that are told in full
+MAX_FAILURES = 8  # failures shown in full
 
 
 @dataclass(frozen=True)
@@ -28,28 +30,29 @@ class Failure:
 
 @dataclass
 class Status:
-    """A sweep at one moment."""
+    """The status of a sweep at one moment."""
 
     cells: list[progress.CellProgress]
     failures: list[Failure] = field(default_factory=list)
-    pending: Counter[str] = field(default_factory=Counter)  # runs by SLURM's reason for their waiting
-    reports: list[str] = field(default_factory=list)  # state of the jobs that will make the report
-    note: str = ""  # why the queue is not in it
-    unanswered: bool = False  # the queue is not in it for the moment
+    pending: Counter[str] = field(default_factory=Counter)  # SLURM's reason for waiting -> runs
+    reports: list[str] = field(default_factory=list)  # states of the queued report jobs
+    note: str = ""  # why the queue is not shown
+    queue_failed: bool = False  # the queue could not be read; it may be possible later
 
     @property
     def finished(self) -> bool:
+        """Return whether all runs are finished."""
         return all(cell.finished for cell in self.cells)
 
     @property
-    def moves(self) -> bool:
-        """Whether it can change by itself."""
+    def active(self) -> bool:
+        """Return whether the status may change without the user."""
         states = [cell.states for cell in self.cells]
         at_work = any(state["pending"] or state["running"] for state in states)
-        return at_work or bool(self.reports) or (self.unanswered and not self.finished)
+        return at_work or bool(self.reports) or (self.queue_failed and not self.finished)
 
     def render(self) -> Group:
-        """For a terminal."""
+        """Return the status for a terminal."""
         totals = Counter[str]()
         for cell in self.cells:
             totals.update(cell.states)
@@ -57,88 +60,115 @@ class Status:
         if self.pending:
             lines.append("pending: " + ", ".join(f"{n} ({why})" for why, n in self.pending.most_common()))
         lines += [f"report: {state}" for state in self.reports]
-        for failure in self.failures[:SHOWN]:
+        for failure in self.failures[:MAX_FAILURES]:
             lines += ["", f"failed: {failure.what}: {failure.reason}", f"  {failure.log}"]
             lines += [f"  | {line}" for line in failure.last_lines]
-        if len(self.failures) > SHOWN:
-            lines.append(f"and {len(self.failures) - SHOWN} failures more")
+        if len(self.failures) > MAX_FAILURES:
+            lines.append(f"and {len(self.failures) - MAX_FAILURES} more failures")
         if self.note:
             lines.append(self.note)
         return Group(progress.table(self.cells), Text("\n".join(lines)))
 
 
-def look(planned: tuple[Planned, ...], out: Path, sweep: str) -> Status:
-    """The state of every run of a sweep whose folder below `out`/slurm is `sweep`."""
-    files_of = submission.names(out)
-    if not files_of:
-        return Status(progress.snapshot(planned, out))
+@dataclass(frozen=True)
+class _LastTask:
+    """The last array task that was submitted for a run, and the run's label and folder."""
+
+    sent: submission.Submission
+    index: int
+    label: str
+    folder: Path
+
+    @property
+    def job(self) -> str | None:
+        """Return SLURM's job id, if it was recorded."""
+        return f"{self.sent.job}_{self.index}" if self.sent.job else None
+
+    def superseded(self) -> bool:
+        """Return whether a process other than this array task is training the run."""
+        if progress.state(self.folder) != "running":
+            return False
+        attempt = files.read_json(self.folder / layout.RUN)["attempts"][-1]
+        return submission.task_of(attempt) != (self.sent.job, str(self.index))
+
+
+def look(planned: tuple[Planned, ...], runs: Path, sweep: str) -> Status:
+    """Return the status of a sweep whose folder below `runs`/slurm is `sweep`."""
+    if not submission.names(runs):
+        return Status(progress.snapshot(planned, runs))
     if shutil.which("squeue") is None:
-        return Status(progress.snapshot(planned, out), note="there is no squeue here: the queue is not shown")
+        note = "squeue is not installed on this machine: the queue is not shown"
+        return Status(progress.snapshot(planned, runs), note=note)
     try:
-        queued = submission.runs_in_queue(out)
-        reports = cluster.queue(submission.reports(out, sweep))
+        queued = submission.runs_in_queue(runs)
+        reports = cluster.queue(submission.report_names(runs, sweep))
     except InputError as error:
-        return Status(progress.snapshot(planned, out), note=str(error), unanswered=True)
+        return Status(progress.snapshot(planned, runs), note=str(error), queue_failed=True)
+    cells = {(plan.cell.digest, seed): plan.cell for plan in planned for seed in plan.seeds}
     known = {run: "pending" if task.waits else "running" for run, task in queued.items()}
-    wanted = {(plan.cell.digest, seed): plan for plan in planned for seed in plan.seeds}
-    gone = {
-        run for run, plan in wanted.items() if run not in known and not plan.cell.is_finished(run[1], out)
-    }
-    failures = _failures(gone, known, out) if gone else []
-    status = Status(progress.snapshot(planned, out, known), failures)
-    status.pending.update(task.reason for run, task in queued.items() if run in wanted and task.waits)
-    status.reports = [f"{task.state.lower()} ({task.reason})" for task in reports]
-    return status
-
-
-def _failures(gone: set[tuple[str, int]], known: dict[tuple[str, int], str], out: Path) -> list[Failure]:
-    """Why runs that are neither finished nor in the queue failed; marks them in `known`.
-
-    What counts is the last array task that had the run. It has told the reason, or SLURM knows how it ended;
-    a task that was cancelled has not failed.
-    """
-    tasks: dict[tuple[str, int], tuple[submission.Submission, int]] = {}
-    sent = sorted(
-        (submission.read(path) for path in submission.names(out).values()), key=lambda s: s.submitted
+    missing = {run for run, cell in cells.items() if run not in known and not cell.is_finished(run[1], runs)}
+    failures = _failures(_last_tasks(missing, runs)) if missing else {}
+    known |= dict.fromkeys(failures, "failed")
+    return Status(
+        progress.snapshot(planned, runs, known),
+        _grouped(failures),
+        pending=Counter(task.reason for run, task in queued.items() if run in cells and task.waits),
+        reports=[f"{task.state.lower()} ({task.reason})" for task in reports],
     )
-    labels: dict[str, str] = {}
-    folders: dict[tuple[str, int], Path] = {}
-    for one in sent:
-        cells = [plan.cell for plan in one.planned().planned]
-        for index, packs in enumerate(one.tasks):
-            for cell, seeds in packs:
-                labels[cells[cell].digest] = cells[cell].label()
+
+
+def _last_tasks(missing: set[RunKey], runs: Path) -> dict[RunKey, _LastTask]:
+    """Return the last array task that was submitted for each run, where there was one."""
+    sent = [submission.read(path) for path in submission.names(runs).values()]
+    tasks: dict[RunKey, _LastTask] = {}
+    for sub in sorted(sent, key=lambda sub: sub.submitted):
+        cells = [plan.cell for plan in sub.planned().planned]
+        for index, packs in enumerate(sub.tasks):
+            for number, seeds in packs:
+                cell = cells[number]
                 for seed in seeds:
-                    if (cells[cell].digest, seed) in gone:
-                        tasks[cells[cell].digest, seed] = (one, index)
-                        folders[cells[cell].digest, seed] = cells[cell].folder(out) / f"seed-{seed}"
-    told: dict[tuple[str, int], tuple[str, Path, list[str]]] = {}
-    untold: dict[str, list[tuple[str, int]]] = {}
-    for run, (one, index) in tasks.items():
-        for failure in submission.told(one.failure(index)):
+                    if (run := (cell.digest, seed)) in missing:
+                        folder = cell.run_folder(seed, runs)
+                        tasks[run] = _LastTask(sub, index, cell.label(), folder)
+    return tasks
+
+
+def _failures(tasks: dict[RunKey, _LastTask]) -> dict[RunKey, Failure]:
+    """Return why each run failed that is neither finished nor in the queue.
+
+    Its last array task has recorded the reason, or SLURM knows how the task ended; a cancelled task is not a
+    failure.
+    """
+    failures: dict[RunKey, Failure] = {}
+    unexplained: dict[str, list[RunKey]] = {}
+    for run, task in tasks.items():
+        for failure in submission.read_failures(task.sent.failure(task.index)):
             if failure["cell"] == run[0] and run[1] in failure["seeds"]:
-                told[run] = failure["reason"], Path(failure["log"]), failure["last_lines"]
-        if run not in told and one.job:
-            untold.setdefault(f"{one.job}_{index}", []).append(run)
-    for job, how in cluster.ended(untold).items():
-        if not how.startswith(("CANCELLED", "COMPLETED", "PREEMPTED")):
-            for run in untold.get(job, []):
-                one, index = tasks[run]
-                told[run] = f"job {job} ended as {how}", one.log(index), files.last_lines(one.log(index))
-    told = {run: why for run, why in told.items() if not _taken_up(folders[run], *tasks[run])}
+                log, last_lines = Path(failure["log"]), failure["last_lines"]
+                failures[run] = Failure(task.label, failure["reason"], log, last_lines)
+        if run not in failures and task.job:
+            unexplained.setdefault(task.job, []).append(run)
+    for job, outcome in cluster.ended(unexplained).items():
+        if not outcome.startswith(("CANCELLED", "COMPLETED", "PREEMPTED")):
+            for run in unexplained.get(job, []):
+                log = tasks[run].sent.log(tasks[run].index)
+                reason = f"job {job} ended as {outcome}"
+                failures[run] = Failure(tasks[run].label, reason, log, files.last_lines(log))
+    return {run: failure for run, failure in failures.items() if not tasks[run].superseded()}
+
+
+def _grouped(failures: dict[RunKey, Failure]) -> list[Failure]:
+    """Return one failure for all seeds of a cell that failed for the same reason."""
     groups: dict[tuple[str, str], list[int]] = {}
-    for run, (reason, *_) in told.items():
-        known[run] = "failed"
-        groups.setdefault((run[0], reason), []).append(run[1])
-    return [
-        Failure(f"{labels[digest]} seeds {seeds}", reason, *told[digest, seeds[0]][1:])
-        for (digest, reason), seeds in groups.items()
-    ]
+    for (digest, seed), failure in failures.items():
+        groups.setdefault((digest, failure.reason), []).append(seed)
+    grouped = []
+    for (digest, _), seeds in groups.items():
+        first = failures[digest, seeds[0]]
+        what = f"{first.what} seeds {_listed(seeds)}"
+        grouped.append(Failure(what, first.reason, first.log, first.last_lines))
+    return grouped
 
 
-def _taken_up(folder: Path, sent: submission.Submission, index: int) -> bool:
-    """Whether another process than this array task is training the run now."""
-    if progress.state(folder) != "running":
-        return False
-    attempt = files.read_json(folder / "run.json")["attempts"][-1]
-    return submission.task_of(attempt) != (sent.job, str(index))
+def _listed(seeds: Iterable[int]) -> str:
+    return ", ".join(map(str, seeds))

@@ -1,11 +1,11 @@
-"""What was sent to the cluster: a file for every job array, written before the array is submitted.
+"""Records of submissions: one file per job array, written before the array is submitted.
 
-    runs/slurm/<sweep>/jobs/<name>.json     which runs each array task trains
-    runs/slurm/<sweep>/jobs/<name>.sh       the script, as it was submitted
-    runs/slurm/<sweep>/logs/<name>-<i>.log  what task i said
-    runs/slurm/<sweep>/failures/<name>-<i>.json   what of task i failed at its last attempt
+    runs/slurm/<sweep>/jobs/<name>.json           the runs of each array task
+    runs/slurm/<sweep>/jobs/<name>.sh             the script as submitted
+    runs/slurm/<sweep>/logs/<name>-<i>.log        output of task i
+    runs/slurm/<sweep>/failures/<name>-<i>.json   what failed in the last attempt of task i
 
-The job's name is its own: a job is found in the queue by it, also where its number was never recorded because
+Job names are unique. A job is found in the queue by its name, even if its number was never recorded because
 the submitting process was killed.
 """
 
@@ -13,13 +13,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ascent.records import files
-from ascent.records.cell import Cell
 from ascent.records.errors import DamagedFile
-from ascent.slurm import cluster, manifest
+from ascent.slurm import cluster
+from ascent.slurm.manifest import Manifest
+from ascent.slurm.manifest import read as read_manifest
 
 Pack = tuple[int, tuple[int, ...]]  # index of a cell in the manifest, seeds
+RunKey = tuple[str, int]  # digest of a cell, seed
 
 
 @dataclass(frozen=True)
@@ -27,94 +30,100 @@ class Submission:
     """One job array."""
 
     name: str  # of the job
-    manifest: str  # file name, in the sweep's folder
-    out: str  # the folder of run records
+    manifest: str  # file name in the sweep's folder
+    out: str  # folder of run records
     device: str
-    workers: int  # packs at a time in a task
+    workers: int  # packs that a task trains at a time
     cores: int  # of a task
     checkpoint_seconds: float
     tell_seconds: float
     tasks: list[list[Pack]]
-    submitted: str  # when
-    job: str | None = None  # its number, once SLURM has given it
+    submitted: str  # time in ISO format
+    job: str | None = None  # job number, once SLURM has assigned it
 
     @property
     def folder(self) -> Path:
-        """The sweep's."""
+        """Return the sweep's folder."""
         return Path(self.out) / "slurm" / self.name.rpartition("-")[0]
 
     @property
     def path(self) -> Path:
+        """Return the file of this record."""
         return self.folder / "jobs" / f"{self.name}.json"
 
     def log(self, index: int | str) -> Path:
+        """Return the log file of an array task."""
         return self.folder / "logs" / f"{self.name}-{index}.log"
 
     def failure(self, index: int) -> Path:
+        """Return the file that lists the failures of an array task."""
         return self.folder / "failures" / f"{self.name}-{index}.json"
 
-    def write(self, **changes: object) -> "Submission":
-        """Write it, changed."""
-        changed = replace(self, **changes)
+    def write(self, job: str | None = None) -> None:
+        """Write this record, with the job number if SLURM has assigned it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_json(self.path, asdict(changed))
-        return changed
+        files.write_json(self.path, asdict(replace(self, job=job)))
 
-    def planned(self) -> manifest.Manifest:
-        """The manifest that the tasks' cells are in."""
+    def planned(self) -> Manifest:
+        """Return the manifest that the cells of the tasks are in."""
         return _read_manifest(self.folder / self.manifest)
 
 
-_read_manifest = cache(manifest.read)  # of many arrays; one of the same name has the same plan
+_read_manifest = cache(read_manifest)  # shared by many arrays; manifests of one name have the same plan
 
 
 def task_of(facts: Mapping[str, object]) -> tuple[object, object]:
-    """What names an array task, whatever its restarts: from the environment, or from an attempt's record."""
+    """Return what identifies an array task across restarts, from the environment or an attempt's record."""
     return facts.get("SLURM_ARRAY_JOB_ID"), facts.get("SLURM_ARRAY_TASK_ID")
 
 
 def read(path: Path) -> Submission:
-    """The submission in a file. Raises DamagedFile or OSError."""
+    """Read the record of a submission.
+
+    Raises:
+        DamagedFile, OSError: the file is damaged or cannot be read.
+    """
     try:
         return Submission(**files.read_json(path))
     except TypeError as error:
         raise DamagedFile(f"{path} is damaged: {error}") from error
 
 
-def names(out: Path, sweep: str = "*") -> dict[str, Path]:
-    """The submissions of a sweep, or of all, below `out`: file by name."""
-    return {path.stem: path for path in sorted((out / "slurm").glob(f"{sweep}/jobs/*.json"))}
+def names(runs: Path, sweep: str = "*") -> dict[str, Path]:
+    """Return the files of the submissions of a sweep, or of all sweeps, below `runs`, by job name."""
+    return {path.stem: path for path in sorted((runs / "slurm").glob(f"{sweep}/jobs/*.json"))}
 
 
-def reports(out: Path, sweep: str) -> list[str]:
-    """The names of the jobs that make a sweep's report."""
-    return [path.stem for path in (out / "slurm").glob(f"{sweep}/jobs/*-report.sh")]
+def report_names(runs: Path, sweep: str) -> list[str]:
+    """Return the names of the jobs that make a sweep's report."""
+    return [path.stem for path in (runs / "slurm").glob(f"{sweep}/jobs/*-report.sh")]
 
 
-def told(path: Path) -> list[dict]:
-    """What a task that runs has told of its failures."""
+def read_failures(path: Path) -> list[dict[str, Any]]:
+    """Return the failures that an array task has recorded in its last attempt."""
     try:
         return files.read_json(path)["failures"]
     except FileNotFoundError:
         return []
 
 
-def runs_in_queue(out: Path) -> dict[tuple[str, int], cluster.Task]:
-    """The runs, (digest of the cell, seed), that an array task of any sweep below `out` trains or will: not
-    those that have failed in it, though the task goes on with others.
+def runs_in_queue(runs: Path) -> dict[RunKey, cluster.Task]:
+    """Return the array task that trains, or will train, each run of any sweep below `runs`.
+
+    Runs that have failed in a task that is still running are left out.
     """
-    files_of = names(out)
-    found: dict[tuple[str, int], cluster.Task] = {}
-    tasks: dict[str, list[cluster.Task]] = {}
-    for task in cluster.queue(files_of):
-        tasks.setdefault(task.name, []).append(task)
-    for name, queued in tasks.items():
-        submission = read(files_of[name])
-        cells: list[Cell] = [plan.cell for plan in submission.planned().planned]
-        for task in queued:
-            failures = [] if task.waits else told(submission.failure(task.index))
+    paths = names(runs)
+    task_of_run: dict[RunKey, cluster.Task] = {}
+    queued: dict[str, list[cluster.Task]] = {}
+    for task in cluster.queue(paths):
+        queued.setdefault(task.name, []).append(task)
+    for name, tasks in queued.items():
+        submission = read(paths[name])
+        digests = [plan.cell.digest for plan in submission.planned().planned]
+        for task in tasks:
+            failures = [] if task.waits else read_failures(submission.failure(task.index))
             failed = {(failure["cell"], seed) for failure in failures for seed in failure["seeds"]}
             for cell, seeds in submission.tasks[task.index]:
-                runs = {(cells[cell].digest, seed) for seed in seeds}
-                found |= dict.fromkeys(runs - failed, task)
-    return found
+                pack = {(digests[cell], seed) for seed in seeds}
+                task_of_run |= dict.fromkeys(pack - failed, task)
+    return task_of_run

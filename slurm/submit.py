@@ -1,230 +1,281 @@
-"""From a manifest to the queue: what is missing, as array tasks of packs, and the job of the report."""
+"""Submit the missing runs of a manifest as array tasks of packs, followed by a job that makes the report."""
 
 import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from ascent.records import files
 from ascent.records.errors import InputError, RunHeld, unknown
 from ascent.records.ownership import Ownership, beating
-from ascent.slurm import cluster, estimate, scripts
-from ascent.slurm.manifest import Manifest, missing, write
+from ascent.slurm import cluster, estimate, manifest, scripts, submission
+from ascent.slurm.manifest import Manifest
 from ascent.slurm.sites import Site, memory_bytes, seconds
-from ascent.slurm.submission import Pack, Submission, reports, runs_in_queue
+from ascent.slurm.submission import Pack, Submission
 
 GIB = 2**30
-PATIENCE = 60.0  # seconds to wait for another submission to end
-PROCESS = 1.0  # GiB of one training process, without replay; with a GPU, where replay lives, four
+LOCK_SECONDS = 60.0  # time to wait for another submission to end
+PROCESS_GIB = 1.0  # memory of one training process, without replay
+GPU_PROCESS_GIB = 4.0  # the same with a GPU, which holds the replay itself
+MEMORY_STEP_GIB = 0.25  # requests are rounded up to this
+
+Item = TypeVar("Item")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Plan:
     """What would be submitted."""
 
-    arrays: list[list[list[Pack]]]  # of tasks, of packs
-    runs: int
-    queued: int  # runs that are in the queue already ...
-    others: set[str]  # ... and the numbers of the arrays that they are in
-    finished: int
-    mem: str  # per task
-    core_hours: float
+    arrays: list[list[list[Pack]]] = field(default_factory=list)  # job arrays of tasks of packs
+    runs: int = 0  # runs to submit
+    queued: int = 0  # missing runs that are already in the queue ...
+    queued_jobs: set[str] = field(default_factory=set)  # ... and the numbers of their job arrays
+    finished: int = 0
+    mem: str = ""  # memory per task
+    core_hours: float = 0.0
 
     @property
     def tasks(self) -> int:
+        """Return the number of array tasks."""
         return sum(len(array) for array in self.arrays)
 
-    def told(self) -> str:
-        """It in a line."""
+    def summary(self) -> str:
+        """Return the plan in one line."""
         done = f"{self.finished:,} runs are finished, {self.queued:,} in the queue"
         if not self.arrays:
             return f"nothing to submit: {done}"
-        arrays = f"{self.tasks:,} array tasks" + (
-            f" of {len(self.arrays)} arrays" if len(self.arrays) > 1 else ""
-        )
-        return f"{self.runs:,} runs in {arrays}, about {self.core_hours:,.1f} core-hours; {done}"
+        arrays = f" of {len(self.arrays)} arrays" if len(self.arrays) > 1 else ""
+        hours = f"about {self.core_hours:,.1f} core-hours"
+        return f"{self.runs:,} runs in {self.tasks:,} array tasks{arrays}, {hours}; {done}"
 
 
-def plan(manifest: Manifest, site: Site, out: Path) -> Plan:
-    """The missing runs that are not in the queue, as array tasks.
+def plan(planned: Manifest, site: Site, runs: Path) -> Plan:
+    """Return the missing runs that are not in the queue, as array tasks.
 
-    Raises InputError without SLURM, or if `mem` is too little.
+    Raises:
+        InputError: SLURM does not answer, or `site.mem` is too small.
     """
-    queued, largest, hours, runs, waiting = runs_in_queue(out), 0.0, 0.0, 0, 0
+    queue = submission.runs_in_queue(runs)
+    todo = Plan()
     packs: list[Pack] = []
-    others: set[str] = set()
-    index = {planned.cell.digest: i for i, planned in enumerate(manifest.planned)}
-    for cell, seeds in missing(manifest, out):
-        free = [seed for seed in seeds if (cell.digest, seed) not in queued]
-        tasks_of = [queued[cell.digest, seed] for seed in seeds if (cell.digest, seed) in queued]
-        waiting, others = waiting + len(tasks_of), others | {t.job.partition("_")[0] for t in tasks_of}
-        replay = manifest.replay[cell.digest]
+    largest = 0.0  # memory of a process, in GiB
+    index = {cell.cell.digest: number for number, cell in enumerate(planned.planned)}
+    for cell, seeds in manifest.missing(planned, runs):
+        tasks_of = [queue[cell.digest, seed] for seed in seeds if (cell.digest, seed) in queue]
+        todo.queued += len(tasks_of)
+        todo.queued_jobs |= {task.job.partition("_")[0] for task in tasks_of}
+        free = [seed for seed in seeds if (cell.digest, seed) not in queue]
+        if not free:
+            continue
+        replay = planned.replay[cell.digest]
         size = site.pack or suggested_pack(site.device, replay > 0)
-        some = [(index[cell.digest], tuple(seeds)) for seeds in _chunks(free, size)]
-        packs += some
-        if some:
-            largest = max(largest, 4.0 if site.gpus else PROCESS + len(some[0][1]) * replay / GIB)
-            hours += estimate.core_hours(cell, len(free), replay > 0, out)
-            runs += len(free)
+        packs += [(index[cell.digest], tuple(pack)) for pack in _chunks(free, size)]
+        process = GPU_PROCESS_GIB if site.gpus else PROCESS_GIB + min(size, len(free)) * replay / GIB
+        largest = max(largest, process)
+        todo.core_hours += estimate.core_hours(cell, len(free), replay > 0, runs)
+        todo.runs += len(free)
+    todo.finished = planned.runs - todo.runs - todo.queued
     tasks = _chunks(packs, site.packs)
-    need = largest * min(site.packs, max(map(len, tasks), default=1))
+    todo.mem = _memory(site, largest * min(site.packs, max(map(len, tasks), default=1)))
+    if tasks:
+        todo.arrays = _chunks(tasks, cluster.max_array_size())
+    return todo
+
+
+def _memory(site: Site, need: float) -> str:
+    """Return the memory to request for a task that needs `need` GiB."""
     if site.mem and memory_bytes(site.mem) < need * GIB:
         raise InputError(
             f"mem: {site.mem} is less than the {need:.1f} GiB that {site.packs} packs may need: "
-            "take fewer seeds per pack (--pack) or more memory"
+            "use fewer seeds per pack (--pack) or more memory (--mem)"
         )
-    arrays = _chunks(tasks, cluster.max_array_size()) if tasks else []
-    mem = site.mem or f"{-(-need // 0.25) * 0.25 * 1024:.0f}M"
-    return Plan(arrays, runs, waiting, others, manifest.runs - runs - waiting, mem, hours)
+    return site.mem or f"{-(-need // MEMORY_STEP_GIB) * MEMORY_STEP_GIB * 1024:.0f}M"
 
 
-def _chunks(items: list, size: int) -> list[list]:
+def _chunks(items: list[Item], size: int) -> list[list[Item]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def suggested_pack(device: str, replays: bool) -> int:
-    """Seeds per process. On the CPU, learning from replay is bound by matrix products and gains little from
-    company; a GPU is not filled by ten seeds."""
+    """Return how many seeds a process should train.
+
+    On the CPU, learning from replay is bound by matrix products, so that packing more seeds gains little. A
+    GPU needs many seeds to be busy.
+    """
     if device == "cuda":
         return 50
     return 2 if replays else 10
 
 
-def check(site: Site, out: Path) -> None:
-    """Raises InputError for what the cluster would refuse, or accept and never run; writes nothing."""
+def check(site: Site, runs: Path) -> None:
+    """Refuse what the cluster would refuse, or accept and never run. Writes nothing.
+
+    Raises:
+        InputError: the template, the set-up, a partition, a time limit or the folder of runs cannot be used.
+    """
     scripts.check(site)
-    there = cluster.partitions()
+    limits = cluster.partitions()
     for partition, time_limit in ((site.partition, site.time), (site.report_partition, site.report_time)):
         for name in (partition or "").split(","):
-            if name and name not in there:
-                raise unknown("partition", name, there)
-            if name and there[name] != "infinite" and seconds(time_limit) > seconds(there[name]):
-                raise InputError(f"time: {time_limit} is more than partition {name} gives, {there[name]}")
-    if set(str(out)) & set(" \t\n%\\\"'"):
-        raise InputError(f"{out}: a path with blanks, quotes or % cannot stand in a script for sbatch")
-    folder = next(parent for parent in (out, *out.parents) if parent.exists())
+            if name and name not in limits:
+                raise unknown("partition", name, limits)
+            if name and limits[name] != "infinite" and seconds(time_limit) > seconds(limits[name]):
+                raise InputError(
+                    f"time: {time_limit} is more than the limit of partition {name}, {limits[name]}"
+                )
+    if set(str(runs)) & set(" \t\n%\\\"'"):
+        raise InputError(f"{runs}: sbatch scripts cannot use a path with blanks, quotes, backslashes or %")
+    folder = next(parent for parent in (runs, *runs.parents) if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"{folder} cannot be written")
+        raise InputError(f"{folder} is not writable")
     kind = _file_system(folder)
     if kind in ("tmpfs", "ramfs", "devtmpfs") and not _single_machine():
-        raise InputError(f"{out} lies in this machine's memory ({kind}), where compute nodes cannot write")
+        raise InputError(f"{runs} is in this machine's memory ({kind}), where compute nodes cannot write")
 
 
 def _file_system(folder: Path) -> str:
-    """The kind of file system that a folder lies on, or "" where /proc does not tell."""
-    found, kind = "", ""
+    """Return the type of the file system of a folder, or "" if /proc does not tell."""
+    mount, kind = "", ""
     try:
         for line in Path("/proc/self/mounts").read_text().splitlines():
             _, place, name, *_ = line.split()
-            if Path(place) in (folder, *folder.parents) and len(place) >= len(found):
-                found, kind = place, name
+            if Path(place) in (folder, *folder.parents) and len(place) >= len(mount):
+                mount, kind = place, name
     except OSError:
         pass
     return kind
 
 
 def _single_machine() -> bool:
-    """Whether this machine is the whole cluster."""
-    here = {socket.gethostname(), socket.gethostname().partition(".")[0], "127.0.0.1", "localhost"}
+    """Return whether this machine is the whole cluster."""
+    names = {socket.gethostname(), socket.gethostname().partition(".")[0], "127.0.0.1", "localhost"}
     nodes = cluster.client("sinfo", "--noheader", "--Node", "--format=%o").split()
-    return set(nodes) <= here
+    return set(nodes) <= names
 
 
-def preview(manifest: Manifest, site: Site, out: Path, report: Path) -> str:
-    """What `send` would submit, for a reader; writes nothing."""
-    todo = plan(manifest, site, out)
+def preview(planned: Manifest, site: Site, runs: Path, report: Path) -> str:
+    """Return the scripts and a table of what `send` would submit. Writes nothing."""
+    todo = plan(planned, site, runs)
     if not todo.arrays:
-        return todo.told()
-    first = new_submission(manifest, site, todo.arrays[0], out)
-    table: dict[tuple[str, str], list[float]] = {}
-    for array in todo.arrays:
-        for task in array:
-            for index, seeds in task:
-                cell = manifest.planned[index].cell
-                row = table.setdefault((cell.suite, cell.system), [0, 0, 0.0])
-                hours = estimate.core_hours(cell, len(seeds), manifest.replay[cell.digest] > 0, out)
-                row[0], row[1], row[2] = row[0] + len(seeds), row[1] + 1, row[2] + hours
+        return todo.summary()
+    first = new_submission(planned, site, todo.arrays[0], runs)
     lines = [
-        scripts.job(manifest, site, todo.mem, first),
-        scripts.report(manifest, site, f"{first.name}-report", out, report),
-        f"{'suite':12}{'algorithm':14}{'runs':>8}{'packs':>8}{'core-hours':>12}",
-        *(f"{a:12}{b:14}{n:8,}{packs:8,}{hours:12,.1f}" for (a, b), (n, packs, hours) in table.items()),
-        todo.told(),
+        scripts.job(planned, site, todo.mem, first),
+        scripts.report(planned, site, f"{first.name}-report", runs, report),
+        *_table(planned, todo, runs),
+        todo.summary(),
     ]
     return "\n".join(lines)
 
 
-def send(manifest: Manifest, site: Site, out: Path, report: Path) -> str:
-    """Submit what is missing and not in the queue, and the job of the report: all of it, or, with InputError,
-    none. Returns what was done, in a line.
+def _table(planned: Manifest, todo: Plan, runs: Path) -> Iterator[str]:
+    """Yield the lines of a table of runs, packs and core-hours by suite and algorithm."""
+    rows: dict[tuple[str, str], tuple[int, int, float]] = {}
+    for index, seeds in (pack for array in todo.arrays for task in array for pack in task):
+        cell = planned.planned[index].cell
+        hours = estimate.core_hours(cell, len(seeds), planned.replay[cell.digest] > 0, runs)
+        count, packs, total = rows.get((cell.suite, cell.system), (0, 0, 0.0))
+        rows[cell.suite, cell.system] = (count + len(seeds), packs + 1, total + hours)
+    yield f"{'suite':12}{'algorithm':14}{'runs':>8}{'packs':>8}{'core-hours':>12}"
+    for (suite, system), (count, packs, hours) in rows.items():
+        yield f"{suite:12}{system:14}{count:8,}{packs:8,}{hours:12,.1f}"
+
+
+def send(planned: Manifest, site: Site, runs: Path, report: Path) -> str:
+    """Submit the missing runs that are not in the queue, and a job that makes the report in folder `report`.
+
+    Returns:
+        What was submitted, in one line.
+
+    Raises:
+        InputError: nothing was submitted.
     """
-    plan(manifest, site, out)  # what is wrong with it shows before anything is written
-    with _alone(out) as lock:
-        todo = plan(manifest, site, out)
-        told = todo.told()
-        if todo.arrays or (todo.others and not cluster.queue(reports(out, manifest.path.parent.name))):
-            _send(manifest, site, todo, out, report, lock)
-            told += "" if todo.arrays else "; a job will make the report"
-    return told
+    plan(planned, site, runs)  # an error shows before anything is written
+    with _lock(runs) as lock:
+        todo = plan(planned, site, runs)
+        summary = todo.summary()
+        reports = submission.report_names(runs, planned.path.parent.name)
+        if todo.arrays or (todo.queued_jobs and not cluster.queue(reports)):
+            _send(planned, site, todo, runs, report, lock)
+            summary += "" if todo.arrays else "; a job will make the report"
+    return summary
 
 
-def _send(manifest: Manifest, site: Site, todo: Plan, out: Path, report: Path, lock: Ownership) -> None:
-    folder, new = manifest.path.parent, not manifest.path.exists()
-    sent = [new_submission(manifest, site, array, out) for array in todo.arrays]
-    name = f"{sent[0].name if sent else _name(manifest)}-report"
+def _send(planned: Manifest, site: Site, todo: Plan, runs: Path, report: Path, lock: Ownership) -> None:
+    """Submit all jobs of a plan, or, if one fails, take them all back and raise its error."""
+    folder = planned.path.parent
+    new = not planned.path.exists()
+    sent = [new_submission(planned, site, array, runs) for array in todo.arrays]
+    name = f"{sent[0].name if sent else _new_name(planned)}-report"
     jobs: list[str] = []
     try:
         if new:
-            write(manifest)
-        for place in ("jobs", "logs"):  # SLURM fails a task that has no folder to log to
+            manifest.write(planned)
+        for place in ("jobs", "logs"):  # SLURM fails a task whose log folder does not exist
             (folder / place).mkdir(exist_ok=True)
-        for submission in sent:
-            submission.write()
-            text = scripts.job(manifest, site, todo.mem, submission)
+        for sub in sent:
+            sub.write()
+            text = scripts.job(planned, site, todo.mem, sub)
             lock.check()
-            jobs.append(_sbatch(submission.path.with_suffix(".sh"), text))
-            submission.write(job=jobs[-1])
+            jobs.append(_sbatch(sub.path.with_suffix(".sh"), text))
+            sub.write(job=jobs[-1])
         lock.check()
-        text = scripts.report(manifest, site, name, out, report)
-        after = f"--dependency=afterany:{':'.join([*jobs, *sorted(todo.others)])}"
+        text = scripts.report(planned, site, name, runs, report)
+        after = f"--dependency=afterany:{':'.join([*jobs, *sorted(todo.queued_jobs)])}"
         _sbatch(folder / "jobs" / f"{name}.sh", text, after)
     except BaseException as error:
-        names = [*(submission.name for submission in sent), name]
-        try:  # by name: the number of one that was just submitted may never have come back
+        names = [*(sub.name for sub in sent), name]
+        try:  # by name: a job may be in the queue although its number never came back
             cluster.client("scancel", f"--name={','.join(names)}")
         except InputError:
-            raise error from None  # the files stay: with them the jobs are found in the queue
+            raise error from None  # keep the files: they name the jobs in the queue
         for file in [file for name in names for file in (folder / "jobs").glob(f"{name}.*")]:
             file.unlink()
         if new:
-            manifest.path.unlink(missing_ok=True)
-        with suppress(OSError):  # what has other submissions stays
-            for place in (folder / "jobs", folder / "logs", folder):
-                place.rmdir()
+            planned.path.unlink(missing_ok=True)
+        with suppress(OSError):  # folders with other submissions stay
+            for empty in (folder / "jobs", folder / "logs", folder):
+                empty.rmdir()
         raise
 
 
+def cancel(name_or_file: str, runs: Path) -> int:
+    """Cancel the jobs of a sweep, and return how many array tasks and jobs were in the queue.
+
+    Raises:
+        InputError: unknown sweep, its folder belongs to another sweep, or SLURM does not answer.
+    """
+    manifest.latest(name_or_file, runs)  # refuses the folder of another sweep
+    sweep = manifest.folder(name_or_file, runs).name
+    names = [*submission.names(runs, sweep), *submission.report_names(runs, sweep)]
+    tasks = {task.job for task in cluster.queue(names)}
+    if tasks:
+        cluster.client("scancel", *sorted({task.partition("_")[0] for task in tasks}))
+    return len(tasks)
+
+
 def _sbatch(file: Path, text: str, *options: str) -> str:
-    """Submit a script from its file; returns the job's number."""
+    """Submit a script from a file, and return the job's number."""
     files.write(file, text.encode())
     return cluster.client("sbatch", "--parsable", *options, str(file)).strip().partition(";")[0]
 
 
-def _name(manifest: Manifest) -> str:
-    """A new name for a job."""
-    return f"{manifest.path.parent.name}-{os.urandom(3).hex()}"
+def _new_name(planned: Manifest) -> str:
+    """Return a job name that was never used."""
+    return f"{planned.path.parent.name}-{os.urandom(3).hex()}"
 
 
-def new_submission(manifest: Manifest, site: Site, array: Sequence, out: Path) -> Submission:
-    """A submission under a name of its own."""
+def new_submission(planned: Manifest, site: Site, array: Sequence[list[Pack]], runs: Path) -> Submission:
+    """Return the record of a submission of one job array, under a new name."""
     return Submission(
-        name=_name(manifest),
-        manifest=manifest.path.name,
-        out=str(out),
+        name=_new_name(planned),
+        manifest=planned.path.name,
+        out=str(runs),
         device=site.device,
         workers=site.packs,
         cores=site.cpus,
@@ -236,9 +287,9 @@ def new_submission(manifest: Manifest, site: Site, array: Sequence, out: Path) -
 
 
 @contextmanager
-def _alone(out: Path) -> Iterator[Ownership]:
-    """One submission at a time below `out`: what one puts into the queue, the next one finds there."""
-    folder = out / "slurm" / "lock"
+def _lock(runs: Path) -> Iterator[Ownership]:
+    """Allow one submission at a time below `runs`, so that each sees the queued runs of the one before."""
+    folder = runs / "slurm" / "lock"
     folder.mkdir(parents=True, exist_ok=True)
     lock, start = Ownership(folder, beat_seconds=5.0), time.monotonic()
     while True:
@@ -246,8 +297,10 @@ def _alone(out: Path) -> Iterator[Ownership]:
             lock.acquire()
             break
         except RunHeld as error:
-            if time.monotonic() - start > PATIENCE:
-                raise InputError(f"another submission has not ended for {PATIENCE:.0f} s: {error}") from error
+            if time.monotonic() - start > LOCK_SECONDS:
+                raise InputError(
+                    f"another submission has not ended for {LOCK_SECONDS:.0f} s: {error}"
+                ) from error
             time.sleep(0.5)
     try:
         with beating([lock]):

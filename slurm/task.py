@@ -1,11 +1,11 @@
-"""One array task: trains its packs of seeds, several at a time where it has the cores or GPUs.
+"""Train the packs of one array task, several at a time if it has several cores or GPUs.
 
     python -m ascent.slurm.task SUBMISSION.json INDEX
 
-On SLURM's warning (SIGUSR1) it has checkpoints written and asks to be requeued; on SIGTERM (cancelled, or
-preempted and requeued by SLURM itself) it has them written and ends. A pack that fails takes no other down;
-the reason goes into a file for `ascent status`. One that began three times in this job and got no further has
-failed, too.
+On SIGUSR1, SLURM's warning before the time limit, the task has checkpoints written and asks to be requeued.
+On SIGTERM (cancelled, or preempted and requeued by SLURM) it has checkpoints written and ends. A pack that
+fails does not affect the others; its reason is recorded for `ascent status`. A pack also fails if it has
+started three times in this job without getting further.
 """
 
 import os
@@ -14,109 +14,120 @@ import sys
 import time
 from pathlib import Path
 
-from ascent.records import files
+from ascent.records import files, layout
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.plan import Job
 from ascent.runners.pool import Failure, log_path, run_pool
 from ascent.slurm import cluster, submission
+from ascent.slurm.submission import Submission
 
-TRIES = 3  # starts of a run from the same step in one job
+MAX_STARTS = 3  # starts of a run from the same step in one job
 
 
 def main(words: list[str]) -> int:
-    """Train; the exit code is 0 when all runs of the task are finished, or the task will be requeued."""
-    index = int(words[1])
-    sent = submission.read(Path(words[0]))
+    """Train an array task; exit code 0 if its runs are finished or it will be requeued."""
+    sent, index = submission.read(Path(words[0])), int(words[1])
     received: list[int] = []
     for number in (signal.SIGUSR1, signal.SIGTERM):
         signal.signal(number, lambda number, frame: received.append(number))
     attempt = f"job {os.environ.get('SLURM_JOB_ID')}, restart {os.environ.get('SLURM_RESTART_COUNT', 0)}"
-    say(f"{attempt}, on {os.environ.get('SLURMD_NODENAME')}: task {index} of {sent.name}")
+    log(f"{attempt}, on {os.environ.get('SLURMD_NODENAME')}: task {index} of {sent.name}")
     jobs = jobs_of(sent, index)
     failures: list[Failure] = []
 
-    def tell(failure: Failure) -> None:
+    def fail(failure: Failure) -> None:
         failures.append(failure)
         record(sent, index, failures)
-        say(f"error: {failure.reason}")
+        log(f"error: {failure.reason}")
 
     record(sent, index, [])
     for job in jobs:
-        if why := stalled(job):
-            tell(Failure(job, why, log_path(job)))
+        if reason := stalled(job):
+            fail(Failure(job, reason, log_path(job)))
     if jobs := without(jobs, failures):
-        run_pool(jobs, sent.workers, lambda: None, sent.cores, lambda: bool(received), tell)
+        run_pool(jobs, sent.workers, lambda: None, sent.cores, lambda: bool(received), fail)
     left = without(jobs_of(sent, index), failures)
-    if left and signal.SIGTERM not in received and received:
-        say("the time is nearly up: checkpoints are written, asking to be requeued")
-        record(sent, index, [])  # what has failed is tried again, too
-        # Not SLURM_JOB_ID: the last task of an array has the array's own number, which means all its tasks.
-        task = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-        asked = False
-        while signal.SIGTERM not in received:  # by which SLURM ends this attempt, or somebody cancels it
-            try:
-                if not asked:
-                    cluster.client("scontrol", "requeue", task)
-                    asked = True
-                time.sleep(0.2)
-            except InputError as error:  # a controller that is just restarting, say
-                say(f"error: {error}")
-                time.sleep(5)
+    if left and received and signal.SIGTERM not in received:
+        log("the time limit is near: checkpoints are written, asking to be requeued")
+        record(sent, index, [])  # the next attempt tries again what failed in this one
+        _requeue(received)
         return 0
     if left:
-        say(f"stopped by signal {received[0]}: checkpoints are written")
+        log(f"stopped by signal {received[0]}: checkpoints are written")
         return 128 + received[0]
     return 1 if failures else 0
 
 
+def _requeue(received: list[int]) -> None:
+    """Ask SLURM to requeue this array task; return at SIGTERM, by which SLURM ends it."""
+    # Not SLURM_JOB_ID: for the last task of an array that is the array's own number, which means all tasks.
+    task = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    accepted = False
+    while signal.SIGTERM not in received:
+        try:
+            if not accepted:
+                cluster.client("scontrol", "requeue", task)
+                accepted = True
+            time.sleep(0.2)
+        except InputError as error:  # the controller may be restarting
+            log(f"error: {error}")
+            time.sleep(5)
+
+
 def without(jobs: list[Job], failures: list[Failure]) -> list[Job]:
-    """The jobs that have not failed."""
+    """Return the jobs that have not failed."""
     failed = {(failure.job.cell.digest, seed) for failure in failures for seed in failure.job.seeds}
     return [job for job in jobs if not failed & {(job.cell.digest, seed) for seed in job.seeds}]
 
 
-def say(line: str) -> None:
-    """A line for the task's log."""
+def log(line: str) -> None:
+    """Print a line to the task's log."""
     print(time.strftime("%Y-%m-%d %H:%M:%S"), line, flush=True)
 
 
-def jobs_of(sent: submission.Submission, index: int) -> list[Job]:
-    """What is missing of a task's packs."""
+def jobs_of(sent: Submission, index: int) -> list[Job]:
+    """Return the missing runs of an array task, one job per pack."""
     planned, out = sent.planned().planned, Path(sent.out)
     jobs = []
-    for cell, seeds in sent.tasks[index]:
-        missing = tuple(seed for seed in seeds if not planned[cell].cell.is_finished(seed, out))
+    for number, seeds in sent.tasks[index]:
+        cell = planned[number].cell
+        missing = tuple(seed for seed in seeds if not cell.is_finished(seed, out))
         if missing:
-            settings = (sent.device, sent.checkpoint_seconds)
-            jobs.append(Job(planned[cell].cell, missing, out, *settings, tell_seconds=sent.tell_seconds))
+            job = Job(
+                cell, missing, out, sent.device, sent.checkpoint_seconds, tell_seconds=sent.tell_seconds
+            )
+            jobs.append(job)
     return jobs
 
 
 def stalled(job: Job) -> str | None:
-    """Why a pack is not tried again, if one of its runs began several times in this job at the same step."""
-    me = submission.task_of(os.environ)
+    """Return why a pack must not start again: one of its runs keeps starting in this job at the same step."""
+    this_task = submission.task_of(os.environ)
     for seed in job.seeds:
-        folder = job.cell.folder(job.out) / f"seed-{seed}"
+        folder = job.cell.run_folder(seed, job.out)
         try:
-            attempts = files.read_json(folder / "run.json")["attempts"]
+            attempts = files.read_json(folder / layout.RUN)["attempts"]
         except (OSError, DamagedFile, LookupError):
             continue
-        mine = [attempt for attempt in attempts[-TRIES:] if submission.task_of(attempt) == me]
-        starts = {attempt["from_step"] for attempt in mine}
-        reached = [int(path.stem.rpartition("-")[2]) for path in folder.glob("checkpoint-*.bin")]
-        if len(mine) == TRIES and len(starts) == 1 and max(reached, default=0) <= (step := starts.pop()):
-            return f"{job.cell.label()} seed {seed}: {TRIES} attempts got no further than step {step:,}"
+        last = [attempt for attempt in attempts[-MAX_STARTS:] if submission.task_of(attempt) == this_task]
+        starts = {attempt["from_step"] for attempt in last}
+        if len(last) < MAX_STARTS or len(starts) != 1:
+            continue
+        step = starts.pop()
+        reached = [checkpoint for (checkpoint,) in layout.numbers(folder, "checkpoint", 1)]
+        if max(reached, default=0) <= step:
+            return f"{job.cell.label()} seed {seed}: {MAX_STARTS} attempts got no further than step {step:,}"
     return None
 
 
-def record(sent: submission.Submission, index: int, failures: list[Failure]) -> None:
-    """Tell `ascent status` what failed in this attempt."""
+def record(sent: Submission, index: int, failures: list[Failure]) -> None:
+    """Write what failed in this attempt, for `ascent status`."""
     path = sent.failure(index)
     if not failures:
         path.unlink(missing_ok=True)
         return
     path.parent.mkdir(exist_ok=True)
-    told = [
+    content = [
         {
             "cell": failure.job.cell.digest,
             "seeds": failure.job.seeds,
@@ -126,12 +137,12 @@ def record(sent: submission.Submission, index: int, failures: list[Failure]) -> 
         }
         for failure in failures
     ]
-    files.write_json(path, {"failures": told})
+    files.write_json(path, {"failures": content})
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except (InputError, OSError) as error:
-        say(f"error: {error}")
+        log(f"error: {error}")
         sys.exit(2)

@@ -7,6 +7,7 @@ Student-t interval.
 import io
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from ascent.records import files
 from ascent.reports.page import figures
 from ascent.reports.page.tables import limits, seed_ranges
 from ascent.reports.statistics import stats
@@ -130,3 +132,18 @@ def _draw(axes: Axes, matrix: Matrix, labelled: bool) -> None:
     axes.set_ylabel("adversaries" if labelled else "", color="#333333")
     for spine in axes.spines.values():
         spine.set_visible(False)
+
+
+def write(records: bytes, folder: Path) -> tuple[pd.DataFrame, list[Matrix]]:
+    """Write records with the figures of their matrices to a folder; return both.
+
+    Raises:
+        ValueError: a number in the records is not finite.
+    """
+    table = read(records)
+    found = matrices(table)
+    contents = {**images(found), "crossplay.csv": records}  # the records last: they complete the folder
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        files.write(folder / name, content)
+    return table, found

@@ -19,7 +19,7 @@ from ascent.reports import importing
 from ascent.reports.checking import bundle
 from tests.reports import trained
 from tests.reports.trained import edit, forge, rows
-from tests.test_ascent import call
+from tests.command import call
 
 ROOT = Path(__file__).parents[2]
 

@@ -21,7 +21,7 @@ from ascent.runners.train import train
 from tests.reports import trained
 from tests.reports.trained import CLEAN, SEEDS, as_seed, copy_run, edit, forge, rename_cell, reseal, rows
 from tests.small import small_cell, systems_and_tasks
-from tests.test_ascent import call
+from tests.command import call
 
 Mutation = Callable[[Path], object]  # of the folder of the cell a2c on CartPole
 

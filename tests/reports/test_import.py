@@ -20,7 +20,7 @@ from ascent.reports.checking import check
 from ascent.reports.statistics import verdicts
 from ascent.reports.statistics.aggregate import aggregate
 from ascent.runners import resolve
-from tests.test_ascent import call
+from tests.command import call
 
 STEPS = range(0, 110_000, 10_000)
 
@@ -205,7 +205,7 @@ def test_bad_tables(tmp_path: Path, capsys: pytest.CaptureFixture, name: str) ->
     path, runs = tmp_path / "curves.csv", tmp_path / "runs"
     spoil(table()).to_csv(path, index=False)
     code, out, err = call(
-        capsys, "import", str(path), "--name", "x", "--task", "CartPole-v1", "--out", str(runs)
+        capsys, "import", str(path), "--name", "x", "--task", "CartPole-v1", "--runs", str(runs)
     )
     assert (code, out) == (2, "")
     assert words in err and err.startswith("error: ") and err.count("\n") == 1
@@ -271,7 +271,7 @@ def test_bad_npz(tmp_path: Path, csv: Path) -> None:
 )
 def test_bad_options(csv: Path, capsys: pytest.CaptureFixture, words: list[str], said: str) -> None:
     runs = csv.parent / "runs"
-    code, _, err = call(capsys, "import", str(csv), "--name", "x", *words, "--out", str(runs))
+    code, _, err = call(capsys, "import", str(csv), "--name", "x", *words, "--runs", str(runs))
     assert code == 2 and said in err and err.count("\n") == 1
     assert not runs.exists()
 

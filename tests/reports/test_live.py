@@ -178,7 +178,7 @@ def test_what_is_lacking_is_told_and_training_goes_on(
         monkeypatch.setitem(sys.modules, "wandb", None)
     if lacking != "project":
         monkeypatch.setenv("WANDB_PROJECT", PROJECT)
-    monkeypatch.setattr(sys, "argv", [*WORDS, "--out", str(tmp_path / "runs"), "--wandb", "live"])
+    monkeypatch.setattr(sys, "argv", [*WORDS, "--runs", str(tmp_path / "runs"), "--wandb", "live"])
     with pytest.raises(SystemExit) as stop:
         ascent.cli.main()
     assert not stop.value.code
@@ -195,7 +195,7 @@ def test_what_is_lacking_is_told_and_training_goes_on(
 def test_another_word_than_live(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(sys, "argv", [*WORDS, "--out", str(tmp_path), "--wandb", "life"])
+    monkeypatch.setattr(sys, "argv", [*WORDS, "--runs", str(tmp_path), "--wandb", "life"])
     with pytest.raises(SystemExit) as stop:
         ascent.cli.main()
     assert stop.value.code == 2
@@ -212,7 +212,7 @@ from pathlib import Path
 from ascent.runners.train import train
 from tests.small import small_cell
 train(small_cell("ppo", "CartPole-v1"), [0], Path({str(tmp_path)!r}))
-sys.argv = {[*WORDS, "--out", str(tmp_path)]!r}
+sys.argv = {[*WORDS, "--runs", str(tmp_path)]!r}
 try:
     ascent.cli.main()
 except SystemExit as stop:

@@ -32,7 +32,7 @@ from ascent.suites.perturb import KINDS, grid
 from tests.reports import trained
 from tests.reports.test_report_page import Elements
 from tests.small import small_cell
-from tests.test_ascent import call
+from tests.command import call
 
 if TYPE_CHECKING:
     from tests.reports.conftest import Records

@@ -29,7 +29,7 @@ from ascent.runners import platform
 from tests.reports import trained
 from tests.reports.trained import CLEAN, SEEDS, edit, forge, rename_cell, reseal, rows
 from tests.small import small_cell
-from tests.test_ascent import call
+from tests.command import call
 
 ROOT = Path(__file__).parents[2]
 

@@ -21,7 +21,7 @@ from ascent.runners.train import train
 from ascent.runners.trainer import Trainer
 from ascent.suites.spec import leaves
 from tests.small import small_cell
-from tests.test_ascent import call
+from tests.command import call
 
 TASK, SOFT = "simple_adversary_v3", "simple_world_comm-openai"
 SYSTEMS, SEEDS, EPISODES = ("ippo", "maddpg"), [0, 1, 2], 3

@@ -57,7 +57,7 @@ def test_too_much_is_one_line(
 ) -> None:
     """Exit code 2, the culprit named, nothing written."""
     monkeypatch.setattr(ascent.runners.memory, "memory", lambda device: GIB)
-    words = ["ascent", "train", "sac", "HalfCheetah-v5", "--seeds", "0-9", "--out", str(tmp_path / "runs")]
+    words = ["ascent", "train", "sac", "HalfCheetah-v5", "--seeds", "0-9", "--runs", str(tmp_path / "runs")]
     monkeypatch.setattr("sys.argv", words)
     with pytest.raises(SystemExit) as stopped:
         ascent.cli.main()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ascent.runners.resolve import resolve
-from tests.test_ascent import call
+from tests.command import call
 
 TEAM, ONE = "maddpg, iddpg, mappo, ippo", "reinforce, a2c, a3c, trpo, ppo, "
 # Why, and who can do it.

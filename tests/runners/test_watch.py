@@ -13,7 +13,7 @@ from ascent.runners.train import train
 from ascent.suites.perturb import NOMINAL, Perturbation
 from ascent.suites.render import Camera
 from tests.small import results, small_cell
-from tests.test_ascent import call
+from tests.command import call
 
 SEEDS = [0, 1]
 

@@ -28,10 +28,10 @@ def main(sweep: str) -> int:
         ascent = (sys.executable, "-m", "ascent")
         call("sinfo")
         code = call(
-            *ascent, "submit", sweep, "--out", runs, "--report", page, "--pack", 10, "--time", "00:30:00"
+            *ascent, "submit", sweep, "--runs", runs, "--out", page, "--pack", 10, "--time", "00:30:00"
         )
         if code == 0:
-            code = call(*ascent, "status", sweep, "--out", runs, "--watch")
+            code = call(*ascent, "status", sweep, "--runs", runs, "--watch")
     print(page / "index.html")
     return code
 

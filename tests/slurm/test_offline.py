@@ -1,6 +1,7 @@
 """What needs no cluster: a site's settings, manifests, and that nothing of this imports torch."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,9 +53,9 @@ def test_memory() -> None:
 
 BAD_SITES = {
     'partion = "cpu"': "unknown key 'partion'; did you mean 'partition'?",
-    'time = "soon"': "time: 'soon' is no time such as",
-    'time = "1"': "time: 1 must be longer than warn_seconds, 120, and 30 s",
-    'mem = "8 GB"': "mem: '8 GB' is no amount of memory",
+    'time = "soon"': "time: 'soon' is not a time such as",
+    'time = "1"': "time: 1 must be longer than warn_seconds (120 s) plus 30 s",
+    'mem = "8 GB"': "mem: '8 GB' is not an amount of memory",
     "mem = 8": "mem: ",
     "cpus = 0": "cpus: ",
     "gpus = true": "gpus: ",
@@ -155,7 +156,7 @@ def test_script(tmp_path: Path) -> None:
     assert text.count("set -euo pipefail") == 1 and text.count("source ~/venv/bin/activate") == 1
     assert "export MKL_CBWR=AVX2\n" in text
     assert set(scripts.PORTABLE) == set(platform.MATH), "what a job sets, its record and platform key have"
-    assert text.splitlines()[-1] == f'exec python -m ascent.slurm.task {sent.path} "$SLURM_ARRAY_TASK_ID"'
+    assert text.splitlines()[-1] == f'exec python -P -m ascent.slurm.task {sent.path} "$SLURM_ARRAY_TASK_ID"'
     assert text.splitlines()[0] == "#!/usr/bin/env bash" and "6 runs in 2 array tasks" in text
     report = scripts.report(made, site, "tiny-report", out, tmp_path / "page")
     assert (
@@ -243,8 +244,42 @@ def test_nothing_of_it_imports_torch() -> None:
     code = (
         "import sys\n"
         "for name in ('torch', 'numpy', 'gymnasium', 'mujoco', 'pandas'): sys.modules[name] = None\n"
-        "import ascent\n"
-        "from slurm import cluster, estimate, manifest, scripts, sites, status, submission, submit\n"
+        "import ascent, ascent.cli\n"
+        "from ascent.slurm import cluster, estimate, manifest, scripts, sites, status, submission, submit\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=manifest.ROOT)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_plan_without_torch(tmp_path: Path) -> None:
+    """A current manifest needs no torch; a new one does, and says so in one line."""
+    path, out, made = planned(tmp_path)
+    code = "import sys\nfor name in ('torch', 'numpy', 'gymnasium'): sys.modules[name] = None\n"
+    code += "import ascent.cli\nascent.cli.main()"
+    line = [sys.executable, "-c", code, "plan", str(path), "--runs"]
+    written_at = made.path.stat().st_mtime_ns
+    done = subprocess.run([*line, str(out)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"{made.path}\n"), done.stderr
+    assert "up to date: 6 runs of 2 cells" in done.stderr and made.path.stat().st_mtime_ns == written_at
+    done = subprocess.run([*line, str(tmp_path / "new")], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert re.search(r"resolving its cells needs \w+, which is not installed: run `ascent plan`", done.stderr)
+    assert not (tmp_path / "new").exists()
+    path.write_text(SWEEP.replace("64", "128"))
+    assert manifest.current(str(path), out) is None and manifest.as_planned(str(path), out)[0] == made.planned
+
+
+def test_manifests_notice_edited_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also an edit in records/ and in a folder inside algorithms/; an edit of the reports does not matter."""
+    for name in ("algorithms/deep/a.py", "records/b.py", "runners/c.py", "suites/d.py", "reports/e.py"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        written(tmp_path / name, "1")
+    monkeypatch.setattr(manifest, "HOME", tmp_path)
+    before = manifest.sources_digest()
+    written(tmp_path / "reports/e.py", "2")
+    assert manifest.sources_digest() == before
+    digests = {before}
+    for name in ("algorithms/deep/a.py", "records/b.py", "runners/c.py", "suites/d.py"):
+        written(tmp_path / name, "2")
+        digests.add(manifest.sources_digest())
+    assert len(digests) == 5

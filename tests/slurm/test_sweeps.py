@@ -22,7 +22,6 @@ from ascent.records.plan import Planned
 from ascent.runners.sweep import load
 from ascent.runners.train import train
 from ascent.slurm import sites, submission, submit
-from ascent.slurm.manifest import ROOT
 from tests.slurm.cluster import Cluster
 from tests.small import results
 
@@ -89,13 +88,13 @@ class User:
         return done.stdout + done.stderr
 
     def run(self, command: str, *words: str) -> subprocess.CompletedProcess:
-        environment = self.cluster.environment() | {"PYTHONPATH": str(ROOT)} | self.settings
-        line = [sys.executable, "-m", "ascent", command, str(self.sweep), "--out", str(self.out), *words]
+        environment = self.cluster.environment() | self.settings
+        line = [sys.executable, "-m", "ascent", command, str(self.sweep), "--runs", str(self.out), *words]
         return subprocess.run(line, capture_output=True, text=True, env=environment, cwd=self.folder)
 
     def submit(self, *words: str) -> str:
         page = self.folder / "page"
-        return self.ascent("submit", "--site", str(self.site), "--report", str(page), *words)
+        return self.ascent("submit", "--site", str(self.site), "--out", str(page), *words)
 
     def planned(self) -> tuple[Planned, ...]:
         return load(str(self.sweep)).planned
@@ -320,7 +319,7 @@ def test_two_users_at_once(cluster: Cluster, tmp_path: Path) -> None:
 def test_shared_runs(cluster: Cluster, tmp_path: Path) -> None:
     """A sweep whose runs are all in the queue for another still gets its report, when they have ended."""
     first, second = User(cluster, tmp_path, LONG), User(cluster, tmp_path, f'title = "Another"\n{LONG}')
-    first.submit("--report", str(tmp_path / "first"))
+    first.submit("--out", str(tmp_path / "first"))
     told = second.submit()
     assert "nothing to submit: 0 runs are finished, 2 in the queue; a job will make the report" in told
     assert "report" not in second.submit(), "there is one already"
@@ -396,7 +395,7 @@ def test_a_run_that_is_held(cluster: Cluster, tmp_path: Path) -> None:
     user.wait_step(0)
     (task,) = (line.split()[0] for line in user.queue() if "RUNNING" in line)
     sent = user.sent()[0]
-    environment = cluster.environment() | {"PYTHONPATH": str(ROOT), "SLURM_ARRAY_JOB_ID": "999999"}
+    environment = cluster.environment() | {"SLURM_ARRAY_JOB_ID": "999999"}
     line = [sys.executable, "-m", "ascent.slurm.task", str(sent.path), "0"]
     done = subprocess.run(line, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.returncode == 1 and task.split("_")[0] in done.stdout and "held by" in done.stdout
@@ -438,7 +437,7 @@ def test_gpus(cluster: Cluster, tmp_path: Path) -> None:
     user.submit("--gpus", "1")
     wait(lambda: user.sent()[0].failure(0).exists() and not user.queue(), 60)
     said = user.ascent("status", expect=1)
-    assert "failed: " in said and "device 'cuda': there is no GPU here" in said
+    assert "failed: " in said and "device 'cuda': torch finds no GPU on this machine" in said
     script = user.sent()[0].path.with_suffix(".sh").read_text()
     probe = re.sub(r"(?m)^exec .*", "echo devices=$CUDA_VISIBLE_DEVICES", script)
     (tmp_path / "probe.sh").write_text(re.sub(r"(?m)^#SBATCH --(array|output).*\n", "", probe))
@@ -456,10 +455,10 @@ BAD = {
     "setup": (["--setup", "nowhere.sh"], "setup: "),
     "template": (["--template", "slurm.toml"], "the template has no {{ array }}"),
     "memory": (["--mem", "100M"], "mem: 100M is less than the 1.0 GiB"),
-    "time": (["--time", "later"], "time: 'later' is no time"),
+    "time": (["--time", "later"], "time: 'later' is not a time"),
     "option": (["--particion", "main"], "No such option: --particion"),
-    "folder": (["--out", "/proc/runs"], "/proc"),
-    "blank": (["--out", "my runs"], "a path with blanks"),
+    "folder": (["--runs", "/proc/runs"], "/proc"),
+    "blank": (["--runs", "my runs"], "cannot use a path with blanks"),
     "site": (["--site", "nowhere.toml"], "nowhere.toml: "),
 }
 
@@ -480,7 +479,7 @@ def test_a_folder_in_memory(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -
     submit.check(sites.Site(), Path("/dev/shm/runs"))
     monkeypatch.setattr(submit, "_single_machine", lambda: False)
     submit.check(sites.Site(), Path("/usr/runs"))
-    with pytest.raises(InputError, match=r"/dev/shm/runs lies in this machine's memory \(tmpfs\)"):
+    with pytest.raises(InputError, match=r"/dev/shm/runs is in this machine's memory \(tmpfs\)"):
         submit.check(sites.Site(), Path("/dev/shm/runs"))
 
 
@@ -490,7 +489,7 @@ def test_an_edited_sweep(cluster: Cluster, tmp_path: Path) -> None:
     user.sweep.write_text(LONG.replace("40_000", "50_000"))
     said = user.ascent("submit", "--site", str(user.site), expect=2)
     assert re.fullmatch(rf"error: {user.sweep} was edited since sweep \S+ was planned .*\n", said)
-    assert "this is the sweep as it was planned" in user.ascent("status", expect=1)
+    assert "showing the sweep as it was planned" in user.ascent("status", expect=1)
     user.ascent("cancel")
     wait(lambda: not user.queue(), 60)
 
@@ -499,9 +498,9 @@ def test_without_slurm(tmp_path: Path) -> None:
     """One line without sbatch; status tells what the records say."""
     sweep = tmp_path / "tiny.toml"
     sweep.write_text(LONG)
-    for command, code, message in (("submit", 2, "there is no "), ("status", 1, "2 planned")):
-        line = [sys.executable, "-m", "ascent", command, str(sweep), "--out", str(tmp_path / "runs")]
-        environment = os.environ | {"PATH": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    for command, code, message in (("submit", 2, " is not on the PATH"), ("status", 1, "2 planned")):
+        line = [sys.executable, "-m", "ascent", command, str(sweep), "--runs", str(tmp_path / "runs")]
+        environment = os.environ | {"PATH": str(tmp_path)}
         done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, env=environment)
         assert done.returncode == code and message in done.stdout + done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.toml"]
@@ -511,18 +510,20 @@ def test_without_torch(cluster: Cluster, tmp_path: Path) -> None:
     """A login node has neither torch nor numpy: it can submit what was planned elsewhere, and watch it."""
     user = User(cluster, tmp_path, LONG)
     without = "import sys\nfor name in ('torch', 'numpy', 'gymnasium', 'mujoco'): sys.modules[name] = None\n"
-    code = without + "import ascent\nascent.main()"
+    code = without + "import ascent.cli\nascent.cli.main()"
 
     def ascent(command: str, expect: int) -> str:
-        line = [sys.executable, "-c", code, command, str(user.sweep), "--out", str(user.out)]
-        environment = cluster.environment() | {"PYTHONPATH": str(ROOT)}
+        line = [sys.executable, "-c", code, command, str(user.sweep), "--runs", str(user.out)]
+        environment = cluster.environment()
         done = subprocess.run(line, capture_output=True, text=True, env=environment, cwd=tmp_path)
         assert done.returncode == expect, done.stderr
         return done.stdout + done.stderr
 
     for command in ("submit", "status"):
         said = ascent(command, 2)
-        assert said.startswith("error: ") and "`ascent plan` it where" in said and said.count("\n") == 1
+        assert (
+            said.startswith("error: ") and "run `ascent plan` where it is" in said and said.count("\n") == 1
+        )
     assert not user.out.exists()
     user.ascent("plan")
     assert "2 planned" in ascent("status", 1)

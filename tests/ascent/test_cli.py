@@ -1,5 +1,6 @@
 """The command line as its user meets it: one line and exit code 2 for bad input; from sweep to report."""
 
+import os
 import re
 import subprocess
 import sys
@@ -10,9 +11,9 @@ import pytest
 import torch
 
 import ascent
-import ascent.cli
 from ascent.runners.resolve import resolve
 from ascent.suites.mujoco import Hopper
+from tests.command import call
 from tests.small import run_of, small_cell
 
 SWEEP = """
@@ -29,25 +30,15 @@ set = { steps = 16, envs = 2 }
 """
 
 
-def call(capsys: pytest.CaptureFixture, *words: str) -> tuple[int, str, str]:
-    """Exit code, standard output, standard error."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["ascent", *words])
-        with pytest.raises(SystemExit) as stop:
-            ascent.cli.main()
-    out, err = capsys.readouterr()
-    return stop.value.code or 0, out, err
-
-
 TRAIN = ["train", "ppo", "CartPole-v1"]
 BAD = {
     "algorithm": (["train", "pppo", "CartPole-v1"], "unknown algorithm 'pppo'; did you mean 'ppo'?"),
     "task": (["train", "ppo", "cartpole"], "unknown task 'cartpole'; did you mean 'CartPole-v1'?"),
-    "far task": (["train", "ppo", "xyzzy"], "unknown task 'xyzzy'; there are: "),
+    "far task": (["train", "ppo", "xyzzy"], "unknown task 'xyzzy'; valid: "),
     "preset": ([*TRAIN, "--preset", "clasic"], "unknown preset of ppo 'clasic'; did you mean 'classic'?"),
     "hyper-parameter": (
         [*TRAIN, "--set", "gama=0.9"],
-        "unknown hyper-parameter of ppo 'gama'; did you mean 'gamma'?",
+        "unknown hyperparameter of ppo 'gama'; did you mean 'gamma'?",
     ),
     "no value": ([*TRAIN, "--set", "gamma"], "--set 'gamma': write KEY=VALUE"),
     "ill-typed": ([*TRAIN, "--set", "gamma=high"], "ppo: gamma = 'high': "),
@@ -63,14 +54,14 @@ BAD = {
     "steps": ([*TRAIN, "--steps", "0"], "steps: 0 must be a whole number of at least 1"),
     "steps word": ([*TRAIN, "--steps", "many"], "Invalid value for '--steps'"),
     "evaluations": ([*TRAIN, "--evaluations", "0"], "evaluations: 0 must be"),
-    "duplicate seeds": ([*TRAIN, "--seeds", "0-3,2"], "seeds: 2 is there twice"),
-    "negative seed": ([*TRAIN, "--seeds=-1"], "seeds: '-1' is no seed"),
+    "duplicate seeds": ([*TRAIN, "--seeds", "0-3,2"], "seeds: 2 is listed twice"),
+    "negative seed": ([*TRAIN, "--seeds=-1"], "seeds: '-1' is neither a whole number nor a range"),
     "empty range": ([*TRAIN, "--seeds", "5-2"], "seeds: the range '5-2' is empty"),
-    "no seed": ([*TRAIN, "--seeds", ""], "seeds: '' is no seed"),
+    "no seed": ([*TRAIN, "--seeds", ""], "seeds: '' is neither a whole number nor a range"),
     "pack": ([*TRAIN, "--pack", "0"], "pack: 0 must be at least 1"),
     "jobs": ([*TRAIN, "--jobs", "-2"], "jobs: -2 must be at least 0"),
     "device": ([*TRAIN, "--device", "tpu"], "unknown device 'tpu'"),
-    "no GPU": ([*TRAIN, "--device", "cuda"], "device 'cuda': there is no GPU here"),
+    "no GPU": ([*TRAIN, "--device", "cuda"], "device 'cuda': torch finds no GPU on this machine"),
     "checkpoints": ([*TRAIN, "--checkpoint-seconds", "nan"], "checkpoint-seconds: nan must be"),
     "option": ([*TRAIN, "--sed", "3"], "No such option: --sed"),
     "command": (["trian"], "No such command 'trian'"),
@@ -101,9 +92,9 @@ def test_bad_input(
 ONE = '[[cells]]\nalgorithms = ["ppo"]\n'
 BAD_SWEEPS = {
     'sedes = "0-9"': "unknown key 'sedes'; did you mean 'seeds'?",
-    "seeds = [0, 0]": "seeds: 0 is there twice",
+    "seeds = [0, 0]": "seeds: 0 is listed twice",
     "seeds = [-1]": "seeds: -1 must be a whole number",
-    "seeds = 3": "seeds: 3 is of the wrong type",
+    "seeds = 3": "seeds: 3 has the wrong type",
     "episodes = 0": "episodes: 0 must be",
     "title =": "Invalid value",
     'report = { estimator = "mean_of_last" }': "did you mean 'mean_of_last_ten'?",
@@ -112,7 +103,7 @@ BAD_SWEEPS = {
     'report = { reference = "x" }': "unknown key 'reference'",
     ONE: "tasks is missing",
     f'{ONE}tasks = ["CartPole-v1"]\nstep = 3': "unknown key 'step'; did you mean 'steps'?",
-    f'{ONE}tasks = ["CartPole-v1", "CartPole-v1"]': "is there twice",
+    f'{ONE}tasks = ["CartPole-v1", "CartPole-v1"]': "is listed twice",
     f'{ONE}tasks = ["CartPole-v1"]\nset = {{ clip = "x" }}': "ppo: clip = 'x'",
 }
 
@@ -123,7 +114,7 @@ def test_bad_sweep(change: str, tmp_path: Path, capsys: pytest.CaptureFixture) -
     key = change.split(" ")[0]
     kept = [line for line in SWEEP.splitlines() if not line.startswith(f"{key} =")]
     path.write_text("\n".join([*kept, change] if "[[" in change else [change, *kept]))
-    code, _, err = call(capsys, "sweep", str(path), "--out", str(tmp_path / "runs"))
+    code, _, err = call(capsys, "sweep", str(path), "--runs", str(tmp_path / "runs"))
     assert code == 2
     assert err.startswith(f"error: {path}: ") and BAD_SWEEPS[change] in err and err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
@@ -137,7 +128,7 @@ def test_a_bad_model_file(
     if content:
         model.write_text(content)
     monkeypatch.setattr(Hopper, "spec", replace(Hopper.spec, model=model))
-    code, _, err = call(capsys, "train", "ppo", "Hopper-v5", "--out", str(tmp_path / "runs"))
+    code, _, err = call(capsys, "train", "ppo", "Hopper-v5", "--runs", str(tmp_path / "runs"))
     assert code == 2
     assert re.fullmatch(rf"error: Hopper-v5: [^\n]* model file {model}; reinstall gymnasium[^\n]*\n", err)
     assert not (tmp_path / "runs").exists()
@@ -147,17 +138,17 @@ def test_from_sweep_to_report(tmp_path: Path, capsys: pytest.CaptureFixture) -> 
     """Sweep, status, report; then the same again, which trains nothing and gives the same page."""
     path, runs, out = tmp_path / "tiny.toml", str(tmp_path / "runs"), tmp_path / "page"
     path.write_text(SWEEP)
-    code, said, _ = call(capsys, "status", str(path), "--out", runs)
+    code, said, _ = call(capsys, "status", str(path), "--runs", runs)
     assert code == 1 and "0/3" in said and "3 planned" in said
-    code, _, err = call(capsys, "sweep", str(path), "--out", runs, "--pack", "2", "--jobs", "2")
+    code, _, err = call(capsys, "sweep", str(path), "--runs", runs, "--pack", "2", "--jobs", "2")
     assert code == 0 and re.search("CartPole-v1 reinforce-classic-[0-9a-f]{10}, runs 3/3, steps 100%", err)
-    code, said, _ = call(capsys, "status", str(path), "--out", runs)
+    code, said, _ = call(capsys, "status", str(path), "--runs", runs)
     assert code == 0 and said.count("3/3") == 2
     code, said, _ = call(capsys, "report", str(path), "--runs", runs, "--out", str(out))
     assert code == 0 and said.strip() == str(out / "index.html")
     page = (out / "index.html").read_bytes()
     assert b"Two tiny cells" in page
-    code, _, err = call(capsys, "sweep", str(path), "--out", runs)
+    code, _, err = call(capsys, "sweep", str(path), "--runs", runs)
     assert code == 0 and err == "nothing to do: every run is finished\n"
     call(capsys, "report", str(path), "--runs", runs, "--out", str(out))
     assert (out / "index.html").read_bytes() == page
@@ -171,13 +162,13 @@ def test_a_failing_cell_takes_no_other_down(tmp_path: Path, capsys: pytest.Captu
     path.write_text(SWEEP)
     held = run_of(small_sweep_cell("reinforce"), 1, runs)
     held.open()
-    code, _, err = call(capsys, "sweep", str(path), "--out", str(runs), "--jobs", "1")
+    code, _, err = call(capsys, "sweep", str(path), "--runs", str(runs), "--jobs", "1")
     assert code == 2
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
     assert "seed-1 is held by another process" in line
     assert all(run_of(small_sweep_cell("a2c"), seed, runs).is_finished() for seed in range(3))
     held.close()
-    assert call(capsys, "sweep", str(path), "--out", str(runs))[0] == 0
+    assert call(capsys, "sweep", str(path), "--runs", str(runs))[0] == 0
 
 
 def small_sweep_cell(system: str) -> object:
@@ -189,7 +180,7 @@ def test_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFix
     """Neither under a file nor in a read-only file system: one line with the path."""
     (tmp_path / "file").write_text("")
     for folder, reason in ((tmp_path / "file" / "runs", "Not a directory"), (Path("/proc/runs"), "")):
-        code, _, err = call(capsys, *TRAIN, "--steps", "64", "--out", str(folder))
+        code, _, err = call(capsys, *TRAIN, "--steps", "64", "--runs", str(folder))
         assert code == 2 and err.startswith("error: ") and err.count("\n") == 1
         assert str(folder) in err and reason in err
 
@@ -208,9 +199,38 @@ def test_list(capsys: pytest.CaptureFixture) -> None:
 
 
 def test_help_without_torch() -> None:
-    """`ascent --help` and bad options answer at once: nothing heavy is imported for them."""
-    code = "import sys, ascent.cli; sys.argv = ['ascent', '--help']\ntry: ascent.cli.main()\n"
-    code += "finally: assert 'torch' not in sys.modules"
-    root = Path(__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
-    assert done.returncode == 0 and "report" in done.stdout, done.stderr
+    """`ascent --help` and `--version` answer at once: nothing heavy is imported for them."""
+    for option, expected in (("--help", "report"), ("--version", f"ascent {ascent.__version__}")):
+        code = f"import sys, ascent.cli; sys.argv = ['ascent', '{option}']\ntry: ascent.cli.main()\n"
+        code += "finally: assert not {'torch', 'numpy', 'pandas', 'rich', 'gymnasium'} & set(sys.modules)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0 and expected in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("ascent tr", "train"),
+        ("ascent train re", "reinforce"),
+        ("ascent train ppo CartP", "CartPole-v1"),
+        ("ascent sweep de", "demo"),
+        ("ascent list al", "algorithms"),
+    ],
+)
+def test_completion(words: str, expected: str) -> None:
+    """The shell completes commands, algorithms, tasks and sweeps."""
+    environment = {"_ASCENT_COMPLETE": "complete_bash", "COMP_WORDS": words}
+    environment["COMP_CWORD"] = str(len(words.split()) - 1)
+    command = [sys.executable, "-c", "import sys, ascent.cli; sys.argv = ['ascent']; ascent.cli.main()"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+    assert done.returncode == 0 and done.stdout.split() == [expected], done.stderr
+
+
+def test_runs_and_out(capsys: pytest.CaptureFixture) -> None:
+    """--runs means the folder of run records in every command that has it; --out is never that folder."""
+    commands = "train sweep plan submit status cancel report verify bundle import cite robustness crossplay"
+    for command in (*commands.split(), "wandb push"):
+        code, out, _ = call(capsys, *command.split(), "--help")
+        text = " ".join(out.split())
+        assert code == 0 and "--runs <path> Folder of run records. [default: runs]" in text, command
+        assert not re.search(r"--out <path> Folder of run records", text), command

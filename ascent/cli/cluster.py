@@ -1,0 +1,136 @@
+"""Commands that run a sweep on a SLURM cluster."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ascent.cli.options import RUNS, Runs, Sweep, default_folder, group, terminal, warn_of_unknown_commit
+
+app = group()
+
+
+@app.command()
+def plan(name_or_file: Sweep, runs: Runs = RUNS) -> None:
+    """Write the manifest of a sweep. This needs torch; submitting the sweep afterwards does not."""
+    from ascent.slurm import manifest
+
+    planned = manifest.current(name_or_file, runs)
+    if planned:
+        print(f"the manifest is up to date: {planned.summary()}", file=sys.stderr)
+    else:
+        warn_of_unknown_commit()
+        planned = manifest.resolve(name_or_file, runs)
+        manifest.write(planned)
+        print(f"planned {planned.summary()}", file=sys.stderr)
+    print(planned.path)
+
+
+@app.command()
+def submit(
+    name_or_file: Sweep,
+    partition: Annotated[str | None, typer.Option(help="Partition that trains the runs.")] = None,
+    account: Annotated[str | None, typer.Option(help="Account to charge.")] = None,
+    qos: Annotated[str | None, typer.Option(help="Quality of service.")] = None,
+    limit: Annotated[
+        str | None,
+        typer.Option("--time", help="Time limit per array task; tasks that reach it are requeued."),
+    ] = None,
+    gpus: Annotated[int | None, typer.Option(help="GPUs per array task. Each trains one pack.")] = None,
+    cpus: Annotated[
+        int | None, typer.Option(help="Cores per array task. Without GPUs, each trains one pack.")
+    ] = None,
+    mem: Annotated[str | None, typer.Option(help="Memory per array task. Default: estimated.")] = None,
+    pack: Annotated[
+        int | None, typer.Option(help="Seeds per process; 0 chooses by algorithm and device.")
+    ] = None,
+    max_parallel: Annotated[
+        int | None, typer.Option(help="Maximum number of array tasks that run at once; 0 means no limit.")
+    ] = None,
+    setup: Annotated[
+        str | None, typer.Option(help="File of shell lines that activate the Python environment.")
+    ] = None,
+    template: Annotated[str | None, typer.Option(help="Job script template.")] = None,
+    site: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file with these settings. Default: slurm.toml in this folder or in ~/.config/ascent."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the report. Default: out/NAME of the sweep.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the scripts and the plan; submit nothing.")
+    ] = False,
+    runs: Runs = RUNS,
+) -> None:
+    """Submit the missing runs of a sweep and its report to SLURM.
+
+    Runs that are already in the queue are left out. The report is made when all runs have ended.
+    """
+    from ascent.slurm import manifest, sites
+    from ascent.slurm import submit as submission
+
+    options = {
+        "partition": partition,
+        "account": account,
+        "qos": qos,
+        "time": limit,
+        "gpus": gpus,
+        "cpus": cpus,
+        "mem": mem,
+        "pack": pack,
+        "max_parallel": max_parallel,
+        "setup": setup,
+        "template": template,
+    }
+    settings, runs = sites.load(site, options), runs.resolve()
+    submission.check(settings, runs)
+    planned = manifest.find(name_or_file, runs) or manifest.resolve(name_or_file, runs)
+    warn_of_unknown_commit()
+    page = (out or default_folder(planned.path.parent.name)).resolve()
+    act = submission.preview if dry_run else submission.send
+    print(act(planned, settings, runs, page))
+
+
+@app.command()
+def status(
+    name_or_file: Sweep,
+    runs: Runs = RUNS,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Refresh until no run is pending or running.")
+    ] = False,
+) -> None:
+    """Show the progress of a sweep. Exit code 0 if it is complete, else 1."""
+    from rich.live import Live
+
+    from ascent.slurm import manifest
+    from ascent.slurm.status import look
+
+    runs = runs.resolve()
+    planned, note = manifest.as_planned(name_or_file, runs)
+    name, console = manifest.folder(name_or_file, runs).name, terminal()
+    state = look(planned, runs, name)
+    if watch:
+        with Live(state.render(), console=console, auto_refresh=False) as live:
+            while state.active:
+                time.sleep(5)
+                state = look(planned, runs, name)
+                live.update(state.render(), refresh=True)
+    else:
+        console.print(state.render())
+    if note:
+        print(note, file=sys.stderr)
+    raise typer.Exit(0 if state.finished else 1)
+
+
+@app.command()
+def cancel(name_or_file: Sweep, runs: Runs = RUNS) -> None:
+    """Cancel the jobs of a sweep. `ascent submit` resumes their runs from the last checkpoints."""
+    from ascent.slurm import submit as submission
+
+    jobs = submission.cancel(name_or_file, runs.resolve())
+    print(f"cancelled {jobs} array tasks and jobs" if jobs else "nothing is in the queue")

@@ -1,0 +1,115 @@
+"""Commands that exchange results with other machines, libraries and services."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ascent.cli.options import RUNS, Runs, TaskOption, expected, group
+
+app = group()
+wandb = group("Mirror results in Weights & Biases.")
+app.add_typer(wandb, name="wandb")
+
+
+@app.command()
+def bundle(
+    report: Annotated[Path, typer.Argument(help="Folder of a report.")],
+    runs: Runs = RUNS,
+    out: Annotated[
+        Path | None, typer.Option(help="The archive. Default: REPORT.zip beside the report.")
+    ] = None,
+) -> None:
+    """Pack a report and its run records into one archive.
+
+    `ascent check`, `ascent verify` and `ascent report` read it on any machine.
+    """
+    from ascent.reports.checking import bundle as bundles
+
+    archive = out or report.resolve().with_name(f"{report.resolve().name}.zip")
+    names = bundles.pack(report, runs, archive)
+    print(f"{len(names)} files, {archive.stat().st_size:,} bytes", file=sys.stderr)
+    print(archive)
+
+
+@app.command("import")
+def import_command(
+    files: Annotated[
+        list[Path], typer.Argument(help="One CSV file, or one evaluations.npz of Stable-Baselines3 per seed.")
+    ],
+    name: Annotated[str, typer.Option(help='Name for the system, such as "SB3 PPO".')],
+    task: TaskOption,
+    steps: Annotated[
+        int | None, typer.Option(help="Training budget per seed. Default: the step of the last evaluation.")
+    ] = None,
+    step_column: Annotated[
+        str, typer.Option(help="Column of the environment steps of the seed so far.")
+    ] = "step",
+    seed_column: Annotated[str, typer.Option(help="Column of the seeds, which must be below 1000.")] = "seed",
+    return_column: Annotated[
+        str, typer.Option(help="Column of undiscounted returns of evaluations or of their episodes.")
+    ] = "return",
+    runs: Runs = RUNS,
+) -> None:
+    """Import evaluation curves from another library.
+
+    They become records that reports show beside those made with Ascent.
+
+    The CSV file has one row per seed and evaluation step, or, with a column `episode`, one per episode of it.
+    All seeds must have the same steps. From pandas:
+
+    \b
+    tables = [pd.read_csv(log).assign(seed=k) for k, log in enumerate(logs)]
+    pd.concat(tables).to_csv("curves.csv")
+
+    Episodes in a training log (Monitor's monitor.csv, CleanRL's charts/episodic_return as exported by
+    TensorBoard) end at arbitrary steps. Average them over windows first, from columns seed, step and return:
+
+    \b
+    t = log.assign(step=(log.step // 10_000 + 1) * 10_000)
+    t = t.groupby(["seed", "step"])["return"].mean()
+    t.reset_index().to_csv("curves.csv")
+    """
+    from ascent.reports.importing import import_curves
+
+    columns = {"step_column": step_column, "seed_column": seed_column, "return_column": return_column}
+    print(import_curves(files, name, task, runs, steps, **columns))
+
+
+@wandb.callback()
+def wandb_group() -> None:
+    """Mirror results in Weights & Biases."""
+
+
+@wandb.command("push")
+def wandb_push(
+    source: Annotated[str, typer.Argument(help="A sweep, its manifest, or a folder of run records.")],
+    report: Annotated[Path | None, typer.Option(help="Folder of a report to mirror as well.")] = None,
+    project: Annotated[str | None, typer.Option(help="W&B project. Default: WANDB_PROJECT.")] = None,
+    entity: Annotated[
+        str | None, typer.Option(help="W&B entity. Default: WANDB_ENTITY, or that of the API key.")
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Write offline runs; make no network connection.")
+    ] = False,
+    runs: Runs = RUNS,
+    out: Annotated[Path, typer.Option(help="Folder for the files that wandb writes.")] = Path("out/wandb"),
+    timeout: Annotated[
+        float, typer.Option(help="Time limit until W&B has acknowledged a run, in seconds.")
+    ] = 60.0,
+) -> None:
+    """Send finished runs, and a report, to W&B. What W&B already has is not sent again."""
+    from ascent.records.errors import InputError
+    from ascent.records.read import load
+    from ascent.reports.mirror import push
+    from ascent.slurm import manifest
+
+    try:
+        if Path(source).is_dir():
+            runs, cells = Path(source), load(Path(source))
+        else:
+            cells = load(runs, expected(manifest.open_sweep(source, runs).planned))
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    print(push.command(cells, runs, report, project, entity, offline, out, timeout))

@@ -1,0 +1,112 @@
+"""What the command files share: options with their completion, and small helpers."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ascent.records.plan import Planned
+    from ascent.records.read import Expected
+
+RUNS = Path("runs")  # the default of --runs
+
+
+def group(about: str | None = None) -> typer.Typer:
+    """Return an empty group of commands, with the settings that all groups share."""
+    return typer.Typer(
+        help=about, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+    )
+
+
+def terminal() -> "Console":
+    """Return a console for standard output; a pipe or a file gets lines of up to 200 characters."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=200)
+
+
+def default_folder(name: str) -> Path:
+    """Return the folder for a product whose command was given no --out."""
+    return Path("out") / name
+
+
+def expected(planned: Iterable["Planned"]) -> "list[Expected]":
+    """Return the cells and seeds that a report of these plans must contain."""
+    from ascent.records.read import Expected
+
+    cells = [(plan.cell, plan.seeds) for plan in planned]
+    return [Expected(c.suite, c.task, c.system, c.preset, c.digest, seeds) for c, seeds in cells]
+
+
+def warn_of_unknown_commit() -> None:
+    """Print one line if the records cannot name the commit of this code."""
+    from ascent.records import provenance
+
+    if problem := provenance.commit_problem():
+        print(f"warning: {problem}", file=sys.stderr)
+
+
+def _algorithms() -> Iterable[str]:
+    from ascent.algorithms import SYSTEMS
+
+    return SYSTEMS
+
+
+def _tasks() -> Iterable[str]:
+    from ascent import suites
+
+    return suites.TASKS
+
+
+def _sweeps() -> Iterable[str]:
+    from ascent.runners import sweep
+
+    return sweep.names()
+
+
+Algorithm = Annotated[
+    str,
+    typer.Argument(help="Name from `ascent list algorithms`.", autocompletion=_algorithms),
+]
+Task = Annotated[
+    str,
+    typer.Argument(help="Name from `ascent list tasks`.", autocompletion=_tasks),
+]
+TaskOption = Annotated[
+    str,
+    typer.Option("--task", help="Name from `ascent list tasks`.", autocompletion=_tasks),
+]
+Sweep = Annotated[
+    str,
+    typer.Argument(
+        metavar="SWEEP",
+        help="Name from `ascent list sweeps`, or a TOML file.",
+        autocompletion=_sweeps,
+    ),
+]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder of run records.")]
+Pack = Annotated[
+    int,
+    typer.Option("--pack", help="Seeds trained in one process. On the CPU, results do not depend on it."),
+]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        "--jobs", help="Number of parallel processes; 0 means one per core, or one with --device cuda."
+    ),
+]
+Device = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
+CheckpointSeconds = Annotated[
+    float, typer.Option("--checkpoint-seconds", help="Time between checkpoints, in seconds.")
+]
+KeepPolicies = Annotated[
+    int,
+    typer.Option(
+        "--keep-policies", help="Keep the policy of every n-th evaluation; 0 keeps only the final one."
+    ),
+]

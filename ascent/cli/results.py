@@ -1,0 +1,116 @@
+"""Commands that report, check, verify and cite results."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ascent.cli.options import RUNS, Runs, default_folder, expected, group, terminal
+
+app = group()
+
+
+@app.command()
+def report(
+    source: Annotated[
+        str, typer.Argument(help="A sweep, its manifest, a folder of run records, or a bundle.")
+    ],
+    runs: Runs = RUNS,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the report. Default: out/NAME of the source.")
+    ] = None,
+) -> None:
+    """Make the report of a sweep, or of all runs in a folder.
+
+    The report is one stand-alone HTML page, with its figures, tables and data as files beside it.
+    """
+    from ascent import reports
+    from ascent.records.errors import InputError
+    from ascent.reports.checking import bundle as bundles
+    from ascent.slurm import manifest
+
+    try:
+        if source.endswith(".zip"):
+            with bundles.opened(Path(source)) as unpacked:
+                about = bundles.provenance(unpacked / "report")
+                page = reports.rebuild(about, unpacked / "runs", out or default_folder(Path(source).stem))
+        elif Path(source).is_dir():
+            folder = out or default_folder(Path(source).resolve().name)
+            page = reports.build(Path(source), folder, title=f"Runs in {Path(source).name}")
+        else:
+            sweep = manifest.open_sweep(source, runs)
+            folder = out or default_folder(sweep.name)
+            page = reports.build(runs, folder, expected(sweep.planned), sweep.title, sweep.declared)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    print(page)
+
+
+@app.command()
+def check(
+    folder: Annotated[
+        Path, typer.Argument(help="A folder of run records, the folder of a cell or a run, or a bundle.")
+    ],
+    sweep: Annotated[
+        str | None, typer.Option(help="Also require exactly the cells and seeds of this sweep or manifest.")
+    ] = None,
+) -> None:
+    """Check run records against the rules for reporting them. Exit code 0 if they pass, else 1."""
+    from ascent.reports.checking import bundle as bundles
+    from ascent.reports.checking import check as checks
+    from ascent.slurm import manifest
+
+    with bundles.records(folder) as records:
+        planned = manifest.open_sweep(sweep, records).planned if sweep else None
+        outcomes = checks.check(records, planned)
+    terminal().print(checks.render(outcomes))
+    raise typer.Exit(0 if checks.passed(outcomes) else 1)
+
+
+@app.command()
+def verify(
+    target: Annotated[Path, typer.Argument(help="The folder of a report, a cell or a run, or a bundle.")],
+    depth: Annotated[
+        str,
+        typer.Option(
+            help="records: read the records; start: also train the first steps again; whole: train all again."
+        ),
+    ] = "records",
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Environment steps that `--depth start` trains. Default: two evaluations."),
+    ] = None,
+    runs: Runs = RUNS,
+    install: Annotated[
+        bool,
+        typer.Option("--install", help="If needed, make an environment with the recorded package versions."),
+    ] = False,
+) -> None:
+    """Verify that a result can be reproduced.
+
+    Training again executes the sources in the records: use it only on records that you trust.
+
+    Exit code 0 if the result is reproduced, 1 if something differs, 2 if it cannot be verified here.
+    """
+    from ascent.reports.checking import verify as verification
+
+    outcomes = verification.verify(target, depth, steps, runs, install)
+    terminal().print(verification.render(outcomes), soft_wrap=True)
+    raise typer.Exit(verification.exit_code(outcomes))
+
+
+@app.command()
+def cite(
+    cell: Annotated[str, typer.Argument(help="Folder of a cell, or its digest or the start of it.")],
+    estimator: Annotated[
+        str | None, typer.Option(help="How a run becomes a score. Default: mean_of_last_ten.")
+    ] = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Print a citation of a cell's score.
+
+    It consists of a sentence for a paper, the command that verifies the score, and BibTeX entries.
+    """
+    from ascent.reports.cite import cite as citation
+
+    print(citation(cell, runs, estimator), end="")

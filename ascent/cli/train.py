@@ -1,0 +1,163 @@
+"""Commands that train on this machine, and the list of what can be trained."""
+
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ascent.cli.options import (
+    RUNS,
+    Algorithm,
+    CheckpointSeconds,
+    Device,
+    Jobs,
+    KeepPolicies,
+    Pack,
+    Runs,
+    Sweep,
+    Task,
+    group,
+    terminal,
+    warn_of_unknown_commit,
+)
+
+if TYPE_CHECKING:
+    from ascent.records.plan import Planned
+
+app = group()
+NOTHING = "nothing to do: every run is finished"
+LISTS = ("algorithms", "tasks", "sweeps")
+
+
+@app.command("list")
+def list_command(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="[algorithms|tasks|sweeps]",
+            help="What to list. Default: everything.",
+            show_default=False,
+            autocompletion=lambda: LISTS,
+        ),
+    ] = "",
+) -> None:
+    """List the available algorithms, tasks and sweeps."""
+    from ascent.cli import listing
+    from ascent.records.errors import unknown
+
+    if what not in ("", *LISTS):
+        raise unknown("list", what, LISTS)
+    console = terminal()
+    if what in ("", "algorithms"):
+        console.print(listing.algorithms(), "")
+    if what in ("", "tasks"):
+        console.print(listing.tasks())
+        print("", listing.LEGEND, *listing.versions(), "", sep="\n")
+    if what in ("", "sweeps"):
+        console.print(listing.sweeps())
+
+
+@app.command()
+def train(
+    algorithm: Algorithm,
+    task: Task,
+    seeds: Annotated[
+        str, typer.Option(help="Seeds, such as 0-9 or 0,2,5-7. Seeds from 1000 up are for tuning.")
+    ] = "0-9",
+    steps: Annotated[
+        int | None, typer.Option(help="Environment steps per seed. Default: the task's budget.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Hyperparameter preset. Default: the one for the task's suite.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a hyperparameter. Can be repeated."),
+    ] = None,
+    evaluations: Annotated[int, typer.Option(help="Number of evaluations after the one at step 0.")] = 50,
+    episodes: Annotated[int, typer.Option(help="Episodes per evaluation.")] = 10,
+    pack: Pack = 10,
+    jobs: Jobs = 0,
+    device: Device = "cpu",
+    runs: Runs = RUNS,
+    checkpoint_seconds: CheckpointSeconds = 60.0,
+    keep_policies: KeepPolicies = 0,
+    stream: Annotated[
+        str | None,
+        typer.Option("--wandb", metavar="live", help="live: stream the records to W&B during training."),
+    ] = None,
+    wandb_project: Annotated[
+        str | None, typer.Option(help="W&B project for --wandb live. Default: WANDB_PROJECT.")
+    ] = None,
+) -> None:
+    """Train one algorithm on one task. Finished runs are skipped, interrupted ones are resumed exactly."""
+    from ascent.records.cell import Evaluation
+    from ascent.records.errors import unknown
+    from ascent.records.plan import Planned, parse_seeds
+    from ascent.runners.local import train_locally
+    from ascent.runners.resolve import resolve
+
+    if stream not in (None, "live"):
+        raise unknown("value of --wandb", stream, ("live",))
+    cell = resolve(
+        algorithm,
+        task,
+        preset=preset,
+        overrides=_overrides(settings or []),
+        steps=steps,
+        evaluation=Evaluation(evaluations, episodes),
+    )
+    planned = Planned(cell, parse_seeds(seeds))
+    warn_of_unknown_commit()
+    with _stream(planned, runs, wandb_project) if stream else nullcontext():
+        trained = train_locally([planned], runs, pack, jobs, device, checkpoint_seconds, keep_policies)
+    if not trained:
+        print(NOTHING, file=sys.stderr)
+    print(cell.folder(runs))
+
+
+@app.command()
+def sweep(
+    name_or_file: Sweep,
+    pack: Pack = 10,
+    jobs: Jobs = 0,
+    device: Device = "cpu",
+    runs: Runs = RUNS,
+    checkpoint_seconds: CheckpointSeconds = 60.0,
+    keep_policies: KeepPolicies = 0,
+) -> None:
+    """Train the missing runs of a sweep. Run the command again to resume it."""
+    from ascent.runners import sweep as sweeps
+    from ascent.runners.local import train_locally
+
+    planned = sweeps.load(name_or_file).planned
+    if not train_locally(planned, runs, pack, jobs, device, checkpoint_seconds, keep_policies):
+        print(NOTHING, file=sys.stderr)
+
+
+def _overrides(settings: list[str]) -> dict[str, object]:
+    """Parse KEY=VALUE settings. A value is read as TOML; what is not TOML is a string."""
+    import tomllib
+
+    from ascent.records.errors import InputError
+
+    overrides: dict[str, object] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise InputError(f"--set {setting!r}: write KEY=VALUE")
+        try:
+            overrides[name.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            overrides[name.strip()] = value.strip()
+    return overrides
+
+
+def _stream(planned: "Planned", runs: Path, project: str | None) -> AbstractContextManager[object]:
+    """Return a context in which a separate process streams the unfinished runs to W&B."""
+    from ascent.reports.mirror.live import Stream
+
+    missing = [seed for seed in planned.seeds if not planned.cell.is_finished(seed, runs)]
+    return Stream(planned.cell, missing, runs, project) if missing else nullcontext()
