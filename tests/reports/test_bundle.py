@@ -17,9 +17,9 @@ from ascent import reports
 from ascent.records.errors import InputError
 from ascent.reports import importing
 from ascent.reports.checking import bundle
+from tests.command import call
 from tests.reports import trained
 from tests.reports.trained import edit, forge, rows
-from tests.command import call
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,10 +18,10 @@ from ascent.records.seal import seal
 from ascent.reports import importing
 from ascent.reports.checking import check
 from ascent.runners.train import train
+from tests.command import call
 from tests.reports import trained
 from tests.reports.trained import CLEAN, SEEDS, as_seed, copy_run, edit, forge, rename_cell, reseal, rows
 from tests.small import small_cell, systems_and_tasks
-from tests.command import call
 
 Mutation = Callable[[Path], object]  # of the folder of the cell a2c on CartPole
 

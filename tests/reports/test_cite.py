@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from ascent.reports.cite import cite
+from tests.command import call
 from tests.reports.conftest import Records, damage, write_json
 from tests.reports.trained import edit as edit_json
 from tests.reports.trained import forge
-from tests.command import call
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 SCORES = [440.0, 450.0, 460.0, 470.0, 480.0, 490.0, 500.0, 430.0, 420.0, 410.0]

@@ -29,10 +29,10 @@ from ascent.runners import policies
 from ascent.runners import robustness as recorder
 from ascent.suites import perturb
 from ascent.suites.perturb import KINDS, grid
+from tests.command import call
 from tests.reports import trained
 from tests.reports.test_report_page import Elements
 from tests.small import small_cell
-from tests.command import call
 
 if TYPE_CHECKING:
     from tests.reports.conftest import Records

@@ -26,10 +26,10 @@ from ascent.reports.checking.folder import RunFiles
 from ascent.reports.checking.rerun import Pack
 from ascent.reports.checking.verify import CANNOT, DIFFERS, VERIFIED, Outcome, exit_code
 from ascent.runners import platform
+from tests.command import call
 from tests.reports import trained
 from tests.reports.trained import CLEAN, SEEDS, edit, forge, rename_cell, reseal, rows
 from tests.small import small_cell
-from tests.command import call
 
 ROOT = Path(__file__).parents[2]
 

@@ -20,8 +20,8 @@ from ascent.runners.play import env_seeds
 from ascent.runners.train import train
 from ascent.runners.trainer import Trainer
 from ascent.suites.spec import leaves
-from tests.small import small_cell
 from tests.command import call
+from tests.small import small_cell
 
 TASK, SOFT = "simple_adversary_v3", "simple_world_comm-openai"
 SYSTEMS, SEEDS, EPISODES = ("ippo", "maddpg"), [0, 1, 2], 3
@@ -200,14 +200,14 @@ BAD = {
     "cooperative": (
         nothing,
         ["simple_spread_v3"],
-        "nobody plays against anybody; tasks with adversaries are",
+        "has no adversaries; tasks with adversaries are",
     ),
-    "one agent": (nothing, ["CartPole-v1"], "nobody plays against anybody"),
+    "one agent": (nothing, ["CartPole-v1"], "has no adversaries"),
     "unknown task": (nothing, ["simple_tga_v3"], "did you mean 'simple_tag_v3'?"),
     "no runs": (nothing, ["simple_tag_v3"], "there are no runs of simple_tag_v3 in"),
     "unknown system": (nothing, [TASK, "--systems", "ippo,madpg"], "did you mean 'maddpg'?"),
     "not trained": (nothing, [TASK, "--systems", "ippo,mappo"], "there are no runs of mappo on"),
-    "one system": (nothing, [TASK, "--systems", "ippo"], "is named: crossplay needs two cells"),
+    "one system": (nothing, [TASK, "--systems", "ippo"], "is named: cross-play needs two cells"),
     "twice": (nothing, [TASK, "--systems", "ippo,ippo"], "is named twice"),
     "episodes": (nothing, [TASK, "--episodes", "0"], "episodes: 0 must be at least 1"),
     "unfinished": (unfinished, [TASK], "is not finished: seed 1 is not"),
@@ -215,16 +215,16 @@ BAD = {
     "diverged, named": (diverged, [TASK, "--seeds", "0-1"], "has no policy of seed 1"),
     "no digests": (without_digests, [TASK], "policy.npz is damaged"),
     "no suite": (without_suite, [TASK], "cell.json is damaged"),
-    "tuning seeds": (with_tuning_seed, [TASK], "tuning seeds (1000 and up) and others"),
+    "tuning seeds": (with_tuning_seed, [TASK], "tuning seeds (1000 and up) cannot play"),
     "no policy": (without_policy, [TASK], "policy.npz is missing"),
     "damaged": (damaged, [TASK], "policy.npz is damaged"),
     "other seeds": (fewer_seeds, [TASK], "has policies of other seeds than"),
     "two cells": (
         second_cell,
         [TASK],
-        "ippo: there are 2 cells, name the digest (--systems): ippo-particle-",
+        "ippo: 2 cells match, name a digest (--systems): ippo-particle-",
     ),
-    "two cells of one named": (second_cell, [TASK, "--systems", "ippo,maddpg"], "ippo: there are 2 cells"),
+    "two cells of one named": (second_cell, [TASK, "--systems", "ippo,maddpg"], "ippo: 2 cells match"),
     "other versions": (of_other_versions, [TASK], "was trained with versions"),
     "renamed": (renamed, [TASK], "cell.json is damaged: it describes"),
 }

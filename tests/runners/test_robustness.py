@@ -37,8 +37,8 @@ from ascent.runners.train import train
 from ascent.runners.trainer import Trainer
 from ascent.suites import mujoco, perturb
 from ascent.suites.perturb import ALWAYS_SEEN, NOMINAL, Perturbation, Perturbed
-from tests.small import small_cell, systems_and_tasks
 from tests.command import call
+from tests.small import small_cell, systems_and_tasks
 
 SEEDS, EPISODES = [0, 1, 2], 2
 TASKS = {"a2c": "CartPole-v1", "sac": "Pendulum-v1", "rpc": "Pendulum-v1", "td3": "Hopper-v5"}

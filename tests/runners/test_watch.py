@@ -12,8 +12,8 @@ from ascent.runners import policies, robustness
 from ascent.runners.train import train
 from ascent.suites.perturb import NOMINAL, Perturbation
 from ascent.suites.render import Camera
-from tests.small import results, small_cell
 from tests.command import call
+from tests.small import results, small_cell
 
 SEEDS = [0, 1]
 
