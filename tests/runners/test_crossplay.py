@@ -200,7 +200,7 @@ BAD = {
     "cooperative": (
         nothing,
         ["simple_spread_v3"],
-        "has no adversaries; tasks with adversaries are",
+        "has no adversaries; tasks with adversaries:",
     ),
     "one agent": (nothing, ["CartPole-v1"], "has no adversaries"),
     "unknown task": (nothing, ["simple_tga_v3"], "did you mean 'simple_tag_v3'?"),
