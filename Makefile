@@ -39,7 +39,7 @@ bench: install  ## speed against Stable-Baselines3, and of the MuJoCo twins agai
 	$(BIN)/python -m tests.benchmarks
 
 statistics: install  ## true coverage of every interval and false alarms of every test, by simulation
-	$(BIN)/python -m pytest -q -s tests/reports/test_coverage.py
+	$(BIN)/python -m pytest -q -s tests/reports/statistics/test_coverage.py
 
 golden: install  ## record the golden digests of this platform, after a deliberate change of results
 	$(BIN)/python -m tests.algorithms.golden
