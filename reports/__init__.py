@@ -1,8 +1,8 @@
 """Reports: from a folder of run records to one stand-alone HTML page with figures, tables and provenance.
 
-Stages: `records.read.load` reads and checks the records; `statistics.study.analyse` computes all statistics, as
-one `Study`; `page.write.write` turns the study into files. `report.build` runs them and puts the folder into
-place.
+Stages: `records.read.load` reads and checks the records; `statistics.study.analyse` computes all statistics,
+as one `Study`; `page.write.write` turns the study into files. `report.build` runs them and puts the folder
+into place.
 
 Public functions:
 
@@ -13,7 +13,8 @@ Public functions:
     importing.import_curves(paths, ...)    import the curves of another library
     checking, mirror                   check, verify and bundle records and reports; Weights & Biases
 
-Nothing here imports torch, gymnasium, the algorithms or the suites on the way to a report: it reads files only.
+Nothing here imports torch, gymnasium, the algorithms or the suites on the way to a report: it reads files
+only.
 """
 
 from ascent.records.read import Expected

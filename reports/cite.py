@@ -77,7 +77,7 @@ def _load(folder: Path) -> CellRecord:
 
 
 def _check_citable(cell: CellRecord) -> None:
-    """Raise InputError unless the cell is complete, trained by Ascent, on reporting seeds, from a clean commit."""
+    """Raise InputError unless the cell is complete, trained here, on reporting seeds, from a clean commit."""
     name = cell.name.folder
     for run in cell.runs:
         if not run.finished:

@@ -1,4 +1,4 @@
-"""Build a report: load the records, compute the statistics, write the files, and put the folder into place."""
+"""Build a report: load the records, compute the statistics, write the files into place."""
 
 import tempfile
 from collections.abc import Sequence

@@ -39,8 +39,8 @@ def table(matrix: Matrix) -> Table:
 
 def _text(matrix: Matrix, row: int, column: int) -> str:
     """Return the mean and, on a second line, its interval."""
-    values = (float(x[row, column]) for x in (matrix.mean, matrix.low, matrix.high))
-    return limits(*values, matrix.places).replace(" [", "\n[")
+    mean, low, high = (float(values[row, column]) for values in (matrix.mean, matrix.low, matrix.high))
+    return limits(mean, low, high, matrix.places).replace(" [", "\n[")
 
 
 def images(matrices: list[Matrix]) -> dict[str, bytes]:

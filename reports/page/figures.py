@@ -54,7 +54,7 @@ def styles(labels: Iterable[str]) -> Style:
 
 
 def learning_curves(task: Task, style: Style) -> Figure | None:
-    """Draw the means with bands in one panel, then every seed in a panel per system; None without finished runs.
+    """Draw means with bands in one panel, and every seed in a panel per system; None without finished runs.
 
     The bands are pointwise Student-t intervals. The y axis covers the seeds and the anchors; bands may exceed
     it, at two or three seeds by far.
@@ -183,7 +183,7 @@ class Boxes:
     def place(
         self, top: float, height: float, column: int = 0, columns: int = 1
     ) -> tuple[float, float, float, float]:
-        """Return left, bottom, width and height, as shares of the figure, of one of `columns` boxes in a row."""
+        """Return (left, bottom, width, height) of one of `columns` boxes in a row, as shares of the figure."""
         gap = 0.18
         width = (self.width - self.left - self.right - gap * (columns - 1)) / columns
         left = self.left + column * (width + gap)

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ascent.reports.page import figures
-from ascent.reports.page.table import Column, Table, make_table
 from ascent.reports.page.formats import limits, number, short_steps
+from ascent.reports.page.table import Column, Table, make_table
 from ascent.reports.statistics.information import InformationCost
 from ascent.reports.statistics.intervals import student_t_interval
 
@@ -52,7 +52,10 @@ def _limits(cost: InformationCost) -> tuple[float, float]:
 
 
 def figure(costs: Sequence[InformationCost], style: figures.Style) -> Figure:
-    """Draw the cells of one task: cost per step with its target rate, and its price. Call within `figures.drawing()`."""
+    """Draw the cells of one task: cost per step with its target rate, and its price.
+
+    Call within `figures.drawing()`.
+    """
     legend, height = 0.2 + 0.2 * -(-len(costs) // 4), 2.2
     result = Figure(figsize=(figures.WIDTH, legend + height + 0.85))
     box = figures.Boxes(result, left=0.75, right=0.6)

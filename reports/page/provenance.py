@@ -95,7 +95,7 @@ def run_provenance(summary: CellSummary, run: RunRecord) -> dict[str, Any]:
 
 
 def mixed_platforms(run: RunRecord) -> list[str]:
-    """Return the platforms between which a finished run moved: none of them alone need reproduce its bytes."""
+    """Return the platforms that a finished run used in turn; none alone need reproduce its bytes."""
     return run.about.get("mixed_platforms") or [] if run.finished else []
 
 

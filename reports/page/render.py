@@ -33,8 +33,8 @@ def render(
 ) -> str:
     """Return the page as HTML.
 
-    `shown`: table name -> table; `style`: label -> (colour, dash), as in the figures; `images`: figure name ->
-    PNG.
+    `shown`: table name -> table; `style`: label -> (colour, dash), as in the figures; `images`: figure name
+    -> PNG.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ascent.reports.page import figures
-from ascent.reports.page.table import Column, Row, Table, make_table
 from ascent.reports.page.formats import decimals, interval, limits, number, p_value
+from ascent.reports.page.table import Column, Row, Table, make_table
 from ascent.reports.statistics.intervals import LEVEL, student_t_interval
 from ascent.reports.statistics.robustness import Curve, Pair, Point, Robustness, read_scores
 
@@ -23,7 +23,7 @@ def terminal(paths: Sequence[Path], title: str) -> rich.table.Table:
     for path in paths:
         kind, level, scores = read_scores(path)
         low, high = student_t_interval(scores)
-        ends = "" if np.isnan(low) else interval(low, high, 1)
+        ends = "" if np.isnan(low) else interval(float(low), float(high), 1)
         table.add_row(kind, f"{level:g}", number(scores.mean(), 1), ends, str(len(scores)))
     return table
 
@@ -52,21 +52,27 @@ def areas(robustness: Robustness) -> Table:
     def places(curve: Curve) -> int:
         return decimals(curve.task)
 
-    worst, worst_low, worst_high = _interval_columns(lambda curve: curve.scores[curve.worst], "worst")
+    def worst_scores(curve: Curve) -> np.ndarray:
+        return curve.scores[curve.worst]
+
     columns: list[Column[Curve]] = [
-        *_curve_columns("perturbation"),
+        Column(lambda curve: curve.summary.cell.name.suite, "suite"),
+        Column(lambda curve: curve.summary.cell.name.task, "task", "task"),
+        Column(lambda curve: curve.summary.label, "system", "system"),
+        Column(lambda curve: curve.summary.cell.name.digest, "digest"),
+        Column(lambda curve: curve.kind.name, "kind", "perturbation"),
         Column(lambda curve: len(curve.nominal), "n"),
         Column(lambda curve: len(curve.grid_rows or ()), "levels"),
         *_interval_columns(lambda curve: curve.nominal, "nominal", "nominal", places),
         *_interval_columns(lambda curve: curve.area, "area", "area", places),
-        worst,
-        worst_low,
-        worst_high,
+        *_interval_columns(worst_scores, "worst"),
         Column(
-            worst.value, head="worst", numeric=True,
-            text=lambda curve: f"{number(worst.value(curve), places(curve))} (at {_worst_level(curve):g})",
+            lambda curve: worst_scores(curve).mean(), head="worst", numeric=True,
+            text=lambda curve: (
+                f"{number(worst_scores(curve).mean(), places(curve))} (at {curve.levels[curve.worst]:g})"
+            ),
         ),
-        Column(_worst_level, "worst_level"),
+        Column(lambda curve: curve.levels[curve.worst], "worst_level"),
         *_interval_columns(
             lambda curve: None if curve.retained is None else curve.mean_retained,
             "kept", "retained share", lambda curve: 2,
@@ -123,17 +129,6 @@ def comparisons(robustness: Robustness) -> Table:
     return make_table("robustness_comparisons", title, robustness.pairs, columns, keep_header=False)
 
 
-def _curve_columns(head: str) -> list[Column[Curve]]:
-    """Return the columns that name a cell and a kind of perturbation."""
-    return [
-        Column(lambda curve: curve.summary.cell.name.suite, "suite"),
-        Column(lambda curve: curve.summary.cell.name.task, "task", "task"),
-        Column(lambda curve: curve.summary.label, "system", "system"),
-        Column(lambda curve: curve.summary.cell.name.digest, "digest"),
-        Column(lambda curve: curve.kind.name, "kind", head),
-    ]
-
-
 def _interval_columns(
     sample: Callable[[Row], np.ndarray | None],
     key: str,
@@ -159,14 +154,10 @@ def _interval_columns(
     ]
 
 
-def _worst_level(curve: Curve) -> float:
-    return curve.levels[curve.worst]
-
-
 def figure(curves: Sequence[Curve], style: figures.Style) -> Figure:
-    """Draw the cells of one task: a panel per kind of perturbation, a line per system, bands as in learning curves.
+    """Draw the cells of one task: a panel per kind of perturbation, a line per system.
 
-    Levels are equally spaced. Call within `figures.drawing()`.
+    Bands are Student-t intervals. Levels are equally spaced. Call within `figures.drawing()`.
     """
     kinds = list(dict.fromkeys(curve.kind for curve in curves))
     labels = list(dict.fromkeys(curve.summary.label for curve in curves))

@@ -1,4 +1,4 @@
-"""The tables of a report: scores, verdicts, comparisons, compute. Cells without a score have empty numbers."""
+"""The tables of a report. Cells without a score have empty numbers."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -217,7 +217,9 @@ def verdicts(judged: Sequence[Verdict]) -> Table:
         Column(lambda verdict: verdict.reference.spread_printed, "spread_printed"),
         Column(lambda verdict: verdict.reference.std, "theirs_std"),
         Column(lambda verdict: verdict.reference.n, "theirs_n"),
-        Column(lambda verdict: verdict.difference, "difference", "difference", _difference_text, numeric=True),
+        Column(
+            lambda verdict: verdict.difference, "difference", "difference", _difference_text, numeric=True
+        ),
         Column(_test("low"), "low"),
         Column(_test("high"), "high"),
         Column(
@@ -323,7 +325,10 @@ def pairs(comparisons: Comparisons) -> Table:
             lambda pair: pair.p_permutation_holm, "p_permutation_holm", "Holm: permutation",
             lambda pair: p_value(pair.p_permutation_holm), numeric=True,
         ),
-        Column(lambda pair: pair.g.value, "hedges_g", "Hedges g", lambda pair: limits(*pair.g, 2), numeric=True),
+        Column(
+            lambda pair: pair.g.value, "hedges_g", "Hedges g",
+            lambda pair: limits(*pair.g, 2), numeric=True,
+        ),
         Column(lambda pair: pair.g.low, "hedges_g_low"),
         Column(lambda pair: pair.g.high, "hedges_g_high"),
         Column(

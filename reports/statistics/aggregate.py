@@ -31,7 +31,7 @@ LONG_LABEL = 40  # characters of a setting beyond which a label shows the digest
 
 @dataclass(frozen=True)
 class Score:
-    """Summary of the run scores of a complete cell, in units of return. `low` and `high` are None for n = 1."""
+    """Run scores of a complete cell over seeds, in units of return; `low` and `high` are None for n = 1."""
 
     n: int
     failures: int  # diverged runs among the n
@@ -63,8 +63,8 @@ class CellSummary:
         score: summary over seeds; None unless the cell is complete and its runs can be averaged.
         curve: mean learning curve, columns mean, low and high, index step; None where `score` is.
         sample: (S,) run scores by the declared estimator, ordered by seed; None where `score` is.
-        normalised: `sample` scaled to 0 at the task's random score and 1 at its reference score; None where the
-            task lacks one of them.
+        normalised: `sample` scaled to 0 at the task's random score and 1 at its reference score; None where
+            the task lacks one of them.
     """
 
     cell: CellRecord
@@ -87,7 +87,7 @@ class CellSummary:
 
     @property
     def counts(self) -> str:
-        """Number of runs, such as "n=10" or "n=10, 1 diverged"; without a score the reason: "incomplete 7/10"."""
+        """Number of runs, such as "n=10" or "n=10, 1 diverged"; without a score the reason for that."""
         if self.score is None:
             return self.refusal
         return f"n={self.score.n}" + (f", {self.score.failures} diverged" if self.score.failures else "")
@@ -122,7 +122,7 @@ def aggregate(cells: Sequence[CellRecord], declared: Declared) -> list[Task]:
     tasks = []
     for (suite, name), group in groupby(cells, key=lambda cell: (cell.name.suite, cell.name.task)):
         summaries = tuple(_summarise(cell, labels[cell.name.folder], declared) for cell in group)
-        spec = next((summary.cell.facts["spec"] for summary in summaries if summary.cell.facts), {})
+        spec: dict = next((summary.cell.facts["spec"] for summary in summaries if summary.cell.facts), {})
         unlike = tuple(_unlike(summaries))
         best = None if unlike else _separate_best(summaries)
         warnings = _warnings(summaries, declared)
@@ -260,7 +260,7 @@ def _labels(cells: Sequence[CellRecord]) -> dict[str, str]:
     on others keeps the short name for the cell with the preset of the latter and no overrides: one more
     experiment must not rename all others.
     """
-    labels = {}
+    labels: dict[str, str] = {}
     for title in sorted({cell.title for cell in cells}):
         namesakes = [cell for cell in cells if cell.title == title]
         by_task = defaultdict(list)

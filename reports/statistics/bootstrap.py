@@ -1,12 +1,12 @@
 """Stratified bootstrap across tasks: aggregates, performance profiles, probability of improvement.
 
-The scores of a system are a list over tasks of arrays (n,) of normalised run scores. Runs are resampled within
-each task (Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice", arXiv
-2108.13264). Percentile intervals are too narrow, by the factor sqrt((n - 1) / n) and because they correspond to
-normal instead of Student-t quantiles. Expanded percentiles (Hesterberg 2015, "What Teachers Should Know about
-the Bootstrap", section 4.3) correct both. The correction depends on which tasks contribute the variance: to
-first order a statistic is a mean over tasks of means over runs, and the degrees of freedom are those of such a
-mean (Satterthwaite 1946).
+The scores of a system are a list over tasks of arrays (n,) of normalised run scores. Runs are resampled
+within each task (Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice",
+arXiv 2108.13264). Percentile intervals are too narrow, by the factor sqrt((n - 1) / n) and because they
+correspond to normal instead of Student-t quantiles. Expanded percentiles (Hesterberg 2015, "What Teachers
+Should Know about the Bootstrap", section 4.3) correct both. The correction depends on which tasks contribute
+the variance: to first order a statistic is a mean over tasks of means over runs, and the degrees of freedom
+are those of such a mean (Satterthwaite 1946).
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,8 +50,8 @@ def aggregates(
 ) -> dict[str, dict[str, Estimate]]:
     """Return system -> statistic -> value with its interval.
 
-    Every system has its own generator, seeded by `seed` and its name: its interval does not depend on the other
-    systems.
+    Every system has its own generator, seeded by `seed` and its name: its interval does not depend on the
+    other systems.
     """
     estimates = {}
     for label, scores in systems.items():
@@ -123,9 +123,9 @@ def improvements(
 ) -> list[Estimate]:
     """Return the probability of improvement for each pair (x, y), averaged over their shared tasks.
 
-    It is the probability that a run of x scores higher than a run of y; a tie counts half. `systems`: label ->
-    task -> scores (n,). Every system is resampled once per task, with a generator seeded by `seed` and both
-    names; all of its pairs use that sample.
+    It is the probability that a run of x scores higher than a run of y; a tie counts half. `systems`: label
+    -> task -> scores (n,). Every system is resampled once per task, with a generator seeded by `seed` and
+    both names; all of its pairs use that sample.
     """
     shared = [sorted(systems[x].keys() & systems[y].keys()) for x, y in pairs]
     rngs = {
@@ -202,8 +202,8 @@ def _quantile(ordered: np.ndarray, p: np.ndarray) -> np.ndarray:
 def _exact_at_the_ends(value: np.ndarray, limits: np.ndarray, n: int) -> np.ndarray:
     """Return limits (2, ...) of shares, exact where all runs agree.
 
-    Where n independent runs, or pairs, all agree, resamples do not vary, and the exact limit for n replaces that
-    of the bootstrap.
+    Where n independent runs, or pairs, all agree, resamples do not vary, and the exact limit for n replaces
+    that of the bootstrap.
     """
     low, high = limits
     low = np.where((value == 1) & ~np.isnan(low), unanimous(n), low)

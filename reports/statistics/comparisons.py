@@ -1,9 +1,9 @@
 """Comparisons of systems within and across tasks.
 
-Within a task, every pair of systems (or each system and the declared baseline) is compared by Welch's test and
-by a permutation test. All of these pairs, over all tasks, form the family of Holm's correction. Across tasks,
-scores are normalised by the fixed anchors of each task, and only systems with scores on the same tasks form a
-group. Incomplete cells have no sample and enter no comparison.
+Within a task, every pair of systems (or each system and the declared baseline) is compared by Welch's test
+and by a permutation test. All of these pairs, over all tasks, form the family of Holm's correction. Across
+tasks, scores are normalised by the fixed anchors of each task, and only systems with scores on the same tasks
+form a group. Incomplete cells have no sample and enter no comparison.
 """
 
 from collections import defaultdict
@@ -109,7 +109,7 @@ def compare(tasks: Sequence[Task], declared: Declared) -> Comparisons:
     is_declared = declared_pairs(tasks, declared)
     family = sum(is_declared(x.label, y.label) for task in tasks for x, y in combinations(task.cells, 2))
     pairs = _pairs(tasks, is_declared, family)
-    unreachable = count_unreachable([(len(pair.x.sample), len(pair.y.sample)) for pair in pairs], family)
+    unreachable = count_unreachable([(len(_sample(pair.x)), len(_sample(pair.y))) for pair in pairs], family)
     systems = _normalised(tasks)
     labels = [
         (x, y)
@@ -146,15 +146,24 @@ def _pairs(tasks: Sequence[Task], is_declared: PairFilter, family: int) -> list[
         for x, y in combinations([cell for cell in task.cells if cell.score and cell.score.n > 1], 2)
         if is_declared(x.label, y.label)
     ]
-    results = both_tests([(x.sample, y.sample) for _, x, y in pairs], family)
+    samples = [(_sample(x), _sample(y)) for _, x, y in pairs]
+    results = both_tests(samples, family)
     return [
         Pair(
             **vars(result), task=task, x=x, y=y,
-            g=hedges_g(x.sample, y.sample), superiority=superiority(x.sample, y.sample),
-            detectable=minimum_detectable_difference(x.score.std, y.score.std, x.score.n, y.score.n),
+            g=hedges_g(a, b), superiority=superiority(a, b),
+            detectable=minimum_detectable_difference(
+                float(a.std(ddof=1)), float(b.std(ddof=1)), len(a), len(b)
+            ),
         )
-        for (task, x, y), result in zip(pairs, results, strict=True)
+        for (task, x, y), (a, b), result in zip(pairs, samples, results, strict=True)
     ]  # fmt: skip
+
+
+def _sample(summary: CellSummary) -> np.ndarray:
+    """Return the run scores of a cell that has a score."""
+    assert summary.sample is not None
+    return summary.sample
 
 
 def both_tests(samples: Sequence[tuple[np.ndarray, np.ndarray]], family: int) -> list[TestedDifference]:

@@ -14,8 +14,8 @@ POWER_POINTS = 500  # quadrature points for the power of a verdict: accurate to 
 class Equivalence(NamedTuple):
     """Result of an equivalence test.
 
-    `verdict` is "reproduced", "different" or "inconclusive"; `power` is the probability of "reproduced" if the
-    true means are equal.
+    `verdict` is "reproduced", "different" or "inconclusive"; `power` is the probability of "reproduced" if
+    the true means are equal.
     """
 
     difference: float

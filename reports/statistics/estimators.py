@@ -1,8 +1,8 @@
 """Estimators: named functions that reduce the learning curves of a cell to one score per run.
 
-An estimator takes the `Curves` of a cell and returns the scores (S,) of its runs, in units of return. The page
-prints the first line of its docstring. The estimator of the headline numbers is declared in the sweep's file,
-before the first run.
+An estimator takes the `Curves` of a cell and returns the scores (S,) of its runs, in units of return. The
+page prints the first line of its docstring. The estimator of the headline numbers is declared in the sweep's
+file, before the first run.
 """
 
 import inspect
@@ -88,10 +88,10 @@ def describe(name: str) -> str:
 def diverged_score(known: np.ndarray, random_score: float | None) -> float:
     """Return the score of a diverged run, whatever the estimator.
 
-    `known` (P,) holds its finite evaluation returns. A diverged run ends without a usable policy, so its return
-    before it diverged is not its result; leaving it out would reward systems that diverge. Its score is the
-    lower of the task's random-policy score and its own worst evaluation, which depends on the run and its task
-    alone, never on the runs that it is compared with. Evaluation points that it did not reach have the same
-    value in the mean curve.
+    `known` (P,) holds its finite evaluation returns. A diverged run ends without a usable policy, so its
+    return before it diverged is not its result; leaving it out would reward systems that diverge. Its score
+    is the lower of the task's random-policy score and its own worst evaluation, which depends on the run and
+    its task alone, never on the runs that it is compared with. Evaluation points that it did not reach have
+    the same value in the mean curve.
     """
     return float(min([*([] if random_score is None else [random_score]), known.min()]))

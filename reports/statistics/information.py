@@ -1,4 +1,4 @@
-"""Information cost: what policies that pay for observations (RPC) spent in training, against their target rate.
+"""Information cost: what policies that pay for observations (RPC) spent in training.
 
 Read from metrics.csv: `cost`, the mean over replayed batches since the previous evaluation, and `lambda`, its
 price.
@@ -41,7 +41,7 @@ class InformationCost:
 
 
 def information_costs(runs: Path, tasks: Sequence[Task]) -> list[InformationCost]:
-    """Return the costs of the cells that have a score and record them; cells with damaged records are omitted."""
+    """Return the costs of the cells that have a score and record costs, without damaged ones."""
     costs = []
     for task in tasks:
         for summary in task.cells:

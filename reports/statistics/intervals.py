@@ -19,7 +19,7 @@ TAIL = (1 + LEVEL) / 2
 
 
 class Tolerance(NamedTuple):
-    """Tolerance interval: with confidence LEVEL, at least the share `content` of all runs lies in [low, high]."""
+    """[low, high] contains at least the share `content` of all possible runs, with confidence LEVEL."""
 
     content: float
     low: float
@@ -99,8 +99,8 @@ def failure_interval(failures: int, n: int) -> tuple[float, float]:
 def steps_to_threshold(steps: np.ndarray, reached: np.ndarray) -> Crossing:
     """Return the Kaplan-Meier median of the steps at which runs reach a threshold.
 
-    `steps` (n,) are censored where `reached` (n,) is False. The interval inverts the sign test (Brookmeyer and
-    Crowley 1982) with the log-log transform of the survival function.
+    `steps` (n,) are censored where `reached` (n,) is False. The interval inverts the sign test (Brookmeyer
+    and Crowley 1982) with the log-log transform of the survival function.
     """
     require_finite(steps)
     median: float | None = None

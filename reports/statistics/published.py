@@ -62,8 +62,8 @@ class Reference(_Row):
     def std(self) -> float | None:
         """Standard deviation over seeds (ddof 1), derived from the printed spread; None if it cannot be.
 
-        A "std" without a stated ddof is read as ddof 0. That gives the larger value, which makes every verdict
-        but "inconclusive" harder to reach.
+        A "std" without a stated ddof is read as ddof 0. That gives the larger value, which makes every
+        verdict but "inconclusive" harder to reach.
         """
         if self.spread is None or self.n is None or self.n < 2:
             return None
@@ -94,7 +94,7 @@ class Source(_Row):
 
 
 class Margin(_Row):
-    """Largest difference of two means on a task that counts as equal, in units of return: a row of margins.csv."""
+    """Largest difference of two equal means, in units of return, and its reason: a row of margins.csv."""
 
     family: str
     margin: Annotated[Number, Field(gt=0)]

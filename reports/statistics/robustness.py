@@ -121,7 +121,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Pair(TestedDifference):
-    """The difference `x` minus `y` of the mean retained shares of two systems under a kind of perturbation."""
+    """The difference `x` minus `y` of the mean retained shares of two systems, for a kind."""
 
     x: Curve
     y: Curve
@@ -151,7 +151,7 @@ class Robustness:
 
 
 def measure(runs: Path, tasks: Sequence[Task], declared: Declared) -> Robustness:
-    """Read the tables of `ascent robustness` below `runs`, of the cells that have a score, and compare systems.
+    """Read the tables of `ascent robustness` of all cells with a score, and compare systems.
 
     Raises:
         ValueError: the declared baseline is not among the systems.
@@ -204,8 +204,8 @@ Tables = dict[str, dict[float, Means]]  # kind -> level -> table
 def read(cell: Path, policies: dict[int, str]) -> tuple[list[Kind], Tables, list[str]]:
     """Read the tables of a cell whose runs have these policies, by seed.
 
-    Returns the kinds of perturbation, the tables, and the faults of files that are not used, as "name: reason".
-    All tables that are used have the protocol of the nominal task.
+    Returns the kinds of perturbation, the tables, and the faults of files that are not used, as "name:
+    reason". All tables that are used have the protocol of the nominal task.
     """
     try:
         kinds = _kinds(json.loads((cell / FOLDER / GRID).read_bytes()))

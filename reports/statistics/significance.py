@@ -1,4 +1,4 @@
-"""Significance tests for the difference between two samples of run scores: Welch's test and a permutation test.
+"""Significance tests of the difference of two samples: Welch's test and a permutation test.
 
 Scores that are not finite raise ValueError.
 """
@@ -17,7 +17,7 @@ RANDOM_PARTITIONS = 9_999  # beyond it, it draws this many and adds the observed
 
 
 class Comparison(NamedTuple):
-    """Difference of two means with its interval; t, df and p of Welch's test are NaN where it is undefined."""
+    """Difference of two means with its interval; NaN where Welch's test is undefined."""
 
     difference: float
     low: float
@@ -55,10 +55,10 @@ def welch_error(std_x: float, n: int, std_y: float, m: int) -> tuple[float, floa
 def permutation_p(x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
     """Return the two-sided p values (K,) of K permutation tests of x (K, n) against y (K, m).
 
-    The statistic is Welch's t (Janssen 1997; Chung and Romano 2013), which keeps the test asymptotically valid
-    under unequal variances. All partitions are enumerated where there are few; otherwise random ones are drawn
-    and the observed one is added: (b + 1) / (m + 1), Phipson and Smyth (2010). Where neither side of a
-    partition varies, t is 0 if the means are equal, else infinite.
+    The statistic is Welch's t (Janssen 1997; Chung and Romano 2013), which keeps the test asymptotically
+    valid under unequal variances. All partitions are enumerated where there are few; otherwise random ones
+    are drawn and the observed one is added: (b + 1) / (m + 1), Phipson and Smyth (2010). Where neither side
+    of a partition varies, t is 0 if the means are equal, else infinite.
 
     Raises:
         ValueError: a sample has fewer than two runs.
@@ -88,7 +88,7 @@ def permutation_p(x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
 
 
 def smallest_permutation_p(n: int, m: int) -> float:
-    """Return the smallest p value that the permutation test can give with n and m runs, whatever their scores."""
+    """Return the smallest p value that the permutation test can give with n and m runs."""
     partitions = _partitions(n, m)
     return 1 / partitions if partitions <= EXACT_PARTITIONS else 1 / (RANDOM_PARTITIONS + 1)
 

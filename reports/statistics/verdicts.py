@@ -41,8 +41,8 @@ class Verdict:
     """One of our cells against one published score.
 
     `ours` is None where no scores by the published estimator are recorded. Where there is no verdict, `test`
-    is None and `reason` states why. `differences` describes what else may make the scores differ: environment,
-    algorithm, steps, evaluation protocol.
+    is None and `reason` states why. `differences` describes what else may make the scores differ:
+    environment, algorithm, steps, evaluation protocol.
     """
 
     task: Task
@@ -135,7 +135,7 @@ def _differences(task: Task, summary: CellSummary, reference: Reference) -> list
     protocol = _protocol(reference.estimator, facts["evaluation"])
     differences.append(f"score: {reference.metric}; here: {protocol}")
     differences.append(f"hyper-parameters here: preset {summary.cell.setting}")
-    if summary.score.failures:
+    if summary.score and summary.score.failures:
         differences.append(f"{summary.score.failures} of our {summary.score.n} runs diverged, and count")
     if reference.spread_kind == "std":
         differences.append("whether their standard deviation has ddof 0 or 1 is not stated: read as 0")
