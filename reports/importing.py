@@ -1,7 +1,7 @@
 """Import the evaluation curves of another library as records that reports show beside those of Ascent.
 
-The algorithm of the cell is "imported", and its config lists the source files. Reports show and compare imported
-curves like others, but give no verdicts on them; they cannot be trained again.
+The algorithm of the cell is "imported", and its config lists the source files. Reports show and compare
+imported curves like others, but give no verdicts on them; they cannot be trained again.
 """
 
 import re
@@ -45,7 +45,7 @@ def import_curves(
     Importing the same curves again changes nothing.
 
     Args:
-        paths: one CSV file, or one evaluations.npz of Stable-Baselines3 per seed, for seeds 0, 1, ... in order.
+        paths: one CSV file, or one evaluations.npz of Stable-Baselines3 for each of the seeds 0, 1, ...
         name: name of the system.
         task: task of the suites, such as Hopper-v5.
         out: folder of run records.
@@ -164,8 +164,8 @@ def _check(curves: pd.DataFrame, path: Path) -> None:
     tuning = curves[curves["seed"] >= FIRST_TUNING_SEED]
     if len(tuning):
         raise InputError(
-            f"{path}: seed {tuning['seed'].iloc[0]}: seeds from {FIRST_TUNING_SEED} are reserved for tuning and "
-            "excluded from reports; number the runs from 0"
+            f"{path}: seed {tuning['seed'].iloc[0]}: seeds from {FIRST_TUNING_SEED} are for tuning "
+            "and excluded from reports; number the runs from 0"
         )
     repeated = curves.duplicated(["seed", "step", "episode"])
     if repeated.any():

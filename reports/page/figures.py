@@ -183,7 +183,7 @@ class Boxes:
     def place(
         self, top: float, height: float, column: int = 0, columns: int = 1
     ) -> tuple[float, float, float, float]:
-        """Return (left, bottom, width, height) of one of `columns` boxes in a row, as shares of the figure."""
+        """Return (left, bottom, width, height), in shares of the figure, of one of `columns` boxes."""
         gap = 0.18
         width = (self.width - self.left - self.right - gap * (columns - 1)) / columns
         left = self.left + column * (width + gap)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ascent.reports.page import figures, information, robustness, tables
+from ascent.reports.page import figures, information, robustness, score_tables, tables
 from ascent.reports.page.bibliography import bibliography
 from ascent.reports.page.provenance import provenance
 from ascent.reports.page.render import curves_name, group_name, render
@@ -38,8 +38,8 @@ def write(study: Study, folder: Path) -> None:
 
 
 def _tables(study: Study) -> Iterator[Table]:
-    yield tables.scores(study.tasks, study.declared)
-    yield tables.spread(study.tasks)
+    yield score_tables.scores(study.tasks, study.declared)
+    yield score_tables.spread(study.tasks)
     yield tables.verdicts(study.verdicts)
     yield tables.aggregates(study.comparisons)
     yield tables.improvements(study.comparisons)

@@ -23,6 +23,7 @@ from ascent.records.errors import InputError
 from ascent.records.read import load
 from ascent.reports.checking import bundle
 from ascent.reports.page import figures
+from ascent.reports.page import robustness as pages
 from ascent.reports.statistics import robustness
 from ascent.reports.statistics.aggregate import aggregate
 from ascent.runners import policies
@@ -31,7 +32,7 @@ from ascent.suites import perturb
 from ascent.suites.perturb import KINDS, grid
 from tests.command import call
 from tests.reports import trained
-from tests.reports.test_report_page import Elements
+from tests.reports.page.test_report_page import Elements
 from tests.small import small_cell
 
 if TYPE_CHECKING:
@@ -98,16 +99,16 @@ def usual(store: "Records", **how: object) -> Path:
 
 
 def found(store: "Records") -> robustness.Robustness:
-    return robustness.measured(store.runs, aggregate(load(store.runs), Declared()), Declared())
+    return robustness.measure(store.runs, aggregate(load(store.runs), Declared()), Declared())
 
 
 def areas(store: "Records") -> pd.DataFrame:
     """The table of areas that a report would have."""
-    return robustness.areas(found(store)).data.set_index("system")
+    return pages.areas(found(store)).data.set_index("system")
 
 
 def levels(store: "Records") -> pd.DataFrame:
-    return robustness.levels(found(store)).data.set_index("system")
+    return pages.levels(found(store)).data.set_index("system")
 
 
 def read(store: "Records", name: str) -> pd.DataFrame:
@@ -132,10 +133,10 @@ def test_a_curve_by_hand(store: "Records") -> None:
     """Scores, shares that are kept, area and worst level, each with the interval over seeds."""
     cell = usual(store)
     (curve,) = found(store).curves
-    assert (curve.kind.name, curve.levels, curve.fixed) == ("action_noise", (0.1, 0.2, 0.4), [0, 1, 2])
+    assert (curve.kind.name, curve.levels, curve.grid_rows) == ("action_noise", (0.1, 0.2, 0.4), [0, 1, 2])
     assert curve.nominal == pytest.approx(NOMINAL)
     assert curve.scores == pytest.approx(np.array(list(NOISE.values())))
-    assert curve.kept == pytest.approx(np.array([[0.5, 1.0], [0.0, 0.5], [-0.5, 0.25]]))
+    assert curve.retained == pytest.approx(np.array([[0.5, 1.0], [0.0, 0.5], [-0.5, 0.25]]))
     assert curve.worst == 2
 
     store.build()
@@ -191,7 +192,7 @@ def test_extra_levels_are_drawn_and_count_nowhere(store: "Records") -> None:
     assert levels(store).loc["ppo", "level"].tolist() == [0.0, 0.1, 0.2, 0.3, 0.4, 8.0]
     assert store.bytes()["figures/robustness-CartPole-v1.png"] != drawn
     curve = next(curve for curve in found(store).curves if curve.summary.label == "ppo")
-    assert (curve.fixed, curve.levels[curve.worst]) == ([0, 1, 3], 0.4)
+    assert (curve.grid_rows, curve.levels[curve.worst]) == ([0, 1, 3], 0.4)
 
 
 def test_an_incomplete_grid_has_no_area(store: "Records") -> None:
@@ -204,7 +205,7 @@ def test_an_incomplete_grid_has_no_area(store: "Records") -> None:
     assert found(store).pairs == ()
     assert levels(store).loc["ppo", "level"].tolist() == [0.0, 0.1, 0.3, 0.4]
     (curve,) = [curve for curve in found(store).curves if curve.summary.label == "ppo"]
-    assert curve.fixed is None and curve.kept is not None
+    assert curve.grid_rows is None and curve.retained is not None
 
 
 def test_the_grid_is_the_tasks(store: "Records") -> None:
@@ -333,7 +334,7 @@ def test_who_keeps_more(store: "Records") -> None:
         digests = [path.name.rpartition("-")[2] for path in (store.cell(key[0], s) for s in key[2:])]
         assert [row["x_digest"], row["y_digest"]] == digests
     assert max(row["p_welch_holm"] / row["p_welch"] for row in rows.values()) == pytest.approx(7)
-    assert "5 of 7 comparisons of what two systems keep show a\ndifference" in page
+    assert "5 of 7 comparisons of retained shares show a\nsignificant difference" in page
 
 
 def test_both_tests_must_reject(store: "Records") -> None:
@@ -370,8 +371,8 @@ def without_last_rows(n: int) -> Callable[[Path], None]:
     return lambda path: path.write_text("".join(path.read_text().splitlines(keepends=True)[:-n]))
 
 
-OTHERS = "was played by other policies than the runs'"
-SEVERAL = "is of several perturbations, versions or numbers of episodes"
+OTHERS = "was not played by the final policies of these runs"
+SEVERAL = "mixes perturbations, versions or numbers of episodes"
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "other policies": (replaced(policy(1)[:16], "0123456789abcdef"), OTHERS),
     "a seed is missing": (without_last_rows(2), OTHERS),
@@ -379,13 +380,13 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "two kinds": (replaced("action_noise", "gravity", 1), SEVERAL),
     "two levels": (replaced(",0.2,", ",0.1,", 1), SEVERAL),
     "two versions": (replaced("\n1,", "\n2,", 1), SEVERAL),
-    "not a number": (replaced("112.2", "nan"), "has returns that are no numbers"),
-    "infinite": (replaced("112.2", "inf"), "has returns that are no numbers"),
-    "no column": (replaced("return", "score"), "no table of this kind"),
-    "words": (replaced("112.2", "many"), "no table of this kind"),
-    "cut": (lambda path: path.write_text(path.read_text()[:-12]), "no table of this kind"),
-    "empty": (lambda path: path.write_text(""), "no table of this kind"),
-    "bytes": (lambda path: path.write_bytes(b"\xff\xfe\x00" * 50), "no table of this kind"),
+    "not a number": (replaced("112.2", "nan"), "contains returns that are not finite"),
+    "infinite": (replaced("112.2", "inf"), "contains returns that are not finite"),
+    "no column": (replaced("return", "score"), "not a table of episodes"),
+    "words": (replaced("112.2", "many"), "not a table of episodes"),
+    "cut": (lambda path: path.write_text(path.read_text()[:-12]), "not a table of episodes"),
+    "empty": (lambda path: path.write_text(""), "not a table of episodes"),
+    "bytes": (lambda path: path.write_bytes(b"\xff\xfe\x00" * 50), "not a table of episodes"),
 }
 
 
@@ -398,7 +399,7 @@ def test_a_bad_table_is_named_and_not_used(store: "Records", case: str) -> None:
     said = found(store)
     assert said.refused == (f"{cell.relative_to(store.runs)}/robustness/action_noise-0.2.csv: {reason}",)
     (curve,) = said.curves
-    assert (curve.levels, curve.fixed) == ((0.1, 0.4), None)
+    assert (curve.levels, curve.grid_rows) == ((0.1, 0.4), None)
 
 
 def test_runs_that_were_trained_again_have_no_curve(store: "Records") -> None:
@@ -409,8 +410,8 @@ def test_runs_that_were_trained_again_have_no_curve(store: "Records") -> None:
     page = store.build()
     for name in ("nominal-0", *(f"action_noise-{level}" for level in NOISE)):
         place = f"{cell.relative_to(store.runs)}/robustness/{name}.csv"
-        assert f"Not used: <code>{place}: {OTHERS.replace(chr(39), '&#39;')}</code>" in page
-    assert page.count("Not used:") == 4 and 'id="robustness"' in page and "Every level" not in page
+        assert f"Not used: <code>{place}: {OTHERS}</code>" in page
+    assert page.count("Not used:") == 4 and 'id="robustness"' in page and "All levels" not in page
     assert not [name for name in store.bytes() if "robustness" in name]
     Elements(page)
 
@@ -419,7 +420,7 @@ def test_without_the_nominal_task_there_is_no_curve(store: "Records") -> None:
     cell = usual(store)
     (cell / "robustness" / "nominal-0.csv").unlink()
     (line,) = found(store).refused
-    assert found(store).curves == () and line.endswith("nominal-0.csv: missing; without it nothing is used")
+    assert found(store).curves == () and line.endswith("nominal-0.csv: missing; no table is used without it")
     assert "nominal-0.csv: missing" in text_of(store.build())
 
 
@@ -491,7 +492,7 @@ def test_the_figure_shows_the_means(store: "Records") -> None:
     )
     curves = list(found(store).curves)
     with figures.drawing():
-        drawn = robustness.figure(curves, figures.styles(["ppo", "sac"]))
+        drawn = pages.figure(curves, figures.styles(["ppo", "sac"]))
     panels = {axes.get_title(loc="left"): axes for axes in drawn.axes}
     assert list(panels) == [KINDS[kind].title for kind in ("open_loop", "action_noise", "mass")]
     for kind, ticks, neutral, lines in (
@@ -579,7 +580,7 @@ def test_check_finds_tables_of_other_policies(copied: Path, capsys: pytest.Captu
     path = cell / "robustness" / "drop-0.5.csv"
     path.write_text(path.read_text().replace(policies.digest(cell / "seed-0")[:16], "0123456789abcdef"))
     code, out, _ = call(capsys, "check", str(copied / "runs"))
-    assert code == 1 and "robustness/drop-0.5.csv: was played by other policies" in out
+    assert code == 1 and "robustness/drop-0.5.csv: was not played by the final policies" in out
     (cell / "robustness" / "grid.json").write_text("{")
     assert "robustness/grid.json: missing or damaged" in call(capsys, "check", str(copied / "runs"))[1]
 
@@ -594,7 +595,7 @@ def test_one_protocol(store: "Records") -> None:
     head, *rows = path.read_text().splitlines()
     path.write_text("\n".join([head, rows[0], rows[2]]) + "\n")
     assert [len(curve.levels) for curve in found(store).curves] == [2, 3]
-    assert "has other episodes or another version than nominal-0.csv" in found(store).refused[0]
+    assert "differs from nominal-0.csv in its episodes or version" in found(store).refused[0]
     play(cell, "action_noise", NOISE, NOMINAL)
     for path in (other / "robustness").glob("*.csv"):
         head, *rows = path.read_text().splitlines()
@@ -607,10 +608,10 @@ def test_a_table_under_another_name(store: "Records") -> None:
     cell = usual(store)
     folder = cell / "robustness"
     (folder / "action_noise-0.4.csv").write_bytes((folder / "action_noise-0.2.csv").read_bytes())
-    assert found(store).refused[0].endswith("action_noise-0.4.csv: is of action_noise at 0.2")
+    assert found(store).refused[0].endswith("action_noise-0.4.csv: holds action_noise at 0.2")
     path = table(cell, "action_noise", 0.4, NOISE[0.4])
     path.write_text(path.read_text() + path.read_text().splitlines()[-1] + "\n")
-    assert found(store).refused[0].endswith("action_noise-0.4.csv: has an episode twice")
+    assert found(store).refused[0].endswith("action_noise-0.4.csv: contains an episode twice")
 
 
 def test_the_declared_family(store: "Records") -> None:
@@ -621,12 +622,12 @@ def test_the_declared_family(store: "Records") -> None:
         usual(store, system=system)
     tasks = aggregate(load(store.runs), Declared())
     all_pairs, few = (
-        robustness.measured(store.runs, tasks, Declared(baseline=name)) for name in (None, "sac")
+        robustness.measure(store.runs, tasks, Declared(baseline=name)) for name in (None, "sac")
     )
-    assert (all_pairs.family, len(all_pairs.pairs), all_pairs.hopeless) == (3, 3, 3)
+    assert (all_pairs.family, len(all_pairs.pairs), all_pairs.unreachable) == (3, 3, 3)
     assert (few.family, len(few.pairs)) == (2, 2)
     assert all("sac" in (pair.x.summary.label, pair.y.summary.label) for pair in few.pairs)
-    assert "3 of them could not have shown one with so few seeds" in text_of(store.build())
+    assert "3 of 3 cannot become significant with so few seeds" in text_of(store.build())
     (cell,) = (store.runs / "classic" / "CartPole-v1").glob("td3-*")
     play(cell, "action_noise", NOISE, (0.0, 0.0))  # worse than random: keeps nothing
     less = found(store)
