@@ -26,6 +26,7 @@ PALETTE = [sns.color_palette("colorblind").as_hex()[k] for k in (0, 1, 2, 4, 3, 
 DASHES = ["-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5))]
 ANCHOR = "#767676"
 WIDTH = 10.0  # inches
+DPI = 160
 
 Style = dict[str, tuple[str, object]]  # label -> (colour, dash)
 
@@ -39,8 +40,8 @@ _STYLE = {
     "axes.grid": True,
     "grid.color": "#ececec",
     "axes.formatter.useoffset": False,
-    "figure.dpi": 160,
-    "savefig.dpi": 160,
+    "figure.dpi": DPI,
+    "savefig.dpi": DPI,
     "pdf.fonttype": 42,  # TrueType: journals refuse the other kind
 }
 
@@ -132,7 +133,7 @@ def intervals(group: Group, style: Style) -> Figure:
         axes.set_title(name, fontsize=9, loc="left")
         axes.set_ylim(-0.6, len(group.systems) - 0.4)
         axes.set_yticks(range(len(group.systems)), list(reversed(group.systems)) if k == 0 else [])
-        axes.xaxis.set_major_locator(MaxNLocator(3))
+        axes.xaxis.set_major_locator(MaxNLocator(4, prune="both"))  # labels must not touch those next to them
         axes.spines.left.set_visible(False)
         axes.tick_params(axis="y", length=0)
     return figure

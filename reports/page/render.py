@@ -25,6 +25,8 @@ from ascent.reports.statistics.estimators import ESTIMATORS, describe
 from ascent.reports.statistics.intervals import ALPHA, FEW_SEEDS, LEVEL
 from ascent.reports.statistics.study import Study
 
+PAGE_WIDTH = 1080  # CSS pixels of a figure that is as wide as the page
+FIGURE_PIXELS = int(figures.WIDTH * figures.DPI)  # of the same figure as PNG
 OPEN_ROWS = 30  # tables with more rows are collapsed
 
 
@@ -57,6 +59,7 @@ def render(
         labels=sorted(style),
         style=style,
         images={name: base64.b64encode(image).decode() for name, image in images.items()},
+        widths={name: _png_width(image) * PAGE_WIDTH // FIGURE_PIXELS for name, image in images.items()},
         anchor=anchor,
         curves_name=lambda task: curves_name(task, study.tasks),
         group_name=group_name,
@@ -75,6 +78,11 @@ def render(
         level=f"{LEVEL:.0%}",
         alpha=f"{ALPHA:.0%}",
     )
+
+
+def _png_width(image: bytes) -> int:
+    """Return the width of a PNG in pixels, from its header."""
+    return int.from_bytes(image[16:20], "big")
 
 
 def anchor(task: Task) -> str:

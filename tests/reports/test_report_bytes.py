@@ -91,9 +91,8 @@ def test_a_failing_build_leaves_the_old_report(store: "Records", monkeypatch: py
     def fail(*_: object) -> str:
         raise RuntimeError("disk full")
 
-    monkeypatch.setattr(
-        "ascent.reports.page.write.render", fail
-    )  # the last stage: all other files are written by then
+    # The last stage: all other files are written by then.
+    monkeypatch.setattr("ascent.reports.page.write.render", fail)
     with pytest.raises(RuntimeError, match="disk full"):
         store.build()
     assert store.bytes() == before
