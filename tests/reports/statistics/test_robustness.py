@@ -1,13 +1,6 @@
-"""The robustness section: numbers against arithmetic by hand, what is refused or left out, and what is drawn.
+"""Robustness: scores, comparisons and unused tables against arithmetic by hand."""
 
-Tables are made by hand and lie where `ascent robustness` puts them.
-"""
-
-import base64
 import itertools
-import json
-import re
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,89 +10,29 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from ascent import reports
 from ascent.records.declared import Declared
-from ascent.records.errors import InputError
 from ascent.records.read import load
-from ascent.reports.checking import bundle
-from ascent.reports.page import figures
 from ascent.reports.page import robustness as pages
 from ascent.reports.statistics import robustness
 from ascent.reports.statistics.aggregate import aggregate
-from ascent.runners import policies
-from ascent.runners import robustness as recorder
-from ascent.suites import perturb
 from ascent.suites.perturb import KINDS, grid
-from tests.command import call
-from tests.reports import trained
-from tests.reports.page.test_report_page import Elements
-from tests.small import small_cell
+from tests.reports.perturbed import (
+    NOISE,
+    NOMINAL,
+    RANDOM,
+    T_1,
+    cell_of,
+    found,
+    play,
+    policy,
+    read,
+    table,
+    text_of,
+    usual,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from tests.reports.conftest import Records
-
-RANDOM = 22.2  # CartPole's, in the records made here
-TABLES = ("robustness", "robustness_areas", "robustness_comparisons")
-# Mean returns of seeds 0 and 1, 100 and 200 above random; at 0.1 they keep 0.5 and 1, at 0.2 nothing and 0.5,
-# at 0.4 less than nothing and 0.25.
-NOMINAL = (122.2, 222.2)
-NOISE = {0.1: (72.2, 222.2), 0.2: (22.2, 122.2), 0.4: (-27.8, 72.2)}
-T_1 = float(np.tan(0.475 * np.pi))  # 97.5% quantile of Student's t with one degree of freedom
-
-
-def policy(seed: int) -> str:
-    return f"{seed:02d}ab" * 16
-
-
-def cell_of(
-    store: "Records", seeds: int = 2, system: str = "ppo", task: str = "CartPole-v1", **how: object
-) -> Path:
-    """A complete cell whose runs have a final policy."""
-    cell = store.cell(task, system, **how)
-    store.flat_runs(cell, [100.0 + seed for seed in range(seeds)])
-    for seed in range(seeds):
-        name_policy(cell, seed)
-    return cell
-
-
-def name_policy(cell: Path, seed: int) -> None:
-    path = cell / f"seed-{seed}" / "result.json"
-    result = json.loads(path.read_text())
-    result["digests"]["policy.npz"] = policy(seed)
-    path.write_text(json.dumps(result))
-
-
-def table(
-    cell: Path, kind: str, level: float, means: Sequence[float], name: str = "", seeds: Sequence[int] = ()
-) -> Path:
-    """Two episodes of each seed, whose mean is given."""
-    lines = [",".join(recorder.KEYS)]
-    for seed, mean in zip(seeds or range(len(means)), means, strict=True):
-        for episode, value in enumerate((mean - 10.0, mean + 10.0)):
-            words = (1, kind, level, seed, policy(seed)[:16], episode, repr(float(value)), 200, 0)
-            lines.append(",".join(map(str, words)))
-    path = cell / "robustness" / f"{name or f'{kind}-{level:g}'}.csv"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text("".join(f"{line}\n" for line in lines))
-    (path.parent / "grid.json").write_text(json.dumps(perturb.about(cell.parent.name)))
-    return path
-
-
-def play(cell: Path, kind: str, curve: dict[float, Sequence[float]], nominal: Sequence[float]) -> None:
-    table(cell, "nominal", 0.0, nominal)
-    for level, means in curve.items():
-        table(cell, kind, level, means)
-
-
-def usual(store: "Records", **how: object) -> Path:
-    """The cell whose numbers stand above."""
-    cell = cell_of(store, **how)
-    play(cell, "action_noise", NOISE, NOMINAL)
-    return cell
-
-
-def found(store: "Records") -> robustness.Robustness:
-    return robustness.measure(store.runs, aggregate(load(store.runs), Declared()), Declared())
 
 
 def areas(store: "Records") -> pd.DataFrame:
@@ -111,22 +44,10 @@ def levels(store: "Records") -> pd.DataFrame:
     return pages.levels(found(store)).data.set_index("system")
 
 
-def read(store: "Records", name: str) -> pd.DataFrame:
-    return pd.read_csv(store.out / "tables" / f"{name}.csv", dtype={"digest": str})
-
-
-def text_of(page: str) -> str:
-    """The page without its images, whose base64 may spell anything."""
-    return re.sub(r"data:image/png;base64,[^\"]*", "", page)
-
-
 def about(mean: float, a: float, b: float) -> object:
     """Mean and limits of two values: s / sqrt(2) is |a - b| / 2."""
     half = T_1 * abs(a - b) / 2
     return pytest.approx([mean, mean - half, mean + half], rel=1e-12, abs=1e-9)
-
-
-# Numbers.
 
 
 def test_a_curve_by_hand(store: "Records") -> None:
@@ -257,9 +178,6 @@ def test_a_seed_that_diverged_has_no_policy_and_no_row(store: "Records") -> None
     assert found(store).curves == () and len(found(store).refused) == 1
 
 
-# Comparisons.
-
-
 def three(store: "Records") -> dict[str, np.ndarray]:
     """System -> what each of six seeds keeps on CartPole under action noise, and 0.1 less under gravity: sac
     most. Two of them play Pendulum, too.
@@ -355,9 +273,6 @@ def test_what_is_unlike_is_not_compared(store: "Records") -> None:
     assert "differ in the step budget" in page and "of 1 comparisons" not in page
 
 
-# What is refused, and what is left out.
-
-
 def replaced(old: str, new: str, count: int = -1) -> Callable[[Path], None]:
     def change(path: Path) -> None:
         text = path.read_text()
@@ -402,20 +317,6 @@ def test_a_bad_table_is_named_and_not_used(store: "Records", case: str) -> None:
     assert (curve.levels, curve.grid_rows) == ((0.1, 0.4), None)
 
 
-def test_runs_that_were_trained_again_have_no_curve(store: "Records") -> None:
-    """All tables are of the policies before: the page names each, and has no numbers of them."""
-    cell = usual(store)
-    path = cell / "seed-1" / "result.json"
-    path.write_text(path.read_text().replace(policy(1), policy(7)))
-    page = store.build()
-    for name in ("nominal-0", *(f"action_noise-{level}" for level in NOISE)):
-        place = f"{cell.relative_to(store.runs)}/robustness/{name}.csv"
-        assert f"Not used: <code>{place}: {OTHERS}</code>" in page
-    assert page.count("Not used:") == 4 and 'id="robustness"' in page and "All levels" not in page
-    assert not [name for name in store.bytes() if "robustness" in name]
-    Elements(page)
-
-
 def test_without_the_nominal_task_there_is_no_curve(store: "Records") -> None:
     cell = usual(store)
     (cell / "robustness" / "nominal-0.csv").unlink()
@@ -429,160 +330,6 @@ def test_a_cell_without_a_score_has_no_curve(store: "Records") -> None:
     cell = usual(store)
     store.run(cell, 2, [0.0, 1.0], status=None)
     assert (found(store).curves, found(store).refused) == ((), ())
-
-
-# Page, files and figure.
-
-
-def test_the_section_is_only_where_there_are_tables(store: "Records") -> None:
-    cell = cell_of(store)
-    page = text_of(store.build())
-    assert "obustness" not in page and not [name for name in store.bytes() if "robustness" in name]
-    play(cell, "action_noise", NOISE, NOMINAL)
-    cell_of(store, task="Pendulum-v1")
-    page = store.build()
-    files = {name for name in store.bytes() if "robustness" in name}
-    assert files == {
-        *(f"tables/{name}.{form}" for name in TABLES for form in ("csv", "md", "tex")),
-        *(f"figures/robustness-CartPole-v1.{form}" for form in ("png", "pdf")),
-    }
-    section = page.partition('<h2 id="robustness">')[2].partition("</section>")[0]
-    (image,) = re.findall(r"data:image/png;base64,([^\"]+)", section)
-    assert base64.b64decode(image) == store.bytes()["figures/robustness-CartPole-v1.png"]
-    assert "<h3>CartPole-v1" in section and "<h3>Pendulum-v1" not in section
-    assert '<a href="#robustness">Robustness</a>' in page
-    assert "22.2 (at 0.4)" in section and "0.29 [\N{MINUS SIGN}3.41, 4.00]" in section
-    elements = Elements(page)
-    ids = elements.attributes("id")
-    assert {target.removeprefix("#") for target in elements.attributes("href")} <= set(ids)
-    assert len(ids) == len(set(ids))
-
-
-def test_same_records_same_bytes(store: "Records") -> None:
-    """Built again, and from tables that were written in another order."""
-    cells = [usual(store), usual(store, system="sac")]
-    table(cells[0], "action_noise", 0.2, (50.0, 60.0))
-    store.build()
-    before = store.bytes()
-    assert b"of 1 comparisons" in before["index.html"]
-    for cell in cells:
-        folder = cell / "robustness"
-        contents = {path.name: path.read_bytes() for path in sorted(folder.iterdir(), reverse=True)}
-        shutil.rmtree(folder)
-        folder.mkdir()
-        for name, content in contents.items():
-            (folder / name).write_bytes(content)
-    store.build()
-    assert store.bytes() == before
-
-
-def test_the_figure_shows_the_means(store: "Records") -> None:
-    """Levels in their order, the nominal task among them, in its place and marked; a line for each system."""
-    cell = usual(store)
-    table(cell, "mass", 0.5, (30.0, 40.0))
-    table(cell, "mass", 2.0, (70.0, 90.0))
-    for level in (300, 10):
-        table(cell, "open_loop", level, (level, level + 1))
-    other = cell_of(store, system="sac")
-    play(
-        other,
-        "action_noise",
-        {level: means for level, means in NOISE.items() if level != 0.2},
-        (400.0, 402.0),
-    )
-    curves = list(found(store).curves)
-    with figures.drawing():
-        drawn = pages.figure(curves, figures.styles(["ppo", "sac"]))
-    panels = {axes.get_title(loc="left"): axes for axes in drawn.axes}
-    assert list(panels) == [KINDS[kind].title for kind in ("open_loop", "action_noise", "mass")]
-    for kind, ticks, neutral, lines in (
-        ("open_loop", ["never", "300", "10"], 0, [([0, 1, 2], [172.2, 300.5, 10.5])]),
-        ("mass", ["0.5", "1", "2"], 1, [([0, 1, 2], [35.0, 172.2, 80.0])]),
-        (
-            "action_noise", ["0", "0.1", "0.2", "0.4"], 0,
-            [([0, 1, 2, 3], [172.2, 147.2, 72.2, 22.2]), ([0, 1, 3], [401.0, 147.2, 22.2])],
-        ),
-    ):  # fmt: skip
-        axes = panels[KINDS[kind].title]
-        assert [label.get_text() for label in axes.get_xticklabels()] == ticks
-        own = [line for line in axes.get_lines() if line.get_marker() == "."]
-        dotted = [line for line in axes.get_lines() if line.get_linestyle() == ":"]
-        assert [line.get_xdata()[0] for line in dotted] == [neutral]
-        for line, (x, y) in zip(own, lines, strict=True):
-            assert line.get_xdata().tolist() == x and line.get_ydata() == pytest.approx(y)
-        assert axes.get_ylim() == next(iter(panels.values())).get_ylim()
-        low, high = axes.get_ylim()
-        assert low < 10.5 and high > 401.0
-    band = panels[KINDS["mass"].title].collections[0].get_paths()[0].vertices
-    assert sorted(set(band[band[:, 0] == 0, 1])) == pytest.approx([35 - T_1 * 5, 35 + T_1 * 5])
-
-
-# Records that were really made.
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `runs`, their tables, and `report`; not to be changed."""
-    folder = tmp_path_factory.mktemp("made")
-    cell = trained.record(small_cell("a2c", "CartPole-v1", steps=64, points=2), folder / "runs")
-    words = ["action_noise", "drop=0.5", "gravity=2"]
-    recorder.record(cell, recorder.parse_levels("CartPole-v1", words), episodes=2)
-    reports.build(folder / "runs", folder / "report", title="One cell")
-    return folder
-
-
-@pytest.fixture
-def copied(made: Path, tmp_path: Path) -> Path:
-    """The same, to be changed."""
-    return shutil.copytree(made, tmp_path / "copy")
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_what_is_recorded_is_reported(made: Path) -> None:
-    """The recorder's tables are those that this section reads."""
-    (cell,) = made.glob("runs/*/*/*")
-    told = pd.read_csv(made / "report" / "tables" / "robustness.csv").to_dict("records")
-    names = {(row["kind"], row["level"]): row["mean"] for row in told}
-    assert names.keys() == {("drop", 0.0), ("drop", 0.5), ("gravity", 1.0), ("gravity", 2.0),
-                            *(("action_noise", level) for level in (0.0, 0.1, 0.2, 0.4))}  # fmt: skip
-    for (kind, level), mean in names.items():
-        name = "nominal-0" if level == KINDS[kind].neutral else f"{kind}-{level:g}"
-        played = pd.read_csv(cell / "robustness" / f"{name}.csv")
-        assert mean == pytest.approx(played["return"].mean())
-    whole = pd.read_csv(made / "report" / "tables" / "robustness_areas.csv")
-    assert whole["kind"].tolist() == ["action_noise"]
-    assert "Not used:" not in (made / "report" / "index.html").read_text()
-
-
-def test_a_bundle_carries_the_tables(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """Another machine makes the same report of it."""
-    target = tmp_path / "report.zip"
-    names = bundle.pack(made / "report", made / "runs", target)
-    (cell,) = made.glob("runs/*/*/*")
-    tables = {str(path.relative_to(made)) for path in (cell / "robustness").iterdir()}
-    assert len(tables) == 7 and tables <= set(names)
-    code, _, err = call(capsys, "report", str(target), "--out", str(tmp_path / "again"))
-    assert code == 0, err
-    assert files_of(tmp_path / "again") == files_of(made / "report")
-    assert call(capsys, "verify", str(target))[0] == 0
-
-
-def test_check_knows_the_tables(made: Path, capsys: pytest.CaptureFixture) -> None:
-    code, out, _ = call(capsys, "check", str(made / "runs"))
-    assert code == 0 and "robustness is no part" not in out
-
-
-def test_check_finds_tables_of_other_policies(copied: Path, capsys: pytest.CaptureFixture) -> None:
-    (cell,) = copied.glob("runs/*/*/*")
-    path = cell / "robustness" / "drop-0.5.csv"
-    path.write_text(path.read_text().replace(policies.digest(cell / "seed-0")[:16], "0123456789abcdef"))
-    code, out, _ = call(capsys, "check", str(copied / "runs"))
-    assert code == 1 and "robustness/drop-0.5.csv: was not played by the final policies" in out
-    (cell / "robustness" / "grid.json").write_text("{")
-    assert "robustness/grid.json: missing or damaged" in call(capsys, "check", str(copied / "runs"))[1]
 
 
 def test_one_protocol(store: "Records") -> None:
@@ -634,30 +381,7 @@ def test_the_declared_family(store: "Records") -> None:
     assert (less.family, len(less.pairs)) == (3, 1)
 
 
-def test_unstable_simulations_are_told(store: "Records") -> None:
-    path = usual(store) / "robustness" / "action_noise-0.2.csv"
-    head, first, *rest = path.read_text().splitlines()
-    path.write_text("\n".join([head, first.rpartition(",")[0] + ",3", *rest]) + "\n")
-    assert found(store).curves[0].unstable == 3
-    assert "the simulation was unstable in 3 steps" in text_of(store.build())
-
-
 def test_without_its_grid_nothing_is_used(store: "Records") -> None:
     cell = usual(store)
     (cell / "robustness" / "grid.json").unlink()
     assert found(store).curves == () and found(store).refused[0].endswith("grid.json: missing or damaged")
-
-
-@pytest.mark.parametrize("change", ["more", "fewer", "other"])
-def test_a_bundle_of_other_tables_than_the_reports_is_refused(copied: Path, change: str) -> None:
-    """Else the report that another machine makes of it is another."""
-    (cell,) = copied.glob("runs/*/*/*")
-    path = cell / "robustness" / "drop-0.5.csv"
-    if change == "more":
-        recorder.record(cell, recorder.parse_levels("CartPole-v1", ["drop=1"]), episodes=2)
-    elif change == "fewer":
-        path.unlink()
-    else:
-        trained.rows(path, lambda rows: rows.__setitem__(0, rows[0].replace(",0,", ",0,9", 1)))
-    with pytest.raises(InputError, match="records have changed"):
-        bundle.pack(copied / "report", copied / "runs", copied / "new.zip")
