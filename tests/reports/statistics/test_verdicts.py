@@ -51,7 +51,8 @@ def summary(scores: list[float], seeds: range | None = None, **changes: object) 
     name = Expected("mujoco", facts["task"], facts["system"], facts["preset"], "0123456789", tuple(seeds))
     runs = tuple(RunRecord(seed, f"seed-{seed}", "done") for seed in seeds)
     run_scores = {"mean_of_last_ten": dict(zip(seeds, scores, strict=True)), "area": {}}
-    score = SimpleNamespace(n=len(scores), failures=0)
+    ends = {"worst": (min(scores), 0), "best": (max(scores), 0)}
+    score = SimpleNamespace(n=len(scores), failures=0, **ends)
     return CellSummary(
         CellRecord(name, facts, runs), facts["system"], run_scores, None, score, None, None, None
     )
