@@ -181,7 +181,8 @@ def test_no_best_among_cells_of_unlike_budgets(store: "Records") -> None:
     (task,) = aggregate(load(store.runs), Declared())
     assert task.best is None
     assert task.unlike == (
-        "The cells of this task differ in the step budget: they are not compared, none is marked as best.",
+        "The cells of this task differ in the step budget: they are not compared, "
+        "and none is marked as best.",
     )
 
 
