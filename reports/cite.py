@@ -8,6 +8,7 @@ import json
 import shlex
 from pathlib import Path
 
+from ascent.records import layout
 from ascent.records.cell import FIRST_TUNING_SEED, find
 from ascent.records.declared import Declared
 from ascent.records.errors import InputError
@@ -61,7 +62,7 @@ def _load(folder: Path) -> CellRecord:
     place = folder.resolve()
     suite, task, name = place.parts[-3:]
     try:
-        facts = json.loads((place / "cell.json").read_bytes())
+        facts = json.loads((place / layout.CELL).read_bytes())
         system, preset = str(facts["system"]), str(facts["preset"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder}/cell.json is damaged") from error

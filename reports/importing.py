@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ascent.records import files
+from ascent.records import files, layout
 from ascent.records.cell import FIRST_TUNING_SEED, Cell, Evaluation
 from ascent.records.errors import InputError, unknown
 from ascent.records.read import IMPORTED
@@ -196,7 +196,7 @@ def _budget(last: int, steps: int | None) -> int:
 
 def _records(facts: dict[str, Any], curves: pd.DataFrame) -> dict[str, bytes]:
     """Return the files of the cell's folder by name."""
-    contents = {"cell.json": files.json_bytes(facts)}
+    contents = {layout.CELL: files.json_bytes(facts)}
     for seed, curve in curves.sort_values(["seed", "step", "episode"]).groupby("seed"):
         rows = zip(*(curve[name].tolist() for name in COLUMNS[1:]), strict=True)
         lines = [f"{step},greedy,{episode},{value!r},{length},0" for step, episode, value, length in rows]
@@ -205,14 +205,15 @@ def _records(facts: dict[str, Any], curves: pd.DataFrame) -> dict[str, bytes]:
         result: dict[str, Any] = {
             "format": FORMAT, "status": "done", "steps": last,
             "score": float(curve.loc[curve["step"] == last, "return"].mean()),
-            "digests": {"eval.csv": sha256(table).hexdigest()}, "unstable_steps": {"train": 0, "eval": 0},
+            "digests": {layout.EVAL: sha256(table).hexdigest()}, "unstable_steps": {"train": 0, "eval": 0},
         }  # fmt: skip
         result["digest"] = result_digest(result)
         about = {"format": FORMAT, "seed": seed, "cell": facts["digest"], "attempts": []}
+        folder = layout.seed_folder(seed)
         contents |= {
-            f"seed-{seed}/eval.csv": table,
-            f"seed-{seed}/result.json": files.json_bytes(result),
-            f"seed-{seed}/run.json": files.json_bytes(about),
+            f"{folder}/{layout.EVAL}": table,
+            f"{folder}/{layout.RESULT}": files.json_bytes(result),
+            f"{folder}/{layout.RUN}": files.json_bytes(about),
         }
     return contents
 

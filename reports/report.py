@@ -10,11 +10,8 @@ from ascent.records.read import Expected, load
 from ascent.reports.page.write import FILES, write
 from ascent.reports.statistics.study import analyse
 
-OLDER_FILES = {
-    "scores.csv",
-    "scores.md",
-    "completeness.csv",
-}  # beside the page in reports of earlier versions
+# Beside the page in reports of earlier versions.
+OLDER_FILES = {"scores.csv", "scores.md", "completeness.csv"}
 
 
 def build(

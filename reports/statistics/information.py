@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ascent.records import layout
 from ascent.records.read import DONE
 from ascent.reports.statistics.aggregate import CellSummary, Task
 
@@ -62,11 +63,11 @@ def _tables(folder: Path, summary: CellSummary) -> list[pd.DataFrame]:
     tables = []
     for run in (run for run in summary.cell.runs if run.state == DONE):
         try:
-            content = (folder / f"seed-{run.seed}" / "metrics.csv").read_bytes()
+            content = (folder / layout.seed_folder(run.seed) / layout.METRICS).read_bytes()
             table = pd.read_csv(io.BytesIO(content), index_col="step")[["cost", "lambda"]]
         except (OSError, ValueError, KeyError):
             return []
-        whole = hashlib.sha256(content).hexdigest() == run.result["digests"].get("metrics.csv")
+        whole = hashlib.sha256(content).hexdigest() == run.result["digests"].get(layout.METRICS)
         if not whole or table.empty or not np.isfinite(table.to_numpy()).all():
             return []
         tables.append(table)

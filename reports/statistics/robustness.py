@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ascent.records import layout
 from ascent.records.declared import Declared
 from ascent.records.read import DONE
 from ascent.reports.statistics.aggregate import CellSummary, Task
@@ -29,7 +30,7 @@ from ascent.reports.statistics.comparisons import (
     declared_pairs,
 )
 
-FOLDER, GRID = "robustness", "grid.json"
+GRID = "grid.json"
 NOMINAL = "nominal"
 LEAST = 0.05  # smallest normalised nominal score of which a retained share is computed
 _TYPES = {
@@ -167,7 +168,7 @@ def measure(runs: Path, tasks: Sequence[Task], declared: Declared) -> Robustness
                 continue
             done = {run.seed: policy(run.result) for run in summary.cell.runs if run.state == DONE}
             kinds, tables, faults = read(runs / name, done)
-            refused += [f"{name}/{FOLDER}/{fault}" for fault in faults]
+            refused += [f"{name}/{layout.ROBUSTNESS}/{fault}" for fault in faults]
             curves += _curves(task, summary, kinds, tables)
     family = _family(curves, declared_pairs(tasks, declared))
     unreachable = count_unreachable([(len(x.nominal), len(y.nominal)) for x, y in family], len(family))
@@ -177,14 +178,16 @@ def measure(runs: Path, tasks: Sequence[Task], declared: Declared) -> Robustness
 
 def files(cell: Path) -> dict[str, str]:
     """Return file name -> sha256 of all that `ascent robustness` recorded of a cell."""
-    paths = sorted(path for path in (cell / FOLDER).glob("*") if path.name == GRID or path.suffix == ".csv")
+    paths = sorted(
+        path for path in (cell / layout.ROBUSTNESS).glob("*") if path.name == GRID or path.suffix == ".csv"
+    )
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 def policy(result: dict[str, Any]) -> str:
     """Return the name of a run's policy in the tables, from its result.json."""
     digests = result.get("digests")
-    return str(digests.get("policy.npz", ""))[:16] if isinstance(digests, dict) else ""
+    return str(digests.get(layout.POLICY, ""))[:16] if isinstance(digests, dict) else ""
 
 
 @dataclass(frozen=True)
@@ -208,16 +211,17 @@ def read(cell: Path, policies: dict[int, str]) -> tuple[list[Kind], Tables, list
     reason". All tables that are used have the protocol of the nominal task.
     """
     try:
-        kinds = _kinds(json.loads((cell / FOLDER / GRID).read_bytes()))
+        kinds = _kinds(json.loads((cell / layout.ROBUSTNESS / GRID).read_bytes()))
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return [], {}, [f"{GRID}: missing or damaged"]
     tables: Tables = defaultdict(dict)
     faults: list[str] = []
     protocol: tuple[int, int] | None = None
-    nominal = cell / FOLDER / f"{NOMINAL}-0.csv"
+    nominal = cell / layout.ROBUSTNESS / f"{NOMINAL}-0.csv"
     if not nominal.exists():
         faults.append(f"{nominal.name}: missing; no table is used without it")
-    for path in sorted((cell / FOLDER).glob("*.csv"), key=lambda path: (path != nominal, path.name)):
+    paths = (cell / layout.ROBUSTNESS).glob("*.csv")
+    for path in sorted(paths, key=lambda path: (path != nominal, path.name)):
         try:
             means = _means(path.read_bytes(), policies, {NOMINAL, *(kind.name for kind in kinds)})
             kind, _, level = path.stem.partition("-")
