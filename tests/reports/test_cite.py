@@ -196,12 +196,12 @@ def test_a_trained_cell(runs: Path, capsys: pytest.CaptureFixture) -> None:
     [
         (
             lambda cell: edit_json(cell / "cell.json", lambda facts: facts["spec"].update(random_score=-1.0)),
-            "random_score is -1.0, in the sources -1225.75 (rule task-facts of `ascent check`)",
+            "random_score is -1.0, in the recorded sources -1225.75 (rule task-facts of `ascent check`)",
         ),
         (lambda cell: next(cell.glob("sources-*.zip")).unlink(), "rule recorded-sources"),
         (
             lambda cell: edit_json(cell / "seed-1" / "run.json", lambda run: run.update(packages={})),
-            "sealed.zip has another seed-1/run.json than the folder (rule seal-agrees",
+            "sealed.zip and the folder differ in seed-1/run.json (rule seal-agrees",
         ),
         (
             lambda cell: ((cell / "seed-1" / "policy.npz").write_bytes(b""), forge(cell)),
@@ -209,7 +209,7 @@ def test_a_trained_cell(runs: Path, capsys: pytest.CaptureFixture) -> None:
         ),
         (
             lambda cell: edit_json(cell / "cell.json", lambda facts: facts["changed"].update(hidden=[64])),
-            "changed: hidden is [64], in its config [8] (rule cell-digest",
+            "hidden was set to [64], but config has [8] (rule cell-digest",
         ),
     ],
 )
