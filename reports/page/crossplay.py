@@ -3,6 +3,8 @@
 Rows are the adversaries of a cell, columns the agents of a cell.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -10,9 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from ascent.records import files
 from ascent.reports.page import figures
 from ascent.reports.page.formats import limits, seed_ranges
-from ascent.reports.statistics.crossplay import Matrix
+from ascent.reports.statistics.crossplay import Matrix, matrices, read
 from ascent.reports.statistics.intervals import FEW_SEEDS, LEVEL
 
 
@@ -43,22 +46,22 @@ def _text(matrix: Matrix, row: int, column: int) -> str:
     return limits(mean, low, high, matrix.places).replace(" [", "\n[")
 
 
-def images(matrices: list[Matrix]) -> dict[str, bytes]:
+def images(panels: list[Matrix]) -> dict[str, bytes]:
     """Return the figure of all matrices as crossplay.png and crossplay.pdf."""
     with figures.drawing():
-        drawn = figure(matrices)
+        drawn = figure(panels)
         return {f"crossplay.{form}": figures.encode(drawn, form) for form in ("png", "pdf")}
 
 
-def figure(matrices: list[Matrix]) -> Figure:
+def figure(panels: list[Matrix]) -> Figure:
     """Draw the matrices side by side, a panel each. Call within `figures.drawing()`."""
-    names = matrices[0].names
+    names = panels[0].names
     longest = max(map(len, names))
     size, gap, top, bottom = max(1.15, 0.09 * longest) * len(names), 0.35, 0.75, 0.35  # inches
     left = 0.45 + 0.075 * longest
-    width, height = left + len(matrices) * (size + gap), top + size + bottom
+    width, height = left + len(panels) * (size + gap), top + size + bottom
     result = Figure(figsize=(width, height))
-    for k, matrix in enumerate(matrices):
+    for k, matrix in enumerate(panels):
         place = ((left + k * (size + gap)) / width, bottom / height, size / width, size / height)
         _draw(result.add_axes(place), matrix, labelled=k == 0)
     return result
@@ -82,3 +85,18 @@ def _draw(axes: Axes, matrix: Matrix, labelled: bool) -> None:
     axes.set_ylabel("adversaries" if labelled else "", color="#333333")
     for spine in axes.spines.values():
         spine.set_visible(False)
+
+
+def write(records: bytes, folder: Path) -> tuple[pd.DataFrame, list[Matrix]]:
+    """Write records with the figures of their matrices to a folder; return both.
+
+    Raises:
+        ValueError: a number in the records is not finite.
+    """
+    table = read(records)
+    numbers = matrices(table)
+    contents = {**images(numbers), "crossplay.csv": records}  # the records last: they complete the folder
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        files.write(folder / name, content)
+    return table, numbers

@@ -12,9 +12,9 @@ from ascent.reports.checking import bundle
 from ascent.runners import policies
 from ascent.runners import robustness as recorder
 from ascent.suites.perturb import KINDS
+from tests.command import call
 from tests.reports import trained
 from tests.small import small_cell
-from tests.command import call
 
 
 @pytest.fixture(scope="module")
