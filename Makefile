@@ -38,8 +38,8 @@ format: install
 bench: install  ## speed against Stable-Baselines3, and of the MuJoCo twins against the bare simulator
 	$(BIN)/python -m tests.benchmarks
 
-statistics: install  ## true coverage of every interval and false alarms of every test, by simulation
-	$(BIN)/python -m pytest -q -s tests/reports/test_coverage.py
+statistics: install  ## coverage of every interval and false-alarm rate of every test, by simulation
+	$(BIN)/python -m pytest -q -s tests/reports/statistics/test_coverage.py
 
 golden: install  ## record the golden digests of this platform, after a deliberate change of results
 	$(BIN)/python -m tests.algorithms.golden

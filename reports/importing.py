@@ -1,7 +1,7 @@
-"""Import: evaluation curves that another library made, as records that a report shows beside our own.
+"""Import the evaluation curves of another library as records that reports show beside those of Ascent.
 
-The cell's algorithm is "imported", and its config says from which files it came. Nothing else sets it apart:
-reports overlay and compare its curves, but no verdict is passed on them, and nothing can train them again.
+The algorithm of the cell is "imported", and its config lists the source files. Reports show and compare
+imported curves like others, but give no verdicts on them; they cannot be trained again.
 """
 
 import re
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ascent.records import files
+from ascent.records import files, layout
 from ascent.records.cell import FIRST_TUNING_SEED, Cell, Evaluation
 from ascent.records.errors import InputError, unknown
 from ascent.records.read import IMPORTED
@@ -24,10 +24,10 @@ from ascent.records.run import result_digest
 if TYPE_CHECKING:
     from ascent.suites import Spec
 
-FORMAT = 2  # of the files in a run's folder: as in records/run.py
+FORMAT = 2  # version of the file formats in a run's folder: as in records/run.py
 MAX_NAME = 60
-NEAR_BUDGET = 0.98  # the last evaluation is at this share of the step budget, or later
-COLUMNS = ["seed", "step", "episode", "return", "length"]  # of curves; length 0 where it is not known
+NEAR_BUDGET = 0.98  # earliest last evaluation, as a share of the step budget
+COLUMNS = ["seed", "step", "episode", "return", "length"]  # of curves; length 0 where it is unknown
 
 
 def import_curves(
@@ -40,22 +40,33 @@ def import_curves(
     seed_column: str = "seed",
     return_column: str = "return",
 ) -> Path:
-    """Write curves as a cell below `out`, and return its folder. The same curves again change nothing.
+    """Write curves as a cell below `out`, and return its folder.
 
-    `paths` is one CSV file, or one evaluations.npz of Stable-Baselines3 per seed, the seeds 0, 1, ... in this
-    order. `name` is what the system shall be called, `steps` its budget per seed, the last evaluation's step
-    if None. Raises InputError, before anything is written, for whatever is wrong with the curves.
+    Importing the same curves again changes nothing.
+
+    Args:
+        paths: one CSV file, or one evaluations.npz of Stable-Baselines3 for each of the seeds 0, 1, ...
+        name: name of the system.
+        task: task of the suites, such as Hopper-v5.
+        out: folder of run records.
+        steps: step budget per seed (default: the step of the last evaluation).
+        step_column: column of the CSV file with the environment steps.
+        seed_column: column of the CSV file with the seeds.
+        return_column: column of the CSV file with the returns.
+
+    Raises:
+        InputError: the arguments or the curves are invalid; nothing is written.
     """
     system = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     if not system:
-        raise InputError(f"--name {name!r} has no letter or digit to make a folder's name of")
+        raise InputError(f"--name {name!r}: a name needs at least one letter or digit (a-z, 0-9)")
     if len(name) > MAX_NAME or not name.isprintable():
-        raise InputError(f"--name: at most {MAX_NAME} characters that can be printed")
+        raise InputError(f"--name: at most {MAX_NAME} printable characters")
     spec = _spec(task)
     npz = [path.suffix == ".npz" for path in paths]
     if len(paths) > 1 and not all(npz):
         raise InputError(
-            "several files must all be evaluations.npz, one per seed; one CSV holds all its seeds"
+            "several files must all be evaluations.npz, one per seed; a CSV file holds all seeds"
         )
     contents = [path.read_bytes() for path in paths]
     columns = {"step": step_column, "seed": seed_column, "return": return_column}
@@ -66,7 +77,7 @@ def import_curves(
         curves = _read_csv(paths[0], columns)
     _check(curves, paths[0])
     grid = sorted(curves["step"].unique().tolist())
-    source = {
+    source: dict[str, object] = {
         "name": name,
         "files": [
             {"name": path.name, "sha256": sha256(content).hexdigest()}
@@ -91,11 +102,11 @@ def _spec(task: str) -> "Spec":
 
 
 def _read_csv(path: Path, names: dict[str, str]) -> pd.DataFrame:
-    """Columns COLUMNS from a long CSV file: a row per seed and evaluation, or per episode of it."""
+    """Read COLUMNS from a CSV file in long form: a row per seed and evaluation, or per episode."""
     try:
         table = pd.read_csv(path)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no CSV file: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{path} is not a CSV file: {str(error).splitlines()[0]}") from error
     for name in names.values():
         if name not in table.columns:
             raise unknown(f"column of {path}", name, map(str, table.columns))
@@ -112,7 +123,7 @@ def _read_csv(path: Path, names: dict[str, str]) -> pd.DataFrame:
 
 
 def _numbers(column: pd.Series, path: Path, whole: bool) -> pd.Series:
-    """The column as numbers. Raises InputError with the line of the first that is none."""
+    """Return the column as numbers. Raises InputError with the first row that is not a number."""
     numbers = pd.to_numeric(column, errors="coerce").astype(float)
     bad = ~np.isfinite(numbers)
     if whole:
@@ -125,17 +136,20 @@ def _numbers(column: pd.Series, path: Path, whole: bool) -> pd.Series:
 
 
 def _read_npz(path: Path, seed: int) -> pd.DataFrame:
-    """Columns COLUMNS from evaluations.npz of Stable-Baselines3's EvalCallback: timesteps (T,), results and
-    ep_lengths (T, episodes).
+    """Read COLUMNS from evaluations.npz of Stable-Baselines3's EvalCallback.
+
+    It holds timesteps (T,), results and ep_lengths (T, episodes).
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
             steps, returns = arrays["timesteps"], np.asarray(arrays["results"], dtype=float)
             lengths = arrays["ep_lengths"] if "ep_lengths" in arrays else np.zeros(returns.shape, np.int64)
     except (ValueError, KeyError, EOFError, OSError) as error:
-        raise InputError(f"{path} is no evaluations.npz of Stable-Baselines3: {error}") from error
+        raise InputError(f"{path} is not an evaluations.npz of Stable-Baselines3: {error}") from error
     if returns.ndim != 2 or steps.shape != returns.shape[:1] or lengths.shape != returns.shape:
-        raise InputError(f"{path}: timesteps {steps.shape} and results {returns.shape} do not go together")
+        raise InputError(
+            f"{path}: the shapes of timesteps {steps.shape} and results {returns.shape} do not match"
+        )
     if not returns.size:
         raise InputError(f"{path} has no evaluations")
     curves = pd.DataFrame({"return": returns.ravel(), "length": lengths.ravel().astype(np.int64)})
@@ -146,40 +160,43 @@ def _read_npz(path: Path, seed: int) -> pd.DataFrame:
 
 
 def _check(curves: pd.DataFrame, path: Path) -> None:
-    """Raises InputError unless all seeds were evaluated at the same steps, by as many episodes."""
+    """Raise InputError unless all seeds were evaluated at the same steps, with the same episodes."""
     tuning = curves[curves["seed"] >= FIRST_TUNING_SEED]
     if len(tuning):
         raise InputError(
-            f"{path}: seed {tuning['seed'].iloc[0]}: seeds from {FIRST_TUNING_SEED} up are for tuning and "
-            "enter no report; number the runs from 0"
+            f"{path}: seed {tuning['seed'].iloc[0]}: seeds from {FIRST_TUNING_SEED} are for tuning "
+            "and excluded from reports; number the runs from 0"
         )
-    double = curves.duplicated(["seed", "step", "episode"])
-    if double.any():
-        row = curves[double].iloc[0]
+    repeated = curves.duplicated(["seed", "step", "episode"])
+    if repeated.any():
+        row = curves[repeated].iloc[0]
         raise InputError(f"{path}: seed {row['seed']:.0f} has step {row['step']:.0f} twice")
     points = curves.groupby("seed")["step"].unique()
-    wanted = set(points.iloc[0].tolist())
+    grid = set(points.iloc[0].tolist())
     for seed, steps in points.items():
-        for step in sorted(wanted ^ set(steps.tolist()))[:1]:
-            without = seed if step in wanted else points.index[0]
+        for step in sorted(grid ^ set(steps.tolist()))[:1]:
+            without = seed if step in grid else points.index[0]
             raise InputError(f"{path}: seed {without} has no step {step}, which other seeds have")
-    if max(wanted) == 0:
+    if max(grid) == 0:
         raise InputError(f"{path} has no evaluation after step 0")
     episodes = curves.groupby(["seed", "step"])["episode"].agg(tuple)
     for (seed, step), numbers in episodes.items():
         if set(numbers) != set(episodes.iloc[0]):
-            raise InputError(f"{path}: seed {seed}, step {step} has other episodes than the first evaluation")
+            raise InputError(
+                f"{path}: seed {seed}, step {step} has different episodes from the first evaluation"
+            )
 
 
 def _budget(last: int, steps: int | None) -> int:
+    """Return the step budget. Raises InputError if the last evaluation is not near it."""
     if steps is not None and not NEAR_BUDGET * steps <= last <= steps / NEAR_BUDGET:
         raise InputError(f"--steps {steps}: the last evaluation is at step {last}")
     return last if steps is None else steps
 
 
 def _records(facts: dict[str, Any], curves: pd.DataFrame) -> dict[str, bytes]:
-    """The files of the cell's folder."""
-    contents = {"cell.json": files.json_bytes(facts)}
+    """Return the files of the cell's folder by name."""
+    contents = {layout.CELL: files.json_bytes(facts)}
     for seed, curve in curves.sort_values(["seed", "step", "episode"]).groupby("seed"):
         rows = zip(*(curve[name].tolist() for name in COLUMNS[1:]), strict=True)
         lines = [f"{step},greedy,{episode},{value!r},{length},0" for step, episode, value, length in rows]
@@ -188,24 +205,25 @@ def _records(facts: dict[str, Any], curves: pd.DataFrame) -> dict[str, bytes]:
         result: dict[str, Any] = {
             "format": FORMAT, "status": "done", "steps": last,
             "score": float(curve.loc[curve["step"] == last, "return"].mean()),
-            "digests": {"eval.csv": sha256(table).hexdigest()}, "unstable_steps": {"train": 0, "eval": 0},
+            "digests": {layout.EVAL: sha256(table).hexdigest()}, "unstable_steps": {"train": 0, "eval": 0},
         }  # fmt: skip
         result["digest"] = result_digest(result)
         about = {"format": FORMAT, "seed": seed, "cell": facts["digest"], "attempts": []}
+        folder = layout.seed_folder(seed)
         contents |= {
-            f"seed-{seed}/eval.csv": table,
-            f"seed-{seed}/result.json": files.json_bytes(result),
-            f"seed-{seed}/run.json": files.json_bytes(about),
+            f"{folder}/{layout.EVAL}": table,
+            f"{folder}/{layout.RESULT}": files.json_bytes(result),
+            f"{folder}/{layout.RUN}": files.json_bytes(about),
         }
     return contents
 
 
 def _write(folder: Path, out: Path, contents: dict[str, bytes]) -> None:
-    """Put the folder into place, whole; leave one that holds the same."""
+    """Put the complete folder into place, unless it already holds the same files."""
     if folder.exists():
-        there = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-        if there != contents:
-            raise InputError(f"{folder} holds other files than this import writes: move it away")
+        present = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        if present != contents:
+            raise InputError(f"{folder} contains files that this import does not write: move it away")
         return
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".import-") as work:

@@ -34,7 +34,7 @@ def robustness(
     """
     from ascent.records import layout
     from ascent.records.cell import read_cell
-    from ascent.reports.statistics import robustness as pages
+    from ascent.reports.page import robustness as pages
     from ascent.runners import robustness as recorder
     from ascent.runners.sweep import cell_folders
 

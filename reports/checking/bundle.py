@@ -57,8 +57,8 @@ def pack(report: Path, runs: Path, target: Path) -> list[str]:
         for path in [source_folder / layout.CELL, *sorted(source_folder.glob(layout.sources("*")))]:
             contents[f"runs/{cell.folder}/{path.name}"] = path
         for name in robustness.files(source_folder):
-            path = source_folder / robustness.FOLDER / name
-            contents[f"runs/{cell.folder}/{robustness.FOLDER}/{name}"] = path
+            path = source_folder / layout.ROBUSTNESS / name
+            contents[f"runs/{cell.folder}/{layout.ROBUSTNESS}/{name}"] = path
         for seed in cell.seeds:
             run = layout.seed_folder(seed)
             contents |= {f"runs/{cell.folder}/{run}/{name}": source_folder / run / name for name in RECORDS}
@@ -160,7 +160,7 @@ def _refuse_changed(about: dict[str, Any], expected: list[Expected], runs: Path)
     for cell in cells:
         name = cell.name.folder
         if perturbed.get(name) not in (None, robustness.files(runs / name)):
-            changes.append(f"{name}/{robustness.FOLDER} is not what the report was made from")
+            changes.append(f"{name}/{layout.ROBUSTNESS} is not what the report was made from")
         for run in cell.runs:
             before = reported.get(run.folder)
             after = (run.state, run.note, run.result.get("digest"))

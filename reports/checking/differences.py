@@ -3,9 +3,7 @@
 import csv
 import io
 import json
-import platform
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -14,17 +12,10 @@ import numpy as np
 import pandas as pd
 
 from ascent.records import layout
+from ascent.reports.page.provenance import made_with
 
 CLOSE = 1e-9  # relative tolerance: sums may differ in their last digits on another processor
-MAKERS = ("matplotlib", "numpy", "pandas", "pyarrow", "scipy", "seaborn", "statsmodels")
 ABSENT = "nothing"
-
-
-def made_with() -> dict[str, str]:
-    """What the bytes of a report depend on beside its records: versions, and the processor's vector units."""
-    found = np.show_config(mode="dicts")["SIMD Extensions"].get("found") or ["baseline"]
-    here = {"python": platform.python_version(), "platform": f"{platform.machine()}/{found[-1]}"}
-    return here | {name: version(name) for name in MAKERS}
 
 
 def compare_reports(old: Path, new: Path, made: dict[str, str] | None) -> tuple[bool, str]:

@@ -128,7 +128,7 @@ def robustness_tables(cell: CellFiles) -> Iterator[Finding]:
         policies = {run.seed: robustness.policy(run.result) for run in done}
         _, _, faults = robustness.read(cell.path, policies)
         for fault in faults:
-            yield Finding(cell.name, f"{robustness.FOLDER}/{fault}")
+            yield Finding(cell.name, f"{layout.ROBUSTNESS}/{fault}")
 
 
 def recorded_sources(cell: CellFiles) -> Iterator[Finding]:

@@ -33,7 +33,7 @@ from ascent.reports.checking.rerun import Pack
 from ascent.reports.checking.setting import CannotVerify, device
 from ascent.reports.report import rebuild
 from ascent.reports.statistics.aggregate import aggregate
-from ascent.reports.statistics.stats import equivalence
+from ascent.reports.statistics.equivalence import equivalence
 
 DEPTHS = ("records", "start", "whole")
 VERIFIED, DIFFERS, CANNOT = "verified", "DIFFERS", "cannot be verified"

@@ -1,4 +1,4 @@
-"""Bibliography: BibTeX of what a report or a citation uses, from the files in `references/`."""
+"""Bibliography: the BibTeX entries that a report or a citation uses, from the files in `references/`."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -6,7 +6,8 @@ from functools import cache
 from typing import Any
 
 from ascent.reports.statistics.aggregate import Task
-from ascent.reports.statistics.verdicts import FOLDER, Verdict, algorithm_of, sources, split_version
+from ascent.reports.statistics.published import FOLDER, algorithm_of, sources, split_version
+from ascent.reports.statistics.verdicts import Verdict
 
 SUITE = "ascent"  # key of this suite
 ALGORITHMS = {
@@ -51,8 +52,9 @@ FAMILIES = {
 
 
 def bibliography(tasks: Sequence[Task], verdicts: Sequence[Verdict]) -> str:
-    """references.bib of a report: this suite, the algorithms and tasks of its cells, the sources of its
-    published scores; sorted by key, nothing else.
+    """Return references.bib of a report, sorted by key.
+
+    It cites this suite, the algorithms and tasks of the cells, and the sources of the published scores.
     """
     used = {SUITE} | {sources()[verdict.reference.source].bibtex for verdict in verdicts}
     for task in tasks:
@@ -63,29 +65,39 @@ def bibliography(tasks: Sequence[Task], verdicts: Sequence[Verdict]) -> str:
 
 
 def algorithm_keys(facts: dict[str, Any]) -> tuple[str, ...]:
-    """Keys of a cell's algorithm, from its cell.json; none for one that is not known here."""
+    """Return the keys of a cell's algorithm, from its cell.json; () for an unknown algorithm."""
     return ALGORITHMS.get(algorithm_of(facts), ()) if facts else ()
 
 
 def task_keys(suite: str, task: str) -> tuple[str, ...]:
-    """Keys of a task, its suite's and its own."""
-    own = FAMILIES.get(split_version(task)[0])
-    return (*SUITES.get(suite, ()), *([own] if own else ()))
+    """Return the keys of a task: those of its suite and that of its family."""
+    family = FAMILIES.get(split_version(task)[0])
+    return (*SUITES.get(suite, ()), *([family] if family else ()))
 
 
 def text(keys: Iterable[str]) -> str:
-    """The entries of these keys, sorted by key. Raises KeyError for one that has none."""
+    """Return the entries of these keys, sorted by key.
+
+    Raises:
+        KeyError: a key has no entry.
+    """
     return "\n\n".join(entries()[key] for key in sorted(set(keys), key=str.lower)) + "\n"
 
 
 @cache
 def entries() -> dict[str, str]:
-    """Every entry of the .bib files, by key. Raises ValueError if a key is there twice."""
-    found: dict[str, str] = {}
+    """Return all entries of the .bib files by key.
+
+    Raises:
+        ValueError: an entry has no key, or a key occurs twice.
+    """
+    by_key: dict[str, str] = {}
     for path in sorted(FOLDER.glob("*.bib")):
         for entry in re.split(r"\n(?=@)", path.read_text(encoding="utf-8")):
-            key = re.match(r"@\w+\{([^,]+),", entry)[1]
-            if key in found:
-                raise ValueError(f"{path.name}: {key} is there twice")
-            found[key] = entry.strip()
-    return found
+            match = re.match(r"@\w+\{([^,]+),", entry)
+            if match is None:
+                raise ValueError(f"{path.name}: no key in {entry[:40]!r}")
+            if match[1] in by_key:
+                raise ValueError(f"{path.name}: {match[1]} occurs twice")
+            by_key[match[1]] = entry.strip()
+    return by_key

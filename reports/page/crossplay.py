@@ -1,12 +1,8 @@
-"""Crossplay: from the records of `ascent.runners.crossplay` to its matrices, as tables and as one figure.
+"""The crossplay matrices as tables for a terminal and as one figure.
 
-A row is a cell's adversaries, a column a cell's agents; what stands there is a mean over seeds with its
-Student-t interval.
+Rows are the adversaries of a cell, columns the agents of a cell.
 """
 
-import io
-import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,66 +14,23 @@ from rich.table import Table
 
 from ascent.records import files
 from ascent.reports.page import figures
-from ascent.reports.page.tables import limits, seed_ranges
-from ascent.reports.statistics import stats
-
-# What says whose numbers a row has; the other columns are the numbers.
-_KEYS = {
-    "task": str, "adversaries": str, "adversaries_cell": str, "adversaries_policy": str, "agents": str,
-    "agents_cell": str, "agents_policy": str, "seed": int, "episodes": int,
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """One number of every pair: means over seeds (R, C) with their limits, NaN for a single seed."""
-
-    title: str
-    names: list[str]  # of the cells, rows and columns alike
-    mean: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-
-    @property
-    def places(self) -> int:
-        """Decimals for four significant figures of the largest mean, at most four."""
-        largest = np.abs(self.mean).max()
-        return 1 if largest == 0 else min(max(3 - math.floor(math.log10(largest)), 0), 4)
-
-
-def read(records: bytes) -> pd.DataFrame:
-    """The records, a row for each pair and seed."""
-    return pd.read_csv(io.BytesIO(records), dtype=_KEYS)
-
-
-def matrices(records: pd.DataFrame) -> list[Matrix]:
-    """One for each number that was recorded: the sides' returns, then the task's measures.
-
-    Raises ValueError if a number is not finite.
-    """
-    names = list(dict.fromkeys(records["adversaries"]))
-    found = []
-    for column in records.columns.drop(list(_KEYS)):
-        table = records.pivot(index="seed", columns=["adversaries", "agents"], values=column)
-        sample = np.array([[table[row, name] for name in names] for row in names])  # (R, C, n)
-        sample = np.moveaxis(sample, 2, 0)
-        title = column.replace("_", " ")
-        found.append(Matrix(title, names, sample.mean(axis=0), *stats.student_t_interval(sample)))
-    return found
+from ascent.reports.page.formats import limits, seed_ranges
+from ascent.reports.statistics.crossplay import Matrix, matrices, read
+from ascent.reports.statistics.intervals import FEW_SEEDS, LEVEL
 
 
 def caption(records: pd.DataFrame) -> str:
-    """What was played, in one line."""
+    """Return one line that describes the matrices."""
     seeds = sorted(set(records["seed"]))
-    few = f"; fewer than {stats.FEW_SEEDS} seeds" if len(seeds) < stats.FEW_SEEDS else ""
+    few = f"; fewer than {FEW_SEEDS} seeds" if len(seeds) < FEW_SEEDS else ""
     return (
         f"rows: adversaries, columns: agents; seed k against seed k, seeds {seed_ranges(seeds)}; greedy, "
-        f"{records['episodes'].iloc[0]} episodes per seed; mean [{stats.LEVEL:.0%} Student-t interval]{few}"
+        f"{records['episodes'].iloc[0]} episodes per seed; mean [{LEVEL:.0%} Student-t interval]{few}"
     )
 
 
 def table(matrix: Matrix) -> Table:
-    """A matrix for a terminal."""
+    """Return a matrix for a terminal."""
     result = Table(title=matrix.title, title_justify="left", box=None, pad_edge=False)
     result.add_column("adversaries \\ agents", no_wrap=True)
     for name in matrix.names:
@@ -88,34 +41,34 @@ def table(matrix: Matrix) -> Table:
 
 
 def _text(matrix: Matrix, row: int, column: int) -> str:
-    """The mean, and below it the interval."""
-    values = (float(x[row, column]) for x in (matrix.mean, matrix.low, matrix.high))
-    return limits(*values, matrix.places).replace(" [", "\n[")
+    """Return the mean and, on a second line, its interval."""
+    mean, low, high = (float(values[row, column]) for values in (matrix.mean, matrix.low, matrix.high))
+    return limits(mean, low, high, matrix.places).replace(" [", "\n[")
 
 
-def images(found: list[Matrix]) -> dict[str, bytes]:
-    """The figure of all matrices, by the name of its file: crossplay.png and crossplay.pdf."""
+def images(panels: list[Matrix]) -> dict[str, bytes]:
+    """Return the figure of all matrices as crossplay.png and crossplay.pdf."""
     with figures.drawing():
-        drawn = figure(found)
+        drawn = figure(panels)
         return {f"crossplay.{form}": figures.encode(drawn, form) for form in ("png", "pdf")}
 
 
-def figure(found: list[Matrix]) -> Figure:
-    """A panel for each matrix, side by side; call it within `figures.drawing()`."""
-    names = found[0].names
+def figure(panels: list[Matrix]) -> Figure:
+    """Draw the matrices side by side, a panel each. Call within `figures.drawing()`."""
+    names = panels[0].names
     longest = max(map(len, names))
     size, gap, top, bottom = max(1.15, 0.09 * longest) * len(names), 0.35, 0.75, 0.35  # inches
     left = 0.45 + 0.075 * longest
-    width, height = left + len(found) * (size + gap), top + size + bottom
+    width, height = left + len(panels) * (size + gap), top + size + bottom
     result = Figure(figsize=(width, height))
-    for k, matrix in enumerate(found):
+    for k, matrix in enumerate(panels):
         place = ((left + k * (size + gap)) / width, bottom / height, size / width, size / height)
         _draw(result.add_axes(place), matrix, labelled=k == 0)
     return result
 
 
 def _draw(axes: Axes, matrix: Matrix, labelled: bool) -> None:
-    """Colours from the smallest to the largest mean of this matrix alone."""
+    """Draw one matrix; its colours span its own smallest to largest mean."""
     axes.grid(False)
     axes.imshow(matrix.mean, cmap=sns.color_palette("Blues", as_cmap=True), aspect="auto")
     middle = (matrix.mean.min() + matrix.mean.max()) / 2
@@ -141,9 +94,9 @@ def write(records: bytes, folder: Path) -> tuple[pd.DataFrame, list[Matrix]]:
         ValueError: a number in the records is not finite.
     """
     table = read(records)
-    found = matrices(table)
-    contents = {**images(found), "crossplay.csv": records}  # the records last: they complete the folder
+    numbers = matrices(table)
+    contents = {**images(numbers), "crossplay.csv": records}  # the records last: they complete the folder
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         files.write(folder / name, content)
-    return table, found
+    return table, numbers

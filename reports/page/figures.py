@@ -1,6 +1,6 @@
-"""Figures: summaries -> matplotlib figures, and these as PNG or PDF.
+"""Figures: learning curves, aggregates, performance profiles and probability of improvement, as PNG or PDF.
 
-Drawn without pyplot: nothing depends on a backend or on global state. Call them within `drawing()`.
+Drawn without pyplot, so that nothing depends on a backend or on global state. Call within `drawing()`.
 """
 
 import io
@@ -16,15 +16,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ascent.records.read import DIVERGED
+from ascent.reports.page.formats import short_steps
 from ascent.reports.statistics.aggregate import CellSummary, Task
-from ascent.reports.statistics.compare import TAUS, Group, Improvement
+from ascent.reports.statistics.comparisons import TAUS, Group, Improvement
 
-# seaborn's colour-blind-safe palette, without its grey (the anchors') and without its yellow and pale pink
-# (lost on white); systems beyond the seventh repeat the colours with another dash.
+# seaborn's colour-blind-safe palette, without its grey (used for anchors) and its yellow and pale pink (too
+# pale on white). Systems beyond the seventh repeat the colours with another dash.
 PALETTE = [sns.color_palette("colorblind").as_hex()[k] for k in (0, 1, 2, 4, 3, 9, 5)]
 DASHES = ["-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5))]
 ANCHOR = "#767676"
 WIDTH = 10.0  # inches
+DPI = 160
 
 Style = dict[str, tuple[str, object]]  # label -> (colour, dash)
 
@@ -38,14 +40,14 @@ _STYLE = {
     "axes.grid": True,
     "grid.color": "#ececec",
     "axes.formatter.useoffset": False,
-    "figure.dpi": 160,
-    "savefig.dpi": 160,
+    "figure.dpi": DPI,
+    "savefig.dpi": DPI,
     "pdf.fonttype": 42,  # TrueType: journals refuse the other kind
 }
 
 
 def styles(labels: Iterable[str]) -> Style:
-    """Label -> (colour, dash), the same in every figure of a report."""
+    """Return label -> (colour, dash), the same in every figure of a report."""
     return {
         label: (PALETTE[k % len(PALETTE)], DASHES[k // len(PALETTE) % len(DASHES)])
         for k, label in enumerate(sorted(set(labels)))
@@ -53,17 +55,17 @@ def styles(labels: Iterable[str]) -> Style:
 
 
 def learning_curves(task: Task, style: Style) -> Figure | None:
-    """Means with bands in one panel, then a panel per system with every seed; None if no run is finished.
+    """Draw means with bands in one panel, and every seed in a panel per system; None without finished runs.
 
-    The bands are pointwise Student-t intervals. The y range is that of the seeds and the anchors; a band
-    may leave it, which at two or three seeds it does by far.
+    The bands are pointwise Student-t intervals. The y axis covers the seeds and the anchors; bands may exceed
+    it, at two or three seeds by far.
     """
     drawn = [summary for summary in task.cells if not summary.seeds.empty]
     if not drawn:
         return None
     columns = min(max(len(drawn), 3), 5)
     rows = -(-len(drawn) // columns)
-    # Sizes in inches, from the top. (Automatic layouts draw everything twice.)
+    # Sizes in inches, from the top. Automatic layouts draw everything twice.
     legend, main, panel, gap = 0.2 + 0.2 * -(-len(drawn) // 4), 3.4, 1.15, 0.62
     height = legend + main + 0.75 + rows * (panel + gap)
     figure = Figure(figsize=(WIDTH, height))
@@ -75,7 +77,7 @@ def learning_curves(task: Task, style: Style) -> Figure | None:
     _frame(axes, ranges)
     _draw_anchors(axes, task, named=True)
     axes.set_xlabel("environment steps per seed")
-    axes.set_ylabel("return")
+    axes.set_ylabel("evaluation return")
     figure.legend(
         loc="upper left", bbox_to_anchor=(0.65 / WIDTH, 1.0), ncols=min(len(drawn), 4), frameon=False
     )
@@ -86,12 +88,12 @@ def learning_curves(task: Task, style: Style) -> Figure | None:
         _draw_seeds(axes, summary, style[summary.label])
         _frame(axes, ranges, ticks=3)
         _draw_anchors(axes, task, named=False)
-        axes.tick_params(labelleft=column == 0, labelbottom=k >= len(drawn) - columns)  # none below them
+        axes.tick_params(labelleft=column == 0, labelbottom=k >= len(drawn) - columns)  # lowest panels
     return figure
 
 
 def profiles(group: Group, style: Style) -> Figure:
-    """Performance profiles: the share of a system's runs, over all tasks, that score above a value.
+    """Draw performance profiles: the share of a system's runs, over all tasks, that score above a value.
 
     Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice", figure 5.
     """
@@ -106,7 +108,7 @@ def profiles(group: Group, style: Style) -> Figure:
     axes.set_xlim(TAUS[0], TAUS[-1])
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("normalised score")
-    axes.set_ylabel("share of runs above it")
+    axes.set_ylabel("share of runs above score")
     figure.legend(
         loc="upper left", bbox_to_anchor=(0.65 / WIDTH, 1.0), ncols=min(len(group.systems), 4), frameon=False
     )
@@ -114,7 +116,7 @@ def profiles(group: Group, style: Style) -> Figure:
 
 
 def intervals(group: Group, style: Style) -> Figure:
-    """Aggregates across tasks with their intervals, a panel per statistic, a line per system."""
+    """Draw aggregates across tasks with their intervals: a panel per statistic, a line per system."""
     statistics = list(group.aggregates[group.systems[0]])
     top, height = 0.35, 0.26 * len(group.systems) + 0.2
     figure = Figure(figsize=(WIDTH, top + height + 0.55))
@@ -131,14 +133,14 @@ def intervals(group: Group, style: Style) -> Figure:
         axes.set_title(name, fontsize=9, loc="left")
         axes.set_ylim(-0.6, len(group.systems) - 0.4)
         axes.set_yticks(range(len(group.systems)), list(reversed(group.systems)) if k == 0 else [])
-        axes.xaxis.set_major_locator(MaxNLocator(3))
+        axes.xaxis.set_major_locator(MaxNLocator(4, prune="both"))  # labels must not touch those next to them
         axes.spines.left.set_visible(False)
         axes.tick_params(axis="y", length=0)
     return figure
 
 
 def matrix(improvements: Sequence[Improvement]) -> Figure | None:
-    """Probability of improvement of the system of each row over that of each column."""
+    """Draw the probability of improvement of each row's system over each column's; None without pairs."""
     labels = sorted({label for pair in improvements for label in (pair.x, pair.y)})
     if not labels:
         return None
@@ -168,12 +170,12 @@ def matrix(improvements: Sequence[Improvement]) -> Figure | None:
 
 
 def _room(labels: Iterable[str], least: float) -> float:
-    """Inches for the longest label."""
+    """Return the inches that the longest label needs."""
     return max(least, 0.2 + 0.065 * max(map(len, labels)))
 
 
 class Boxes:
-    """Places for axes in a figure, in inches from its top."""
+    """Positions of axes in a figure, in inches from its top."""
 
     def __init__(self, figure: Figure, left: float, right: float) -> None:
         self.width, self.height = figure.get_size_inches()
@@ -182,7 +184,7 @@ class Boxes:
     def place(
         self, top: float, height: float, column: int = 0, columns: int = 1
     ) -> tuple[float, float, float, float]:
-        """left, bottom, width, height as shares of the figure, of one of `columns` boxes side by side."""
+        """Return (left, bottom, width, height), in shares of the figure, of one of `columns` boxes."""
         gap = 0.18
         width = (self.width - self.left - self.right - gap * (columns - 1)) / columns
         left = self.left + column * (width + gap)
@@ -190,12 +192,12 @@ class Boxes:
 
 
 def drawing() -> AbstractContextManager:
-    """The style of all figures; "default" first: a matplotlibrc of the user must not change the bytes."""
+    """Return the style of all figures; "default" first, so that no matplotlibrc changes the bytes."""
     return matplotlib.style.context(["default", _STYLE])
 
 
 def encode(figure: Figure, form: str) -> bytes:
-    """A figure as "png" or "pdf". The same figure gives the same bytes: no date, no name of a program."""
+    """Return a figure as "png" or "pdf", without date or program name: equal figures give equal bytes."""
     stream = io.BytesIO()
     empty = {"png": ["Software"], "pdf": ["Creator", "Producer", "CreationDate"]}[form]
     figure.savefig(stream, format=form, metadata=dict.fromkeys(empty))
@@ -206,7 +208,7 @@ def _draw_mean(axes: Axes, summary: CellSummary, style: tuple[str, object]) -> N
     colour, dash = style
     label = f"{summary.label}  {summary.counts}"
     if summary.curve is None:
-        axes.plot([], [], color=colour, linestyle=dash, alpha=0.4, label=label)  # named, so that it is missed
+        axes.plot([], [], color=colour, linestyle=dash, alpha=0.4, label=label)  # in the legend only
         return
     curve = summary.curve
     axes.fill_between(curve.index, curve["low"], curve["high"], color=colour, alpha=0.16, lw=0)
@@ -229,7 +231,7 @@ def _draw_seeds(axes: Axes, summary: CellSummary, style: tuple[str, object]) -> 
 
 
 def _ranges(task: Task, drawn: list[CellSummary]) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Limits of the steps and of the returns for all panels of a task, from everything that was measured."""
+    """Return the limits of steps and returns for all panels of a task."""
     tables = [summary.seeds for summary in drawn]
     tables += [summary.curve[["mean"]] for summary in drawn if summary.curve is not None]
     values = [limit for table in tables for limit in (table.min().min(), table.max().max())]
@@ -254,11 +256,3 @@ def _draw_anchors(axes: Axes, task: Task, named: bool) -> None:
                 name, (1, score), xycoords=("axes fraction", "data"), xytext=(4, 0), va="center",
                 textcoords="offset points", color=ANCHOR, fontsize=8, annotation_clip=False,
             )  # fmt: skip
-
-
-def short_steps(steps: float) -> str:
-    """200000 -> "200k", 1500000 -> "1.5M"."""
-    for unit, name in ((1e6, "M"), (1e3, "k")):
-        if abs(steps) >= unit:
-            return f"{steps / unit:g}{name}"
-    return f"{steps:g}"

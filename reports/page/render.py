@@ -1,6 +1,6 @@
-"""Page: summaries and figures as one HTML text that needs nothing else (`page.html.jinja`, `page.css`).
+"""Render a study and its figures as one stand-alone HTML page (`page.html.jinja`, `page.css`, `page.js`).
 
-This module gathers what the template shows; how it looks is the template's. The template escapes all text.
+This module collects what the template shows. The template escapes all text.
 """
 
 import base64
@@ -15,31 +15,28 @@ import jinja2
 import pandas as pd
 
 from ascent.records.cell import FIRST_TUNING_SEED
-from ascent.records.declared import Declared
 from ascent.records.read import DAMAGED
-from ascent.reports.page import tables
-from ascent.reports.page.figures import Style
+from ascent.reports.page import figures
+from ascent.reports.page.formats import decimals, interval, number, seed_ranges
+from ascent.reports.page.provenance import mixed_platforms, run_provenance, state_counts
+from ascent.reports.page.table import Table
 from ascent.reports.statistics.aggregate import CellSummary, Task
-from ascent.reports.statistics.compare import Comparisons
 from ascent.reports.statistics.estimators import ESTIMATORS, describe
-from ascent.reports.statistics.robustness import Robustness
-from ascent.reports.statistics.stats import ALPHA, FEW_SEEDS, LEVEL
+from ascent.reports.statistics.intervals import ALPHA, FEW_SEEDS, LEVEL
+from ascent.reports.statistics.study import Study
 
-OPEN_ROWS = 30  # a table with more rows is folded
+PAGE_WIDTH = 1080  # CSS pixels of a figure that is as wide as the page
+FIGURE_PIXELS = int(figures.WIDTH * figures.DPI)  # of the same figure as PNG
+OPEN_ROWS = 30  # tables with more rows are collapsed
 
 
 def render(
-    tasks: Sequence[Task],
-    comparisons: Comparisons,
-    perturbed: Robustness,
-    shown: Mapping[str, tables.Table],
-    style: Style,
-    images: Mapping[str, bytes],
-    title: str,
-    declared: Declared,
+    study: Study, shown: Mapping[str, Table], style: figures.Style, images: Mapping[str, bytes]
 ) -> str:
-    """The page. `shown`: name -> table; `style`: label -> (colour, dash), as in the figures; `images`: PNG by
-    the name of the figure.
+    """Return the page as HTML.
+
+    `shown`: table name -> table; `style`: label -> (colour, dash), as in the figures; `images`: figure name
+    -> PNG.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -49,79 +46,80 @@ def render(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"number": html_number, "interval": html_interval}
-    environment.filters["seed_ranges"] = tables.seed_ranges
-    cells = [summary for task in tasks for summary in task.cells]
+    environment.filters |= {"number": html_number, "interval": html_interval, "seed_ranges": seed_ranges}
+    cells = [summary for task in study.tasks for summary in task.cells]
     runs = [(summary, run) for summary in cells for run in summary.cell.runs]
-    provenance = {run.folder: tables.run_provenance(summary, run) for summary, run in runs}
+    sources = {run.folder: run_provenance(summary, run) for summary, run in runs}
     return environment.get_template("page.html.jinja").render(
-        title=title,
-        declared=declared,
-        tasks=tasks,
+        study=study,
         cells=cells,
-        comparisons=comparisons,
-        perturbed=perturbed,
         shown=shown,
         rows=rows,
         open_rows=OPEN_ROWS,
         labels=sorted(style),
         style=style,
-        images={key: base64.b64encode(image).decode() for key, image in images.items()},
+        images={name: base64.b64encode(image).decode() for name, image in images.items()},
+        widths={name: _png_width(image) * PAGE_WIDTH // FIGURE_PIXELS for name, image in images.items()},
         anchor=anchor,
-        curves_name=lambda task: curves_name(task, tasks),
+        curves_name=lambda task: curves_name(task, study.tasks),
         group_name=group_name,
-        decimals=tables.decimals,
+        decimals=decimals,
         command=command,
-        states=tables.state_counts(run for _, run in runs),
-        state_counts=tables.state_counts,
+        states=state_counts(run for _, run in runs),
+        state_counts=state_counts,
         damaged=[run for _, run in runs if run.state == DAMAGED],
-        provenance=provenance,
-        environments=environments(provenance.values()),
-        mixed={summary.cell.name for summary, run in runs if tables.mixed_platforms(run)},
+        provenance=sources,
+        environments=environments(list(sources.values())),
+        mixed={summary.cell.name for summary, run in runs if mixed_platforms(run)},
         tuning=any(run.seed >= FIRST_TUNING_SEED for _, run in runs),
         estimators=list(ESTIMATORS),
-        estimator_text=describe(declared.estimator),
+        estimator_text=describe(study.declared.estimator),
         few=FEW_SEEDS,
         level=f"{LEVEL:.0%}",
         alpha=f"{ALPHA:.0%}",
     )
 
 
+def _png_width(image: bytes) -> int:
+    """Return the width of a PNG in pixels, from its header."""
+    return int.from_bytes(image[16:20], "big")
+
+
 def anchor(task: Task) -> str:
-    """Identifier of a task on the page."""
+    """Return the identifier of a task on the page."""
     return f"{task.suite}/{task.name}"
 
 
 def curves_name(task: Task, tasks: Sequence[Task]) -> str:
-    """Name of a task's figure: the task's, with the suite in front where two suites have such a task."""
+    """Return the name of a task's figure: the task, preceded by the suite where two suites share its name."""
     shared = sum(other.name == task.name for other in tasks) > 1
     return f"{task.suite}-{task.name}" if shared else task.name
 
 
 def group_name(what: str, group: int) -> str:
-    """Name of a figure of the numbered group of tasks."""
+    """Return the name of a figure of a group of tasks, by the number of the group."""
     return what if group == 0 else f"{what}-{group + 1}"
 
 
-def rows(table: tables.Table, task: Task | None = None) -> list[list[tuple[str, str, Any]]]:
-    """Rows of a table, all or those of a task: (head, text with true minus signs, what to sort by)."""
-    chosen = range(len(table.shown))
+def rows(table: Table, task: Task | None = None) -> list[list[tuple[str, str, str]]]:
+    """Return the rows of a table, or those of a task: (head, text with true minus signs, sort key)."""
+    chosen = list(range(len(table.shown)))
     if task is not None:
-        own = (table.data["suite"] == task.suite) & (table.data["task"] == task.name)
-        chosen = own.to_numpy().nonzero()[0]
-    keys = {head: table.data[key].tolist() for head, key in table.keys.items()}
+        of_task = (table.data["suite"] == task.suite) & (table.data["task"] == task.name)
+        chosen = of_task.to_numpy().nonzero()[0].tolist()
     texts = table.shown.to_numpy().tolist()
     return [
         [
-            (head, _MINUS.sub("\N{MINUS SIGN}", text), _key(keys[head][k]) if head in keys else "")
+            (head, _MINUS.sub("\N{MINUS SIGN}", text), _sort_key(table, head, k))
             for head, text in zip(table.shown, texts[k], strict=True)
         ]
         for k in chosen
     ]
 
 
-def _key(value: Any) -> str:
-    """What the page's script reads a number from; "" for none."""
+def _sort_key(table: Table, head: str, row: int) -> str:
+    """Return the number that the page's script sorts by; "" where there is none."""
+    value = table.sort_values[head][row] if head in table.sort_values else None
     return "" if pd.isna(value) else f"{value:.9g}"
 
 
@@ -129,11 +127,11 @@ _MINUS = re.compile(r"(?<![\w.])-(?=\d)")
 
 
 def command(summary: CellSummary) -> str:
-    """The command that trains a cell again; "" where no cell.json says with which budget."""
+    """Return the command that trains a cell again; "" for imported cells and without a cell.json."""
     name, facts = summary.cell.name, summary.cell.facts
     if not facts or summary.cell.imported:
         return ""
-    seeds = tables.seed_ranges(name.seeds)
+    seeds = seed_ranges(name.seeds)
     protocol = facts["evaluation"]
     return shlex.join([
         "ascent", "train", name.system, name.task, "--seeds", seeds, "--preset", name.preset,
@@ -144,7 +142,7 @@ def command(summary: CellSummary) -> str:
 
 
 def environments(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Runs with a record, grouped by what they ran on: commit, dirty, platform, devices, packages, runs."""
+    """Group the recorded runs by commit, dirty, platform, devices and packages; `runs` counts them."""
     keys = ("commit", "dirty", "platform", "devices", "packages")
     groups: dict[str, dict[str, Any]] = {}
     for row in rows:
@@ -156,10 +154,11 @@ def environments(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def html_number(value: float, places: int) -> str:
-    """As in the other tables, with a true minus sign, which is as wide as a plus and never breaks a line."""
-    return tables.number(value, places).replace("-", "\N{MINUS SIGN}")
+    """Return a number with a true minus sign, which is as wide as a plus and never breaks a line."""
+    return number(value, places).replace("-", "\N{MINUS SIGN}")
 
 
 def html_interval(low: float | None, high: float | None, places: int) -> str:
-    text = tables.interval(low, high, places)
+    """Return an interval with true minus signs."""
+    text = interval(low, high, places)
     return text if low is None else text.replace("-", "\N{MINUS SIGN}")

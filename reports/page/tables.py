@@ -1,442 +1,309 @@
-"""Tables: summaries -> data frames, in full precision for CSV and as text for the page, Markdown and LaTeX.
+"""The tables of verdicts, comparisons and compute, and the completeness of a report."""
 
-All refuse the same things: a cell that is not complete has empty numbers.
-"""
-
-import json
 import math
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from ascent.records.declared import Declared
-from ascent.records.read import STATES, CellRecord, RunRecord
-from ascent.reports.checking.differences import made_with
+from ascent.records.read import DAMAGED, DIVERGED, DONE, MISSING, UNFINISHED, CellRecord
+from ascent.reports.page.formats import decimals, limits, number, p_value
+from ascent.reports.page.provenance import run_provenance
+from ascent.reports.page.table import Column, Table, make_table
 from ascent.reports.statistics.aggregate import CellSummary, Task
-from ascent.reports.statistics.compare import Comparisons
-from ascent.reports.statistics.stats import FEW_SEEDS
+from ascent.reports.statistics.bootstrap import STATISTICS
+from ascent.reports.statistics.comparisons import Comparisons, Group, Improvement, Pair
 from ascent.reports.statistics.verdicts import Verdict
-from ascent.reports.statistics.verdicts import table as verdict_table
 
-NAMES = ("suite", "task", "system", "preset", "digest")
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table in its two forms, with the same rows.
-
-    `data` has full precision; `shown` has text. `keys`: column of `shown` -> column of `data` to sort it by.
-    """
-
-    name: str  # of its files
-    title: str
-    data: pd.DataFrame
-    shown: pd.DataFrame
-    keys: dict[str, str] = field(default_factory=dict)
+NAMES = ("suite", "task", "system", "preset", "digest")  # of a cell
 
 
-def scores(tasks: Sequence[Task], declared: Declared) -> Table:
-    """One row per cell, in units of return."""
-    data, shown = [], []
-    for task in tasks:
-        places = decimals(task)
-        for summary in task.cells:
-            name, score = summary.cell.name, summary.score
-            row: dict[str, Any] = {key: getattr(name, key) for key in NAMES}
-            row |= {
-                "estimator": declared.estimator, "complete": summary.cell.complete,
-                "finished": summary.cell.finished, "expected": len(summary.cell.runs),
-            }  # fmt: skip
-            text = {"task": name.task, "system": summary.label, "cell": name.digest}
-            if score:
-                tolerance, crossing = score.tolerance, score.crossing
-                row |= {
-                    "n": score.n, "failures": score.failures, "failure_low": score.failure_low,
-                    "failure_high": score.failure_high, "mean": score.mean, "low": score.low,
-                    "high": score.high, "std": score.std, "iqm": score.iqm, "median": score.median,
-                    "min": score.worst[0], "min_seed": score.worst[1], "max": score.best[0],
-                    "max_seed": score.best[1],
-                    "area": score.area[0], "area_low": score.area[1], "area_high": score.area[2],
-                }  # fmt: skip
-                if tolerance:
-                    row |= {f"tolerance_{key}": getattr(tolerance, key) for key in ("content", "low", "high")}
-                if crossing:
-                    row |= {f"threshold_{key}": getattr(crossing, key) for key in ("median", "low", "high")}
-                    row["threshold_reached"] = crossing.reached
-                text |= {
-                    "mean": number(score.mean, places),
-                    "95% interval": interval(score.low, score.high, places),
-                    "std": "" if score.std is None else number(score.std, places),
-                    "IQM": number(score.iqm, places), "median": number(score.median, places),
-                    "n": f"{score.n} (!)" if score.n < FEW_SEEDS else str(score.n),
-                    "failures": str(score.failures),
-                    "min (seed)": f"{number(score.worst[0], places)} ({score.worst[1]})",
-                    "max (seed)": f"{number(score.best[0], places)} ({score.best[1]})",
-                }  # fmt: skip
-            else:
-                text |= {"mean": summary.counts}
-            row |= {key: task.spec.get(key) for key in ("random_score", "reference_score")}
-            data.append(row)
-            shown.append(text)
-    columns = [
-        *NAMES, "estimator", "complete", "finished", "expected", "n", "failures", "failure_low",
-        "failure_high", "mean", "low", "high", "std", "iqm", "median", "min", "min_seed", "max", "max_seed",
-        "area", "area_low", "area_high", "tolerance_content", "tolerance_low", "tolerance_high",
-        "threshold_reached", "threshold_median", "threshold_low", "threshold_high",
-        "random_score", "reference_score",
+def verdicts(judged: Sequence[Verdict]) -> Table:
+    """Return the table of verdicts: one row per cell and published score that it is compared with."""
+    columns: list[Column[Verdict]] = [
+        *(Column(_cell_name(name), name) for name in NAMES[:2]),
+        Column(lambda verdict: verdict.task.name, head="task"),
+        *(Column(_cell_name(name), name) for name in NAMES[2:]),
+        Column(lambda verdict: verdict.summary.label, head="system"),
+        Column(lambda verdict: verdict.reference.estimator, "estimator", "estimator"),
+        Column(_ours("mean"), "ours_mean", "ours (mean, std)", _ours_text, numeric=True),
+        Column(_ours("std"), "ours_std"),
+        Column(_ours("n"), "ours_n"),
+        Column(lambda verdict: verdict.reference.mean, head="published", text=_published_text, numeric=True),
+        Column(
+            lambda verdict: verdict.reference.source, "source", "source",
+            lambda verdict: (
+                f"{verdict.reference.source}, {verdict.reference.environment}, "
+                f"as {verdict.reference.printed}"
+            ),
+        ),
+        Column(lambda verdict: verdict.reference.locator, "locator"),
+        Column(lambda verdict: verdict.reference.printed, "printed"),
+        Column(lambda verdict: verdict.reference.environment, "environment"),
+        Column(lambda verdict: verdict.reference.steps, "steps"),
+        Column(lambda verdict: verdict.reference.mean, "theirs_mean"),
+        Column(lambda verdict: verdict.reference.spread, "theirs_spread"),
+        Column(lambda verdict: verdict.reference.spread_kind, "spread_kind"),
+        Column(lambda verdict: verdict.reference.spread_printed, "spread_printed"),
+        Column(lambda verdict: verdict.reference.std, "theirs_std"),
+        Column(lambda verdict: verdict.reference.n, "theirs_n"),
+        Column(
+            lambda verdict: verdict.difference, "difference", "difference", _difference_text, numeric=True
+        ),
+        Column(_test("low"), "low"),
+        Column(_test("high"), "high"),
+        Column(
+            lambda verdict: verdict.margin.margin if verdict.margin else None, "margin", "margin",
+            lambda verdict: number(verdict.margin.margin, decimals(verdict.task)) if verdict.margin else "",
+            numeric=True,
+        ),
+        Column(lambda verdict: verdict.margin.reason if verdict.margin else "", "margin_reason"),
+        Column(_test("p_equivalent"), "p_equivalent"),
+        Column(_test("p_different"), "p_different"),
+        Column(
+            _test("power"), "power", "power",
+            lambda verdict: f"{verdict.test.power:.2f}" if verdict.test else "", numeric=True,
+        ),
+        Column(
+            lambda verdict: verdict.verdict, "verdict", "verdict",
+            lambda verdict: verdict.verdict + (f": {verdict.reason}" if verdict.reason else ""),
+        ),
+        Column(lambda verdict: verdict.reason, "reason"),
+        Column(
+            lambda verdict: " | ".join(verdict.differences), "differences", "other differences",
+            lambda verdict: "; ".join(verdict.differences),
+        ),
     ]  # fmt: skip
-    whole = ["n", "failures", "min_seed", "max_seed", "threshold_reached"]
-    # Int64 has a missing value, so 10 stays 10.
-    frame = pd.DataFrame(data, columns=columns).astype(dict.fromkeys(whole, "Int64"))
-    heads = [
-        "task", "system", "cell", "mean", "95% interval", "std", "IQM", "median", "n", "failures",
-        "min (seed)", "max (seed)",
-    ]  # fmt: skip
-    keys = {head: head.lower().removesuffix(" (seed)") for head in heads} | {"95% interval": "low"}
-    keys = {head: key for head, key in keys.items() if key in columns}
-    return Table("scores", "Scores", frame, texts(shown, heads), keys)
+    return make_table("verdicts", "Verdicts", judged, columns)
 
 
-def spread(tasks: Sequence[Task], scores: Table) -> Table:
-    """Of each complete cell: tolerance interval, failure rate, steps to the threshold, area.
-
-    `scores` is the table of the same tasks.
-    """
-    data, shown = scores.data, []
-    for task in tasks:
-        places = decimals(task)
-        for summary in task.cells:
-            text = {"task": task.name, "system": summary.label, "cell": summary.cell.name.digest}
-            if score := summary.score:
-                tolerance = score.tolerance
-                within = (
-                    f"{tolerance.content:.0%} in {interval(tolerance.low, tolerance.high, places)}"
-                    if tolerance
-                    else f"n={score.n} is too few"
-                )
-                text |= {
-                    "tolerance interval": within,
-                    "failure rate": (
-                        f"{score.failures / score.n:.0%} [{score.failure_low:.0%}, {score.failure_high:.0%}]"
-                    ),
-                    "steps to threshold": _crossing(score.crossing),
-                    "area": f"{number(score.area[0], places)} {interval(*score.area[1:], places)}",
-                }
-            shown.append(text)
-    heads = [
-        "task", "system", "cell", "tolerance interval", "failure rate", "steps to threshold", "area",
-    ]  # fmt: skip
-    keys = {"tolerance interval": "tolerance_low", "failure rate": "failures", "area": "area"}
-    keys |= {"steps to threshold": "threshold_median"}
-    frame = texts(shown, heads)
-    complete = data["n"].notna()
-    own = [name for name in data if name.startswith(("tolerance_", "failure", "threshold_", "area"))]
-    data = data[[*NAMES, "n", *own]]
-    return Table("spread", "Spread, failures and speed of learning", data[complete], frame[complete], keys)
+def _cell_name(name: str) -> Callable[[Verdict], str]:
+    return lambda verdict: getattr(verdict.summary.cell.name, name)
 
 
-def texts(rows: list[dict[str, str]], heads: Sequence[str] | None = None) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=heads, dtype=object).fillna("")
+def _ours(field: str) -> Callable[[Verdict], Any]:
+    return lambda verdict: getattr(verdict.ours, field) if verdict.ours else None
 
 
-def _crossing(crossing: Any) -> str:
-    if crossing is None:
-        return "no anchors"
-    reached = f"({crossing.reached}/{crossing.n} runs)"
-    if crossing.median is None:
-        return f"not by half of them {reached}"
-    limits = ["?" if limit is None else f"{limit:,.0f}" for limit in (crossing.low, crossing.high)]
-    return f"{crossing.median:,.0f} [{', '.join(limits)}] {reached}"
+def _test(field: str) -> Callable[[Verdict], Any]:
+    return lambda verdict: getattr(verdict.test, field) if verdict.test else None
 
 
-def verdicts(found: Sequence[Verdict]) -> Table:
-    """One row per published score that one of our cells can be compared with."""
-    shown = []
-    for item in found:
-        places, test, theirs = decimals(item.task), item.test, item.reference
-        ours = "none"
-        if item.ours:
-            ours = f"{number(item.ours.mean, places)} ± {number(item.ours.std, places)}, n={item.ours.n}"
-        spread = "" if theirs.spread is None else f" ± {number(theirs.spread, places)} ({theirs.spread_kind})"
-        n = f", n={theirs.n}" if theirs.n else ""
-        shown.append({
-            "task": item.task.name, "system": item.summary.label, "estimator": theirs.estimator,
-            "ours (mean, std)": ours,
-            "published": f"{number(theirs.mean, places)}{spread}{n}",
-            "source": f"{theirs.source}, {theirs.environment}, as {theirs.printed}",
-            "difference": limits(test.difference, test.low, test.high, places) if test else "",
-            "margin": number(item.margin.margin, places) if item.margin else "",
-            "power": f"{test.power:.2f}" if test else "",
-            "verdict": item.verdict + (f": {item.reason}" if item.reason else ""),
-            "what else differs": "; ".join(item.differences),
-        })  # fmt: skip
-    keys = {
-        "ours (mean, std)": "ours_mean", "published": "theirs_mean", "difference": "difference",
-        "margin": "margin", "power": "power",
-    }  # fmt: skip
-    return Table("verdicts", "Verdicts", verdict_table(found), texts(shown), keys)
+def _ours_text(verdict: Verdict) -> str:
+    if verdict.ours is None:
+        return "none"
+    places = decimals(verdict.task)
+    return f"{number(verdict.ours.mean, places)} ± {number(verdict.ours.std, places)}, n={verdict.ours.n}"
+
+
+def _published_text(verdict: Verdict) -> str:
+    reference, places = verdict.reference, decimals(verdict.task)
+    text = number(reference.mean, places)
+    if reference.spread is not None:
+        text += f" ± {number(reference.spread, places)} ({reference.spread_kind})"
+    return text + (f", n={reference.n}" if reference.n else "")
+
+
+def _difference_text(verdict: Verdict) -> str:
+    if verdict.test is None:
+        return ""
+    return limits(verdict.test.difference, verdict.test.low, verdict.test.high, decimals(verdict.task))
 
 
 def pairs(comparisons: Comparisons) -> Table:
-    """One row per comparison of two systems on a task."""
-    data, shown = [], []
-    for pair in comparisons.pairs:
-        places, welch = decimals(pair.task), pair.welch
-        sides = {"x": pair.x, "y": pair.y}
-        row: dict[str, Any] = {"suite": pair.task.suite, "task": pair.task.name}
-        for side, summary in sides.items():
-            row |= {side: summary.label, f"{side}_digest": summary.cell.name.digest}
-            row |= {f"{side}_n": summary.score.n, f"{side}_mean": summary.score.mean}
-        row |= {
-            "difference": welch.difference, "low": welch.low, "high": welch.high, "t": welch.t,
-            "df": welch.df, "p_welch": welch.p, "p_permutation": pair.p_permutation,
-            "p_welch_holm": pair.p_welch_holm, "p_permutation_holm": pair.p_permutation_holm,
-            "hedges_g": pair.g.value, "hedges_g_low": pair.g.low, "hedges_g_high": pair.g.high,
-            "superiority": pair.superiority.value, "superiority_low": pair.superiority.low,
-            "superiority_high": pair.superiority.high,
-            "detectable": pair.detectable, "differs": pair.differs,
-        }  # fmt: skip
-        data.append(row)
-        shown.append({
-            "task": pair.task.name, "x": pair.x.label, "y": pair.y.label,
-            "x - y": number(welch.difference, places),
-            "95% interval": "" if math.isnan(welch.low) else interval(welch.low, welch.high, places),
-            "differ": "yes" if pair.differs else "not shown",
-            "p Welch": p_value(welch.p), "p permutation": p_value(pair.p_permutation),
-            "Holm: Welch": p_value(pair.p_welch_holm), "Holm: permutation": p_value(pair.p_permutation_holm),
-            "Hedges g": limits(*pair.g, 2), "P(x > y)": limits(*pair.superiority, 2),
-            "detectable": "" if math.isnan(pair.detectable) else number(pair.detectable, places),
-        })  # fmt: skip
-    keys = {
-        "x - y": "difference", "95% interval": "low", "p Welch": "p_welch", "p permutation": "p_permutation",
-        "Holm: Welch": "p_welch_holm", "Holm: permutation": "p_permutation_holm", "Hedges g": "hedges_g",
-        "P(x > y)": "superiority", "detectable": "detectable",
-    }  # fmt: skip
-    return Table("comparisons", "Comparisons within tasks", pd.DataFrame(data), texts(shown), keys)
+    """Return the table of comparisons within tasks: one row per pair of systems on a task."""
+
+    def places(pair: Pair) -> int:
+        return decimals(pair.task)
+
+    columns: list[Column[Pair]] = [
+        Column(lambda pair: pair.task.suite, "suite"),
+        Column(lambda pair: pair.task.name, "task", "task"),
+        Column(lambda pair: pair.x.label, "x", "x"),
+        Column(lambda pair: pair.x.cell.name.digest, "x_digest"),
+        Column(lambda pair: pair.x.score.n if pair.x.score else None, "x_n"),
+        Column(lambda pair: pair.x.score.mean if pair.x.score else None, "x_mean"),
+        Column(lambda pair: pair.y.label, "y", "y"),
+        Column(lambda pair: pair.y.cell.name.digest, "y_digest"),
+        Column(lambda pair: pair.y.score.n if pair.y.score else None, "y_n"),
+        Column(lambda pair: pair.y.score.mean if pair.y.score else None, "y_mean"),
+        Column(
+            lambda pair: pair.welch.difference, "difference", "x - y",
+            lambda pair: number(pair.welch.difference, places(pair)), numeric=True,
+        ),
+        Column(
+            lambda pair: pair.welch.low, "low", "95% interval",
+            lambda pair: limits(None, pair.welch.low, pair.welch.high, places(pair)).strip(), numeric=True,
+        ),
+        Column(lambda pair: pair.welch.high, "high"),
+        Column(lambda pair: "yes" if pair.differs else "no", head="significant"),
+        Column(lambda pair: pair.welch.t, "t"),
+        Column(lambda pair: pair.welch.df, "df"),
+        Column(
+            lambda pair: pair.welch.p, "p_welch", "p Welch",
+            lambda pair: p_value(pair.welch.p), numeric=True,
+        ),
+        Column(
+            lambda pair: pair.p_permutation, "p_permutation", "p permutation",
+            lambda pair: p_value(pair.p_permutation), numeric=True,
+        ),
+        Column(
+            lambda pair: pair.p_welch_holm, "p_welch_holm", "Holm: Welch",
+            lambda pair: p_value(pair.p_welch_holm), numeric=True,
+        ),
+        Column(
+            lambda pair: pair.p_permutation_holm, "p_permutation_holm", "Holm: permutation",
+            lambda pair: p_value(pair.p_permutation_holm), numeric=True,
+        ),
+        Column(
+            lambda pair: pair.g.value, "hedges_g", "Hedges g",
+            lambda pair: limits(*pair.g, 2), numeric=True,
+        ),
+        Column(lambda pair: pair.g.low, "hedges_g_low"),
+        Column(lambda pair: pair.g.high, "hedges_g_high"),
+        Column(
+            lambda pair: pair.superiority.value, "superiority", "P(x > y)",
+            lambda pair: limits(*pair.superiority, 2), numeric=True,
+        ),
+        Column(lambda pair: pair.superiority.low, "superiority_low"),
+        Column(lambda pair: pair.superiority.high, "superiority_high"),
+        Column(
+            lambda pair: pair.detectable, "detectable", "detectable",
+            lambda pair: "" if math.isnan(pair.detectable) else number(pair.detectable, places(pair)),
+            numeric=True,
+        ),
+        Column(lambda pair: pair.differs, "differs"),
+    ]  # fmt: skip
+    title = "Comparisons within tasks"
+    return make_table("comparisons", title, comparisons.pairs, columns, keep_header=False)
 
 
 def aggregates(comparisons: Comparisons) -> Table:
-    """One row per group of tasks and system: the aggregates across tasks, of normalised scores."""
-    data, shown = [], []
-    for group in comparisons.groups:
-        tasks = ", ".join(name.partition("/")[2] for name in group.tasks)
-        for label in group.systems:
-            row: dict[str, Any] = {"tasks": " ".join(group.tasks), "system": label}
-            text = {"tasks": tasks, "system": label}
-            for statistic, value in group.aggregates[label].items():
-                row |= {
-                    statistic: value.value,
-                    f"{statistic}_low": value.low,
-                    f"{statistic}_high": value.high,
-                }
-                head = "IQM" if statistic == "iqm" else statistic.replace("_", " ")
-                text[head] = limits(value.value, value.low, value.high, 3)
-            data.append(row)
-            shown.append(text)
-    heads = list(shown[0])[2:] if shown else []
-    keys = {head: head.lower().replace(" ", "_") for head in heads}
-    return Table("aggregates", "Across tasks", pd.DataFrame(data), texts(shown), keys)
+    """Return the table of aggregates across tasks, of normalised scores: one row per group and system."""
+    columns: list[Column[tuple[Group, str]]] = [
+        Column(
+            lambda row: " ".join(row[0].tasks), "tasks", "tasks",
+            lambda row: ", ".join(name.partition("/")[2] for name in row[0].tasks),
+        ),
+        Column(lambda row: row[1], "system", "system"),
+        *(column for statistic in STATISTICS for column in _aggregate_columns(statistic)),
+    ]  # fmt: skip
+    rows = [(group, label) for group in comparisons.groups for label in group.systems]
+    return make_table("aggregates", "Across tasks", rows, columns, keep_header=False)
+
+
+def _aggregate_columns(statistic: str) -> list[Column[tuple[Group, str]]]:
+    """Return the columns of a statistic: its value, lower and upper limit."""
+    head = "IQM" if statistic == "iqm" else statistic.replace("_", " ")
+
+    def part(field: str) -> Callable[[tuple[Group, str]], float]:
+        return lambda row: getattr(row[0].aggregates[row[1]][statistic], field)
+
+    def text(row: tuple[Group, str]) -> str:
+        return limits(*row[0].aggregates[row[1]][statistic], 3)
+
+    return [
+        Column(part("value"), statistic, head, text, numeric=True),
+        Column(part("low"), f"{statistic}_low"),
+        Column(part("high"), f"{statistic}_high"),
+    ]
 
 
 def improvements(comparisons: Comparisons) -> Table:
-    """One row per pair of systems: the probability of improvement, mean over the tasks they share."""
-    data, shown = [], []
-    for pair in comparisons.improvements:
-        value = pair.interval
-        data.append({
-            "x": pair.x, "y": pair.y, "tasks": " ".join(pair.tasks), "probability": value.value,
-            "low": value.low, "high": value.high,
-        })  # fmt: skip
-        shown.append({
-            "x": pair.x, "y": pair.y, "tasks": str(len(pair.tasks)),
-            "P(x > y)": limits(value.value, value.low, value.high, 3),
-        })  # fmt: skip
-    keys = {"P(x > y)": "probability"}
-    return Table("improvement", "Probability of improvement", pd.DataFrame(data), texts(shown), keys)
+    """Return the table of the probability of improvement: one row per pair of systems."""
+    columns: list[Column[Improvement]] = [
+        Column(lambda pair: pair.x, "x", "x"),
+        Column(lambda pair: pair.y, "y", "y"),
+        Column(lambda pair: " ".join(pair.tasks), "tasks", "tasks", lambda pair: str(len(pair.tasks))),
+        Column(
+            lambda pair: pair.interval.value, "probability", "P(x > y)",
+            lambda pair: limits(*pair.interval, 3), numeric=True,
+        ),
+        Column(lambda pair: pair.interval.low, "low"),
+        Column(lambda pair: pair.interval.high, "high"),
+    ]  # fmt: skip
+    title = "Probability of improvement"
+    return make_table("improvement", title, comparisons.improvements, columns, keep_header=False)
+
+
+@dataclass(frozen=True)
+class Compute:
+    """What the runs of a cell cost, those that failed or are not finished included."""
+
+    summary: CellSummary
+    runs: int
+    failed: int
+    unfinished: int
+    wall_hours: float
+    cpu_hours: float
+    steps: int
+    steps_per_second: float | None
+    restarts: int
+    lost_hours: float
 
 
 def compute(tasks: Sequence[Task]) -> Table:
-    """One row per cell: what its runs cost, those that failed or are not finished included."""
-    data, shown = [], []
-    for summary in (summary for task in tasks for summary in task.cells):
-        rows = [run_provenance(summary, run) for run in summary.cell.runs]
-        name, finished = summary.cell.name, [row for row in rows if row["state"] in ("done", "diverged")]
-        wall, cpu = (sum(row[key] for row in rows) / 3600 for key in ("wall_s", "cpu_s"))
-        steps = sum(row["steps"] or 0 for row in finished)
-        seconds = sum(row["wall_s"] for row in finished)
-        row = {key: getattr(name, key) for key in NAMES} | {
-            "runs": len(rows), "failed": sum(row["state"] in ("diverged", "damaged") for row in rows),
-            "unfinished": sum(row["state"] in ("unfinished", "missing") for row in rows),
-            "wall_hours": wall, "cpu_hours": cpu, "steps": steps,
-            "steps_per_second": steps / seconds if seconds else None,
-            "restarts": sum(row["restarts"] for row in rows),
-            "lost_hours": sum(row["lost_wall_s"] for row in rows) / 3600,
-        }  # fmt: skip
-        data.append(row)
-        shown.append({
-            "task": name.task, "system": summary.label, "cell": name.digest, "runs": str(row["runs"]),
-            "failed": str(row["failed"]), "unfinished": str(row["unfinished"]),
-            "wall hours": f"{wall:,.2f}", "CPU hours": f"{cpu:,.2f}",
-            "steps/s": f"{row['steps_per_second']:,.0f}" if seconds else "", "restarts": str(row["restarts"]),
-            "lost hours": f"{row['lost_hours']:,.2f}",
-        })  # fmt: skip
-    keys = {
-        "runs": "runs", "failed": "failed", "unfinished": "unfinished", "wall hours": "wall_hours",
-        "CPU hours": "cpu_hours",
-        "steps/s": "steps_per_second", "restarts": "restarts", "lost hours": "lost_hours",
-    }  # fmt: skip
-    return Table("compute", "Compute used", pd.DataFrame(data), texts(shown), keys)
+    """Return the table of compute used: one row per cell."""
+    columns: list[Column[Compute]] = [
+        Column(lambda row: row.summary.cell.name.suite, "suite"),
+        Column(lambda row: row.summary.cell.name.task, "task", "task"),
+        Column(lambda row: row.summary.cell.name.system, "system"),
+        Column(lambda row: row.summary.label, head="system"),
+        Column(lambda row: row.summary.cell.name.preset, "preset"),
+        Column(lambda row: row.summary.cell.name.digest, "digest", "cell"),
+        Column(lambda row: row.runs, "runs", "runs", numeric=True),
+        Column(lambda row: row.failed, "failed", "failed", numeric=True),
+        Column(lambda row: row.unfinished, "unfinished", "unfinished", numeric=True),
+        Column(
+            lambda row: row.wall_hours, "wall_hours", "wall hours",
+            lambda row: f"{row.wall_hours:,.2f}", numeric=True,
+        ),
+        Column(
+            lambda row: row.cpu_hours, "cpu_hours", "CPU hours",
+            lambda row: f"{row.cpu_hours:,.2f}", numeric=True,
+        ),
+        Column(lambda row: row.steps, "steps"),
+        Column(
+            lambda row: row.steps_per_second, "steps_per_second", "steps/s",
+            lambda row: "" if row.steps_per_second is None else f"{row.steps_per_second:,.0f}", numeric=True,
+        ),
+        Column(lambda row: row.restarts, "restarts", "restarts", numeric=True),
+        Column(
+            lambda row: row.lost_hours, "lost_hours", "lost hours",
+            lambda row: f"{row.lost_hours:,.2f}", numeric=True,
+        ),
+    ]  # fmt: skip
+    rows = [_compute(summary) for task in tasks for summary in task.cells]
+    return make_table("compute", "Compute used", rows, columns)
 
 
-def completeness(cells: Iterable[CellRecord]) -> pd.DataFrame:
-    """One row per expected run: what became of it."""
-    rows = [
-        {key: getattr(cell.name, key) for key in NAMES}
-        | {"seed": run.seed, "state": run.state, "note": run.note}
-        for cell in cells
-        for run in cell.runs
-    ]
-    return pd.DataFrame(rows)
-
-
-def state_counts(runs: Iterable[RunRecord]) -> dict[str, int]:
-    """State -> number of runs, all five states."""
-    states = [run.state for run in runs]
-    return {state: states.count(state) for state in STATES}
-
-
-def run_provenance(summary: CellSummary, run: RunRecord) -> dict[str, Any]:
-    """Where a run's numbers come from; None where the record does not say."""
-    attempts = run.about.get("attempts") or []
-    platform = run.about.get("platform") or {}
-    scores = {name: by_seed.get(run.seed) for name, by_seed in summary.run_scores.items()}
-    return {
-        "folder": run.folder,
-        "seed": run.seed,
-        "state": run.state,
-        "note": run.note,
-        "scores": {
-            name: None if score != score else score for name, score in scores.items()
-        },  # NaN is no JSON
-        "steps": run.result.get("steps"),
-        "unstable_steps": run.result.get("unstable_steps") or {},
-        "result_digest": run.result.get("digest"),
-        "source_digest": run.about.get("source_digest"),
-        "lock_digest": run.about.get("lock_digest"),
-        "commit": run.about.get("commit"),
-        "dirty": run.about.get("dirty"),
-        "packages": run.about.get("packages") or {},
-        "platform": platform.get("key"),
-        "cpu": platform.get("cpu"),
-        "threads": platform.get("threads"),
-        "flags": platform.get("flags") or {},
-        "mixed_platforms": mixed_platforms(run),
-        "attempts": len(attempts),
-        "devices": _distinct(attempt.get("device") for attempt in attempts),
-        "packs": _distinct(attempt.get("pack") for attempt in attempts),
-        "wall_s": sum(attempt.get("wall_s") or 0 for attempt in attempts),
-        "cpu_s": sum(attempt.get("cpu_s") or 0 for attempt in attempts),
-        "restarts": max(len(attempts) - 1, 0),
-        "lost_wall_s": sum(attempt.get("lost_wall_s") or 0 for attempt in attempts),
-    }
-
-
-def mixed_platforms(run: RunRecord) -> list[str]:
-    """The platforms between which a finished run was moved, so that no single one gives its bytes again."""
-    return run.about.get("mixed_platforms") or [] if run.finished else []
-
-
-def provenance(
-    tasks: Sequence[Task], title: str, declared: Declared, perturbed: dict[str, dict[str, str]]
-) -> str:
-    """JSON text: what the report was asked for (enough to make it again), its cells with their settings, and
-    every expected run. `perturbed`: sha256 of what `ascent robustness` recorded, by cell folder and name.
-    """
-    cells = [summary for task in tasks for summary in task.cells]
-    keys = ("algorithm", "config", "steps", "evaluation", "versions", "spec")
-    expected = [asdict(summary.cell.name) for summary in cells]
-    report = {"title": title, "settings": asdict(declared), "expected": expected, "made_with": made_with()}
-    content = {
-        "report": report,
-        "estimator": declared.estimator,
-        "cells": [
-            {"folder": name, "robustness": perturbed.get(name, {})}
-            | {key: summary.cell.facts.get(key) for key in keys}
-            for name, summary in ((summary.cell.name.folder, summary) for summary in cells)
-        ],
-        "runs": [run_provenance(cell, run) for cell in cells for run in cell.cell.runs],
-    }
-    return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-
-
-def markdown(table: Table) -> str:
-    """To paste into a README or an issue."""
-    heads = list(table.shown)
-    rule = ["---:" if head in table.keys else "---" for head in heads]
-    return (
-        "\n".join([_row(heads), _row(rule), *(_row(row) for row in table.shown.to_numpy().tolist())]) + "\n"
+def _compute(summary: CellSummary) -> Compute:
+    runs = [run_provenance(summary, run) for run in summary.cell.runs]
+    finished = [run for run in runs if run["state"] in (DONE, DIVERGED)]
+    steps = sum(run["steps"] or 0 for run in finished)
+    seconds = sum(run["wall_s"] for run in finished)
+    return Compute(
+        summary=summary,
+        runs=len(runs),
+        failed=sum(run["state"] in (DIVERGED, DAMAGED) for run in runs),
+        unfinished=sum(run["state"] in (UNFINISHED, MISSING) for run in runs),
+        wall_hours=sum(run["wall_s"] for run in runs) / 3600,
+        cpu_hours=sum(run["cpu_s"] for run in runs) / 3600,
+        steps=steps,
+        steps_per_second=steps / seconds if seconds else None,
+        restarts=sum(run["restarts"] for run in runs),
+        lost_hours=sum(run["lost_wall_s"] for run in runs) / 3600,
     )
 
 
-def latex(table: Table) -> str:
-    """A tabular for a paper that loads the package booktabs."""
-    form = "".join("r" if head in table.keys else "l" for head in table.shown)
-    text = table.shown.to_latex(index=False, escape=True, column_format=f"@{{}}{form}@{{}}")
-    # Hyphens before numbers are minus signs; < and > are other characters in LaTeX's default encoding.
-    text = re.sub(r"(?<![\w.])-(?=\d)", "$-$", text).replace("<", "$<$").replace(">", "$>$")
-    return "% needs \\usepackage{booktabs}\n" + text
-
-
-def decimals(task: Task) -> int:
-    """Decimal places for a task's scores: four significant figures of its largest score, at most four."""
-    scores = [summary.score for summary in task.cells if summary.score]
-    largest = max((abs(value) for score in scores for value, _ in (score.worst, score.best)), default=0.0)
-    return 1 if largest == 0 else min(max(3 - math.floor(math.log10(largest)), 0), 4)
-
-
-def number(value: float, places: int) -> str:
-    """Fixed point with a comma every three digits; never "-0.0"."""
-    text = f"{value:,.{places}f}"
-    return text.removeprefix("-") if float(text.replace(",", "")) == 0 else text
-
-
-def interval(low: float | None, high: float | None, places: int) -> str:
-    return "no interval (n=1)" if low is None else f"[{number(low, places)}, {number(high, places)}]"
-
-
-def limits(value: float, low: float, high: float, places: int) -> str:
-    """A value and its interval; "" for what is not defined."""
-    text = "" if math.isnan(value) else number(value, places)
-    return text if math.isnan(low) else f"{text} {interval(low, high, places)}"
-
-
-def p_value(p: float) -> str:
-    """Three places; "" where the test is not defined."""
-    return "" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def seed_ranges(seeds: Sequence[int]) -> str:
-    """(0, 1, 2, 5) -> "0-2,5", the form the command line takes."""
-    parts: list[list[int]] = []
-    for seed in sorted(seeds):
-        if parts and seed == parts[-1][-1] + 1:
-            parts[-1].append(seed)
-        else:
-            parts.append([seed])
-    return ",".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def _distinct(values: Iterable[Any]) -> list[Any]:
-    """Without repetitions, in the order of first appearance; values may be lists."""
-    found: list[Any] = []
-    for value in values:
-        if value is not None and value not in found:
-            found.append(value)
-    return found
+def completeness(cells: Sequence[CellRecord]) -> pd.DataFrame:
+    """Return the state of every expected run, one row each; it has a CSV file only."""
+    return pd.DataFrame(
+        [
+            {name: getattr(cell.name, name) for name in NAMES}
+            | {"seed": run.seed, "state": run.state, "note": run.note}
+            for cell in cells
+            for run in cell.runs
+        ]
+    )

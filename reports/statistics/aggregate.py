@@ -1,8 +1,7 @@
-"""Aggregate: cells -> scores and learning curves, grouped by task.
+"""Scores and learning curves of cells, grouped by task.
 
-Each run is first reduced over time to one score by an estimator, then the scores of a cell's seeds are
-summarised. Statistics over seeds come from `stats`; what compares systems, within and across tasks, is in
-`compare`.
+Each run is first reduced over time to one score by an estimator; then the scores of a cell's seeds are
+summarised. `intervals` has the statistics over seeds, `comparisons` compares systems.
 """
 
 import json
@@ -16,15 +15,23 @@ import pandas as pd
 
 from ascent.records.declared import Declared
 from ascent.records.read import DIVERGED, DONE, CellRecord, RunRecord
-from ascent.reports.statistics import stats
 from ascent.reports.statistics.estimators import ACROSS_SEEDS, ESTIMATORS, Curves, diverged_score
+from ascent.reports.statistics.intervals import (
+    Crossing,
+    Tolerance,
+    failure_interval,
+    interquartile_mean,
+    steps_to_threshold,
+    student_t_interval,
+    tolerance_interval,
+)
 
-LONG_LABEL = 40  # characters of a setting
+LONG_LABEL = 40  # characters of a setting beyond which a label shows the digest instead
 
 
 @dataclass(frozen=True)
 class Score:
-    """Summary of a complete cell's run scores, in units of return. `low` and `high` are None for n = 1."""
+    """Run scores of a complete cell over seeds, in units of return; `low` and `high` are None for n = 1."""
 
     n: int
     failures: int  # diverged runs among the n
@@ -38,21 +45,26 @@ class Score:
     median: float
     worst: tuple[float, int]  # run score and its seed
     best: tuple[float, int]
-    tolerance: stats.Tolerance | None
+    tolerance: Tolerance | None
     area: tuple[float, float | None, float | None]  # mean, low, high of the estimator `area`
-    crossing: stats.Crossing | None  # steps to the declared threshold; None without anchors
+    crossing: Crossing | None  # steps to the declared threshold; None without anchors
 
 
 @dataclass(frozen=True)
 class CellSummary:
-    """A cell with its numbers.
+    """A cell with its statistics.
 
-    `label` names the system in tables and figures. `run_scores` maps estimator -> seed -> score, finished
-    runs only; NaN where there is no record of it. `seeds` holds the recorded curves of the finished runs (P,
-    S), index step, columns seed, NaN where a diverged run has no evaluation. `curve` has the columns mean,
-    low, high and index step. `score` and `curve` are None unless the cell is complete; `sample` (S,) are the
-    scores of a complete cell by the declared estimator, by seed, `normalised` the same with 0 for the task's
-    random score and 1 for its reference score; None where it has none.
+    Attributes:
+        cell: the records.
+        label: name of the system in tables and figures.
+        run_scores: estimator -> seed -> score of the finished runs; NaN where it is not recorded.
+        seeds: learning curves of the finished runs (P, S), index step, columns seed; NaN where a diverged run
+            has no evaluation.
+        score: summary over seeds; None unless the cell is complete and its runs can be averaged.
+        curve: mean learning curve, columns mean, low and high, index step; None where `score` is.
+        sample: (S,) run scores by the declared estimator, ordered by seed; None where `score` is.
+        normalised: `sample` scaled to 0 at the task's random score and 1 at its reference score; None where
+            the task lacks one of them.
     """
 
     cell: CellRecord
@@ -66,7 +78,7 @@ class CellSummary:
 
     @property
     def refusal(self) -> str:
-        """Why there is no score, in a few words; "" where there is one."""
+        """Reason why there is no score, in a few words; "" where there is one."""
         if self.score is not None:
             return ""
         if not self.cell.complete:
@@ -75,7 +87,7 @@ class CellSummary:
 
     @property
     def counts(self) -> str:
-        """What the numbers stand on: "n=10", "n=10, 1 diverged"; or why there are none: "incomplete 7/10"."""
+        """Number of runs, such as "n=10" or "n=10, 1 diverged"; without a score the reason for that."""
         if self.score is None:
             return self.refusal
         return f"n={self.score.n}" + (f", {self.score.failures} diverged" if self.score.failures else "")
@@ -83,9 +95,10 @@ class CellSummary:
 
 @dataclass(frozen=True)
 class Task:
-    """The cells of one task. `best`: digest of the cell whose interval lies above all others, if any does.
+    """The cells of one task.
 
-    `unlike` says in what the cells differ although a comparison needs it: then nothing compares them.
+    `unlike` states how the cells differ in what a comparison needs; then they are not compared. `best` is the
+    digest of the cell whose interval lies above all others, None if there is no such cell.
     """
 
     suite: str
@@ -99,17 +112,17 @@ class Task:
     @property
     def anchors(self) -> list[tuple[str, float]]:
         """The fixed scores that the task declares: ("reference", score), ("random", score) or fewer."""
-        found = [(name, self.spec.get(f"{name}_score")) for name in ("reference", "random")]
-        return [(name, float(score)) for name, score in found if score is not None]
+        scores = [(name, self.spec.get(f"{name}_score")) for name in ("reference", "random")]
+        return [(name, float(score)) for name, score in scores if score is not None]
 
 
 def aggregate(cells: Sequence[CellRecord], declared: Declared) -> list[Task]:
-    """Summaries of all cells, by task, in the order of `cells` (which `records.load` has sorted)."""
+    """Summarise cells by task, in the order of `cells` (which `records.read.load` has sorted)."""
     labels = _labels(cells)
     tasks = []
     for (suite, name), group in groupby(cells, key=lambda cell: (cell.name.suite, cell.name.task)):
         summaries = tuple(_summarise(cell, labels[cell.name.folder], declared) for cell in group)
-        spec = next((summary.cell.facts["spec"] for summary in summaries if summary.cell.facts), {})
+        spec: dict = next((summary.cell.facts["spec"] for summary in summaries if summary.cell.facts), {})
         unlike = tuple(_unlike(summaries))
         best = None if unlike else _separate_best(summaries)
         warnings = _warnings(summaries, declared)
@@ -118,14 +131,14 @@ def aggregate(cells: Sequence[CellRecord], declared: Declared) -> list[Task]:
 
 
 def mixed_versions(cell: CellRecord) -> list[str]:
-    """The packages of which the cell's finished runs had different versions: they are not averaged over."""
+    """List the packages whose versions differ between the finished runs; such runs are not averaged."""
     packages = [run.about.get("packages") or {} for run in cell.runs if run.finished]
     names = sorted({name for versions in packages for name in versions})
     return [name for name in names if len({versions.get(name) for versions in packages}) > 1]
 
 
 def evaluation_means(cells: Sequence[CellRecord]) -> pd.DataFrame:
-    """Evaluation means of all finished runs, one row per run, policy and step: the report's data file.
+    """Return the mean evaluation returns of all finished runs, one row per run, policy and step.
 
     Columns suite, task, system, preset, digest, seed, state, policy, step, episodes, return, length.
     """
@@ -175,7 +188,7 @@ def _summarise(cell: CellRecord, label: str, declared: Declared) -> CellSummary:
         crossing = _crossing(curves, np.array(diverged), level)
     score = _score(sample, seeds.columns, len(fill), np.array(list(run_scores["area"].values())), crossing)
     filled = seeds.fillna(fill)  # a diverged run stays in the mean: see `diverged_score`
-    low, high = stats.student_t_interval(filled.to_numpy().T)
+    low, high = student_t_interval(filled.to_numpy().T)
     curve = pd.DataFrame({"mean": filled.mean(axis=1), "low": low, "high": high})
     return CellSummary(cell, label, run_scores, seeds, score, curve, sample, normalised)
 
@@ -184,14 +197,16 @@ def _training_score(run: RunRecord) -> float:
     return float(run.training.mean()) if run.training is not None and len(run.training) else np.nan
 
 
-def _crossing(curves: Curves, diverged: np.ndarray, level: float) -> stats.Crossing:
-    """First evaluation at which a run's return is at least `level`. Censored at the end: runs that never get
-    there, and diverged ones, whatever they reached before they broke down.
+def _crossing(curves: Curves, diverged: np.ndarray, level: float) -> Crossing:
+    """Return the steps until the evaluation return is at least `level`.
+
+    Runs that never reach it are censored at the end, and so are diverged runs, whatever they reached before
+    they diverged.
     """
     above = (curves.returns >= level) & ~diverged
     reached = above.any(axis=0)
     first = np.where(reached, above.argmax(axis=0), len(curves.steps) - 1)
-    return stats.steps_to_threshold(curves.steps[first], reached)
+    return steps_to_threshold(curves.steps[first], reached)
 
 
 def _score(
@@ -199,35 +214,38 @@ def _score(
     seeds: Sequence[int],
     failures: int,
     areas: np.ndarray,
-    crossing: stats.Crossing | None,
+    crossing: Crossing | None,
 ) -> Score:
     ranked = sorted(zip(sample.tolist(), seeds, strict=True))
-    failure_low, failure_high = stats.failure_interval(failures, len(sample))
+    failure_low, failure_high = failure_interval(failures, len(sample))
+    mean, low, high = _mean(sample)
     return Score(
         n=len(sample),
         failures=failures,
         failure_low=failure_low,
         failure_high=failure_high,
-        **dict(zip(("mean", "low", "high"), _mean(sample), strict=True)),
+        mean=mean,
+        low=low,
+        high=high,
         std=float(sample.std(ddof=1)) if len(sample) > 1 else None,
-        iqm=float(stats.interquartile_mean(sample)),
+        iqm=float(interquartile_mean(sample)),
         median=float(np.median(sample)),
         worst=ranked[0],
         best=ranked[-1],
-        tolerance=stats.tolerance_interval(sample),
+        tolerance=tolerance_interval(sample),
         area=_mean(areas),
         crossing=crossing,
     )
 
 
 def _mean(sample: np.ndarray) -> tuple[float, float | None, float | None]:
-    """Mean and its interval."""
-    low, high = (float(limit) for limit in stats.student_t_interval(sample))
+    """Return the mean and its interval."""
+    low, high = (float(limit) for limit in student_t_interval(sample))
     return float(sample.mean()), None if np.isnan(low) else low, None if np.isnan(high) else high
 
 
 def _check_same_grid(cell: CellRecord, seeds: pd.DataFrame) -> None:
-    """The evaluation grid is part of a cell's digest, so runs that are done share it; a mean needs that."""
+    """Raise ValueError if completed runs lack evaluation points: the digest of a cell fixes their grid."""
     done = [run.seed for run in cell.runs if run.state == DONE]
     uneven = [seed for seed in done if seeds[seed].isna().any()]
     if uneven:
@@ -235,24 +253,25 @@ def _check_same_grid(cell: CellRecord, seeds: pd.DataFrame) -> None:
 
 
 def _labels(cells: Sequence[CellRecord]) -> dict[str, str]:
-    """Cell folder -> the shortest of "sac", "sac (preset)", "sac (preset with tau=0.1)", unless that is long,
-    "sac (preset, digest)" that is unique in every task.
+    """Return cell folder -> label.
 
-    A system that has several cells on some tasks, and on others one, keeps its short name for the cell with
-    the preset of those others, unchanged: one experiment more must not rename all the rest.
+    The label is the shortest of "sac", "sac (preset)", "sac (preset with tau=0.1)" (unless it is long) and
+    "sac (preset, digest)" that is unique within every task. A system with several cells on some tasks and one
+    on others keeps the short name for the cell with the preset of the latter and no overrides: one more
+    experiment must not rename all others.
     """
-    labels = {}
+    labels: dict[str, str] = {}
     for title in sorted({cell.title for cell in cells}):
-        own = [cell for cell in cells if cell.title == title]
+        namesakes = [cell for cell in cells if cell.title == title]
         by_task = defaultdict(list)
-        for cell in own:
+        for cell in namesakes:
             by_task[cell.name.suite, cell.name.task].append(cell)
-        usual = {some[0].name.preset for some in by_task.values() if len(some) == 1}
+        usual = {group[0].name.preset for group in by_task.values() if len(group) == 1}
         short = set()
-        for some in by_task.values():
-            mine = [c for c in some if len(some) == 1 or (c.name.preset in usual and not c.changed)]
-            short |= {mine[0].name.folder} if len(mine) == 1 else set()
-        if len(short) < len(by_task):  # on some task nobody can say which cell is meant
+        for group in by_task.values():
+            candidates = [c for c in group if len(group) == 1 or (c.name.preset in usual and not c.changed)]
+            short |= {candidates[0].name.folder} if len(candidates) == 1 else set()
+        if len(short) < len(by_task):  # the short name would be ambiguous on some task
             short = set()
         forms: list[Callable[[CellRecord], str]] = [
             lambda cell: "",
@@ -260,76 +279,82 @@ def _labels(cells: Sequence[CellRecord]) -> dict[str, str]:
             lambda cell: f" ({cell.setting})",
             lambda cell: f" ({cell.name.preset}, {cell.name.digest})",
         ]
-        if max(len(cell.setting) for cell in own) > LONG_LABEL:
+        if max(len(cell.setting) for cell in namesakes) > LONG_LABEL:
             del forms[2]
         for form in forms:
-            candidates = {c.name.folder: title + ("" if c.name.folder in short else form(c)) for c in own}
-            if len({(c.name.suite, c.name.task, candidates[c.name.folder]) for c in own}) == len(own):
+            chosen = {c.name.folder: title + ("" if c.name.folder in short else form(c)) for c in namesakes}
+            distinct = {(c.name.suite, c.name.task, chosen[c.name.folder]) for c in namesakes}
+            if len(distinct) == len(namesakes):
                 break
-        labels |= candidates
+        labels |= chosen
     return labels
 
 
 def _separate_best(summaries: Sequence[CellSummary]) -> str | None:
-    """Digest of the cell whose interval lies above every other one; None if any cell has no interval."""
-    scores = [(summary.score, summary.cell.name.digest) for summary in summaries]
-    if len(scores) < 2 or any(score is None or score.low is None for score, _ in scores):
+    """Return the digest of the cell whose interval lies above all others; None if a cell has no interval."""
+    intervals = [
+        (summary.score.mean, summary.score.low, summary.score.high, summary.cell.name.digest)
+        for summary in summaries
+        if summary.score is not None and summary.score.low is not None and summary.score.high is not None
+    ]
+    if len(intervals) < max(2, len(summaries)):
         return None
-    leader, digest = max(scores, key=lambda item: item[0].mean)
-    return digest if all(leader.low > score.high for score, _ in scores if score is not leader) else None
+    leader = max(intervals, key=lambda interval: interval[0])
+    others = [interval for interval in intervals if interval is not leader]
+    _, low, _, digest = leader
+    return digest if all(low > high for _, _, high, _ in others) else None
 
 
 def _unlike(summaries: Sequence[CellSummary]) -> list[str]:
-    """What the cells of one task do not have in common although a comparison needs it."""
-    found = []
+    """Describe how the cells of one task differ in what a comparison needs to be equal."""
+    differences = []
     cells = [summary.cell for summary in summaries if summary.cell.facts]
     made_here = [cell for cell in cells if not cell.imported]
-    facts, own = ([cell.facts for cell in some] for some in (cells, made_here))
+    facts = [cell.facts for cell in cells]
+    facts_here = [cell.facts for cell in made_here]
     simulators = [_simulator(cell) for cell in made_here if cell.finished]
     for what, values in {
         "the versions of the packages that define it": simulators,
         "the step budget": [fact["steps"] for fact in facts],
-        "the evaluation protocol": [fact["evaluation"] for fact in own],
-        "the task's specification": [fact["spec"] for fact in own],
-        "the suite's version": [fact["versions"].get("suite") for fact in own],
+        "the evaluation protocol": [fact["evaluation"] for fact in facts_here],
+        "the task's specification": [fact["spec"] for fact in facts_here],
+        "the suite's version": [fact["versions"].get("suite") for fact in facts_here],
     }.items():
         if len({json.dumps(value, sort_keys=True) for value in values}) > 1:
-            found.append(
-                f"The cells of this task differ in {what}: they are not compared, none is called best."
+            differences.append(
+                f"The cells of this task differ in {what}: they are not compared, and none is marked as best."
             )
-    return found
+    return differences
 
 
 def _simulator(cell: CellRecord) -> list[dict[str, str | None]]:
-    """The versions, each once, of the packages that define the task, in the cell's runs."""
+    """Return the distinct sets of versions of the packages that define the task, over the cell's runs."""
     names = cell.facts["spec"].get("packages") or []
-    found = [
+    versions = [
         {name: (run.about.get("packages") or {}).get(name) for name in names}
         for run in cell.runs
         if run.finished
     ]
-    return [versions for k, versions in enumerate(found) if versions not in found[:k]]
+    return [entry for k, entry in enumerate(versions) if entry not in versions[:k]]
 
 
 def _warnings(summaries: Sequence[CellSummary], declared: Declared) -> list[str]:
-    """What a reader of the task's numbers must know."""
+    """Return the caveats for the scores of a task."""
     warnings = []
     for summary in summaries:
         points = int((summary.seeds.index > 0).sum())
         done = any(run.state == DONE for run in summary.cell.runs)
         if done and points < 10 and declared.estimator == "mean_of_last_ten":
-            warnings.append(f"{summary.label} has only {points} evaluation points: its score uses these.")
+            warnings.append(f"{summary.label} has only {points} evaluation points; its score is their mean.")
         if mixed := mixed_versions(summary.cell):
             names = ", ".join(mixed)
             warnings.append(f"{summary.label} has no score: its runs had different versions of {names}.")
         elif summary.cell.complete and summary.score is None:
-            warnings.append(f"{summary.label} has no score: nothing is recorded for {declared.estimator}.")
+            warnings.append(f"{summary.label} has no score: {declared.estimator} is not recorded.")
     systems = [(summary.cell.name.system, summary.cell.name.preset) for summary in summaries]
     for system, preset in sorted({name for name in systems if systems.count(name) > 1}):
-        warnings.append(
-            f"{system} with preset {preset} has several settings here: each is a cell of its own."
-        )
-    names = [summary.label for summary in summaries if summary.cell.imported]
-    if names:
-        warnings.append(f"Imported, with an evaluation protocol of its own: {', '.join(names)}.")
+        warnings.append(f"{system} with preset {preset} has several settings here; each is a separate cell.")
+    imported = [summary.label for summary in summaries if summary.cell.imported]
+    if imported:
+        warnings.append(f"Imported, with a different evaluation protocol: {', '.join(imported)}.")
     return warnings

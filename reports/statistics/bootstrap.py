@@ -1,12 +1,12 @@
 """Stratified bootstrap across tasks: aggregates, performance profiles, probability of improvement.
 
-A system's scores are a list over tasks of arrays (n,) of normalised run scores. Runs are resampled within
-each task (Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice", arXiv
-2108.13264). Percentile intervals are too narrow by sqrt((n - 1) / n) and by the normal quantile where
-Student's belongs: Hesterberg's expanded percentiles (2015, "What Teachers Should Know about the Bootstrap",
-section 4.3) mend both. How much depends on which tasks the spread comes from: to first order a statistic is
-a mean over tasks of means over runs, and it is the degrees of freedom of such a mean that are taken
-(Satterthwaite 1946).
+The scores of a system are a list over tasks of arrays (n,) of normalised run scores. Runs are resampled
+within each task (Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice",
+arXiv 2108.13264). Percentile intervals are too narrow, by the factor sqrt((n - 1) / n) and because they
+correspond to normal instead of Student-t quantiles. Expanded percentiles (Hesterberg 2015, "What Teachers
+Should Know about the Bootstrap", section 4.3) correct both. The correction depends on which tasks contribute
+the variance: to first order a statistic is a mean over tasks of means over runs, and the degrees of freedom
+are those of such a mean (Satterthwaite 1946).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,29 +16,29 @@ import numpy as np
 from scipy import special
 from scipy import stats as scipy_stats
 
-from ascent.reports.statistics.stats import TAIL, Estimate, refuse_not_finite, unanimous
+from ascent.reports.statistics.intervals import TAIL, Estimate, require_finite, unanimous
 
-BLOCK = 25_000  # values resampled at a time, so that they stay in the cache; the numbers do not depend on it
+BLOCK = 25_000  # values resampled at once, so that they stay in the cache; results do not depend on it
 Scores = Sequence[np.ndarray]
 
 
 def mean(scores: Scores) -> float:
-    """Mean over tasks of the mean over runs."""
+    """Return the mean over tasks of the mean over runs."""
     return float(np.mean([task.mean() for task in scores]))
 
 
 def median(scores: Scores) -> float:
-    """Median over tasks of the mean over runs."""
+    """Return the median over tasks of the mean over runs."""
     return float(np.median([task.mean() for task in scores]))
 
 
 def iqm(scores: Scores) -> float:
-    """Interquartile mean over all runs of all tasks: a quarter is dropped at each end, in whole runs."""
+    """Return the interquartile mean over all runs of all tasks; floor(N / 4) runs are dropped at each end."""
     return float(scipy_stats.trim_mean(np.concatenate(scores), 0.25))
 
 
 def optimality_gap(scores: Scores, gamma: float = 1.0) -> float:
-    """How far the runs of all tasks stay below gamma on average; what lies above makes up for nothing."""
+    """Return the mean shortfall of all runs below gamma; scores above gamma count as gamma."""
     return float(gamma - np.minimum(np.concatenate(scores), gamma).mean())
 
 
@@ -48,24 +48,24 @@ STATISTICS = {function.__name__: function for function in (iqm, mean, median, op
 def aggregates(
     systems: Mapping[str, Scores], resamples: int = 50_000, seed: int = 0
 ) -> dict[str, dict[str, Estimate]]:
-    """System -> statistic -> value with its interval.
+    """Return system -> statistic -> value with its interval.
 
-    Every system has a generator of its own, from `seed` and its name: its interval does not depend on which
-    others are there.
+    Every system has its own generator, seeded by `seed` and its name: its interval does not depend on the
+    other systems.
     """
-    found = {}
+    estimates = {}
     for label, scores in systems.items():
-        refuse_not_finite(*scores)
+        require_finite(*scores)
         draws = _resampled_statistics(scores, resamples, _generator(seed, label))
-        found[label] = {
+        estimates[label] = {
             name: Estimate(function(scores), *_limits(draws[name], _linear(name, scores)).tolist())
             for name, function in STATISTICS.items()
         }
-    return found
+    return estimates
 
 
 def _linear(name: str, scores: Scores) -> Scores:
-    """What of each run a statistic is, to first order, the mean of."""
+    """Return the transformed scores whose mean is, to first order, the statistic."""
     pooled = np.concatenate(scores)
     if name == "optimality_gap":
         return [np.minimum(task, 1.0) for task in scores]
@@ -75,43 +75,44 @@ def _linear(name: str, scores: Scores) -> Scores:
 
 
 def _resampled_statistics(scores: Scores, resamples: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Each statistic of `resamples` samples drawn within tasks: (resamples,) each."""
+    """Return each statistic (resamples,) of samples drawn within tasks."""
     values = np.concatenate(scores)
     sizes = np.array([len(task) for task in scores])
     starts = np.r_[0, sizes[:-1].cumsum()]
     offset, size = np.repeat(starts, sizes), np.repeat(sizes, sizes).astype(float)
     cut, half = int(0.25 * len(values)), len(sizes) // 2
     rows = max(1, BLOCK // len(values))
-    found = {name: np.empty(resamples) for name in STATISTICS}
+    statistics = {name: np.empty(resamples) for name in STATISTICS}
     for start in range(0, resamples, rows):
         block = slice(start, min(start + rows, resamples))
         uniform = rng.random((block.stop - start, len(values)))
         drawn = values[offset + (uniform * size).astype(np.intp)]
         means = np.add.reduceat(drawn, starts, axis=1) / sizes
-        found["mean"][block] = means.mean(axis=1)
+        statistics["mean"][block] = means.mean(axis=1)
         means.sort(axis=1)
-        found["median"][block] = (means[:, (len(sizes) - 1) // 2] + means[:, half]) / 2
-        found["optimality_gap"][block] = 1.0 - np.minimum(drawn, 1.0).mean(axis=1)
+        statistics["median"][block] = (means[:, (len(sizes) - 1) // 2] + means[:, half]) / 2
+        statistics["optimality_gap"][block] = 1.0 - np.minimum(drawn, 1.0).mean(axis=1)
         drawn.sort(axis=1)
-        found["iqm"][block] = drawn[:, cut : len(values) - cut].mean(axis=1)
-    return found
+        statistics["iqm"][block] = drawn[:, cut : len(values) - cut].mean(axis=1)
+    return statistics
 
 
 def profiles(
     systems: Mapping[str, Scores], taus: np.ndarray, resamples: int = 2_000, seed: int = 0
 ) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """System -> (share of its runs, over all tasks, above each of taus (P,), and its pointwise band)."""
-    found = {}
+    """Return system -> (share of its runs above each of taus (P,), lower limit, upper limit), pointwise."""
+    curves = {}
     for label, scores in systems.items():
-        refuse_not_finite(*scores)
+        require_finite(*scores)
         rng = _generator(seed, label)
         above = [task[:, None] > taus for task in scores]  # (n, P) each
         counts = np.hstack([_counts(len(task), resamples, rng).T for task in scores])  # (resamples, N)
         drawn = counts @ np.vstack(above).astype(np.float32)  # whole numbers: exact in float32
         value = np.vstack(above).mean(axis=0)
         limits = _limits(drawn.astype(float) / counts.shape[1], above)
-        found[label] = value, *_at_the_ends(value, limits, counts.shape[1])
-    return found
+        low, high = _exact_at_the_ends(value, limits, counts.shape[1])
+        curves[label] = (value, low, high)
+    return curves
 
 
 def improvements(
@@ -120,11 +121,11 @@ def improvements(
     resamples: int = 50_000,
     seed: int = 0,
 ) -> list[Estimate]:
-    """For each pair (x, y): the probability that a run of x scores higher than one of y (a tie is half), mean
-    over the tasks that both have.
+    """Return the probability of improvement for each pair (x, y), averaged over their shared tasks.
 
-    systems: label -> task -> scores (n,). Every system is resampled once in each task, with a generator from
-    `seed` and their names, and that sample serves all of its pairs.
+    It is the probability that a run of x scores higher than a run of y; a tie counts half. `systems`: label
+    -> task -> scores (n,). Every system is resampled once per task, with a generator seeded by `seed` and
+    both names; all of its pairs use that sample.
     """
     shared = [sorted(systems[x].keys() & systems[y].keys()) for x, y in pairs]
     rngs = {
@@ -145,24 +146,24 @@ def improvements(
                 won = wins[x, y, task].T @ counts[x, task]  # (m, size)
                 total = np.einsum("mr,mr->r", won, counts[y, task])
                 draws[row, start : start + size] += total.astype(float) / wins[x, y, task].size
-    found = []
+    estimates = []
     for row, ((x, y), tasks) in enumerate(zip(pairs, shared, strict=True)):
         won = [wins[x, y, task].astype(float) for task in tasks]
-        value = np.mean([task.mean() for task in won])
+        value = float(np.mean([task.mean() for task in won]))
         limits = _limits(draws[row] / len(tasks), [task.mean(axis=k) for k in (1, 0) for task in won])
-        limits = _at_the_ends(value, limits, sum(min(task.shape) for task in won))
-        found.append(Estimate(float(value), *limits.tolist()))
-    return found
+        low, high = _exact_at_the_ends(np.array(value), limits, sum(min(task.shape) for task in won))
+        estimates.append(Estimate(value, float(low), float(high)))
+    return estimates
 
 
 def _wins(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(n, m): 1 where a run of x scores higher than one of y, 1/2 where they score the same."""
-    refuse_not_finite(x, y)
+    """Return (n, m): 1 where a run of x scores higher than one of y, 1/2 where they tie."""
+    require_finite(x, y)
     return (x[:, None] > y).astype(np.float32) + np.float32(0.5) * (x[:, None] == y)
 
 
 def _counts(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each of n runs is drawn in n draws: (n, resamples)."""
+    """Return how often each of n runs is drawn in n draws: (n, resamples)."""
     drawn = (rng.random((resamples, n), dtype=np.float32) * np.float32(n)).astype(
         np.uint8 if n < 256 else np.uint16
     )
@@ -171,16 +172,18 @@ def _counts(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _limits(draws: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Lower and upper limit by expanded percentiles of draws (resamples, ...): (2, ...).
+    """Return the lower and upper limit (2, ...) by expanded percentiles of draws (resamples, ...).
 
-    parts: for each set of runs that was resampled, what the statistic is to first order a mean of, (n, ...).
-    NaN where a set has one run: nothing is known of its spread.
+    `parts` holds, for each resampled set of runs, the values (n, ...) whose mean is to first order the
+    statistic. NaN where a set has one run: its variance is unknown.
     """
     if min(len(part) for part in parts) < 2:
         return np.full((2, *draws.shape[1:]), np.nan)
     spare = np.array([len(part) - 1 for part in parts])
     errors = np.stack([part.var(axis=0, ddof=1) / len(part) for part in parts], axis=-1)  # (..., parts)
-    errors = np.where(errors.sum(axis=-1, keepdims=True) > 0, errors, 1.0)  # no spread, then any will do
+    errors = np.where(
+        errors.sum(axis=-1, keepdims=True) > 0, errors, 1.0
+    )  # without variance any weights give the same
     df = errors.sum(axis=-1) ** 2 / (errors**2 / spare).sum(axis=-1)
     narrowed = (errors * (spare / (spare + 1))).sum(axis=-1) / errors.sum(axis=-1)
     tail = special.ndtr(-special.stdtrit(df, TAIL) / np.sqrt(narrowed))
@@ -189,16 +192,18 @@ def _limits(draws: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _quantile(ordered: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """Of sorted draws (resamples, ...), linear between them, as numpy's, but with p (...) for each column."""
+    """Interpolate quantiles of sorted draws (resamples, ...) as numpy does, with one p (...) per column."""
     place = p * (len(ordered) - 1)
     below = np.floor(place).astype(int)
     low, high = (np.take_along_axis(ordered, k[None], 0)[0] for k in (below, np.ceil(place).astype(int)))
     return low + (place - below) * (high - low)
 
 
-def _at_the_ends(value: np.ndarray, limits: np.ndarray, n: int) -> np.ndarray:
-    """Limits (2, ...) of shares. Where all of n independent runs, or pairs, agree, no resample differs, and
-    the exact limit for so many takes the bootstrap's place; shares may differ between tasks.
+def _exact_at_the_ends(value: np.ndarray, limits: np.ndarray, n: int) -> np.ndarray:
+    """Return limits (2, ...) of shares, exact where all runs agree.
+
+    Where n independent runs, or pairs, all agree, resamples do not vary, and the exact limit for n replaces
+    that of the bootstrap.
     """
     low, high = limits
     low = np.where((value == 1) & ~np.isnan(low), unanimous(n), low)

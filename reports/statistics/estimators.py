@@ -1,7 +1,7 @@
-"""Estimators: how the records of a cell's runs become one score per run. One named function each.
+"""Estimators: named functions that reduce the learning curves of a cell to one score per run.
 
-An estimator takes the `Curves` of a cell and returns the scores (S,) of its runs, in units of return. Its
-first docstring line is what the page prints. Which one makes the headline numbers is declared in the sweep
+An estimator takes the `Curves` of a cell and returns the scores (S,) of its runs, in units of return. The
+page prints the first line of its docstring. The estimator of the headline numbers is declared in the sweep's
 file, before the first run.
 """
 
@@ -16,7 +16,7 @@ from ascent.records.declared import ESTIMATORS as NAMES
 
 @dataclass(frozen=True)
 class Curves:
-    """The finished runs of one cell, by seed. A diverged run has its `diverged_score` everywhere."""
+    """The finished runs of one cell, ordered by seed. A diverged run has its `diverged_score` everywhere."""
 
     steps: np.ndarray  # (P,) environment steps of the evaluations, increasing, from 0
     returns: np.ndarray  # (P, S) mean greedy evaluation return
@@ -29,10 +29,10 @@ Estimator = Callable[[Curves], np.ndarray]
 def mean_of_last_ten(curves: Curves) -> np.ndarray:
     """Mean of the greedy evaluation returns over the last ten evaluation points.
 
-    Step 0 is the untrained policy and never among them; a shorter curve gives the mean of the points
-    it has, which `aggregate` reports as a warning.
+    Step 0, the untrained policy, is never among them. A shorter curve gives the mean of its points, which
+    `aggregate` reports as a warning.
     """
-    trained = curves.steps > 0 if (curves.steps > 0).any() else curves.steps == 0  # all diverged at once
+    trained = curves.steps > 0 if (curves.steps > 0).any() else curves.steps == 0  # all runs diverged at once
     return curves.returns[trained][-10:].mean(axis=0)
 
 
@@ -44,8 +44,8 @@ def final(curves: Curves) -> np.ndarray:
 def peak_of_mean_curve(curves: Curves) -> np.ndarray:
     """Greedy evaluation return at the point where the mean over the seeds is largest.
 
-    The mean of these scores is the peak of the mean curve, which papers report (TD3: "max average return").
-    It is the largest of many noisy means, so it and its interval lie too high.
+    The mean of these scores is the peak of the mean curve, which some papers report (TD3: "max average
+    return"). As the largest of many noisy means, it is biased upwards, and so is its interval.
     """
     return curves.returns[curves.returns.mean(axis=1).argmax()]
 
@@ -75,21 +75,23 @@ _FUNCTIONS = (
 )  # fmt: skip
 ESTIMATORS: dict[str, Estimator] = {function.__name__: function for function in _FUNCTIONS}
 assert tuple(ESTIMATORS) == NAMES
-ACROSS_SEEDS = ("peak_of_mean_curve",)  # a run's score depends on the other runs: none in incomplete cells
+ACROSS_SEEDS = (
+    "peak_of_mean_curve",
+)  # the score of a run depends on other runs: undefined in incomplete cells
 
 
 def describe(name: str) -> str:
-    """First line of the estimator's docstring."""
+    """Return the first line of the estimator's docstring."""
     return (inspect.getdoc(ESTIMATORS[name]) or name).partition("\n")[0]
 
 
 def diverged_score(known: np.ndarray, random_score: float | None) -> float:
-    """Score of a diverged run, whatever the estimator: the worst this run and chance are known to do.
+    """Return the score of a diverged run, whatever the estimator.
 
-    `known` (P,): its finite evaluation returns. A diverged run has no policy in the end, so what it scored
-    before breaking down is not its result, and leaving it out would reward the systems that break down most.
-    It gets the lower of the task's random-policy score and its own worst evaluation: a value that depends on
-    the run and its task alone, never on the runs it is compared with. The evaluation points it did not reach
-    get the same value in the mean curve, so that the curve ends where the score is.
+    `known` (P,) holds its finite evaluation returns. A diverged run ends without a usable policy, so its
+    return before it diverged is not its result; leaving it out would reward systems that diverge. Its score
+    is the lower of the task's random-policy score and its own worst evaluation, which depends on the run and
+    its task alone, never on the runs that it is compared with. Evaluation points that it did not reach have
+    the same value in the mean curve.
     """
     return float(min([*([] if random_score is None else [random_score]), known.min()]))

@@ -51,11 +51,11 @@ def test_the_sentence(cell: Path, capsys: pytest.CaptureFixture) -> None:
     # 410, 420, ..., 500: mean 455, standard deviation 30.28, t(0.975, 9) = 2.262: 455 -+ 21.66
     for words in (
         "ppo (preset classic) on CartPole-v1, 100,000 environment steps per seed",
-        "mean return 455.0 over n = 10 seeds (0-9)",
-        "95% Student-t interval [433.3, 476.7]",
-        "interquartile mean 455.0",
+        "mean evaluation return 455.0 over n = 10 seeds (0-9)",
+        "95% confidence interval (Student-t) [433.3, 476.7]",
+        "IQM 455.0",
         "mean of the greedy evaluation returns over the last ten evaluation points "
-        "(50 evaluations, 10 episodes each)",
+        "(50 evaluations of 10 episodes)",
         "commit 0123456789ab",
     ):
         assert words in sentence
@@ -73,8 +73,11 @@ def test_another_estimator(store: Records, capsys: pytest.CaptureFixture) -> Non
     for seed in range(10):
         store.run(folder, seed, [0.0] * 50 + [100.0 + seed])
     out = call(capsys, "cite", str(folder), "--estimator", "final")[1]
-    assert "mean return 104.5 " in out and "greedy evaluation return at the last evaluation point" in out
-    assert "mean return 10.45 " in call(capsys, "cite", str(folder))[1]
+    assert (
+        "mean evaluation return 104.5 " in out
+        and "greedy evaluation return at the last evaluation point" in out
+    )
+    assert "mean evaluation return 10.45 " in call(capsys, "cite", str(folder))[1]
     assert "did you mean 'final'?" in refused(capsys, folder, "--estimator", "finale")
 
 
@@ -90,7 +93,7 @@ def test_by_digest(store: Records, cell: Path, capsys: pytest.CaptureFixture) ->
     assert "there are no cells" in refused(capsys, "abc", "--runs", str(store.out))
     write_json(cell.with_name("ppo-classic-aa11") / "cell.json", {})
     write_json(cell.with_name("ppo-classic-aa22") / "cell.json", {})
-    assert "the start of 2 digests" in refused(capsys, "aa", "--runs", runs)
+    assert "the beginning of 2 digests" in refused(capsys, "aa", "--runs", runs)
 
 
 def test_few_seeds_mixed_platforms_and_failures_are_said(
@@ -103,16 +106,16 @@ def test_few_seeds_mixed_platforms_and_failures_are_said(
     edit(folder / "seed-2", platform={"key": "another"})
     out = call(capsys, "cite", str(folder))[1]
     assert "n = 4 seeds (0-3, fewer than 10)" in out
-    assert "1 of the runs diverged and count" in out
-    assert "Moved between platforms while they trained: seeds 1." in out
-    assert "The runs were made on 2 platforms." in out
+    assert "1 of the runs diverged and are included" in out
+    assert "Seeds 1 were resumed on another platform." in out
+    assert "The runs were trained on 2 platforms." in out
 
 
 def test_one_seed_has_no_interval(store: Records, capsys: pytest.CaptureFixture) -> None:
     folder = store.cell()
     store.flat_runs(folder, SCORES[:1])
     out = call(capsys, "cite", str(folder))[1]
-    assert "n = 1 seed (0, fewer than 10), no interval" in out
+    assert "n = 1 seed (0, fewer than 10), no confidence interval" in out
 
 
 def test_two_commits_are_both_named(cell: Path) -> None:
@@ -124,10 +127,10 @@ def test_two_commits_are_both_named(cell: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"dirty": True}, "seed 4 was made from a changed tree"),
-        ({"dirty": None}, "seed 4 was made from a changed tree"),
-        ({"commit": None}, "from which commit seed 4 was made"),
-        ({"commit": ""}, "from which commit seed 4 was made"),
+        ({"dirty": True}, "seed 4 was trained from a tree with uncommitted changes"),
+        ({"dirty": None}, "seed 4 was trained from a tree with uncommitted changes"),
+        ({"commit": None}, "the commit of seed 4 is not recorded"),
+        ({"commit": ""}, "the commit of seed 4 is not recorded"),
         ({"seed": 5}, "seed 4 is damaged: run.json: seed is 5"),
     ],
 )
@@ -193,12 +196,12 @@ def test_a_trained_cell(runs: Path, capsys: pytest.CaptureFixture) -> None:
     [
         (
             lambda cell: edit_json(cell / "cell.json", lambda facts: facts["spec"].update(random_score=-1.0)),
-            "random_score is -1.0, in the sources -1225.75 (rule task-facts of `ascent check`)",
+            "random_score is -1.0, in the recorded sources -1225.75 (rule task-facts of `ascent check`)",
         ),
         (lambda cell: next(cell.glob("sources-*.zip")).unlink(), "rule recorded-sources"),
         (
             lambda cell: edit_json(cell / "seed-1" / "run.json", lambda run: run.update(packages={})),
-            "sealed.zip has another seed-1/run.json than the folder (rule seal-agrees",
+            "sealed.zip and the folder differ in seed-1/run.json (rule seal-agrees",
         ),
         (
             lambda cell: ((cell / "seed-1" / "policy.npz").write_bytes(b""), forge(cell)),
@@ -206,7 +209,7 @@ def test_a_trained_cell(runs: Path, capsys: pytest.CaptureFixture) -> None:
         ),
         (
             lambda cell: edit_json(cell / "cell.json", lambda facts: facts["changed"].update(hidden=[64])),
-            "changed: hidden is [64], in its config [8] (rule cell-digest",
+            "hidden was set to [64], but config has [8] (rule cell-digest",
         ),
     ],
 )

@@ -103,7 +103,7 @@ def test_names_of_columns_and_of_the_system(tmp_path: Path) -> None:
     table().rename(columns={"seed": "run", "step": "global_step", "return": "r"}).to_csv(path, index=False)
     names = {"seed_column": "run", "step_column": "global_step", "return_column": "r"}
     assert bring(path, name="  CleanRL: PPO (v1) ", **names).name.startswith("cleanrl-ppo-v1-imported-")
-    with pytest.raises(InputError, match="no letter or digit"):
+    with pytest.raises(InputError, match="at least one letter or digit"):
         bring(path, name="()", **names)
 
 
@@ -193,7 +193,7 @@ BAD = {
     "grid": (change(step=55_000), "seed 0 has no step 50000"),
     "short": (lambda d: d.iloc[:-1], "seed 2 has no step 100000"),
     "twice": (change(step=60_000), "seed 0 has step 60000 twice"),
-    "tuning": (lambda d: d.assign(seed=d["seed"] + 1234), "seed 1234: seeds from 1000 up are for tuning"),
+    "tuning": (lambda d: d.assign(seed=d["seed"] + 1234), "seed 1234: seeds from 1000 are for tuning"),
     "empty": (lambda d: d.iloc[:0], "has no rows"),
     "untrained": (lambda d: d[d["step"] == 0], "no evaluation after step 0"),
 }
@@ -215,16 +215,16 @@ def test_bad_tables(tmp_path: Path, capsys: pytest.CaptureFixture, name: str) ->
 def test_episodes_that_are_missing(tmp_path: Path) -> None:
     path = tmp_path / "curves.csv"
     table(episodes=3).iloc[:-1].to_csv(path, index=False)
-    with pytest.raises(InputError, match="seed 2, step 100000 has other episodes"):
+    with pytest.raises(InputError, match="seed 2, step 100000 has different episodes"):
         bring(path)
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"\x89PNG\r\n\x1a\n\0\0\xff", "is no CSV file"),
-        (b"", "is no CSV file"),
-        (b'a,b\n1,"2\n', "no CSV file"),
+        (b"\x89PNG\r\n\x1a\n\0\0\xff", "is not a CSV file"),
+        (b"", "is not a CSV file"),
+        (b'a,b\n1,"2\n', "is not a CSV file"),
     ],
 )
 def test_files_that_are_no_csv(tmp_path: Path, content: bytes, words: str) -> None:
@@ -238,10 +238,10 @@ def test_files_that_are_no_csv(tmp_path: Path, content: bytes, words: str) -> No
 def test_bad_npz(tmp_path: Path, csv: Path) -> None:
     path = tmp_path / "a.npz"
     path.write_bytes(b"PK nothing")
-    with pytest.raises(InputError, match=r"is no evaluations\.npz"):
+    with pytest.raises(InputError, match=r"is not an evaluations\.npz"):
         bring(path)
     np.savez(path, timesteps=[1, 2], results=[[1.0], [2.0], [3.0]])
-    with pytest.raises(InputError, match="do not go together"):
+    with pytest.raises(InputError, match=r"the shapes of timesteps .* do not match"):
         bring(path)
     np.savez(path, timesteps=[1, 2], results=[[1.0], [np.nan]])
     with pytest.raises(InputError, match="not a finite number"):

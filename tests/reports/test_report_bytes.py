@@ -12,10 +12,9 @@ import pytest
 
 from ascent import reports
 from ascent.records.read import load
-from ascent.reports import report
 
 if TYPE_CHECKING:
-    from conftest import Records
+    from tests.reports.conftest import Records
 
 ROOT = Path(__file__).parents[2]
 
@@ -92,7 +91,8 @@ def test_a_failing_build_leaves_the_old_report(store: "Records", monkeypatch: py
     def fail(*_: object) -> str:
         raise RuntimeError("disk full")
 
-    monkeypatch.setattr(report.page, "render", fail)  # the last stage: all other files are written by then
+    # The last stage: all other files are written by then.
+    monkeypatch.setattr("ascent.reports.page.write.render", fail)
     with pytest.raises(RuntimeError, match="disk full"):
         store.build()
     assert store.bytes() == before
@@ -103,8 +103,8 @@ def test_a_folder_that_is_no_report_is_never_replaced(store: "Records") -> None:
     store.flat_runs(store.cell(), [1.0, 2.0])
     store.out.mkdir()
     (store.out / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match="holds more than an older report"):
+    with pytest.raises(ValueError, match="contains other files than a report"):
         store.build()
     assert (store.out / "thesis.tex").read_text() == "years of work"
-    with pytest.raises(ValueError, match="holds the runs themselves"):
+    with pytest.raises(ValueError, match="contains the runs"):
         reports.build(store.runs, store.runs.parent)

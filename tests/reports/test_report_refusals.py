@@ -18,7 +18,7 @@ from tests.reports.conftest import damage
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Records
+    from tests.reports.conftest import Records
 
 NUMBERS = ["mean", "low", "high", "iqm", "median", "min", "max"]
 
@@ -95,7 +95,7 @@ def test_a_report_without_a_finished_run(store: "Records") -> None:
     store.run(store.cell(), 0, [0.0, 1.0], status=None)
     page = store.build()
     assert "incomplete 0/1" in page
-    assert "there is no curve to draw" in page
+    assert "there is no learning curve" in page
     assert len(pd.read_parquet(store.out / "data.parquet")) == 0
 
 

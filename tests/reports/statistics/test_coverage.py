@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from ascent.reports.statistics import bootstrap, stats
+from ascent.reports.statistics import bootstrap, effect_sizes, intervals, significance
+from ascent.reports.statistics.equivalence import equivalence
+from ascent.reports.statistics.holm import holm
 
 SIZES = (5, 10, 20)
 
@@ -69,7 +71,7 @@ def test_mean() -> None:
     """The interval of every headline number."""
 
     def hit(rng: np.random.Generator, draw: Callable, n: int) -> np.ndarray:
-        low, high = stats.student_t_interval(draw(rng, n, 40_000))
+        low, high = intervals.student_t_interval(draw(rng, n, 40_000))
         return (low <= 0) & (high >= 0)
 
     rows = simulate(hit, 1)
@@ -84,7 +86,7 @@ def test_mean() -> None:
 @pytest.mark.parametrize("spread", [1.0, 3.0])
 def test_difference_of_means(spread: float) -> None:
     def hit(rng: np.random.Generator, draw: Callable, n: int) -> bool:
-        found = stats.welch(draw(rng, n), spread * draw(rng, n))
+        found = significance.welch(draw(rng, n), spread * draw(rng, n))
         return holds((found.low, found.high), 0.0)
 
     rows = simulate(hit, 4_000)
@@ -99,7 +101,7 @@ def test_hedges_g() -> None:
     """Exact for normal scores alone: skewed ones have no such simple law of a mean over a spread."""
 
     def hit(rng: np.random.Generator, draw: Callable, n: int) -> bool:
-        return holds(stats.hedges_g(draw(rng, n) + STD[draw.__name__], draw(rng, n))[1:], 1.0)
+        return holds(effect_sizes.hedges_g(draw(rng, n) + STD[draw.__name__], draw(rng, n))[1:], 1.0)
 
     rows = simulate(hit, 3_000)
     table("Hedges' g of 1", rows)
@@ -114,7 +116,7 @@ def test_superiority(shift: float) -> None:
     truth = above_another(shift)
 
     def hit(rng: np.random.Generator, draw: Callable, n: int) -> bool:
-        return holds(stats.superiority(draw(rng, n) + shift, draw(rng, n))[1:], truth[draw.__name__])
+        return holds(effect_sizes.superiority(draw(rng, n) + shift, draw(rng, n))[1:], truth[draw.__name__])
 
     rows = simulate(hit, 600)
     table("P(X > Y) = " + ", ".join(f"{p:.2f}" for p in truth.values()) + ", Brunner-Munzel", rows)
@@ -126,7 +128,7 @@ def test_tolerance_interval() -> None:
     for n, content in ((8, 0.5), (10, 0.5), (20, 0.5), (46, 0.9), (60, 0.9)):
         rng, hits = np.random.default_rng(n), []
         for _ in range(2_000):
-            found = stats.tolerance_interval(rng.random(n))  # uniform: the share is the length
+            found = intervals.tolerance_interval(rng.random(n))  # uniform: the share is the length
             assert found.content == content
             hits.append(found.high - found.low >= content)
         print(f"  tolerance interval, {content:.0%} of all runs, n={n:<3} {np.mean(hits):9.1%}")
@@ -137,7 +139,7 @@ def test_failure_rate() -> None:
     for n in SIZES:
         for rate in (0.02, 0.1, 0.3):
             failures = np.random.default_rng(n).binomial(n, rate, 1_000)
-            limits = {k: stats.failure_interval(k, n) for k in set(failures.tolist())}
+            limits = {k: intervals.failure_interval(k, n) for k in set(failures.tolist())}
             share = np.mean([holds(limits[k], rate) for k in failures.tolist()])
             print(f"  failure rate {rate:.0%}, Clopper-Pearson, n={n:<3} {share:9.1%}")
             assert share > 0.94
@@ -149,7 +151,7 @@ def test_steps_to_threshold() -> None:
         rng, hits = np.random.default_rng(n), []
         for _ in range(400):
             waited = rng.exponential(size=n)
-            found = stats.steps_to_threshold(np.minimum(waited, 1.1), waited <= 1.1)
+            found = intervals.steps_to_threshold(np.minimum(waited, 1.1), waited <= 1.1)
             hits.append(
                 (found.low is None or found.low <= np.log(2))
                 and (found.high is None or found.high >= np.log(2))
@@ -228,9 +230,11 @@ def test_false_alarms_of_the_tests() -> None:
             rng = np.random.default_rng([n, len(shape), 1])
             x, y = draw(rng, 20_000, n), draw(rng, 20_000, n)
             p = scipy_stats.ttest_ind(x, y, axis=1, equal_var=False).pvalue  # ours, all at once
-            assert stats.welch(x[7], y[7]).p == pytest.approx(p[7], rel=1e-9)
+            assert significance.welch(x[7], y[7]).p == pytest.approx(p[7], rel=1e-9)
             welch[shape].append(np.mean(p < 0.05))
-            permutation[shape].append(np.mean(stats.permutation_p(x[:5_000], y[:5_000], seed=n) < 0.05))
+            permutation[shape].append(
+                np.mean(significance.permutation_p(x[:5_000], y[:5_000], seed=n) < 0.05)
+            )
     table("false alarms, Welch", welch)
     table("false alarms, permutation", permutation)
     assert max(rate for row in permutation.values() for rate in row) <= 0.06  # exact, whatever the shape
@@ -241,10 +245,10 @@ def test_false_alarms_of_a_family() -> None:
     """Ten comparisons without any difference: the chance of a single claim, as `Pair.differs` makes it."""
     rng, claims = np.random.default_rng(3), []
     x, y = rng.normal(size=(6_000, 10)), rng.normal(size=(6_000, 10))
-    welch = np.array([stats.welch(a, b).p for a, b in zip(x, y, strict=True)])
-    permutation = stats.permutation_p(x, y, seed=0)
+    welch = np.array([significance.welch(a, b).p for a, b in zip(x, y, strict=True)])
+    permutation = significance.permutation_p(x, y, seed=0)
     for family in np.arange(6_000).reshape(600, 10):
-        both = (stats.holm(welch[family]) < 0.05) & (stats.holm(permutation[family]) < 0.05)
+        both = (holm(welch[family]) < 0.05) & (holm(permutation[family]) < 0.05)
         claims.append(both.any())
     print(f"  any claim in a family of ten, Holm: {np.mean(claims):.1%}")
     assert 0.005 < np.mean(claims) <= 0.06
@@ -255,7 +259,7 @@ def verdicts(n: int, m: int, shift: float, margin: float, std: float, repeats: i
     found = []
     for _ in range(repeats):
         x, y = shift + rng.normal(size=n), std * rng.normal(size=m)
-        found.append(stats.equivalence(x.mean(), x.std(ddof=1), n, y.mean(), y.std(ddof=1), m, margin))
+        found.append(equivalence(x.mean(), x.std(ddof=1), n, y.mean(), y.std(ddof=1), m, margin))
     return found
 
 
@@ -274,7 +278,7 @@ def test_false_verdicts(n: int, m: int, std: float) -> None:
 @pytest.mark.parametrize(("n", "m", "margin"), [(10, 10, 1.0), (10, 10, 1.5), (5, 10, 1.5), (20, 20, 0.8)])
 def test_power_is_as_stated(n: int, m: int, margin: float) -> None:
     """The share of "reproduced" when there is no difference, against the power at the true spreads."""
-    stated = stats.equivalence(0.0, 1.0, n, 0.0, 1.0, m, margin).power
+    stated = equivalence(0.0, 1.0, n, 0.0, 1.0, m, margin).power
     found = np.mean([v.verdict == "reproduced" for v in verdicts(n, m, 0.0, margin, 1.0)])
     print(f"  n={n}, m={m}, margin {margin}: stated {stated:.1%}, simulated {found:.1%}")
     assert found == pytest.approx(stated, abs=0.03)

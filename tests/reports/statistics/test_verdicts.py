@@ -11,6 +11,7 @@ import pytest
 
 from ascent import suites
 from ascent.records.read import CellRecord, Expected, RunRecord
+from ascent.reports.page import tables
 from ascent.reports.page.bibliography import (
     ALGORITHMS,
     FAMILIES,
@@ -20,14 +21,15 @@ from ascent.reports.page.bibliography import (
     entries,
     task_keys,
 )
+from ascent.reports.statistics import published as p
 from ascent.reports.statistics import verdicts as v
 from ascent.reports.statistics.aggregate import CellSummary, Task
 
-ROOT = Path(v.FOLDER).parents[1]
+ROOT = Path(p.FOLDER).parents[1]
 PROTOCOL = {"points": 50, "episodes": 10}
 
 
-def reference(**changes: object) -> v.Reference:
+def reference(**changes: object) -> p.Reference:
     """A row of published.csv, as its reader makes it from text."""
     row = {
         "source": "td3_curves", "locator": "curves", "system": "td3", "printed": "TD3", "family": "Hopper",
@@ -36,7 +38,7 @@ def reference(**changes: object) -> v.Reference:
         "high": "", "spread_kind": "std1", "spread_printed": "std", "algorithm_differs": "", "no_verdict": "",
         "notes": "",
     }  # fmt: skip
-    return v.Reference(**(row | changes))
+    return p.Reference(**(row | changes))
 
 
 def summary(scores: list[float], seeds: range | None = None, **changes: object) -> CellSummary:
@@ -49,14 +51,15 @@ def summary(scores: list[float], seeds: range | None = None, **changes: object) 
     name = Expected("mujoco", facts["task"], facts["system"], facts["preset"], "0123456789", tuple(seeds))
     runs = tuple(RunRecord(seed, f"seed-{seed}", "done") for seed in seeds)
     run_scores = {"mean_of_last_ten": dict(zip(seeds, scores, strict=True)), "area": {}}
-    score = SimpleNamespace(n=len(scores), failures=0)
+    ends = {"worst": (min(scores), 0), "best": (max(scores), 0)}
+    score = SimpleNamespace(n=len(scores), failures=0, **ends)
     return CellSummary(
         CellRecord(name, facts, runs), facts["system"], run_scores, None, score, None, None, None
     )
 
 
 def judge(
-    monkeypatch: pytest.MonkeyPatch, cell: CellSummary, *published: v.Reference, task: str = "Hopper-v5"
+    monkeypatch: pytest.MonkeyPatch, cell: CellSummary, *published: p.Reference, task: str = "Hopper-v5"
 ) -> list[v.Verdict]:
     monkeypatch.setattr(v, "references", lambda: published)
     return v.verdicts([Task("mujoco", task, {}, (cell,), (), (), None)])
@@ -111,10 +114,10 @@ def test_spreads(kind: str, n: int, expected: float | None) -> None:
 
 
 def test_the_test_gets_the_converted_spread(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(v.stats, "equivalence", lambda *args: asked.append(args), raising=False)
+    arguments = []
+    monkeypatch.setattr(v, "equivalence", lambda *args: arguments.append(args), raising=False)
     judge(monkeypatch, summary(around(3100, 50)), reference(spread="100", spread_kind="se", n="4"))
-    assert asked == [(pytest.approx(3100), pytest.approx(50), 10, 3000, 200, 4, 380)]
+    assert arguments == [(pytest.approx(3100), pytest.approx(50), 10, 3000, 200, 4, 380)]
 
 
 @pytest.mark.parametrize(
@@ -198,40 +201,40 @@ def test_differences_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_table(monkeypatch: pytest.MonkeyPatch) -> None:
     found = judge(monkeypatch, summary(around(3000, 200)), reference(), reference(n="1"))
-    table = v.table(found)
+    table = tables.verdicts(found).data
     assert list(table["verdict"]) == ["reproduced", "descriptive"]
     assert table["power"].notna().tolist() == [True, False]
-    assert list(v.table([]).columns) == list(table.columns)
+    assert list(tables.verdicts([]).data.columns) == list(table.columns)
 
 
 # ---- the data
 
 
 def rows(name: str) -> list[dict[str, str]]:
-    with open(v.FOLDER / name, encoding="utf-8", newline="") as file:
+    with open(p.FOLDER / name, encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
 def test_every_row_is_valid_and_has_source_and_margin() -> None:
-    published = v.references()
+    published = p.references()
     assert len(published) == len(rows("published.csv")) > 900
-    assert {r.source for r in published} == set(v.sources())
-    assert {r.family for r in published} <= set(v.margins())
-    assert {source.bibtex for source in v.sources().values()} <= set(entries())
-    assert len(v.margins()) == len(rows("margins.csv"))
+    assert {r.source for r in published} == set(p.sources())
+    assert {r.family for r in published} <= set(p.margins())
+    assert {source.bibtex for source in p.sources().values()} <= set(entries())
+    assert len(p.margins()) == len(rows("margins.csv"))
 
 
 def test_no_row_can_be_judged_without_spread_and_seeds() -> None:
-    judged = [r for r in v.references() if not r.obstacle]
+    judged = [r for r in p.references() if not r.obstacle]
     assert len(judged) > 500
     assert all(r.std is not None and r.n >= 2 and np.isfinite(r.std) for r in judged)
-    assert all((r.spread is None) == (r.spread_kind in ("none", "ci95")) for r in v.references())
-    assert all((r.low is not None) == (r.spread_kind == "ci95") for r in v.references())
+    assert all((r.spread is None) == (r.spread_kind in ("none", "ci95")) for r in p.references())
+    assert all((r.low is not None) == (r.spread_kind == "ci95") for r in p.references())
 
 
 def test_rows_are_consistent() -> None:
-    for r in v.references():
-        family, _ = v.split_version(r.environment)
+    for r in p.references():
+        family, _ = p.split_version(r.environment)
         assert family == r.family
         assert r.system in ALGORITHMS or r.system == "td3-ablation"
         if r.low is not None:
@@ -253,7 +256,7 @@ def test_known_rows(
 ) -> None:
     (row,) = [
         r
-        for r in v.references()
+        for r in p.references()
         if (r.source, r.environment, r.system, r.estimator) == (source, environment, system, estimator)
         and r.printed == "TD3"
     ]
@@ -262,7 +265,7 @@ def test_known_rows(
 
 def test_every_task_of_the_suite_has_a_margin() -> None:
     for task, spec in suites.TASKS.items():
-        margin = v.margins()[v.split_version(task)[0]].margin
+        margin = p.margins()[p.split_version(task)[0]].margin
         assert 0 < margin <= 0.11 * (spec.reference_score - spec.random_score), task
 
 

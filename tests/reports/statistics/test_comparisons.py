@@ -9,9 +9,10 @@ import pytest
 
 from ascent.records.declared import Declared
 from ascent.records.read import load
-from ascent.reports.page import figures, tables
+from ascent.reports.page import figures
+from ascent.reports.page.table import Column, latex, make_table
 from ascent.reports.statistics.aggregate import aggregate
-from ascent.reports.statistics.compare import Comparisons, compare
+from ascent.reports.statistics.comparisons import Comparisons, compare
 
 if TYPE_CHECKING:
     from tests.reports.conftest import Records
@@ -102,8 +103,8 @@ def test_a_task_whose_cells_are_unlike_leaves_the_others_together(three: "Record
     (group,) = compared(three).groups
     assert group.tasks == ("classic/CartPole-v1", "classic/MountainCar-v0") and group.left_out == {}
     page = three.build()
-    assert "Pendulum-v1 is left out: its cells were not run alike" in page
-    assert "differ</a>, 3 could not be made" in page  # of Pendulum's three systems
+    assert "Pendulum-v1 is excluded because its cells were run differently" in page
+    assert "comparisons</a>, 3 not possible" in page  # of Pendulum's three systems
 
 
 def test_two_settings_under_one_name_are_two_systems(three: "Records") -> None:
@@ -134,8 +135,11 @@ def test_figures_of_any_number_of_systems() -> None:
 
 
 def test_numbers_in_latex() -> None:
-    shown = pd.DataFrame({"a_b": ["-3.5 [-4, 1-2]", "<0.001 & 50%"], "m": ["x", "y"]})
-    text = tables.latex(tables.Table("t", "T", shown, shown, {"m": "m"}))
+    columns = [
+        Column(lambda row: row[0], head="a_b"),
+        Column(lambda row: 1.0, head="m", text=lambda row: row[1], numeric=True),
+    ]
+    text = latex(make_table("t", "T", [("-3.5 [-4, 1-2]", "x"), ("<0.001 & 50%", "y")], columns))
     assert r"a\_b" in text and "$-$3.5 [$-$4, 1-2]" in text and r"$<$0.001 \& 50\%" in text
     assert r"\begin{tabular}{@{}lr@{}}" in text and r"\toprule" in text
 
@@ -149,18 +153,20 @@ def test_the_family_is_what_was_declared(three: "Records") -> None:
     }
     three.run(three.cell("Pendulum-v1", "ppo"), 10, [0.0, 1.0], status=None)
     found = compared(three)
-    assert (found.family, len(found.pairs), found.hopeless) == (4, 3, 0)
+    assert (found.family, len(found.pairs), found.unreachable) == (4, 3, 0)
     smallest = min(found.pairs, key=lambda pair: pair.welch.p)
     assert smallest.p_welch_holm == pytest.approx(4 * min(p.values()))
-    assert "4 belong to the family, and those that could not be made count as not shown" in three.build()
+    page = three.build()
+    assert "The declared family has 4 comparisons" in page
+    assert "those that could not be made count as not significant" in page
 
 
 def test_too_few_seeds_to_show_anything_is_said(store: "Records") -> None:
     for k, system in enumerate(("ppo", "sac")):
         store.flat_runs(store.cell(system=system), [100.0 * k, 100.0 * k + 1, 100.0 * k + 2])
     found = compared(store)
-    assert (found.pairs[0].differs, found.hopeless) == (False, 1)  # 1 of 10 partitions: p is at least 0.1
-    assert "1 of them could not have shown one with so few seeds" in store.build()
+    assert (found.pairs[0].differs, found.unreachable) == (False, 1)  # 1 of 10 partitions: p is at least 0.1
+    assert "1 of 1 cannot become significant with so few seeds" in store.build()
 
 
 def test_constant_scores_are_no_claim(store: "Records") -> None:
@@ -172,7 +178,7 @@ def test_constant_scores_are_no_claim(store: "Records") -> None:
 
 
 def test_an_unknown_baseline_is_refused(three: "Records") -> None:
-    with pytest.raises(ValueError, match="baseline pppo: there is no such system here"):
+    with pytest.raises(ValueError, match="baseline pppo: this report has no such system"):
         compared(three, baseline="pppo")
 
 

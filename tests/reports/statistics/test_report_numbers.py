@@ -12,13 +12,13 @@ from scipy import stats as scipy_stats
 
 from ascent.records.declared import Declared
 from ascent.records.read import load
-from ascent.reports.page import figures, tables
-from ascent.reports.statistics import estimators, stats
+from ascent.reports.page import formats
+from ascent.reports.statistics import estimators, intervals
 from ascent.reports.statistics.aggregate import aggregate
 from ascent.reports.statistics.estimators import Curves
 
 if TYPE_CHECKING:
-    from conftest import Records
+    from tests.reports.conftest import Records
 
 
 def text_of(page: str) -> str:
@@ -28,7 +28,7 @@ def text_of(page: str) -> str:
 
 def test_student_t_interval_is_scipys() -> None:
     sample = np.random.default_rng(0).normal(size=(7, 3))
-    low, high = stats.student_t_interval(sample)
+    low, high = intervals.student_t_interval(sample)
     for k in range(3):
         expected = scipy_stats.ttest_1samp(sample[:, k], 0).confidence_interval(0.95)
         assert (low[k], high[k]) == pytest.approx((expected.low, expected.high), rel=1e-12)
@@ -36,14 +36,14 @@ def test_student_t_interval_is_scipys() -> None:
 
 def test_student_t_interval_of_two_values_in_closed_form() -> None:
     # With one degree of freedom t is Cauchy: the 97.5% quantile is tan(0.475 pi); s / sqrt(2) = |a - b| / 2.
-    low, high = stats.student_t_interval(np.array([3.0, 7.0]))
+    low, high = intervals.student_t_interval(np.array([3.0, 7.0]))
     half = np.tan(np.pi * 0.475) * 2.0
     assert (low, high) == pytest.approx((5.0 - half, 5.0 + half), rel=1e-12)
 
 
 def test_student_t_interval_covers_95_percent() -> None:
     sample = np.random.default_rng(1).normal(size=(3, 20_000))
-    low, high = stats.student_t_interval(sample)
+    low, high = intervals.student_t_interval(sample)
     assert ((low < 0) & (high > 0)).mean() == pytest.approx(0.95, abs=0.005)
 
 
@@ -52,7 +52,7 @@ def test_student_t_interval_covers_95_percent() -> None:
 )
 def test_interquartile_mean_drops_a_whole_number_at_each_end(n: int, kept: tuple[int, int]) -> None:
     sample = np.random.default_rng(n).permutation(np.arange(n) ** 2).astype(float)
-    assert stats.interquartile_mean(sample) == pytest.approx(np.sort(sample)[slice(*kept)].mean())
+    assert intervals.interquartile_mean(sample) == pytest.approx(np.sort(sample)[slice(*kept)].mean())
 
 
 def test_estimators() -> None:
@@ -181,7 +181,8 @@ def test_no_best_among_cells_of_unlike_budgets(store: "Records") -> None:
     (task,) = aggregate(load(store.runs), Declared())
     assert task.best is None
     assert task.unlike == (
-        "The cells of this task differ in the step budget: they are not compared, none is called best.",
+        "The cells of this task differ in the step budget: they are not compared, "
+        "and none is marked as best.",
     )
 
 
@@ -262,11 +263,11 @@ def test_returns_are_read_back_exactly(store: "Records") -> None:
 
 
 def test_how_numbers_are_written() -> None:
-    assert tables.number(-1234.56, 1) == "-1,234.6"
-    assert tables.number(-0.04, 1) == "0.0"
-    assert tables.interval(None, None, 1) == "no interval (n=1)"
-    assert tables.seed_ranges((5, 0, 1, 2, 9)) == "0-2,5,9"
-    assert [figures.short_steps(steps) for steps in (0, 500, 200_000, 1_500_000)] == [
+    assert formats.number(-1234.56, 1) == "-1,234.6"
+    assert formats.number(-0.04, 1) == "0.0"
+    assert formats.interval(None, None, 1) == "no interval (n=1)"
+    assert formats.seed_ranges((5, 0, 1, 2, 9)) == "0-2,5,9"
+    assert [formats.short_steps(steps) for steps in (0, 500, 200_000, 1_500_000)] == [
         "0",
         "500",
         "200k",

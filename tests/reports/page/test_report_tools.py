@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Records
+    from tests.reports.conftest import Records
 
 TABLES = ("scores", "spread", "verdicts", "aggregates", "improvement", "comparisons", "compute")
 browser = shutil.which("chromium") or shutil.which("google-chrome")

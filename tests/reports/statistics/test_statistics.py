@@ -9,7 +9,9 @@ from scipy import stats as scipy_stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_ind
 
-from ascent.reports.statistics import bootstrap, stats
+from ascent.reports.statistics import bootstrap, effect_sizes, intervals, significance
+from ascent.reports.statistics.equivalence import equivalence
+from ascent.reports.statistics.holm import holm
 from tests.reports.peer import rliable_library
 
 
@@ -68,9 +70,11 @@ def test_bootstrap_of_a_mean_is_students_and_welchs_interval() -> None:
     rng = np.random.default_rng(1)
     tasks = [rng.normal(size=n) * spread + 2 for n, spread in ((12, 0.3), (7, 1.0))]
     found = bootstrap.aggregates({"one": tasks[:1], "two": tasks}, resamples=200_000)
-    low, high = stats.student_t_interval(tasks[0])
+    low, high = intervals.student_t_interval(tasks[0])
     assert found["one"]["mean"].high - found["one"]["mean"].low == pytest.approx(high - low, rel=0.03)
-    welch = stats.welch(tasks[0], -tasks[1])  # the difference of the one and minus the other is their sum
+    welch = significance.welch(
+        tasks[0], -tasks[1]
+    )  # the difference of the one and minus the other is their sum
     width = found["two"]["mean"].high - found["two"]["mean"].low
     assert width == pytest.approx((welch.high - welch.low) / 2, rel=0.03)
 
@@ -130,7 +134,7 @@ def test_permutation_test_is_exact(n: int, m: int, shift: float) -> None:
     rng = np.random.default_rng(n)
     x, y = rng.normal(size=(3, n)) + shift, 3 * rng.normal(size=(3, m))
     expected = [brute_force(a, b) for a, b in zip(x, y, strict=True)]
-    assert stats.permutation_p(x, y, seed=0).tolist() == pytest.approx(expected, abs=1e-12)
+    assert significance.permutation_p(x, y, seed=0).tolist() == pytest.approx(expected, abs=1e-12)
 
 
 def test_permutation_test_of_many_partitions_is_near_scipys() -> None:
@@ -140,29 +144,29 @@ def test_permutation_test_of_many_partitions_is_near_scipys() -> None:
         (x, y), lambda a, b, axis: scipy_stats.ttest_ind(a, b, axis=axis, equal_var=False).statistic,
         n_resamples=20_000, rng=1,
     ).pvalue  # fmt: skip
-    (ours,) = stats.permutation_p(x[None], y[None], seed=0)
+    (ours,) = significance.permutation_p(x[None], y[None], seed=0)
     assert ours == pytest.approx(theirs, abs=0.01)
-    assert stats.permutation_p(x[None], y[None], seed=0) == ours
+    assert significance.permutation_p(x[None], y[None], seed=0) == ours
 
 
 def test_permutation_test_without_spread() -> None:
     """Constants that differ: only the partition observed and its mirror image are as extreme."""
     ones = np.ones((1, 4))
-    assert stats.permutation_p(ones, 5 * ones, seed=0) == pytest.approx([2 / 70])
-    assert stats.permutation_p(ones, ones, seed=0) == [1.0]
-    assert stats.permutation_p(np.ones((1, 10)), 5 * np.ones((1, 10)), seed=0)[0] == pytest.approx(
+    assert significance.permutation_p(ones, 5 * ones, seed=0) == pytest.approx([2 / 70])
+    assert significance.permutation_p(ones, ones, seed=0) == [1.0]
+    assert significance.permutation_p(np.ones((1, 10)), 5 * np.ones((1, 10)), seed=0)[0] == pytest.approx(
         1e-4, abs=2e-4
     )
 
 
 def test_holm_by_hand() -> None:
     """Holm 1979: sorted p times 4, 3, 2, 1, never decreasing, at most 1. NaN does not count."""
-    adjusted = stats.holm(np.array([0.01, 0.04, np.nan, 0.03, 0.005]))
+    adjusted = holm(np.array([0.01, 0.04, np.nan, 0.03, 0.005]))
     assert adjusted.tolist() == pytest.approx([0.03, 0.06, np.nan, 0.06, 0.02], nan_ok=True)
-    assert stats.holm(np.array([0.9, 0.8])).tolist() == [1.0, 1.0]
-    assert np.isnan(stats.holm(np.array([np.nan]))).all()
+    assert holm(np.array([0.9, 0.8])).tolist() == [1.0, 1.0]
+    assert np.isnan(holm(np.array([np.nan]))).all()
     p = np.random.default_rng(0).random(40) ** 3
-    assert stats.holm(p).tolist() == pytest.approx(multipletests(p, method="holm")[1].tolist(), rel=1e-12)
+    assert holm(p).tolist() == pytest.approx(multipletests(p, method="holm")[1].tolist(), rel=1e-12)
 
 
 def test_tolerance_interval_has_the_sizes_of_wilks() -> None:
@@ -170,7 +174,7 @@ def test_tolerance_interval_has_the_sizes_of_wilks() -> None:
     rng = np.random.default_rng(0)
     for n, content in ((7, None), (8, 0.5), (45, 0.5), (46, 0.9), (75, 0.9), (76, 0.9)):
         sample = rng.normal(size=n)
-        found = stats.tolerance_interval(sample)
+        found = intervals.tolerance_interval(sample)
         assert (found.content if found else None) == content
         if n in (8, 46, 75):
             assert (found.low, found.high) == (sample.min(), sample.max())
@@ -183,34 +187,34 @@ def test_tolerance_interval_has_the_sizes_of_wilks() -> None:
 def test_failure_interval_is_clopper_pearsons() -> None:
     for failures, n in ((0, 10), (3, 10), (10, 10)):
         theirs = scipy_stats.binomtest(failures, n).proportion_ci(0.95, "exact")
-        assert stats.failure_interval(failures, n) == pytest.approx((theirs.low, theirs.high))
+        assert intervals.failure_interval(failures, n) == pytest.approx((theirs.low, theirs.high))
     # none of ten failed: up to 1 - 0.025^(1/10) = 30.8% may
-    assert stats.failure_interval(0, 10)[1] == pytest.approx(1 - 0.025**0.1)
+    assert intervals.failure_interval(0, 10)[1] == pytest.approx(1 - 0.025**0.1)
 
 
 def test_steps_to_threshold_by_hand() -> None:
-    every = stats.steps_to_threshold(np.array([3.0, 1.0, 2.0, 5.0, 4.0]), np.ones(5, bool))
+    every = intervals.steps_to_threshold(np.array([3.0, 1.0, 2.0, 5.0, 4.0]), np.ones(5, bool))
     assert (every.median, every.reached, every.n) == (3.0, 5, 5)
     # censored at 2: of the four left at 3 one reaches it, S = 4/5 * 3/4 ... the median is where S <= 1/2
-    some = stats.steps_to_threshold(
+    some = intervals.steps_to_threshold(
         np.array([1.0, 2.0, 3.0, 4.0, 6.0, 6.0]), np.array([1, 0, 1, 1, 0, 0], bool)
     )
     assert some.median == 4.0  # S: 5/6, then 5/6 * 3/4 = 0.625, then 0.625 * 2/3 = 0.417
-    few = stats.steps_to_threshold(np.array([1.0, 9.0, 9.0]), np.array([1, 0, 0], bool))
+    few = intervals.steps_to_threshold(np.array([1.0, 9.0, 9.0]), np.array([1, 0, 0], bool))
     assert (few.median, few.low, few.high, few.reached) == (None, None, None, 1)
-    assert stats.steps_to_threshold(np.array([9.0, 9.0]), np.zeros(2, bool)).median is None
+    assert intervals.steps_to_threshold(np.array([9.0, 9.0]), np.zeros(2, bool)).median is None
 
 
 def test_welch_is_scipys_and_says_nothing_about_constants() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=6), 2 * rng.normal(size=9) + 1
-    found, theirs = stats.welch(x, y), scipy_stats.ttest_ind(x, y, equal_var=False)
+    found, theirs = significance.welch(x, y), scipy_stats.ttest_ind(x, y, equal_var=False)
     assert (found.t, found.df, found.p) == pytest.approx((theirs.statistic, theirs.df, theirs.pvalue))
     assert found.difference == pytest.approx(x.mean() - y.mean())
     assert found.high - found.difference == pytest.approx(found.difference - found.low)
-    flat = stats.welch(np.full(5, 500.0), np.full(5, 499.0))
+    flat = significance.welch(np.full(5, 500.0), np.full(5, 499.0))
     assert flat.difference == 1.0 and np.isnan([flat.low, flat.high, flat.t, flat.p]).all()
-    one_flat = stats.welch(np.full(5, 500.0), np.array([480.0, 490.0, 470.0]))
+    one_flat = significance.welch(np.full(5, 500.0), np.array([480.0, 490.0, 470.0]))
     assert np.isfinite(one_flat.p)
 
 
@@ -218,33 +222,35 @@ def test_hedges_g_by_hand() -> None:
     """g = J d with J = 1 - 3 / (4 df - 1) (Hedges 1981)."""
     x, y = np.array([3.0, 5.0, 7.0]), np.array([1.0, 2.0, 3.0, 2.0])
     pooled = np.sqrt((2 * x.var(ddof=1) + 3 * y.var(ddof=1)) / 5)
-    found = stats.hedges_g(x, y)
+    found = effect_sizes.hedges_g(x, y)
     assert found.value == pytest.approx((1 - 3 / (4 * 5 - 1)) * 3.0 / pooled)
     assert found.low < found.value < found.high
-    assert np.isnan(stats.hedges_g(np.ones(3), np.zeros(3)).value)
+    assert np.isnan(effect_sizes.hedges_g(np.ones(3), np.zeros(3)).value)
 
 
 def test_superiority_counts_pairs() -> None:
     x, y = np.array([1.0, 4.0, 4.0]), np.array([0.0, 4.0])
-    assert stats.superiority(x, y).value == pytest.approx((1 + 0 + 1 + 0.5 + 1 + 0.5) / 6)
-    apart = stats.superiority(np.arange(5.0) + 10, np.arange(7.0))
+    assert effect_sizes.superiority(x, y).value == pytest.approx((1 + 0 + 1 + 0.5 + 1 + 0.5) / 6)
+    apart = effect_sizes.superiority(np.arange(5.0) + 10, np.arange(7.0))
     assert apart == (1.0, pytest.approx(0.025 ** (1 / 5)), 1.0)
-    assert stats.superiority(np.arange(7.0), np.arange(5.0) + 10).high == pytest.approx(1 - 0.025 ** (1 / 5))
-    assert stats.superiority(np.ones(3), np.ones(3)).value == 0.5
+    assert effect_sizes.superiority(np.arange(7.0), np.arange(5.0) + 10).high == pytest.approx(
+        1 - 0.025 ** (1 / 5)
+    )
+    assert effect_sizes.superiority(np.ones(3), np.ones(3)).value == 0.5
 
 
 def test_detectable_difference_is_cohens() -> None:
     """Cohen 1988, table 2.4.1: 64 per group for d = 0.5, 26 for d = 0.8, at 5% two-sided and power 0.8."""
     for n, d in ((64, 0.5), (26, 0.8)):
-        assert stats.minimum_detectable_difference(1.0, 1.0, n, n) == pytest.approx(d, abs=0.01)
-    assert stats.minimum_detectable_difference(3.0, 3.0, 64, 64) == pytest.approx(1.5, abs=0.03)
+        assert significance.minimum_detectable_difference(1.0, 1.0, n, n) == pytest.approx(d, abs=0.01)
+    assert significance.minimum_detectable_difference(3.0, 3.0, 64, 64) == pytest.approx(1.5, abs=0.03)
 
 
 def test_equivalence_is_statsmodels() -> None:
     rng = np.random.default_rng(0)
     for shift in (0.0, 0.7, 3.0):
         x, y = rng.normal(size=12) + shift, 1.5 * rng.normal(size=8)
-        found = stats.equivalence(x.mean(), x.std(ddof=1), 12, y.mean(), y.std(ddof=1), 8, 2.0)
+        found = equivalence(x.mean(), x.std(ddof=1), 12, y.mean(), y.std(ddof=1), 8, 2.0)
         p = ttost_ind(x, y, -2.0, 2.0, usevar="unequal")[0]
         assert found.p_equivalent == pytest.approx(p, rel=1e-9)
         assert found.p_different == pytest.approx(scipy_stats.ttest_ind(x, y, equal_var=False).pvalue)
@@ -262,7 +268,7 @@ def test_equivalence_is_statsmodels() -> None:
     ],
 )  # fmt: skip
 def test_verdicts(difference: float, std: float, verdict: str) -> None:
-    found = stats.equivalence(10.0 + difference, std, 10, 10.0, std, 10, margin=2.0)
+    found = equivalence(10.0 + difference, std, 10, 10.0, std, 10, margin=2.0)
     assert (found.verdict, found.difference) == (verdict, pytest.approx(difference))
     assert 0 <= found.power <= 1
 
@@ -275,11 +281,11 @@ GOOD = np.array([1.0, 2.0, 4.0])
 @pytest.mark.parametrize(
     "function",
     [
-        stats.student_t_interval, stats.interquartile_mean, stats.tolerance_interval,
-        lambda x: stats.steps_to_threshold(x, np.ones(3, bool)),
-        lambda x: stats.welch(GOOD, x), lambda x: stats.hedges_g(x, GOOD),
-        lambda x: stats.superiority(GOOD, x),
-        lambda x: stats.permutation_p(np.stack([GOOD, x]), np.stack([GOOD, GOOD]), seed=0),
+        intervals.student_t_interval, intervals.interquartile_mean, intervals.tolerance_interval,
+        lambda x: intervals.steps_to_threshold(x, np.ones(3, bool)),
+        lambda x: significance.welch(GOOD, x), lambda x: effect_sizes.hedges_g(x, GOOD),
+        lambda x: effect_sizes.superiority(GOOD, x),
+        lambda x: significance.permutation_p(np.stack([GOOD, x]), np.stack([GOOD, GOOD]), seed=0),
         lambda x: bootstrap.aggregates({"x": [GOOD, x]}, resamples=10),
         lambda x: bootstrap.profiles({"x": [x]}, np.array([0.5]), resamples=10),
         lambda x: bootstrap.improvements({"x": {"a": x}, "y": {"a": GOOD}}, [("x", "y")], resamples=10),
@@ -292,24 +298,24 @@ def test_scores_that_are_not_finite_are_refused(function: Callable, bad: np.ndar
 
 def test_one_run_on_a_side() -> None:
     one, more = np.array([3.0]), np.array([1.0, 2.0, 4.0, 5.0])
-    assert stats.tolerance_interval(one) is None
-    found = stats.welch(one, more)
+    assert intervals.tolerance_interval(one) is None
+    found = significance.welch(one, more)
     assert found.difference == 0.0 and np.isnan(found[1:]).all()
-    assert np.isnan(stats.hedges_g(more, one)).all()
-    among, above = stats.superiority(one, more), stats.superiority(one + 9, more)
+    assert np.isnan(effect_sizes.hedges_g(more, one)).all()
+    among, above = effect_sizes.superiority(one, more), effect_sizes.superiority(one + 9, more)
     assert among.value == 0.5 and np.isnan(among[1:]).all()
     assert above == (1.0, pytest.approx(0.025), 1.0)
     for refuse in (
-        lambda: stats.permutation_p(one[None], more[None], seed=0),
-        lambda: stats.equivalence(3.0, np.nan, 1, 3.0, 1.0, 4, margin=1.0),
+        lambda: significance.permutation_p(one[None], more[None], seed=0),
+        lambda: equivalence(3.0, np.nan, 1, 3.0, 1.0, 4, margin=1.0),
     ):
-        with pytest.raises(ValueError, match="two runs on either side"):
+        with pytest.raises(ValueError, match="two runs in each sample"):
             refuse()
 
 
 def test_welch_of_published_cars() -> None:
     """NIST/SEMATECH e-Handbook 1.3.5.3, AUTO83B, from the moments: t = -12.94627 with 136.8750 degrees."""
-    found = stats.equivalence(20.14458, 6.41470, 249, 30.48101, 6.10771, 79, margin=1.0)
+    found = equivalence(20.14458, 6.41470, 249, 30.48101, 6.10771, 79, margin=1.0)
     t = scipy_stats.t.ppf(0.975, 136.8750)
     assert found.difference / (found.high - found.difference) * t == pytest.approx(-12.94627, abs=1e-4)
     assert found.verdict == "different"
@@ -322,7 +328,7 @@ def test_superiority_of_published_pain_scores() -> None:
     """
     x = np.array([1, 2, 1, 1, 1, 1, 1, 1, 1, 1, 2, 4, 1, 1], float)
     y = np.array([3, 3, 4, 3, 1, 2, 3, 1, 1, 5, 4], float)
-    found = stats.superiority(y, x)
+    found = effect_sizes.superiority(y, x)
     assert found.value == pytest.approx(0.788961, abs=1e-6)
     half = (0.9827052 - 0.5952169) / 2 / (found.value * (1 - found.value))
     expected = 1 / (1 + np.exp(-np.log(found.value / (1 - found.value)) - np.array([-half, half])))
@@ -333,10 +339,10 @@ def test_steps_to_threshold_of_published_remissions() -> None:
     """Freireich et al. 1963, weeks of remission: medians 23 (13, none) and 8 (4, 11), log-log limits."""
     treated = [6, 6, 6, 7, 10, 13, 16, 22, 23, -6, -9, -10, -11, -17, -19, -20, -25, -32, -32, -34, -35]
     weeks = np.array(treated, float)  # below 0: censored
-    found = stats.steps_to_threshold(np.abs(weeks), weeks > 0)
+    found = intervals.steps_to_threshold(np.abs(weeks), weeks > 0)
     assert found == (23.0, 13.0, None, 9, 21)
     placebo = np.array([1, 1, 2, 2, 3, 4, 4, 5, 5, 8, 8, 8, 8, 11, 11, 12, 12, 15, 17, 22, 23], float)
-    assert stats.steps_to_threshold(placebo, np.ones(21, bool)) == (8.0, 4.0, 11.0, 21, 21)
+    assert intervals.steps_to_threshold(placebo, np.ones(21, bool)) == (8.0, 4.0, 11.0, 21, 21)
 
 
 @pytest.mark.parametrize(("n", "m", "shift"), [(3, 3, 0.0), (5, 12, -4.0), (20, 20, 1.0), (10, 10, 60.0)])
@@ -344,7 +350,7 @@ def test_hedges_interval_is_of_the_noncentral_t(n: int, m: int, shift: float) ->
     """At the limits the observed t has the probabilities 2.5% and 97.5%."""
     rng = np.random.default_rng(n)
     x, y = rng.normal(size=n) + shift, rng.normal(size=m)
-    found, test = stats.hedges_g(x, y), scipy_stats.ttest_ind(x, y)
+    found, test = effect_sizes.hedges_g(x, y), scipy_stats.ttest_ind(x, y)
     limits = np.array(found[1:]) / np.sqrt(1 / n + 1 / m)
     p = scipy_stats.nct.cdf(test.statistic, n + m - 2, limits)
     assert p == pytest.approx([0.975, 0.025], abs=1e-4)
@@ -354,29 +360,29 @@ def test_hedges_interval_is_of_the_noncentral_t(n: int, m: int, shift: float) ->
 def test_hedges_interval_of_scores_that_hardly_vary(sign: int) -> None:
     """From t = 1000 on by its limiting distribution, without a jump; and it ends."""
     x, y = np.tile([-1.0, 1.0], 5), np.tile([-1.0, 1.0], 5)
-    below, above, far = (stats.hedges_g(x + sign * k, y) for k in (471.0, 472.0, 1e9))
+    below, above, far = (effect_sizes.hedges_g(x + sign * k, y) for k in (471.0, 472.0, 1e9))
     assert above[1:] == pytest.approx(np.array(below[1:]) * 472 / 471, rel=1e-4)
     assert far[1:] == pytest.approx(np.array(below[1:]) * 1e9 / 471, rel=1e-4)
 
 
 @pytest.mark.parametrize(("n", "m", "ratio"), [(5, 5, 1.0), (10, 10, 3.0), (5, 20, 0.5)])
 def test_detectable_difference_is_found_in_four_of_five(n: int, m: int, ratio: float) -> None:
-    difference = stats.minimum_detectable_difference(1.0, ratio, n, m)
+    difference = significance.minimum_detectable_difference(1.0, ratio, n, m)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(n, 20_000)) + difference, ratio * rng.normal(size=(m, 20_000))
     found = scipy_stats.ttest_ind(x, y, equal_var=False).pvalue < 0.05
     assert found.mean() == pytest.approx(0.8, abs=0.03)  # 77% at five each, whose degrees of freedom vary
-    assert stats.minimum_detectable_difference(0.0, 0.0, n, m) == 0.0
+    assert significance.minimum_detectable_difference(0.0, 0.0, n, m) == 0.0
 
 
 def test_intervals_do_not_depend_on_the_unit() -> None:
     """Returns in thousands, or shifted: the tests say the same."""
     rng = np.random.default_rng(4)
     x, y = np.round(rng.normal(size=(3, 9)), 1), np.round(rng.normal(size=(3, 8)) + 1, 1)
-    expected = stats.permutation_p(x, y, seed=0)
-    assert stats.permutation_p(1e4 * x, 1e4 * y, seed=0).tolist() == expected.tolist()
-    assert stats.permutation_p(x - 500, y - 500, seed=0).tolist() == expected.tolist()
-    assert stats.permutation_p(-x, -y, seed=0).tolist() == expected.tolist()
+    expected = significance.permutation_p(x, y, seed=0)
+    assert significance.permutation_p(1e4 * x, 1e4 * y, seed=0).tolist() == expected.tolist()
+    assert significance.permutation_p(x - 500, y - 500, seed=0).tolist() == expected.tolist()
+    assert significance.permutation_p(-x, -y, seed=0).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("tasks", [4, 5])
@@ -403,6 +409,6 @@ def test_limits_of_steps_are_log_log() -> None:
             variance += 1 / (left * (left - 1))
             z = (np.log(-np.log(survival)) - np.log(np.log(2))) * abs(np.log(survival)) / np.sqrt(variance)
             inside += [step] if abs(z) < 1.959964 else []
-    found = stats.steps_to_threshold(steps, reached)
+    found = intervals.steps_to_threshold(steps, reached)
     following = steps[reached & (steps > inside[-1])][0]  # the survival stays what it is until then
     assert (found.low, found.high) == (inside[0], following)

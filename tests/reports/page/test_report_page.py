@@ -11,7 +11,7 @@ import pytest
 from ascent.reports.page import figures
 
 if TYPE_CHECKING:
-    from conftest import Records
+    from tests.reports.conftest import Records
 
 
 FIGURES = ("intervals", "profiles", "improvement", "CartPole-v1", "Pendulum-v1")  # as on the page

@@ -1,0 +1,56 @@
+"""How numbers are written on the page, in Markdown and LaTeX tables, and in citations."""
+
+import math
+from collections.abc import Sequence
+
+from ascent.reports.statistics.aggregate import Task
+
+
+def decimals(task: Task) -> int:
+    """Return the decimal places for a task: four significant figures of its largest score, at most four."""
+    scores = [summary.score for summary in task.cells if summary.score]
+    largest = max((abs(value) for score in scores for value, _ in (score.worst, score.best)), default=0.0)
+    return 1 if largest == 0 else min(max(3 - math.floor(math.log10(largest)), 0), 4)
+
+
+def number(value: float, places: int) -> str:
+    """Return a number in fixed point with thousands separators; never "-0.0"."""
+    text = f"{value:,.{places}f}"
+    return text.removeprefix("-") if float(text.replace(",", "")) == 0 else text
+
+
+def interval(low: float | None, high: float | None, places: int) -> str:
+    """Return "[low, high]"; without limits, "no interval (n=1)"."""
+    if low is None or high is None:
+        return "no interval (n=1)"
+    return f"[{number(low, places)}, {number(high, places)}]"
+
+
+def limits(value: float | None, low: float | None, high: float | None, places: int) -> str:
+    """Return "value [low, high]", without the parts that are None or NaN."""
+    text = "" if value is None or math.isnan(value) else number(value, places)
+    return text if low is None or math.isnan(low) else f"{text} {interval(low, high, places)}"
+
+
+def p_value(p: float) -> str:
+    """Return a p value with three decimal places; "" where the test is undefined."""
+    return "" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def seed_ranges(seeds: Sequence[int]) -> str:
+    """Return seeds in the form of the command line: (0, 1, 2, 5) -> "0-2,5"."""
+    parts: list[list[int]] = []
+    for seed in sorted(seeds):
+        if parts and seed == parts[-1][-1] + 1:
+            parts[-1].append(seed)
+        else:
+            parts.append([seed])
+    return ",".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
+
+
+def short_steps(steps: float) -> str:
+    """Return a number of steps in short: 200000 -> "200k", 1500000 -> "1.5M"."""
+    for unit, name in ((1e6, "M"), (1e3, "k")):
+        if abs(steps) >= unit:
+            return f"{steps / unit:g}{name}"
+    return f"{steps:g}"

@@ -1,0 +1,178 @@
+"""The tables of the scores of cells. Cells without a score have empty numbers."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ascent.records.declared import Declared
+from ascent.reports.page.formats import decimals, interval, number
+from ascent.reports.page.table import Column, Table, make_table
+from ascent.reports.statistics.aggregate import CellSummary, Score, Task
+from ascent.reports.statistics.intervals import FEW_SEEDS, Crossing
+
+
+@dataclass(frozen=True)
+class CellRow:
+    """A row of a table with one row per cell."""
+
+    task: Task
+    summary: CellSummary
+
+
+def scores(tasks: Sequence[Task], declared: Declared) -> Table:
+    """Return the table of scores: one row per cell, in units of return."""
+    columns = [
+        Column(lambda row: row.task.suite, "suite"),
+        Column(lambda row: row.task.name, "task", "task"),
+        Column(lambda row: row.summary.cell.name.system, "system"),
+        Column(lambda row: row.summary.label, head="system"),
+        Column(lambda row: row.summary.cell.name.preset, "preset"),
+        Column(lambda row: row.summary.cell.name.digest, "digest", "cell"),
+        Column(lambda row: declared.estimator, "estimator"),
+        Column(lambda row: row.summary.cell.complete, "complete"),
+        Column(lambda row: row.summary.cell.finished, "finished"),
+        Column(lambda row: len(row.summary.cell.runs), "expected"),
+        _score_column(lambda score: score.n, "n"),
+        *_FAILURES,
+        Column(
+            _of_score(lambda score: score.mean), "mean", "mean", numeric=True,
+            text=lambda row: (
+                number(row.summary.score.mean, decimals(row.task))
+                if row.summary.score
+                else row.summary.counts
+            ),
+        ),
+        _score_column(
+            lambda score: score.low, "low", "95% interval",
+            lambda score, places: interval(score.low, score.high, places),
+        ),
+        _score_column(lambda score: score.high, "high"),
+        _score_column(
+            lambda score: score.std, "std", "std",
+            lambda score, places: "" if score.std is None else number(score.std, places),
+        ),
+        _score_column(lambda score: score.iqm, "iqm", "IQM", lambda score, places: number(score.iqm, places)),
+        _score_column(
+            lambda score: score.median, "median", "median",
+            lambda score, places: number(score.median, places),
+        ),
+        _score_column(
+            lambda score: score.n, head="n",
+            text=lambda score, places: f"{score.n} (!)" if score.n < FEW_SEEDS else str(score.n),
+        ),
+        _score_column(
+            lambda score: score.failures, head="failures", text=lambda score, places: str(score.failures)
+        ),
+        _score_column(
+            lambda score: score.worst[0], "min", "min (seed)",
+            lambda score, places: f"{number(score.worst[0], places)} ({score.worst[1]})",
+        ),
+        _score_column(lambda score: score.worst[1], "min_seed"),
+        _score_column(
+            lambda score: score.best[0], "max", "max (seed)",
+            lambda score, places: f"{number(score.best[0], places)} ({score.best[1]})",
+        ),
+        _score_column(lambda score: score.best[1], "max_seed"),
+        *_AREA,
+        *_TOLERANCE,
+        *_THRESHOLD,
+        Column(lambda row: row.task.spec.get("random_score"), "random_score"),
+        Column(lambda row: row.task.spec.get("reference_score"), "reference_score"),
+    ]  # fmt: skip
+    rows = [CellRow(task, summary) for task in tasks for summary in task.cells]
+    return make_table("scores", "Scores", rows, columns)
+
+
+def spread(tasks: Sequence[Task]) -> Table:
+    """Return the table of tolerance interval, failure rate, steps to threshold and area of complete cells."""
+    columns = [
+        Column(lambda row: row.task.suite, "suite"),
+        Column(lambda row: row.task.name, "task", "task"),
+        Column(lambda row: row.summary.cell.name.system, "system"),
+        Column(lambda row: row.summary.label, head="system"),
+        Column(lambda row: row.summary.cell.name.preset, "preset"),
+        Column(lambda row: row.summary.cell.name.digest, "digest", "cell"),
+        _score_column(lambda score: score.n, "n"),
+        *_FAILURES,
+        *_AREA,
+        *_TOLERANCE,
+        *_THRESHOLD,
+        _score_column(
+            lambda score: score.tolerance.low if score.tolerance else None,
+            head="tolerance interval", text=_tolerance_text,
+        ),
+        _score_column(
+            lambda score: score.failures, head="failure rate",
+            text=lambda score, places: (
+                f"{score.failures / score.n:.0%} [{score.failure_low:.0%}, {score.failure_high:.0%}]"
+            ),
+        ),
+        _score_column(
+            lambda score: score.crossing.median if score.crossing else None,
+            head="steps to threshold", text=lambda score, places: _crossing_text(score.crossing),
+        ),
+        _score_column(
+            lambda score: score.area[0], head="area",
+            text=lambda score, places: f"{number(score.area[0], places)} {interval(*score.area[1:], places)}",
+        ),
+    ]  # fmt: skip
+    rows = [CellRow(task, summary) for task in tasks for summary in task.cells if summary.score]
+    return make_table("spread", "Spread, failures and speed of learning", rows, columns)
+
+
+def _of_score(get: Callable[[Score], Any]) -> Callable[[CellRow], Any]:
+    """Return a function of a row that is None where the cell has no score."""
+    return lambda row: get(row.summary.score) if row.summary.score else None
+
+
+def _score_column(
+    get: Callable[[Score], Any],
+    key: str = "",
+    head: str = "",
+    text: Callable[[Score, int], str] | None = None,
+) -> Column[CellRow]:
+    """Return a numeric column that is empty for cells without a score; `text` also takes decimal places."""
+
+    def shown(row: CellRow) -> str:
+        return text(row.summary.score, decimals(row.task)) if row.summary.score and text else ""
+
+    return Column(_of_score(get), key, head, shown, numeric=True)
+
+
+_FAILURES = [
+    _score_column(lambda score: score.failures, "failures"),
+    _score_column(lambda score: score.failure_low, "failure_low"),
+    _score_column(lambda score: score.failure_high, "failure_high"),
+]
+_AREA = [
+    _score_column(lambda score: score.area[0], "area"),
+    _score_column(lambda score: score.area[1], "area_low"),
+    _score_column(lambda score: score.area[2], "area_high"),
+]
+_TOLERANCE = [
+    _score_column(lambda score: score.tolerance.content if score.tolerance else None, "tolerance_content"),
+    _score_column(lambda score: score.tolerance.low if score.tolerance else None, "tolerance_low"),
+    _score_column(lambda score: score.tolerance.high if score.tolerance else None, "tolerance_high"),
+]
+_THRESHOLD = [
+    _score_column(lambda score: score.crossing.reached if score.crossing else None, "threshold_reached"),
+    _score_column(lambda score: score.crossing.median if score.crossing else None, "threshold_median"),
+    _score_column(lambda score: score.crossing.low if score.crossing else None, "threshold_low"),
+    _score_column(lambda score: score.crossing.high if score.crossing else None, "threshold_high"),
+]
+
+
+def _tolerance_text(score: Score, places: int) -> str:
+    if score.tolerance is None:
+        return f"n={score.n} is too few"
+    return f"{score.tolerance.content:.0%} in {interval(score.tolerance.low, score.tolerance.high, places)}"
+
+
+def _crossing_text(crossing: Crossing | None) -> str:
+    if crossing is None:
+        return "no anchors"
+    reached = f"({crossing.reached}/{crossing.n} runs)"
+    if crossing.median is None:
+        return f"reached by at most half {reached}"
+    ends = ["?" if limit is None else f"{limit:,.0f}" for limit in (crossing.low, crossing.high)]
+    return f"{crossing.median:,.0f} [{', '.join(ends)}] {reached}"

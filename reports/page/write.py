@@ -1,0 +1,82 @@
+"""Write a report: its page, figures, tables, bibliography, provenance and data, into an empty folder."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ascent.reports.page import figures, information, robustness, score_tables, tables
+from ascent.reports.page.bibliography import bibliography
+from ascent.reports.page.provenance import provenance
+from ascent.reports.page.render import curves_name, group_name, render
+from ascent.reports.page.table import Table, latex, markdown
+from ascent.reports.statistics.aggregate import evaluation_means
+from ascent.reports.statistics.study import Study
+
+FILES = {"index.html", "provenance.json", "data.parquet", "references.bib", "tables", "figures"}
+
+
+def write(study: Study, folder: Path) -> None:
+    """Write all files of a report into `folder`, which is created."""
+    style = figures.styles(summary.label for task in study.tasks for summary in task.cells)
+    images: dict[str, bytes] = {}
+    for name, figure in _figures(study, style):
+        images[name] = figures.encode(figure, "png")
+        _write(folder / "figures" / f"{name}.png", images[name])
+        _write(folder / "figures" / f"{name}.pdf", figures.encode(figure, "pdf"))
+    shown = {table.name: table for table in _tables(study)}
+    for name, table in shown.items():
+        _write_csv(folder / "tables" / f"{name}.csv", table.data)
+        _write(folder / "tables" / f"{name}.md", markdown(table).encode())
+        _write(folder / "tables" / f"{name}.tex", latex(table).encode())
+    _write_csv(folder / "tables" / "completeness.csv", tables.completeness(study.cells))
+    evaluation_means(study.cells).to_parquet(folder / "data.parquet", index=False)
+    _write(folder / "references.bib", bibliography(study.tasks, study.verdicts).encode())
+    _write(folder / "provenance.json", provenance(study).encode())
+    _write(folder / "index.html", render(study, shown, style, images).encode())
+
+
+def _tables(study: Study) -> Iterator[Table]:
+    yield score_tables.scores(study.tasks, study.declared)
+    yield score_tables.spread(study.tasks)
+    yield tables.verdicts(study.verdicts)
+    yield tables.aggregates(study.comparisons)
+    yield tables.improvements(study.comparisons)
+    yield tables.pairs(study.comparisons)
+    yield tables.compute(study.tasks)
+    if study.information:
+        yield information.table(study.information)
+    if study.robustness.curves:
+        yield robustness.levels(study.robustness)
+        yield robustness.areas(study.robustness)
+        yield robustness.comparisons(study.robustness)
+
+
+def _figures(study: Study, style: figures.Style) -> Iterator[tuple[str, Figure]]:
+    """Return every figure with the name of its files."""
+    with figures.drawing():
+        for task in study.tasks:
+            if figure := figures.learning_curves(task, style):
+                yield curves_name(task, study.tasks), figure
+        for k, group in enumerate(study.comparisons.groups):
+            yield group_name("intervals", k), figures.intervals(group, style)
+            yield group_name("profiles", k), figures.profiles(group, style)
+        if figure := figures.matrix(study.comparisons.improvements):
+            yield "improvement", figure
+        for task in study.tasks:
+            name = curves_name(task, study.tasks)
+            if costs := [cost for cost in study.information if cost.task is task]:
+                yield f"information-{name}", information.figure(costs, style)
+            if curves := [curve for curve in study.robustness.curves if curve.task is task]:
+                yield f"robustness-{name}", robustness.figure(curves, style)
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.write_bytes(content)
+
+
+def _write_csv(path: Path, data: pd.DataFrame) -> None:
+    # Fifteen digits: the last ones of a sum depend on the processor.
+    _write(path, data.to_csv(index=False, lineterminator="\n", float_format="%.15g").encode())

@@ -1,0 +1,230 @@
+"""Comparisons of systems within and across tasks.
+
+Within a task, every pair of systems (or each system and the declared baseline) is compared by Welch's test
+and by a permutation test. All of these pairs, over all tasks, form the family of Holm's correction. Across
+tasks, scores are normalised by the fixed anchors of each task, and only systems with scores on the same tasks
+form a group. Incomplete cells have no sample and enter no comparison.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from ascent.records.declared import Declared
+from ascent.reports.statistics import bootstrap
+from ascent.reports.statistics.aggregate import CellSummary, Task
+from ascent.reports.statistics.effect_sizes import hedges_g, superiority
+from ascent.reports.statistics.holm import holm
+from ascent.reports.statistics.intervals import ALPHA, Estimate
+from ascent.reports.statistics.significance import (
+    Comparison,
+    minimum_detectable_difference,
+    permutation_p,
+    smallest_permutation_p,
+    welch,
+)
+
+SEED = 0  # of the bootstrap and the permutation test
+TAUS = np.linspace(0.0, 1.2, 61)  # normalised scores at which performance profiles are evaluated
+
+PairFilter = Callable[[str, str], bool]  # takes the labels of two systems
+
+
+@dataclass(frozen=True)
+class TestedDifference:
+    """The difference of two samples by both tests, corrected for its family of comparisons."""
+
+    welch: Comparison
+    p_permutation: float
+    p_welch_holm: float
+    p_permutation_holm: float
+
+    @property
+    def differs(self) -> bool:
+        """Whether both tests reject at 5% after Holm's correction."""
+        return bool(self.p_permutation_holm < ALPHA and self.p_welch_holm < ALPHA)
+
+
+@dataclass(frozen=True)
+class Pair(TestedDifference):
+    """The difference `x` minus `y` of two systems on one task, in units of return."""
+
+    task: Task
+    x: CellSummary
+    y: CellSummary
+    g: Estimate  # Hedges' g and its interval
+    superiority: Estimate  # P(X > Y) + P(X = Y) / 2 and its interval
+    detectable: float  # difference that Welch's test detects with power 0.8, at the unadjusted 5%
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """Probability that a run of `x` scores higher than a run of `y`, averaged over their shared tasks."""
+
+    x: str
+    y: str
+    tasks: tuple[str, ...]
+    interval: Estimate
+
+
+@dataclass(frozen=True)
+class Group:
+    """Systems that all have a score on the same tasks, of which there are at least two.
+
+    `left_out` maps planned systems without a score on one of the tasks to the reason. `aggregates`: system ->
+    statistic -> interval; `profiles`: system -> (share of runs above each of TAUS, lower limit, upper limit).
+    """
+
+    tasks: tuple[str, ...]
+    systems: tuple[str, ...]
+    left_out: dict[str, str]
+    aggregates: dict[str, dict[str, Estimate]]
+    profiles: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """All comparisons of a report.
+
+    `family` is the number of declared comparisons within tasks; `pairs` are those that could be made.
+    `unreachable` of these cannot become significant with their number of runs, whatever the scores.
+    """
+
+    family: int
+    unreachable: int
+    pairs: tuple[Pair, ...]
+    groups: tuple[Group, ...]
+    improvements: tuple[Improvement, ...]
+
+
+def compare(tasks: Sequence[Task], declared: Declared) -> Comparisons:
+    """Make all comparisons of a report.
+
+    Raises:
+        ValueError: the declared baseline is not among the systems.
+    """
+    is_declared = declared_pairs(tasks, declared)
+    family = sum(is_declared(x.label, y.label) for task in tasks for x, y in combinations(task.cells, 2))
+    pairs = _pairs(tasks, is_declared, family)
+    unreachable = count_unreachable([(len(_sample(pair.x)), len(_sample(pair.y))) for pair in pairs], family)
+    systems = _normalised(tasks)
+    labels = [
+        (x, y)
+        for x, y in combinations(systems, 2)
+        if systems[x].keys() & systems[y].keys() and is_declared(x, y)
+    ]
+    improvements = [
+        Improvement(x, y, tuple(sorted(systems[x].keys() & systems[y].keys())), estimate)
+        for (x, y), estimate in zip(labels, bootstrap.improvements(systems, labels, seed=SEED), strict=True)
+    ]
+    groups = _groups(tasks, systems)
+    return Comparisons(family, unreachable, tuple(pairs), tuple(groups), tuple(improvements))
+
+
+def declared_pairs(tasks: Sequence[Task], declared: Declared) -> PairFilter:
+    """Return which pairs of systems are compared: all, or those that include the declared baseline.
+
+    Raises:
+        ValueError: the declared baseline is not among the systems.
+    """
+    baseline = {
+        cell.label for task in tasks for cell in task.cells if cell.cell.name.system == declared.baseline
+    }
+    if declared.baseline and not baseline:
+        raise ValueError(f"baseline {declared.baseline}: this report has no such system")
+    return lambda x, y: not baseline or x in baseline or y in baseline
+
+
+def _pairs(tasks: Sequence[Task], is_declared: PairFilter, family: int) -> list[Pair]:
+    pairs = [
+        (task, x, y)
+        for task in tasks
+        if not task.unlike
+        for x, y in combinations([cell for cell in task.cells if cell.score and cell.score.n > 1], 2)
+        if is_declared(x.label, y.label)
+    ]
+    samples = [(_sample(x), _sample(y)) for _, x, y in pairs]
+    results = both_tests(samples, family)
+    return [
+        Pair(
+            **vars(result), task=task, x=x, y=y,
+            g=hedges_g(a, b), superiority=superiority(a, b),
+            detectable=minimum_detectable_difference(
+                float(a.std(ddof=1)), float(b.std(ddof=1)), len(a), len(b)
+            ),
+        )
+        for (task, x, y), (a, b), result in zip(pairs, samples, results, strict=True)
+    ]  # fmt: skip
+
+
+def _sample(summary: CellSummary) -> np.ndarray:
+    """Return the run scores of a cell that has a score."""
+    assert summary.sample is not None
+    return summary.sample
+
+
+def both_tests(samples: Sequence[tuple[np.ndarray, np.ndarray]], family: int) -> list[TestedDifference]:
+    """Test pairs of samples by Welch's and by the permutation test.
+
+    Each test is corrected for a family of `family` comparisons, at least the number of pairs.
+    """
+    p_permutation = np.full(len(samples), np.nan)
+    by_sizes = defaultdict(list)  # pairs of the same sizes are tested together
+    for k, (x, y) in enumerate(samples):
+        by_sizes[len(x), len(y)].append(k)
+    for rows in by_sizes.values():
+        first, second = (np.array([samples[k][side] for k in rows]) for side in (0, 1))
+        p_permutation[rows] = permutation_p(first, second, seed=SEED)
+    differences = [welch(x, y) for x, y in samples]
+    p_welch_holm = holm(np.array([difference.p for difference in differences]), family)
+    p_permutation_holm = holm(p_permutation, family)
+    columns = (p_permutation.tolist(), p_welch_holm.tolist(), p_permutation_holm.tolist())
+    return [TestedDifference(*row) for row in zip(differences, *columns, strict=True)]
+
+
+def count_unreachable(sizes: Sequence[tuple[int, int]], family: int) -> int:
+    """Count the pairs of samples, given by their sizes, that cannot become significant in such a family."""
+    return sum(smallest_permutation_p(n, m) * family >= ALPHA for n, m in sizes)
+
+
+def _normalised(tasks: Sequence[Task]) -> dict[str, dict[str, np.ndarray]]:
+    """Return system -> task -> normalised scores, of tasks whose cells can be compared."""
+    systems: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
+    for task in tasks:
+        for cell in task.cells if not task.unlike else ():
+            if cell.normalised is not None:
+                systems[cell.label][f"{task.suite}/{task.name}"] = cell.normalised
+    return {label: systems[label] for label in sorted(systems)}
+
+
+def _groups(tasks: Sequence[Task], systems: dict[str, dict[str, np.ndarray]]) -> list[Group]:
+    """Form one group per set of planned tasks: the systems that have scores on all of them."""
+    planned: dict[str, dict[str, str]] = defaultdict(dict)  # system -> task -> why it has no score there
+    for task in tasks:
+        for cell in task.cells if not task.unlike else ():  # such cells are not compared
+            why = cell.counts if cell.score is None else "no anchors"
+            planned[cell.label][f"{task.suite}/{task.name}"] = f"{task.name}: {why}"
+    groups = []
+    for names in sorted({tuple(sorted(reasons)) for reasons in planned.values()}, key=lambda n: (-len(n), n)):
+        members = [label for label, reasons in planned.items() if set(names) <= set(reasons)]
+        lacking = {
+            label: "; ".join(planned[label][name] for name in names if name not in systems.get(label, {}))
+            for label in sorted(members)
+        }
+        complete = [label for label, why in lacking.items() if not why]
+        if len(names) < 2 or not complete:
+            continue
+        scores = {label: [systems[label][name] for name in names] for label in complete}
+        groups.append(
+            Group(
+                names,
+                tuple(complete),
+                {label: why for label, why in lacking.items() if why},
+                bootstrap.aggregates(scores, seed=SEED),
+                bootstrap.profiles(scores, TAUS, seed=SEED),
+            )
+        )
+    return groups

@@ -1,0 +1,57 @@
+"""A study: all statistics of a report, computed from its records and read by its page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ascent.records.declared import Declared
+from ascent.records.read import CellRecord
+from ascent.reports.statistics.aggregate import Task, aggregate
+from ascent.reports.statistics.comparisons import Comparisons, compare
+from ascent.reports.statistics.information import InformationCost, information_costs
+from ascent.reports.statistics.robustness import Robustness, measure
+from ascent.reports.statistics.verdicts import Verdict, verdicts
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a page shows.
+
+    Attributes:
+        title: of the report.
+        declared: the `[report]` table of the sweep: estimator, baseline, threshold.
+        cells: the records, sorted.
+        tasks: scores and learning curves of the cells, by task.
+        comparisons: of systems, within and across tasks.
+        verdicts: scores against published ones.
+        robustness: scores under perturbations.
+        information: cost of observations, of the cells whose policies pay for them.
+    """
+
+    title: str
+    declared: Declared
+    cells: tuple[CellRecord, ...]
+    tasks: tuple[Task, ...]
+    comparisons: Comparisons
+    verdicts: tuple[Verdict, ...]
+    robustness: Robustness
+    information: tuple[InformationCost, ...]
+
+
+def analyse(runs: Path, cells: Sequence[CellRecord], title: str, declared: Declared) -> Study:
+    """Compute the statistics of cells, which were loaded from the folder `runs`.
+
+    Raises:
+        ValueError: the cells cannot be averaged, or the declared baseline is not among the systems.
+    """
+    tasks = aggregate(cells, declared)
+    return Study(
+        title=title,
+        declared=declared,
+        cells=tuple(cells),
+        tasks=tuple(tasks),
+        comparisons=compare(tasks, declared),
+        verdicts=tuple(verdicts(tasks)),
+        robustness=measure(runs, tasks, declared),
+        information=tuple(information_costs(runs, tasks)),
+    )
