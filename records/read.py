@@ -244,7 +244,7 @@ def _load_cell(runs: Path, name: Expected) -> CellRecord:
 
 
 def _without_copies(runs: list[RunRecord]) -> Iterator[RunRecord]:
-    """Mark copies as damaged. Two seeds cannot have the same learner at every step: one of them was copied."""
+    """Mark copies as damaged: two seeds cannot have the same learner at every step."""
     ladders = [run.result.get("digests", {}).get(layout.LADDER) for run in runs]
     for run, ladder in zip(runs, ladders, strict=True):
         same = [other.seed for other, its in zip(runs, ladders, strict=True) if ladder and its == ladder]
@@ -269,7 +269,7 @@ def _cell_facts(folder: Path) -> dict[str, Any]:
 
 
 def _check_identity(facts: dict[str, Any], name: Expected) -> None:
-    """Raise Damaged unless cell.json is the folder's: a copied folder would put its numbers into a wrong row."""
+    """Raise Damaged unless cell.json is the folder's: a copy would put its numbers into a wrong row."""
     for key in ("suite", "task", "system", "preset", "digest"):
         if facts[key] != getattr(name, key):
             raise Damaged(f"{layout.CELL}: {key} is {facts[key]}, but the folder says {getattr(name, key)}")

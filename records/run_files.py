@@ -27,7 +27,7 @@ _EVALUATION_TYPES = {
 
 
 class Damaged(Exception):
-    """A record that cannot be trusted. The message names the file, relative to the folder of its run or cell."""
+    """A record that cannot be trusted. The message names the file, relative to its run or cell."""
 
 
 class RunFiles:

@@ -24,7 +24,7 @@ def seal(cell_folder: Path) -> None:
 
 
 def sealed_names(cell_folder: Path) -> set[str]:
-    """Return the names (seed-k/file) in the seal, without reading the files; empty without a readable seal."""
+    """Return the names (seed-k/file) in the seal; empty without a readable seal."""
     try:
         with zipfile.ZipFile(cell_folder / layout.SEAL) as archive:
             return set(archive.namelist())

@@ -144,7 +144,7 @@ def versions(system: str, suite: str) -> dict[str, int]:
 
 
 def check_versions(cell: Cell) -> None:
-    """Raise InputError for a cell that was resolved by code that gives other results than the installed code."""
+    """Raise InputError for a cell whose versions differ from those of the installed code."""
     installed = versions(cell.system, cell.suite)
     if cell.versions != installed:
         raise InputError(

@@ -171,7 +171,7 @@ def record(
 
 
 def _refuse_other_episodes(out: Path, cell: Cell, episodes: int) -> None:
-    """Raise InputError if the recorded tables have another number of episodes: a mixture would be worthless."""
+    """Raise InputError if the recorded tables have another number of episodes: do not mix them."""
     path = out / f"{NOMINAL}-0.csv"
     rows = path.read_text(errors="replace").splitlines()[1:] if path.exists() else []
     recorded = {row.split(",")[5] for row in rows if row.count(",") == len(KEYS) - 1}
