@@ -19,6 +19,7 @@ from ascent.records.ownership import slurm_facts
 HOME = Path(__file__).resolve().parents[1]
 STAMP = HOME / "build.json"  # written into a wheel when it is built, see setup.py: commit and dirty
 PACKAGE = "ascent"
+DISTRIBUTION = "ascent-rl"
 
 
 @dataclass(frozen=True)

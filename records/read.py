@@ -49,6 +49,16 @@ class Expected:
     digest: str
     seeds: tuple[int, ...]
 
+    @classmethod
+    def of(cls, cell: Cell, seeds: Iterable[int]) -> "Expected":
+        """Return the name of a cell with these seeds."""
+        return cls(cell.suite, cell.task, cell.system, cell.preset, cell.digest, tuple(seeds))
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> "Expected":
+        """Return what `dataclasses.asdict` made of one. Raises LookupError or TypeError."""
+        return cls(**{**record, "seeds": tuple(record["seeds"])})
+
     @property
     def folder(self) -> str:
         """Path of the cell below the runs folder, with forward slashes."""

@@ -63,7 +63,7 @@ def rebuild(provenance: dict[str, Any], runs: Path, out: Path) -> Path:
         KeyError, TypeError: `provenance` is not that of a report.
     """
     report = provenance["report"]
-    expected = [Expected(**{**cell, "seeds": tuple(cell["seeds"])}) for cell in report["expected"]]
+    expected = [Expected.from_json(cell) for cell in report["expected"]]
     return build(runs, out, expected, report["title"], Declared(**report["settings"]))
 
 

@@ -39,8 +39,7 @@ def expected(planned: Iterable["Planned"]) -> "list[Expected]":
     """Return the cells and seeds that a report of these plans must contain."""
     from ascent.records.read import Expected
 
-    cells = [(plan.cell, plan.seeds) for plan in planned]
-    return [Expected(c.suite, c.task, c.system, c.preset, c.digest, seeds) for c, seeds in cells]
+    return [Expected.of(plan.cell, plan.seeds) for plan in planned]
 
 
 def warn_of_unknown_commit() -> None:

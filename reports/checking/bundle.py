@@ -14,7 +14,6 @@ import json
 import re
 import shutil
 import stat
-import subprocess
 import tempfile
 import zipfile
 import zlib
@@ -28,6 +27,7 @@ from typing import IO, Any
 from ascent.records import files, layout
 from ascent.records.declared import Declared
 from ascent.records.errors import InputError
+from ascent.records.provenance import DISTRIBUTION, commit
 from ascent.records.read import Expected, load
 from ascent.reports.checking import folder, identity
 from ascent.reports.statistics import robustness
@@ -141,7 +141,7 @@ def expected_cells(about: dict[str, Any]) -> list[Expected]:
 
     Raises InputError for names that lead out of the folder of records.
     """
-    cells = [Expected(**{**cell, "seeds": tuple(cell["seeds"])}) for cell in about["report"]["expected"]]
+    cells = [Expected.from_json(cell) for cell in about["report"]["expected"]]
     for cell in cells:
         if ".." in (parts := cell.folder.split("/")) or len(parts) != 3 or not all(parts):
             raise InputError(f"provenance.json names {cell.folder!r}, which is not a cell folder")
@@ -267,14 +267,7 @@ def _refuse_hostile(entries: list[zipfile.ZipInfo], path: Path, target: Path) ->
 def _project() -> dict[str, str | None]:
     """Return this project's version and commit, None for what is not known."""
     try:
-        number = version("ascent-rl")
+        number = version(DISTRIBUTION)
     except PackageNotFoundError:
         number = None
-    root = Path(__file__).resolve().parents[2]
-    try:
-        command = ["git", "-C", str(root), "rev-parse", "HEAD"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
-        commit = done.stdout.strip() if done.returncode == 0 else None
-    except (OSError, subprocess.TimeoutExpired):
-        commit = None
-    return {"version": number, "commit": commit}
+    return {"version": number, "commit": commit()["commit"]}

@@ -331,9 +331,8 @@ def _compare_scores(pairs: Sequence[tuple[Pack, RunFiles]], declared: Declared) 
 
 def _scores(root: Path, cell: CellFiles, seeds: tuple[int, ...], declared: Declared) -> np.ndarray | None:
     """Return the scores of a cell's runs in the folder of records `root`; None if there are none."""
-    c = cell.described()
     try:
-        loaded = load(root, [Expected(c.suite, c.task, c.system, c.preset, c.digest, seeds)])
+        loaded = load(root, [Expected.of(cell.described(), seeds)])
     except ValueError:
         return None
     return aggregate(loaded, declared)[0].cells[0].sample

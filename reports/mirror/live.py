@@ -166,7 +166,7 @@ class _Follower:
         """Send the rest from the verified record, exactly as `ascent wandb push` would."""
         self.finished = True
         cell = self.cell
-        name = Expected(cell.suite, cell.task, cell.system, cell.preset, cell.digest, (self.seed,))
+        name = Expected.of(cell, [self.seed])
         (loaded,) = records.load(self.out, [name])
         (run,) = loaded.runs
         if not run.finished:

@@ -36,7 +36,7 @@ BAD = {
     "task": (["train", "ppo", "cartpole"], "unknown task 'cartpole'; did you mean 'CartPole-v1'?"),
     "far task": (["train", "ppo", "xyzzy"], "unknown task 'xyzzy'; valid: "),
     "preset": ([*TRAIN, "--preset", "clasic"], "unknown preset of ppo 'clasic'; did you mean 'classic'?"),
-    "hyper-parameter": (
+    "hyperparameter": (
         [*TRAIN, "--set", "gama=0.9"],
         "unknown hyperparameter of ppo 'gama'; did you mean 'gamma'?",
     ),

@@ -1,4 +1,4 @@
-"""Training speed against Stable-Baselines3, in one run: the same hyper-parameters, one thread each.
+"""Training speed against Stable-Baselines3, in one run: the same hyperparameters, one thread each.
 
     make bench            or: .venv/bin/python -m tests.benchmarks.speed [ppo a2c trpo-mujoco ...]
 

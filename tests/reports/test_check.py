@@ -159,7 +159,7 @@ ACCIDENTS |= {
     "no packages": ("one-version", lambda cell: [run_json("packages", None, seed)(cell) for seed in SEEDS]),
     "dirty tree": ("clean-tree", run_json("dirty", True)),
     "unknown commit": ("clean-tree", run_json("commit", None)),
-    "hyper-parameter": ("cell-digest", cell_json("gamma", 0.5, "config")),
+    "hyperparameter": ("cell-digest", cell_json("gamma", 0.5, "config")),
     "budget": ("cell-digest", cell_json("steps", 300)),
     "evaluations": ("cell-digest", cell_json("points", 5, "evaluation")),
     "version": ("cell-digest", cell_json("algorithm", 99, "versions")),
