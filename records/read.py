@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ascent.records import layout, run_files
+from ascent.records import layout, run_reader
 from ascent.records.cell import FIRST_TUNING_SEED, Cell
-from ascent.records.run_files import Damaged, RunFiles
+from ascent.records.run_reader import Damaged, RunReader
 from ascent.records.seal import sealed_names
 
 DONE, DIVERGED, UNFINISHED, MISSING, DAMAGED = "done", "diverged", "unfinished", "missing", "damaged"
@@ -248,8 +248,8 @@ def _load_cell(runs: Path, name: Expected) -> CellRecord:
         except Damaged as error:
             facts = {}
             fault = f"../{error}"
-    files = RunFiles(folder)
-    runs_of_cell = [_load_run(files, name.folder, seed, fault) for seed in name.seeds]
+    reader = RunReader(folder)
+    runs_of_cell = [_load_run(reader, name.folder, seed, fault) for seed in name.seeds]
     return CellRecord(name, facts, tuple(_without_copies(runs_of_cell)))
 
 
@@ -267,7 +267,7 @@ def _without_copies(runs: list[RunRecord]) -> Iterator[RunRecord]:
 
 
 def _cell_facts(folder: Path) -> dict[str, Any]:
-    facts = run_files.read_json(folder / layout.CELL)
+    facts = run_reader.read_json(folder / layout.CELL)
     if absent := sorted(_CELL_KEYS - facts.keys()):
         raise Damaged(f"{layout.CELL}: has no {', '.join(absent)}")
     for key in ("config", "evaluation", "versions", "spec", "changed"):
@@ -291,36 +291,36 @@ def _check_identity(facts: dict[str, Any], name: Expected) -> None:
         raise Damaged(f"{layout.CELL}: was changed: its content has digest {content}, not {name.digest}")
 
 
-def _load_run(files: RunFiles, cell_name: str, seed: int, cell_fault: str) -> RunRecord:
+def _load_run(reader: RunReader, cell_name: str, seed: int, cell_fault: str) -> RunRecord:
     name = f"{cell_name}/{layout.seed_folder(seed)}"
-    if not files.has(seed):
+    if not reader.has(seed):
         return RunRecord(seed, name, MISSING, "no folder")
     about: dict[str, Any] = {}
     try:
         if cell_fault:
             raise Damaged(cell_fault)
-        if not files.has(seed, layout.RESULT):
-            about = files.json(seed, layout.RUN) if files.has(seed, layout.RUN) else {}
-            return RunRecord(seed, name, UNFINISHED, _progress(files, seed), about)
-        about = files.json(seed, layout.RUN)
+        if not reader.has(seed, layout.RESULT):
+            about = reader.json(seed, layout.RUN) if reader.has(seed, layout.RUN) else {}
+            return RunRecord(seed, name, UNFINISHED, _progress(reader, seed), about)
+        about = reader.json(seed, layout.RUN)
         if about.get("seed") != seed:
             raise Damaged(f"{layout.RUN}: seed is {about.get('seed')}, but the folder says {seed}")
-        result = files.json(seed, layout.RESULT)
+        result = reader.json(seed, layout.RESULT)
         status = result.get("status")
         if status not in (DONE, DIVERGED):
             raise Damaged(f"{layout.RESULT}: status is {status}")
-        files.check_digests(seed, result)
-        evaluations = run_files.evaluations(files.read(seed, layout.EVAL), status == DONE)
+        reader.check_digests(seed, result)
+        evaluations = run_reader.evaluations(reader.read(seed, layout.EVAL), status == DONE)
         training = None
         if layout.TRAIN in result["digests"]:
-            training = run_files.last_training_returns(files.read(seed, layout.TRAIN), status == DONE)
+            training = run_reader.last_training_returns(reader.read(seed, layout.TRAIN), status == DONE)
     except Damaged as error:
         return RunRecord(seed, name, DAMAGED, str(error), about)
     return RunRecord(seed, name, status, "", about, result, evaluations, training)
 
 
-def _progress(files: RunFiles, seed: int) -> str:
+def _progress(reader: RunReader, seed: int) -> str:
     try:
-        return f"at step {int(files.json(seed, layout.PROGRESS)['step']):,}"
+        return f"at step {int(reader.json(seed, layout.PROGRESS)['step']):,}"
     except (Damaged, KeyError, TypeError, ValueError):
         return "no progress recorded"  # it is rewritten while running and covered by no digest: a hint only

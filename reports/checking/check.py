@@ -38,7 +38,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class CellSummary:
+class CellFingerprint:
     """The part of a cell that rules across cells need. `digests` maps seed -> file -> sha256."""
 
     name: str
@@ -104,7 +104,7 @@ def render(outcomes: Iterable[Outcome]) -> Table:
     return table
 
 
-def _summary(cell: CellFiles) -> CellSummary:
+def _summary(cell: CellFiles) -> CellFingerprint:
     digests = {}
     for run in cell.runs:
         names: tuple[str, ...] = UNIQUE
@@ -116,10 +116,10 @@ def _summary(cell: CellFiles) -> CellSummary:
         digests[run.seed] = {file: sha256(data).hexdigest() for file, data in files if data.count(b"\n") > 1}
     title = tuple(str(cell.facts.get(key)) for key in ("suite", "task", "system", "preset"))
     seeds = tuple(run.seed for run in cell.runs)
-    return CellSummary(cell.name, str(cell.facts.get("digest")), title, seeds, digests)
+    return CellFingerprint(cell.name, str(cell.facts.get("digest")), title, seeds, digests)
 
 
-def unique_seeds(cells: Sequence[CellSummary], declared: Sequence[Planned] | None) -> Iterator[Finding]:
+def unique_seeds(cells: Sequence[CellFingerprint], declared: Sequence[Planned] | None) -> Iterator[Finding]:
     """No run appears twice under different seeds."""
     owners: dict[tuple[str, str], tuple[str, int]] = {}
     for cell in cells:
@@ -131,7 +131,9 @@ def unique_seeds(cells: Sequence[CellSummary], declared: Sequence[Planned] | Non
                     yield Finding(where, f"is a copy of {other_cell}/{layout.seed_folder(other_seed)}")
 
 
-def one_configuration(cells: Sequence[CellSummary], declared: Sequence[Planned] | None) -> Iterator[Finding]:
+def one_configuration(
+    cells: Sequence[CellFingerprint], declared: Sequence[Planned] | None
+) -> Iterator[Finding]:
     """Within a task, a system and preset name one configuration."""
     names: dict[tuple[str, ...], list[str]] = {}
     for cell in cells:
@@ -143,7 +145,9 @@ def one_configuration(cells: Sequence[CellSummary], declared: Sequence[Planned] 
             yield Finding("/".join(title[:2]) + f" {title[2]}-{title[3]}", what, note=planned >= set(digests))
 
 
-def no_tuning_seeds(cells: Sequence[CellSummary], declared: Sequence[Planned] | None) -> Iterator[Finding]:
+def no_tuning_seeds(
+    cells: Sequence[CellFingerprint], declared: Sequence[Planned] | None
+) -> Iterator[Finding]:
     """Seeds that were used for tuning are not among the reported seeds."""
     tuning = {cell.name: [seed for seed in cell.seeds if seed >= FIRST_TUNING_SEED] for cell in cells}
     mixed = any(seed < FIRST_TUNING_SEED for cell in cells for seed in cell.seeds)
@@ -153,7 +157,7 @@ def no_tuning_seeds(cells: Sequence[CellSummary], declared: Sequence[Planned] | 
             yield Finding(where, f"tuning seeds {', '.join(map(str, seeds))}{more}", note=not mixed)
 
 
-def as_declared(cells: Sequence[CellSummary], declared: Sequence[Planned] | None) -> Iterator[Finding]:
+def as_declared(cells: Sequence[CellFingerprint], declared: Sequence[Planned] | None) -> Iterator[Finding]:
     """The cells and seeds are exactly those of the sweep (checked with --sweep)."""
     if declared is None:
         return

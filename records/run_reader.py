@@ -30,7 +30,7 @@ class Damaged(Exception):
     """A record that cannot be trusted. The message names the file, relative to its run or cell."""
 
 
-class RunFiles:
+class RunReader:
     """The files of a cell's runs, from their folders or from the seal."""
 
     def __init__(self, cell: Path) -> None:
