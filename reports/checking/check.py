@@ -62,7 +62,7 @@ def check(target: Path, declared: Sequence[Planned] | None = None) -> list[Outco
         cell = folder.load(path)
         for rule, outcome in zip(CELL_RULES, outcomes, strict=False):
             outcome.findings += _apply(rule, cell)
-        summaries.append(_summary(cell))
+        summaries.append(_fingerprint(cell))
     for rule_across, outcome in zip(ALL_RULES, outcomes[len(CELL_RULES) :], strict=True):
         outcome.findings += rule_across(summaries, declared)
     return outcomes
@@ -104,7 +104,7 @@ def render(outcomes: Iterable[Outcome]) -> Table:
     return table
 
 
-def _summary(cell: CellFiles) -> CellFingerprint:
+def _fingerprint(cell: CellFiles) -> CellFingerprint:
     digests = {}
     for run in cell.runs:
         names: tuple[str, ...] = UNIQUE
