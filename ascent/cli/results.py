@@ -78,7 +78,7 @@ def verify(
     steps: Annotated[
         int | None,
         typer.Option(
-            help="Environment steps for --depth start. Default: two evaluations, more if learning begins later."
+            help="Steps for --depth start. Default: two evaluations, more if learning begins later."
         ),
     ] = None,
     runs: Runs = RUNS,
