@@ -51,7 +51,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except ModuleNotFoundError as error:
-        print(f"error: this needs {error.name}, which is not installed", file=sys.stderr)
+        print(f"error: this command needs {error.name}, which is not installed", file=sys.stderr)
         code = 2
     except (TyperException, InputError, OSError) as error:
         message = error.format_message() if isinstance(error, TyperException) else str(error)
@@ -60,5 +60,5 @@ def main() -> None:
     except (KeyboardInterrupt, Abort):
         code = STOPPED
     if code == STOPPED:  # Typer returns this code for an interrupt that it caught itself
-        print("stopped; what was recorded stays", file=sys.stderr)
+        print("stopped; recorded progress is kept", file=sys.stderr)
     sys.exit(code)

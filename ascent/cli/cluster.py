@@ -14,7 +14,7 @@ app = group()
 
 @app.command()
 def plan(name_or_file: Sweep, runs: Runs = RUNS) -> None:
-    """Write the manifest of a sweep. This needs torch; submitting the sweep afterwards does not."""
+    """Resolve a sweep into a manifest, so that a login node without torch can submit it. This needs torch."""
     from ascent.slurm import manifest
 
     planned = manifest.current(name_or_file, runs)
@@ -31,37 +31,40 @@ def plan(name_or_file: Sweep, runs: Runs = RUNS) -> None:
 @app.command()
 def submit(
     name_or_file: Sweep,
-    partition: Annotated[str | None, typer.Option(help="Partition that trains the runs.")] = None,
+    partition: Annotated[str | None, typer.Option(help="Partition for the training jobs.")] = None,
     account: Annotated[str | None, typer.Option(help="Account to charge.")] = None,
     qos: Annotated[str | None, typer.Option(help="Quality of service.")] = None,
     limit: Annotated[
         str | None,
-        typer.Option("--time", help="Time limit per array task; tasks that reach it are requeued."),
+        typer.Option(
+            "--time", help="Time limit per array task, such as 04:00:00. Tasks that reach it are requeued."
+        ),
     ] = None,
     gpus: Annotated[int | None, typer.Option(help="GPUs per array task. Each trains one pack.")] = None,
     cpus: Annotated[
         int | None, typer.Option(help="Cores per array task. Without GPUs, each trains one pack.")
     ] = None,
-    mem: Annotated[str | None, typer.Option(help="Memory per array task. Default: estimated.")] = None,
+    mem: Annotated[
+        str | None, typer.Option(help="Memory per array task, such as 8G. Default: estimated.")
+    ] = None,
     pack: Annotated[
-        int | None, typer.Option(help="Seeds per process; 0 chooses by algorithm and device.")
+        int | None, typer.Option(help="Seeds per process. 0: chosen by algorithm and device.")
     ] = None,
     max_parallel: Annotated[
-        int | None, typer.Option(help="Maximum number of array tasks that run at once; 0 means no limit.")
+        int | None, typer.Option(help="Maximum number of array tasks that run at once. 0: no limit.")
     ] = None,
     setup: Annotated[
-        str | None, typer.Option(help="File of shell lines that activate the Python environment.")
+        str | None,
+        typer.Option(help="Shell script run at the start of a job, to activate the Python environment."),
     ] = None,
     template: Annotated[str | None, typer.Option(help="Job script template.")] = None,
     site: Annotated[
         Path | None,
         typer.Option(
-            help="TOML file with these settings. Default: slurm.toml in this folder or in ~/.config/ascent."
+            help="Site configuration (TOML). Default: slurm.toml in this folder or in ~/.config/ascent."
         ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the report. Default: out/NAME of the sweep.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the report. Default: out/NAME.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the scripts and the plan; submit nothing.")
     ] = False,
@@ -69,7 +72,7 @@ def submit(
 ) -> None:
     """Submit the missing runs of a sweep and its report to SLURM.
 
-    Runs that are already in the queue are left out. The report is made when all runs have ended.
+    Queued runs are skipped. A final job builds the report when all runs have ended.
     """
     from ascent.slurm import manifest, sites
     from ascent.slurm import submit as submission
@@ -133,4 +136,4 @@ def cancel(name_or_file: Sweep, runs: Runs = RUNS) -> None:
     from ascent.slurm import submit as submission
 
     jobs = submission.cancel(name_or_file, runs.resolve())
-    print(f"cancelled {jobs} array tasks and jobs" if jobs else "nothing is in the queue")
+    print(f"cancelled {jobs} jobs" if jobs else "nothing is in the queue")

@@ -18,7 +18,7 @@ def bundle(
     report: Annotated[Path, typer.Argument(help="Folder of a report.")],
     runs: Runs = RUNS,
     out: Annotated[
-        Path | None, typer.Option(help="The archive. Default: REPORT.zip beside the report.")
+        Path | None, typer.Option(help="Archive to write. Default: REPORT.zip beside the report.")
     ] = None,
 ) -> None:
     """Pack a report and its run records into one archive.
@@ -44,20 +44,20 @@ def import_command(
         int | None, typer.Option(help="Training budget per seed. Default: the step of the last evaluation.")
     ] = None,
     step_column: Annotated[
-        str, typer.Option(help="Column of the environment steps of the seed so far.")
+        str, typer.Option(help="Column with the environment steps of the seed so far.")
     ] = "step",
-    seed_column: Annotated[str, typer.Option(help="Column of the seeds, which must be below 1000.")] = "seed",
+    seed_column: Annotated[str, typer.Option(help="Column with the seeds (below 1000).")] = "seed",
     return_column: Annotated[
-        str, typer.Option(help="Column of undiscounted returns of evaluations or of their episodes.")
+        str, typer.Option(help="Column with the undiscounted returns of evaluations or of their episodes.")
     ] = "return",
     runs: Runs = RUNS,
 ) -> None:
     """Import evaluation curves from another library.
 
-    They become records that reports show beside those made with Ascent.
+    Imported curves appear in reports next to Ascent's.
 
     The CSV file has one row per seed and evaluation step, or, with a column `episode`, one per episode of it.
-    All seeds must have the same steps. From pandas:
+    All seeds must have the same steps. With pandas:
 
     \b
     tables = [pd.read_csv(log).assign(seed=k) for k, log in enumerate(logs)]
@@ -85,7 +85,7 @@ def wandb_group() -> None:
 @wandb.command("push")
 def wandb_push(
     source: Annotated[str, typer.Argument(help="A sweep, its manifest, or a folder of run records.")],
-    report: Annotated[Path | None, typer.Option(help="Folder of a report to mirror as well.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Folder of a report to upload as well.")] = None,
     project: Annotated[str | None, typer.Option(help="W&B project. Default: WANDB_PROJECT.")] = None,
     entity: Annotated[
         str | None, typer.Option(help="W&B entity. Default: WANDB_ENTITY, or that of the API key.")
@@ -95,11 +95,9 @@ def wandb_push(
     ] = False,
     runs: Runs = RUNS,
     out: Annotated[Path, typer.Option(help="Folder for the files that wandb writes.")] = Path("out/wandb"),
-    timeout: Annotated[
-        float, typer.Option(help="Time limit until W&B has acknowledged a run, in seconds.")
-    ] = 60.0,
+    timeout: Annotated[float, typer.Option(help="Upload time limit per run, in seconds.")] = 60.0,
 ) -> None:
-    """Send finished runs, and a report, to W&B. What W&B already has is not sent again."""
+    """Upload finished runs, and a report, to W&B. Already uploaded runs are skipped."""
     from ascent.records.errors import InputError
     from ascent.records.read import load
     from ascent.reports.mirror import push

@@ -12,7 +12,8 @@ from ascent.algorithms import SYSTEMS
 from ascent.runners import sweep
 
 LEGEND = """\
-observations, actions: sizes of the spaces ("8+10": one per agent of a multi-agent task)
+observations, actions: sizes of the spaces ("8+10": one per agent of a multi-agent task);
+    "3 choices": three discrete actions; "6 in [-1, 1]": six continuous actions with these bounds
 horizon: time limit of an episode, in steps; steps: default training budget per seed
 random: mean return of the uniform random policy (normalised score 0)
 reference: mean return that counts as a normalised score of 1"""

@@ -91,21 +91,19 @@ Sweep = Annotated[
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of run records.")]
 Pack = Annotated[
     int,
-    typer.Option("--pack", help="Seeds trained in one process. On the CPU, results do not depend on it."),
+    typer.Option("--pack", help="Seeds per process (does not affect results on the CPU)."),
 ]
 Jobs = Annotated[
     int,
-    typer.Option(
-        "--jobs", help="Number of parallel processes; 0 means one per core, or one with --device cuda."
-    ),
+    typer.Option("--jobs", help="Processes at a time. 0: one per core (CPU) or one (GPU)."),
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
 CheckpointSeconds = Annotated[
-    float, typer.Option("--checkpoint-seconds", help="Time between checkpoints, in seconds.")
+    float, typer.Option("--checkpoint-seconds", help="Interval between checkpoints, in seconds.")
 ]
 KeepPolicies = Annotated[
     int,
     typer.Option(
-        "--keep-policies", help="Keep the policy of every n-th evaluation; 0 keeps only the final one."
+        "--keep-policies", help="Also save the policy at every N-th evaluation. 0: the final policy only."
     ),
 ]

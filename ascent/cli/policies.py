@@ -15,9 +15,7 @@ app = group()
 
 @app.command()
 def robustness(
-    cells: Annotated[
-        list[str], typer.Argument(help="Cells, by folder, digest or the start of a digest, or sweeps.")
-    ],
+    cells: Annotated[list[str], typer.Argument(help="Cells (folder, digest or digest prefix) or sweeps.")],
     grid: Annotated[
         list[str] | None,
         typer.Option(
@@ -30,7 +28,7 @@ def robustness(
 ) -> None:
     """Evaluate final policies under perturbations.
 
-    Levels that are already recorded are not played again.
+    Already recorded levels are skipped.
     """
     from ascent.records import layout
     from ascent.records.cell import read_cell
@@ -58,15 +56,15 @@ def watch(
     perturb: Annotated[
         str | None, typer.Option(metavar="KIND=LEVEL", help="Perturbation, such as drop=0.5.")
     ] = None,
-    episode: Annotated[int, typer.Option(help="Number of the episode in `ascent robustness`.")] = 0,
+    episode: Annotated[int, typer.Option(help="Episode index, as in the robustness tables.")] = 0,
     step: Annotated[
-        int | None, typer.Option(help="Training step of a kept policy. Default: the final policy.")
+        int | None, typer.Option(help="Step of a kept policy. Default: the final policy.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="A .gif or .mp4 file. Default: out/watch/TASK-SYSTEM-SEED.gif.")
     ] = None,
 ) -> None:
-    """Film an episode of a run's greedy policy."""
+    """Record a video of one episode of a run's greedy policy."""
     from rich.console import Console
 
     from ascent.records.cell import read_cell
@@ -106,10 +104,7 @@ def crossplay(
         Path | None, typer.Option(help="Folder for the tables and figures. Default: out/crossplay-TASK.")
     ] = None,
 ) -> None:
-    """Let the systems of a competitive task play each other.
-
-    The adversaries of each system play against the agents of each system, seed by seed.
-    """
+    """Evaluate the adversaries of every system against the agents of every system, seed by seed."""
     from rich.console import Console
 
     from ascent.records.errors import InputError

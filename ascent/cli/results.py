@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ascent.cli.options import RUNS, Runs, default_folder, expected, group, terminal
+from ascent.records.declared import ESTIMATORS
 
 app = group()
 
@@ -16,11 +17,9 @@ def report(
         str, typer.Argument(help="A sweep, its manifest, a folder of run records, or a bundle.")
     ],
     runs: Runs = RUNS,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the report. Default: out/NAME of the source.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the report. Default: out/NAME.")] = None,
 ) -> None:
-    """Make the report of a sweep, or of all runs in a folder.
+    """Build the report of a sweep, or of all runs in a folder.
 
     The report is one stand-alone HTML page, with its figures, tables and data as files beside it.
     """
@@ -49,7 +48,7 @@ def report(
 @app.command()
 def check(
     folder: Annotated[
-        Path, typer.Argument(help="A folder of run records, the folder of a cell or a run, or a bundle.")
+        Path, typer.Argument(help="Folder of run records, of a cell or of a run, or a bundle.")
     ],
     sweep: Annotated[
         str | None, typer.Option(help="Also require exactly the cells and seeds of this sweep or manifest.")
@@ -69,26 +68,30 @@ def check(
 
 @app.command()
 def verify(
-    target: Annotated[Path, typer.Argument(help="The folder of a report, a cell or a run, or a bundle.")],
+    target: Annotated[Path, typer.Argument(help="Folder of a report, a cell or a run, or a bundle.")],
     depth: Annotated[
         str,
         typer.Option(
-            help="records: read the records; start: also train the first steps again; whole: train all again."
+            help="records: check what is recorded; start: retrain the first steps; whole: retrain completely."
         ),
     ] = "records",
     steps: Annotated[
         int | None,
-        typer.Option(help="Environment steps that `--depth start` trains. Default: two evaluations."),
+        typer.Option(
+            help="Steps for --depth start. Default: two evaluations, more if learning begins later."
+        ),
     ] = None,
     runs: Runs = RUNS,
     install: Annotated[
         bool,
-        typer.Option("--install", help="If needed, make an environment with the recorded package versions."),
+        typer.Option(
+            "--install", help="Create a virtual environment with the recorded packages where needed."
+        ),
     ] = False,
 ) -> None:
     """Verify that a result can be reproduced.
 
-    Training again executes the sources in the records: use it only on records that you trust.
+    The depths start and whole run code stored in the records: use them only on records that you trust.
 
     Exit code 0 if the result is reproduced, 1 if something differs, 2 if it cannot be verified here.
     """
@@ -101,9 +104,10 @@ def verify(
 
 @app.command()
 def cite(
-    cell: Annotated[str, typer.Argument(help="Folder of a cell, or its digest or the start of it.")],
+    cell: Annotated[str, typer.Argument(help="Cell: its folder, digest or digest prefix.")],
     estimator: Annotated[
-        str | None, typer.Option(help="How a run becomes a score. Default: mean_of_last_ten.")
+        str | None,
+        typer.Option(help=f"How a run becomes a score: {', '.join(ESTIMATORS)}. Default: {ESTIMATORS[0]}."),
     ] = None,
     runs: Runs = RUNS,
 ) -> None:

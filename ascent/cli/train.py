@@ -36,7 +36,7 @@ def list_command(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="[algorithms|tasks|sweeps]",
+            metavar="algorithms|tasks|sweeps",
             help="What to list. Default: everything.",
             show_default=False,
             autocompletion=lambda: LISTS,
@@ -70,13 +70,16 @@ def train(
         int | None, typer.Option(help="Environment steps per seed. Default: the task's budget.")
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Hyperparameter preset. Default: the one for the task's suite.")
+        str | None,
+        typer.Option(help="Named hyperparameter settings. Default: the preset of the task's suite."),
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a hyperparameter. Can be repeated."),
     ] = None,
-    evaluations: Annotated[int, typer.Option(help="Number of evaluations after the one at step 0.")] = 50,
+    evaluations: Annotated[
+        int, typer.Option(help="Number of evaluations, not counting the one at step 0.")
+    ] = 50,
     episodes: Annotated[int, typer.Option(help="Episodes per evaluation.")] = 10,
     pack: Pack = 10,
     jobs: Jobs = 0,
@@ -86,7 +89,7 @@ def train(
     keep_policies: KeepPolicies = 0,
     stream: Annotated[
         str | None,
-        typer.Option("--wandb", metavar="live", help="live: stream the records to W&B during training."),
+        typer.Option("--wandb", metavar="live", help="'live' streams metrics to W&B during training."),
     ] = None,
     wandb_project: Annotated[
         str | None, typer.Option(help="W&B project for --wandb live. Default: WANDB_PROJECT.")
@@ -133,6 +136,7 @@ def sweep(
     from ascent.runners.local import train_locally
 
     planned = sweeps.load(name_or_file).planned
+    warn_of_unknown_commit()
     if not train_locally(planned, runs, pack, jobs, device, checkpoint_seconds, keep_policies):
         print(NOTHING, file=sys.stderr)
 

@@ -156,6 +156,17 @@ def test_from_sweep_to_report(tmp_path: Path, capsys: pytest.CaptureFixture) -> 
     assert code == 0 and (tmp_path / "folder" / "index.html").exists()
 
 
+@pytest.mark.parametrize("words", [TRAIN, ["sweep", "demo"]], ids=["train", "sweep"])
+def test_unknown_commit(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both commands that train here warn if the records cannot name the commit."""
+    monkeypatch.setattr("ascent.records.provenance.commit_problem", lambda: "the commit is not known")
+    monkeypatch.setattr("ascent.runners.local.train_locally", lambda *_: True)
+    code, _, err = call(capsys, *words, "--runs", str(tmp_path))
+    assert code == 0 and err == "warning: the commit is not known\n"
+
+
 def test_a_failing_cell_takes_no_other_down(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """One run is held by another process: its pack fails with one line, the other cell is trained."""
     path, runs = tmp_path / "tiny.toml", tmp_path / "runs"
