@@ -205,7 +205,7 @@ def test_a_second_call_plays_nothing(copied: Path, monkeypatch: pytest.MonkeyPat
     def refuse(*_: object) -> None:
         raise AssertionError("it was played again")
 
-    monkeypatch.setattr(robustness, "perform", refuse)
+    monkeypatch.setattr(robustness, "play_level", refuse)
     asked = parse_levels("CartPole-v1", WORDS)
     record(folder, asked, EPISODES, tick=lambda: ticks.append(1))
     assert len(ticks) == len(asked)
@@ -223,7 +223,7 @@ def test_only_what_is_missing_is_played(copied: Path, monkeypatch: pytest.Monkey
         asked.append(one.name)
         return play_level(agent, cell, seeds, one, *how)
 
-    monkeypatch.setattr(robustness, "perform", spy)
+    monkeypatch.setattr(robustness, "play_level", spy)
     tables(copied, "a2c", ("drop=0.5,0.6", "mass=2"))
     assert asked == ["drop-0.6", "mass-2"]
 
@@ -262,7 +262,7 @@ def test_another_table_is_played_again(case: str, copied: Path, whole: dict[str,
 def test_other_episodes_are_refused(copied: Path) -> None:
     """One call would spoil what is there: a curve has one number of episodes."""
     found = tables(copied, "a2c", ("drop=0.5",), episodes=1)
-    with pytest.raises(InputError, match=r"are of 1 episodes a seed, not 3: --episodes 1, or remove them"):
+    with pytest.raises(InputError, match=r"have 1 episodes per seed, not 3: use --episodes 1, or remove them"):
         tables(copied, "a2c", ("drop=0.75",), episodes=3)
     assert tables(copied, "a2c", ("drop=0.5",), episodes=1) == found
 
@@ -345,7 +345,7 @@ def test_rpc_acts_by_its_model(runs: Path) -> None:
         gone[:, 1] = torch.nan
         action, _ = agent.act(gone, Streams(SEEDS, "b"), False, 1.0, carry)
         usual, _ = agent.act(obs, Streams(SEEDS, "b"), False, 1.0, carry)
-        expected, _ = agent.prior(*carry.split([agent.config.latent, agent.n_actions], -1))
+        expected, _ = agent.prior(*carry.split([agent.config.latent, agent.bounds.size], -1))
         by_model = agent.bounds.scale(agent.policy.greedy(expected))
     assert action[:, 0].equal(usual[:, 0]) and not action[:, 1].isnan().any()
     torch.testing.assert_close(action[:, 1], by_model[:, 1])
@@ -634,8 +634,8 @@ REFUSED: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "half a step": (asks("--grid", "action_delay=1.5"), "action_delay: 1.5 must be a whole number"),
     "infinite": (asks("--grid", "open_loop=inf"), "open_loop: inf must be a whole number"),
     "not a number": (asks("--grid", "drop=nan"), "drop: nan must be a number"),
-    "no number": (asks("--grid", "drop=half"), "drop: 'half' is no number"),
-    "no level": (asks("--grid", "drop="), "drop: '' is no number"),
+    "no number": (asks("--grid", "drop=half"), "drop: 'half' is not a number"),
+    "no level": (asks("--grid", "drop="), "drop: '' is not a number"),
     "nominal": (asks("--grid", "nominal=2"), "nominal: its level is 0"),
     "episodes": (asks("--episodes", "0"), "episodes: 0 must be at least 1"),
     "unknown digest": (lambda runs: ["0123456789"], "unknown cell '0123456789'"),
