@@ -466,7 +466,7 @@ def test_taken_over_while_stopped(moment: str, tmp_path: Path, monkeypatch: pyte
         codes = codes or [resume(pid)]
         said = (tmp_path / "log").read_text()
         assert codes == [2] and said.count("\n") == 1, said
-        assert said.startswith("error: ") and "taken over by process" in said
+        assert said.startswith("error: ") and "taken over by " in said
         assert results(cell, job.out, [0, 1]) == results(cell, tmp_path / "whole", [0, 1]), nth
         for folder in folders:
             assert set(names(folder)) == {"run.json", "result.json", "policy.npz", *TABLES}, nth

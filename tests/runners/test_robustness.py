@@ -262,7 +262,7 @@ def test_another_table_is_played_again(case: str, copied: Path, whole: dict[str,
 def test_other_episodes_are_refused(copied: Path) -> None:
     """One call would spoil what is there: a curve has one number of episodes."""
     found = tables(copied, "a2c", ("drop=0.5",), episodes=1)
-    with pytest.raises(InputError, match=r"are of 1 episodes a seed, not 3: --episodes 1, or remove them"):
+    with pytest.raises(InputError, match=r"have 1 episodes per seed, not 3: use --episodes 1, or remove them"):
         tables(copied, "a2c", ("drop=0.75",), episodes=3)
     assert tables(copied, "a2c", ("drop=0.5",), episodes=1) == found
 
@@ -634,8 +634,8 @@ REFUSED: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "half a step": (asks("--grid", "action_delay=1.5"), "action_delay: 1.5 must be a whole number"),
     "infinite": (asks("--grid", "open_loop=inf"), "open_loop: inf must be a whole number"),
     "not a number": (asks("--grid", "drop=nan"), "drop: nan must be a number"),
-    "no number": (asks("--grid", "drop=half"), "drop: 'half' is no number"),
-    "no level": (asks("--grid", "drop="), "drop: '' is no number"),
+    "no number": (asks("--grid", "drop=half"), "drop: 'half' is not a number"),
+    "no level": (asks("--grid", "drop="), "drop: '' is not a number"),
     "nominal": (asks("--grid", "nominal=2"), "nominal: its level is 0"),
     "episodes": (asks("--episodes", "0"), "episodes must be at least 1, not 0"),
     "unknown digest": (lambda runs: ["0123456789"], "unknown cell '0123456789'"),
