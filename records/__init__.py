@@ -1,4 +1,4 @@
-"""Records: what a run writes and everybody reads. See README.md in this folder.
+"""The records of runs on disk. See README.md in this folder.
 
 Nothing here imports torch, an algorithm or a task: a sweep can be planned, submitted and watched on a machine
 that has none of them.

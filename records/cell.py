@@ -62,7 +62,7 @@ class Cell:
         return self.folder(runs) / layout.seed_folder(seed)
 
     def label(self) -> str:
-        """Return the cell in a line of text."""
+        """Return the cell's task and name, for messages and tables."""
         return f"{self.task} {self.name}"
 
     def is_finished(self, seed: int, runs: Path) -> bool:
@@ -74,7 +74,7 @@ class Cell:
         """Return the cell whose fields are among those of `record`.
 
         Raises:
-            LookupError, TypeError: the record describes no cell.
+            LookupError, TypeError: the record does not describe a cell.
         """
         fields = {name: record[name] for name in cls.__dataclass_fields__}
         return cls(**{**fields, "evaluation": Evaluation(**record["evaluation"])})
@@ -85,18 +85,18 @@ def read_cell(folder: Path) -> Cell:
 
     Raises:
         InputError: the folder has no cell.json.
-        DamagedFile: its cell.json describes no cell, or another one than the folder is named after.
+        DamagedFile: its cell.json does not describe a cell, or describes another folder's cell.
     """
     path = folder.resolve() / layout.CELL
     if not path.exists():
-        raise InputError(f"{folder} is not a cell's folder: it has no {layout.CELL}")
+        raise InputError(f"{folder} is not a cell folder: it has no {layout.CELL}")
     try:
         cell = Cell.from_json(files.read_json(path))
         expected = cell.folder(path.parents[3])
     except (LookupError, TypeError) as error:
-        raise DamagedFile(f"{path} is damaged: it describes no cell") from error
+        raise DamagedFile(f"{path} is damaged: it does not describe a cell") from error
     if expected != path.parent:
-        raise DamagedFile(f"{path} is damaged: it describes {cell.label()}")
+        raise DamagedFile(f"{path} is damaged: it describes {cell.label()}, not this folder's cell")
     return cell
 
 
@@ -112,13 +112,13 @@ def find(target: str, runs: Path) -> Path:
         return Path(target)
     folders = {layout.digest_of(path.parent): path.parent for path in runs.glob(layout.CELLS)}
     if Path(target).is_dir():
-        raise InputError(f"{target} is not a cell's folder: it has no {layout.CELL}")
+        raise InputError(f"{target} is not a cell folder: it has no {layout.CELL}")
     if not folders:
         raise InputError(f"there are no cells in {runs}")
     matches = [folder for digest, folder in folders.items() if digest.startswith(target)]
     if len(matches) > 1:
         names = ", ".join(sorted(str(folder.relative_to(runs)) for folder in matches))
-        raise InputError(f"{target!r} is the beginning of {len(matches)} digests: {names}")
+        raise InputError(f"{target!r} is ambiguous: it matches {len(matches)} cells: {names}")
     if not matches:
         raise unknown("cell", target, sorted(folders))
     return matches[0]

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from ascent.records import files, layout
-from ascent.records.errors import DamagedFile, InputError
+from ascent.records.errors import DamagedFile, InputError, differences
 from ascent.records.ownership import Ownership
 
 FORMAT = 2  # of the files in a run's folder
 KEPT = 2  # checkpoints
 State = dict[str, np.ndarray]  # each array of one seed has its seed axis, of length 1, first
-Vouched = dict[str, tuple[int, str]]  # of each table: the length and the sha256 that a checkpoint vouches for
+Vouched = dict[str, tuple[int, str]]  # name of a table -> its length in bytes and its sha256 at a checkpoint
 
 
 def pack_arrays(arrays: dict[str, np.ndarray]) -> bytes:
@@ -51,7 +51,7 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints in a run's folder. What is written is written with the owner's check."""
+    """The checkpoints in a run's folder. Every write first checks the ownership."""
 
     def __init__(self, folder: Path, owner: Ownership, header: dict[str, Any], capacity: int):
         self.folder = folder
@@ -102,14 +102,12 @@ class Checkpoints:
         manifest = json.loads(arrays.pop("manifest").tobytes())
         if manifest["format"] != self.header["format"]:
             raise InputError(
-                f"{path} has record format {manifest['format']}; this version reads format "
+                f"{path} has record format {manifest['format']}; this version needs format "
                 f"{self.header['format']}"
             )
         if manifest["made_with"] != self.header["made_with"]:
-            raise InputError(
-                f"{path} was written with {manifest['made_with']}; it cannot be resumed exactly with "
-                f"{self.header['made_with']}"
-            )
+            changed = differences(manifest["made_with"], self.header["made_with"])
+            raise InputError(f"{path} cannot be resumed exactly: {changed}")
         self.pieces = {}
         replay = None
         if self.capacity:

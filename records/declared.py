@@ -1,4 +1,4 @@
-"""What a sweep declares of its report before the first run."""
+"""The report settings that a sweep declares before its first run."""
 
 from dataclasses import dataclass
 from math import isfinite
@@ -28,4 +28,4 @@ class Declared:
         if self.estimator not in ESTIMATORS:
             raise unknown("estimator", self.estimator, ESTIMATORS)
         if not isfinite(self.threshold):
-            raise InputError(f"threshold: {self.threshold} must be finite")
+            raise InputError(f"threshold must be finite, not {self.threshold}")

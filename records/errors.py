@@ -1,7 +1,10 @@
 """Errors that a user can act on. The command line prints them as one line and exits with code 2."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import Any
+
+MOST_NAMES = 20  # valid names that a message lists
 
 
 class InputError(Exception):
@@ -21,9 +24,26 @@ class Superseded(InputError):
 
 
 def unknown(kind: str, name: str, valid: Iterable[str]) -> InputError:
-    """Return an InputError for a name that is not among the valid ones; it names the nearest of them."""
+    """Return an InputError for a name that is not among the valid ones; it names the nearest of them, or
+    lists the first ones.
+    """
     valid = list(valid)
     by_lower = {choice.lower(): choice for choice in valid}
+    names = ", ".join(valid[:MOST_NAMES])
+    if len(valid) > MOST_NAMES:
+        names += f" and {len(valid) - MOST_NAMES:,} more"
     near = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
-    hint = f"did you mean {by_lower[near[0]]!r}?" if near else f"valid: {', '.join(valid)}"
+    hint = f"did you mean {by_lower[near[0]]!r}?" if near else f"valid: {names}"
     return InputError(f"unknown {kind} {name!r}; {hint}")
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Return the entries that differ, nested ones too: "torch was 2.12, is now 2.13; ..."."""
+    parts = []
+    for name in dict.fromkeys([*before, *after]):
+        old, new = before.get(name, "absent"), after.get(name, "absent")
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            parts += [differences(old, new)] if old != new else []
+        elif old != new:
+            parts.append(f"{name} was {old}, is now {new}")
+    return "; ".join(parts)

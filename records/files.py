@@ -34,7 +34,7 @@ def write(path: Path, data: bytes, durable: bool = True, check: Callable[[], Non
 
 
 def start(path: Path, data: bytes, durable: bool = True, check: Callable[[], None] = lambda: None) -> int:
-    """Do the same and return the new file's descriptor, for appending and reading."""
+    """Replace the content of `path` as `write` does, and return the open file for appending and reading."""
     temporary, handle = _written(path, data, durable)
     try:
         check()
@@ -71,7 +71,7 @@ def create(path: Path, data: bytes) -> bool:
 
 
 def _create_slowly(path: Path, data: bytes) -> bool:
-    """Do the same without hard links: other processes may see the file before it is whole."""
+    """Do the same as `create` without hard links: other processes may see an incomplete file."""
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except FileExistsError:
@@ -100,7 +100,9 @@ def _written(path: Path, data: bytes, durable: bool) -> tuple[Path, int]:
 
 
 def append(handle: int, data: bytes, durable: bool) -> None:
-    """Append `data` to an open file. A failure may leave a part of it: the caller knows what counts."""
+    """Append `data` to an open file. A failure may leave a part of it: the caller must know the
+    valid length.
+    """
     _write_all(handle, data)
     if durable:
         os.fsync(handle)
@@ -159,7 +161,7 @@ def read_sealed(path: Path, seal: str | None = None) -> memoryview:
     if len(content) < 32 or sha256(content[32:]).digest() != content[:32]:
         raise DamagedFile(f"{path} is damaged: its sha256 does not match")
     if seal not in (None, content[:32].hex()):
-        raise DamagedFile(f"{path} is damaged: it is not the file that was recorded")
+        raise DamagedFile(f"{path} is damaged: it differs from the recorded file")
     return content[32:]
 
 

@@ -1,8 +1,7 @@
 """One writer per folder, on file systems where neither locks nor the clocks of two machines can be relied on.
 
     owner-<n>.json  who owns the folder: the file with the highest n. It appears whole, and only one of
-    several
-                    processes that try succeeds in making it
+                    several processes that try succeeds in making it
     free-<n>.json   the same file after its owner released the folder
     progress.json   rewritten by the owner at every heartbeat; also says how far the run is
 
@@ -12,10 +11,13 @@ A process that was taken over, or that wakes up after a long pause, fails this c
 a temporary file is written and before it is renamed, and a new owner first removes the temporary files in the
 folder. So the rename of a former owner either happened before the new owner read anything, or fails.
 
-Whether an owner is still alive is decided by the first rule that applies: 1. It is the same SLURM job with a
-lower restart count: SLURM has given it up. With a higher one it is alive. 2. It is a process of this machine:
-it either exists or does not. 3. It is alive if its heartbeat changes while we sleep for four heartbeats. Only
-our own sleep counts, no clock.
+Whether an owner is still alive is decided by the first rule that applies:
+
+    1. It is the same SLURM job with another restart count. With a lower one it is dead, because SLURM has
+       given it up; with a higher one it is alive.
+    2. It is a process of this machine: it either exists or does not.
+    3. It is alive if its heartbeat changes while we sleep for four heartbeats. Only our own sleep counts, no
+       clock.
 """
 
 import os
@@ -67,7 +69,7 @@ class Ownership:
         """Raise Superseded unless the folder is still ours."""
         if self._path is None or _read(self._path).get("token") != self.token:
             raise Superseded(
-                f"{self.folder}: superseded by {who(standing(self.folder)[1])}; this process stops"
+                f"{self.folder}: taken over by {who(standing(self.folder)[1])}; this process stops"
             )
 
     def tell(self) -> None:
@@ -85,16 +87,18 @@ class Ownership:
             self._quiet = True
 
     def remove_files(self, names: Iterable[str]) -> None:
-        """Remove files of the folder. They were listed before this call, so no later owner made them."""
+        """Check the ownership and remove files of the folder. List them before this call: then none of them
+        belongs to a later owner.
+        """
         self.check()
         for name in names:
             (self.folder / name).unlink(missing_ok=True)
 
     def release(self) -> None:
-        """Let the next process have the folder at once."""
+        """Give up the folder, so that the next process need not wait for missed heartbeats."""
         self.hush()
         if self._path is not None:
-            # On failure we were superseded, or the disk fails; then our end or our silence tells the others.
+            # If this fails, we were superseded or the disk fails. Others see that we ended or fell silent.
             with suppress(OSError):
                 self._path.rename(self._path.with_name(self._path.name.replace("owner", "free")))
         self._path = None
@@ -107,7 +111,10 @@ class Ownership:
         self._path = None
 
     def sight(self) -> tuple[int, dict[str, Any] | None, object]:
-        """Return the number of the last owner, its record (None if it has ended), and its heartbeat.
+        """Return the number of the last owner, its record, and the count of its last heartbeat.
+
+        The record is None if the owner has released the folder or ended; the count is None without a
+        heartbeat.
 
         Raises:
             RunHeld: the owner is known to be alive.
@@ -115,7 +122,7 @@ class Ownership:
         number, owner = standing(self.folder)
         alive = owner is not None and is_alive(owner)
         if alive:
-            raise RunHeld(f"{self.folder} is held by {who(owner)}")
+            raise RunHeld(f"{self.folder} is in use by {who(owner)}")
         progress = _read(self.folder / layout.PROGRESS)
         beat = progress.get("beat") if owner and progress.get("owner") == owner.get("token") else None
         return number, None if alive is False else owner, beat
@@ -125,12 +132,12 @@ class Ownership:
         path = self.folder / f"owner-{number}.json"
         claim = {"token": self.token, "beat_seconds": self.beat_seconds} | identity()
         if not files.create(path, files.json_bytes(claim)):
-            raise RunHeld(f"{self.folder} is held by {who(_read(path))}")
+            raise RunHeld(f"{self.folder} is in use by {who(_read(path))}")
         self._path = path
         try:
             others = [numbered for numbered in _numbered(self.folder) if numbered[1] != path]
             if max((other for other, _ in others), default=0) >= number:  # the earlier listing was outdated
-                raise RunHeld(f"{self.folder} is held by {who(standing(self.folder)[1])}")
+                raise RunHeld(f"{self.folder} is in use by {who(standing(self.folder)[1])}")
             for _, old in others:
                 old.unlink(missing_ok=True)
             leftovers = list(self.folder.glob(".*.tmp"))
@@ -153,7 +160,7 @@ def acquire_all(claims: Sequence[Ownership]) -> None:
     slept = 0.0
     enough = BEATS * max(beats, default=0.0)
     for claim, owner in list(unsure.items())[:1]:
-        line = f"{claim.folder}: waiting {enough:.0f} s for a heartbeat of {who(owner)}"
+        line = f"{claim.folder}: waiting {enough:.0f} s for a sign of life from {who(owner)}"
         print(line, file=sys.stderr, flush=True)
     while unsure and slept < enough:
         time.sleep(min(beats) / 4)
@@ -164,7 +171,7 @@ def acquire_all(claims: Sequence[Ownership]) -> None:
                 sights[claim] = sight
                 del unsure[claim]
             elif sight != sights[claim]:
-                raise RunHeld(f"{claim.folder} is held by {who(sight[1])}")
+                raise RunHeld(f"{claim.folder} is in use by {who(sight[1])}")
     taken: list[Ownership] = []
     try:
         for claim in claims:
@@ -250,12 +257,12 @@ def slurm_facts() -> dict[str, str]:
 
 
 def who(owner: Mapping[str, Any] | None) -> str:
-    """Return an owner in a line of text."""
+    """Return the description of an owner for messages."""
     if not owner:
         return "another process"
     job, restarts = _job(owner)
     place = f", SLURM job {job}, node {owner.get('SLURMD_NODENAME')}, restart {restarts}" if job else ""
-    return f"another process: {owner.get('pid')} on {owner.get('host')}{place}"
+    return f"process {owner.get('pid')} on {owner.get('host')}{place}"
 
 
 def _job(facts: Mapping[str, Any]) -> tuple[str, int]:

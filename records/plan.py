@@ -61,7 +61,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             raise InputError(f"seeds: {piece.strip()!r} is neither a whole number nor a range such as 0-9")
         low, high = int(first), int(last or first)
         if high < low:
-            raise InputError(f"seeds: the range {piece.strip()!r} is empty")
+            raise InputError(f"seeds: the range {piece.strip()!r} runs backwards")
         if high - low >= MOST_SEEDS:
             raise InputError(f"seeds: the range {piece.strip()!r} has more than {MOST_SEEDS:,} seeds")
         seeds += range(low, high + 1)
@@ -73,12 +73,23 @@ def check_seeds(seeds: Sequence[object]) -> None:
     """Raise InputError unless there is at least one seed and all are different whole numbers below 2**32."""
     for seed in seeds:
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
-            raise InputError(f"seeds: {seed!r} must be a whole number from 0 to {2**32 - 1}")
+            raise InputError(f"seeds must be whole numbers from 0 to {2**32 - 1}, not {seed!r}")
     duplicates = [seed for seed, count in Counter(seeds).items() if count > 1]
     if duplicates:
         raise InputError(f"seeds: {duplicates[0]} is listed twice")
     if not seeds:
-        raise InputError("seeds: the list is empty")
+        raise InputError("no seeds given")
+
+
+def seed_ranges(seeds: Sequence[int]) -> str:
+    """Return seeds in the form of the command line: (0, 1, 2, 5) -> "0-2,5"."""
+    parts: list[list[int]] = []
+    for seed in sorted(seeds):
+        if parts and seed == parts[-1][-1] + 1:
+            parts[-1].append(seed)
+        else:
+            parts.append([seed])
+    return ",".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
 
 
 def jobs_of(
@@ -91,7 +102,7 @@ def jobs_of(
 ) -> list[Job]:
     """Return the missing runs as jobs of at most `pack` seeds."""
     if pack < 1:
-        raise InputError(f"pack: {pack} must be at least 1")
+        raise InputError(f"pack must be at least 1, not {pack}")
     jobs = []
     for plan in planned:
         missing = [seed for seed in plan.seeds if not plan.cell.is_finished(seed, runs)]

@@ -123,7 +123,7 @@ def _duration(seconds: float | None) -> str:
 
 def table(cells: Sequence[CellProgress]) -> Table:
     """Return a table with a row per cell."""
-    columns = ("cell", "runs done", "steps", "steps/s", "left", "latest score", "")
+    columns = ("cell", "runs done", "steps", "steps/s", "time left", "latest score", "")
     result = Table(box=None, pad_edge=False)
     for i, name in enumerate(columns):
         result.add_column(name, justify="left" if i in (0, 6) else "right", no_wrap=True)
@@ -147,7 +147,7 @@ def _row(cell: CellProgress) -> tuple[str, ...]:
 
 
 def _state(cell: CellProgress) -> tuple[int, int, int]:
-    """Return what must change before another line goes into a log file."""
+    """Return the values whose change makes the log show the cell again."""
     return cell.step, cell.states["done"], cell.states["diverged"]
 
 
@@ -189,6 +189,6 @@ class Display:
         for cell in cells:
             if self.logged[cell.label] != _state(cell):
                 self.logged[cell.label] = _state(cell)
-                names = ("", "runs", "steps", "steps/s", "left", "score", "")
+                names = ("", "runs", "steps", "steps/s", "time left", "score", "")
                 parts = [f"{n} {v}".strip() for n, v in zip(names, _row(cell), strict=True) if v]
                 print(time.strftime("%H:%M:%S"), ", ".join(parts), file=sys.stderr, flush=True)

@@ -123,7 +123,7 @@ def _git(*words: str) -> _Git:
     except (OSError, subprocess.TimeoutExpired) as error:
         return _Git(None, str(error))
     if done.returncode:
-        return _Git(None, (done.stderr.strip().splitlines() or ["git gave no reason"])[0])
+        return _Git(None, (done.stderr.strip().splitlines() or ["git failed without a message"])[0])
     return _Git(done.stdout.strip())
 
 

@@ -8,7 +8,8 @@ A run is in one of five states, and every expected run is in the result with its
 | diverged   | the same, but training diverged                                  | yes, as a failure   |
 | unfinished | a folder without result.json: running or interrupted             | no, cell incomplete |
 | missing    | expected, but there is no folder                                 | no, cell incomplete |
-| damaged    | a file is unreadable, contradicts another or lacks its digest    | no, cell incomplete |
+| damaged    | a file is unreadable, contradicts another or does not match its  | no, cell incomplete |
+|            | digest                                                           |                     |
 
 No evaluation of a damaged run is used, not even the part that can still be read.
 """
@@ -70,11 +71,15 @@ class RunRecord:
     """One seed of a cell, as it was read.
 
     Attributes:
-        seed: the seed. folder: path below the runs folder, with forward slashes. state: one of `STATES`.
-        note: what is wrong, or how far the run is, in one line. about: run.json; {} without one. result:
-        result.json; {} unless the run is finished. evaluations: columns step, policy, episode, return,
-        length; a row per episode. None unless finished. training: returns of the last training episodes, in
-        the order in which they ended; None without a record.
+        seed: the seed.
+        folder: path below the runs folder, with forward slashes.
+        state: one of `STATES`.
+        note: what is wrong, or how far the run is, in one line.
+        about: run.json; {} without one.
+        result: result.json; {} unless the run is finished.
+        evaluations: columns step, policy, episode, return, length; a row per episode. None unless finished.
+        training: returns of the last training episodes, in the order in which they ended; None without a
+            record.
     """
 
     seed: int
@@ -215,7 +220,7 @@ def _split_name(folder: Path, name: str) -> tuple[str, str, str]:
         system, _, preset = name.rpartition("-")[0].rpartition("-")  # a guess: the cell is refused anyway
     digest = name.removeprefix(f"{system}-{preset}-")
     if not system or digest == name:
-        raise ValueError(f"{folder} holds runs but is not named system-preset-digest")
+        raise ValueError(f"{folder} contains runs, but its name is not <system>-<preset>-<digest>")
     return system, preset, digest
 
 
@@ -232,8 +237,8 @@ def _refuse_mixed_seeds(cells: list[CellRecord]) -> None:
     tuning = [cell for cell in cells if any(run.seed >= FIRST_TUNING_SEED for run in cell.runs)]
     if tuning and any(run.seed < FIRST_TUNING_SEED for cell in cells for run in cell.runs):
         raise ValueError(
-            f"tuning seeds ({FIRST_TUNING_SEED} and up) and reporting seeds cannot share a report: "
-            f"{', '.join(cell.name.folder for cell in tuning)} has tuning seeds"
+            f"tuning seeds ({FIRST_TUNING_SEED} and up) and reporting seeds must not be mixed in a report; "
+            f"tuning seeds are in {', '.join(cell.name.folder for cell in tuning)}"
         )
 
 
@@ -260,7 +265,7 @@ def _without_copies(runs: list[RunRecord]) -> Iterator[RunRecord]:
         same = [other.seed for other, its in zip(runs, ladders, strict=True) if ladder and its == ladder]
         if len(same) > 1:
             seeds = ", ".join(map(str, same))
-            note = f"{layout.LADDER}: the same in seeds {seeds}: a run was copied"
+            note = f"seeds {seeds} have the same {layout.LADDER}: a run was copied"
             yield RunRecord(run.seed, run.folder, DAMAGED, note, run.about)
         else:
             yield run
@@ -282,13 +287,15 @@ def _check_identity(facts: dict[str, Any], name: Expected) -> None:
     """Raise Damaged unless cell.json is the folder's: a copy would put its numbers into a wrong row."""
     for key in ("suite", "task", "system", "preset", "digest"):
         if facts[key] != getattr(name, key):
-            raise Damaged(f"{layout.CELL}: {key} is {facts[key]}, but the folder says {getattr(name, key)}")
+            raise Damaged(
+                f"{layout.CELL}: {key} is {facts[key]}, but the folder name says {getattr(name, key)}"
+            )
     try:
         content = Cell.from_json(facts).digest
     except (LookupError, TypeError) as error:
-        raise Damaged(f"{layout.CELL}: describes no cell") from error
+        raise Damaged(f"{layout.CELL}: does not describe a cell") from error
     if content != name.digest:
-        raise Damaged(f"{layout.CELL}: was changed: its content has digest {content}, not {name.digest}")
+        raise Damaged(f"{layout.CELL}: was modified: its content has digest {content}, not {name.digest}")
 
 
 def _load_run(reader: RunReader, cell_name: str, seed: int, cell_fault: str) -> RunRecord:
@@ -304,7 +311,7 @@ def _load_run(reader: RunReader, cell_name: str, seed: int, cell_fault: str) -> 
             return RunRecord(seed, name, UNFINISHED, _progress(reader, seed), about)
         about = reader.json(seed, layout.RUN)
         if about.get("seed") != seed:
-            raise Damaged(f"{layout.RUN}: seed is {about.get('seed')}, but the folder says {seed}")
+            raise Damaged(f"{layout.RUN}: seed is {about.get('seed')}, but the folder name says {seed}")
         result = reader.json(seed, layout.RESULT)
         status = result.get("status")
         if status not in (DONE, DIVERGED):

@@ -71,7 +71,7 @@ class Run:
             record = files.read_json(path)
             if record.get("format") != FORMAT:
                 raise InputError(
-                    f"{path} has record format {record.get('format')}; this version reads format {FORMAT}"
+                    f"{path} has record format {record.get('format')}; this version needs format {FORMAT}"
                 )
         attempts = record["attempts"]
         if attempts and "ended" not in attempts[-1]:
@@ -112,7 +112,7 @@ class Run:
             files.write(path, files.zip_files(self.origin.sources))
 
     def _check_cell(self, path: Path) -> None:
-        """Raise InputError unless cell.json describes this cell; wording may differ between versions."""
+        """Raise InputError unless cell.json describes this cell. Its texts about the task may differ."""
         facts = files.read_json(path)
         try:
             same = Cell.from_json(facts).digest == facts["digest"] == self.cell.digest
@@ -168,9 +168,7 @@ class Run:
             except DamagedFile as error:
                 damage = damage or error
         if damage and not usable:
-            raise DamagedFile(
-                f"{damage}; no older checkpoint is usable. To start again, remove {self.folder}"
-            )
+            raise DamagedFile(f"{damage}; no older checkpoint is usable. To start over, delete {self.folder}")
         if damage:
             print(f"warning: {damage}; resuming from step {usable[0]}", file=sys.stderr, flush=True)
         return usable

@@ -1,8 +1,8 @@
-"""Read the files of a cell's runs and check them: digests, tables, JSON records.
+"""Read and check the files of a cell's runs: digests, tables and JSON records.
 
-A run's folder is the record. The seal of a cell (`seal.py`) repeats what reports read, in one file, so that
-ten thousand runs load in seconds. It is used for a run only while the run's folder is as it was when the cell
-was sealed: the files are there, have the sealed sizes, and none was written since.
+The run's folder is the authority. The seal of a cell (`seal.py`) is one file with copies of what reports
+read, so that ten thousand runs load in seconds. It is used for a run only while the run's files exist, have
+the sealed sizes and are older than the seal.
 """
 
 import json
@@ -46,7 +46,7 @@ class RunReader:
         return (self.cell / layout.seed_folder(seed) / file).exists()
 
     def is_sealed(self, seed: int) -> bool:
-        """Return whether the seal speaks for the run's folder."""
+        """Return whether the seal is valid for the run's folder."""
         if seed not in self._trusted:
             folder = f"{layout.seed_folder(seed)}/"
             sizes = {name: len(data) for name, data in self.sealed.items() if name.startswith(folder)}
@@ -76,10 +76,14 @@ class RunReader:
         return _parse_json(self.read(seed, file), file)
 
     def check_digests(self, seed: int, result: dict[str, Any]) -> None:
-        """Compare the tables with result.json; those of a sealed run that reports read. Raises Damaged."""
+        """Compare the tables with the digests in result.json; in a sealed run, those that reports read.
+
+        Raises:
+            Damaged: a digest is missing or differs.
+        """
         digests = result.get("digests")
         if not isinstance(digests, dict) or layout.EVAL not in digests:
-            raise Damaged(f"{layout.RESULT}: has no digest of {layout.EVAL}")
+            raise Damaged(f"{layout.RESULT}: lacks a digest for {layout.EVAL}")
         checked = SEALED if self.is_sealed(seed) else digests
         for file in sorted(name for name in digests if name.endswith(".csv") and name in checked):
             if sha256(self.read(seed, file)).hexdigest() != digests[file]:
@@ -112,16 +116,18 @@ def evaluations(content: bytes, done: bool) -> pd.DataFrame:
     try:
         table = _read_table(content, _EVALUATION_TYPES).to_pandas()
     except ValueError as error:
-        raise Damaged(f"{layout.EVAL}: not a table of evaluations") from error
+        raise Damaged(f"{layout.EVAL}: malformed table of evaluations") from error
     if table.duplicated(["policy", "step", "episode"]).any():
         raise Damaged(f"{layout.EVAL}: an episode is listed twice")
     finite = np.isfinite(table["return"].to_numpy())
     # A diverged run may have recorded what it diverged to; in one that is done it is a silent failure.
     if done and not finite.all():
-        raise Damaged(f"{layout.EVAL}: a return is not finite, but the run has the status done")
+        raise Damaged(f"{layout.EVAL}: a return is not finite, although the status is done")
     greedy = table["step"].to_numpy()[(table["policy"] == "greedy").to_numpy() & finite]
-    if not len(greedy) or (done and greedy.max() == 0):
-        raise Damaged(f"{layout.EVAL}: no evaluation of the greedy policy to take a score from")
+    if not len(greedy):
+        raise Damaged(f"{layout.EVAL}: no finite greedy evaluation")
+    if done and greedy.max() == 0:
+        raise Damaged(f"{layout.EVAL}: no greedy evaluation after step 0")
     return table
 
 
@@ -132,10 +138,10 @@ def last_training_returns(content: bytes, done: bool) -> np.ndarray:
     try:
         table = _read_table(content, {"return": pa.float64()})
     except ValueError as error:
-        raise Damaged(f"{layout.TRAIN}: not a table of training episodes") from error
+        raise Damaged(f"{layout.TRAIN}: malformed table of training episodes") from error
     returns: np.ndarray = table["return"].to_numpy()[-LAST_EPISODES:]
     if done and not np.isfinite(returns).all():
-        raise Damaged(f"{layout.TRAIN}: a return is not finite, but the run has the status done")
+        raise Damaged(f"{layout.TRAIN}: a return is not finite, although the status is done")
     return returns
 
 

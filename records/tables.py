@@ -23,7 +23,7 @@ class Table:
 
     Only what a checkpoint (or, at the end, result.json) vouches for counts: it names the length and the
     sha256 of each file, and a resumed run leaves out the rest. It continues in a new file, so that a process
-    that lost the run (`ownership.py`) appends to a file that nobody sees any more.
+    that lost the run (`ownership.py`) appends to an unlinked file.
     """
 
     def __init__(self, path: Path, header: Sequence[str]):
@@ -64,14 +64,14 @@ class Table:
         """Return all flushed rows, read back. Raises DamagedFile if they are not what was written."""
         data = os.pread(self.handle, self.size, 0)
         if sha256(data).digest() != self.hash.digest():
-            raise DamagedFile(f"{self.path} is damaged: it is not what was written")
+            raise DamagedFile(f"{self.path} is damaged: its content changed after it was written")
         return data
 
     def verify(self, size: int, digest: str) -> bytes:
         """Return the first `size` bytes of the file. Raises DamagedFile if their sha256 is not `digest`."""
         data = self.path.read_bytes()[:size] if self.path.exists() else b""
         if len(data) != size or sha256(data).hexdigest() != digest:
-            raise DamagedFile(f"{self.path} is damaged: its first {size} bytes are not what was recorded")
+            raise DamagedFile(f"{self.path} is damaged: its first {size} bytes do not match the checkpoint")
         return data
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class Table:
 
 
 def tables_of(folder: Path, columns: Sequence[str]) -> dict[str, Table]:
-    """Return the tables of a run by name; `columns` are the task's own, of its tables of episodes."""
+    """Return the tables of a run by name. Tables of episodes also have the task's own `columns`."""
     return {
         name: Table(folder / name, (*header, *columns) if name in EPISODE_TABLES else header)
         for name, header in HEADERS.items()

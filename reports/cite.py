@@ -12,10 +12,11 @@ from ascent.records import layout
 from ascent.records.cell import FIRST_TUNING_SEED, find
 from ascent.records.declared import Declared
 from ascent.records.errors import InputError
+from ascent.records.plan import seed_ranges
 from ascent.records.read import CellRecord, Expected, load, seeds_of
 from ascent.reports.checking.check import check
 from ascent.reports.page import bibliography
-from ascent.reports.page.formats import decimals, interval, number, seed_ranges
+from ascent.reports.page.formats import decimals, interval, number
 from ascent.reports.page.provenance import mixed_platforms
 from ascent.reports.statistics.aggregate import CellSummary, Score, aggregate
 from ascent.reports.statistics.estimators import describe

@@ -1,4 +1,4 @@
-"""One attempt at some runs of a cell: train them from where they stand and keep their records."""
+"""Train some runs of a cell from a common step on, and keep their records."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ STATUS_SECONDS = 1.0  # between updates of what the heartbeats say
 
 
 class Attempt:
-    """An attempt at runs that all stand at the same step."""
+    """One attempt to finish runs of a cell that are all at the same step."""
 
     def __init__(self, trainer: Trainer, runs: list[Run], checkpoint_seconds: float, keep_policies: int = 0):
         self.trainer = trainer

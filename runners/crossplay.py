@@ -1,11 +1,11 @@
-"""Cross-play: the adversaries that one cell trained against the agents that another cell trained.
+"""Cross-play: the adversaries of one trained cell against the agents of another.
 
-Where both sides learn, their training returns say which side wins, not how well either plays. Here every side
-also meets opponents it did not train with, as in section 5 of arXiv 1706.02275.
+If both sides learn, their training returns show which side wins, not how well either plays. In cross-play,
+every side also meets opponents that it was not trained with, as in section 5 of arXiv 1706.02275.
 
 Seed k of one cell plays against seed k of the other, so that n seeds are n independent samples. Both sides
-act greedily, by their final policies. Every pair of cells meets in the same environments, which depend on the
-seed alone and occur in no training and no evaluation.
+act greedily with their final policies. Every pair of cells plays in the same environments, which depend on
+the seed alone and are used in no training and no evaluation.
 """
 
 from collections import Counter
@@ -24,6 +24,7 @@ from ascent.algorithms.seedwise import Streams
 from ascent.records import layout
 from ascent.records.cell import Cell, read_cell
 from ascent.records.errors import InputError, unknown
+from ascent.records.plan import seed_ranges
 from ascent.runners import policies
 from ascent.runners.play import Episode, Policy, env_seeds, play
 from ascent.suites.spec import Team
@@ -82,7 +83,7 @@ def find(task: str, runs: Path, names: Sequence[str] = ()) -> list[Trained]:
             raise InputError(f"{cell.label()} is named twice")
     if len(chosen) < 2:
         verb = "named" if names else "available"
-        raise InputError(f"only {chosen[0].label()} is {verb}: cross-play needs two cells")
+        raise InputError(f"cross-play needs two cells; only {chosen[0].label()} is {verb}")
     systems = Counter(cell.system for cell in chosen)
     labels = [cell.system if systems[cell.system] == 1 else f"{cell.system} {cell.digest}" for cell in chosen]
     return [Trained(cell, cell.folder(runs), label) for cell, label in zip(chosen, labels, strict=True)]
@@ -94,7 +95,7 @@ def _named(name: str, cells: Sequence[Cell], runs: Path) -> Cell:
     matches = of_system or [cell for cell in cells if name and cell.digest.startswith(name)]
     if len(matches) > 1:
         names = ", ".join(cell.name for cell in matches)
-        raise InputError(f"{name}: {len(matches)} cells match, name a digest (--systems): {names}")
+        raise InputError(f"{name}: {len(matches)} cells match, choose one by its digest (--systems): {names}")
     if not matches and name in SYSTEMS:
         raise InputError(f"there are no runs of {name} on {cells[0].task} in {runs}")
     if not matches:
@@ -118,7 +119,7 @@ def record(
             (DamagedFile) or of other versions.
     """
     if episodes < 1:
-        raise InputError(f"episodes: {episodes} must be at least 1")
+        raise InputError(f"episodes must be at least 1, not {episodes}")
     torch.set_num_threads(1)
     seeds = _seeds(trained, seeds)
     teams = [policies.load(one.cell, one.folder, seeds) for one in trained]
@@ -181,7 +182,7 @@ def _seeds(trained: Sequence[Trained], chosen: Sequence[int] | None) -> list[int
             raise InputError(f"{one.cell.label()} has no policy of seed {missing[0]}")
         if chosen is None and seeds != finished[0]:
             raise InputError(
-                f"{one.cell.label()} has policies of other seeds than {trained[0].cell.label()}, {seeds} "
-                f"against {finished[0]}: they play in pairs, choose --seeds"
+                f"{trained[0].cell.label()} and {one.cell.label()} have different seeds "
+                f"({seed_ranges(finished[0])}, {seed_ranges(seeds)}): choose common ones with --seeds"
             )
     return finished[0] if chosen is None else sorted(chosen)

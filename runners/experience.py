@@ -39,7 +39,7 @@ class RolloutStorage:
         self.t += 1
 
     def batches(self, rng: Streams) -> list[Batch]:
-        """Return what to learn from after this step: the window once it is full, else nothing."""
+        """Return the window as one batch when it is full, else no batch."""
         if self.t < self.length:
             return []
         self.t = 0
@@ -58,8 +58,7 @@ class RolloutStorage:
 
 
 class ReplayStorage:
-    """The last transitions of each seed as one float32 tensor (S, capacity, W), so that one gather samples
-    all.
+    """The last transitions of each seed in one float32 tensor (S, capacity, W): one gather samples all seeds.
 
     A row has the `columns` of a transition. The tensor is on the learner's device. It has no more rows than a
     run of `steps` environment steps fills.
@@ -93,7 +92,7 @@ class ReplayStorage:
             self.seen += 1
 
     def batches(self, rng: Streams) -> list[Batch]:
-        """Return the batches to learn from after this step."""
+        """Return the batches of the updates that are due after this step."""
         x = self.experience
         if self.seen < x.starts or self.seen % x.every >= x.envs:
             return []
@@ -140,10 +139,10 @@ class ReplayStorage:
 
 
 def shapes(spec: Spec) -> dict[str, tuple[int, ...]]:
-    """Return the parts of a transition of one environment and their shapes, in the order of a row of replay.
+    """Return the shape of each part of one environment's transition, in the order of a replay row.
 
-    A multi-agent task has the rewards of N agents, and their observations and actions one agent after the
-    other.
+    In a multi-agent task, the reward has shape (N,), and the observations and actions of all agents are
+    concatenated.
     """
     obs = (spec.observation_size,)
     reward = (len(spec.team.agents),) if spec.team else ()
@@ -151,13 +150,13 @@ def shapes(spec: Spec) -> dict[str, tuple[int, ...]]:
 
 
 def columns(spec: Spec) -> dict[str, slice]:
-    """Return where in a row of replay each part of a transition is."""
+    """Return the slice of a replay row that holds each part of a transition."""
     ends = accumulate((prod(shape) for shape in shapes(spec).values()), initial=0)
     return {name: slice(*place) for name, place in zip(shapes(spec), pairwise(ends), strict=True)}
 
 
 def width(spec: Spec) -> int:
-    """Return how many numbers a row of replay has."""
+    """Return the length of a replay row, in numbers."""
     return sum(map(prod, shapes(spec).values()))
 
 

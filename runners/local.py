@@ -37,11 +37,11 @@ def train_locally(
             all other runs are trained first.
     """
     if jobs < 0:
-        raise InputError(f"jobs: {jobs} must be at least 0")
+        raise InputError(f"jobs must be at least 0, not {jobs}")
     if not 0 <= checkpoint_seconds < float("inf"):
-        raise InputError(f"checkpoint-seconds: {checkpoint_seconds} must be at least 0")
+        raise InputError(f"checkpoint-seconds must be finite and not negative, not {checkpoint_seconds}")
     if keep_policies < 0:
-        raise InputError(f"keep-policies: {keep_policies} must be at least 0")
+        raise InputError(f"keep-policies must be at least 0, not {keep_policies}")
     check_device(device)
     missing = jobs_of(planned, runs, pack, device, checkpoint_seconds, keep_policies)
     if not missing:

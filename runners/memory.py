@@ -58,10 +58,13 @@ def check_memory(packs: Sequence[tuple[Cell, int]], device: str, workers: int = 
     available = memory(device)
     if total > available:
         need, cell, seeds = needs[0]
-        at_once = f", and {len(needs)} such processes at once {total / GIB:.1f} GiB" if len(needs) > 1 else ""
+        at_once = ""
+        if len(needs) > 1:
+            at_once = f", and the {len(needs)} largest processes together need {total / GIB:.1f} GiB"
         where = "the GPU" if device == "cuda" else "this machine"
         raise InputError(
             f"memory: the replay of {cell.system} on {cell.task} with {seeds} seeds in a process needs "
             f"{need / GIB:.1f} GiB{at_once}; {where} has {available / GIB:.1f} GiB: "
-            "use fewer seeds per process (--pack), fewer processes (--jobs) or a smaller capacity"
+            "use fewer seeds per process (--pack), fewer processes (--jobs) or a smaller replay "
+            "(--set capacity=...)"
         )

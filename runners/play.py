@@ -127,10 +127,10 @@ def evaluate(
     device: str = "cpu",
     threads: int = 1,
 ) -> list[list[Episode]]:
-    """`play` in as many new environments per seed as the evaluation protocol has episodes.
+    """Evaluate a policy in as many new environments per seed as the evaluation protocol has episodes.
 
-    Environments and action noise depend on (seed, step) alone: when and how often one evaluates changes no
-    other evaluation and no training.
+    Environments and action noise depend on (seed, step) alone: the times of evaluations affect neither other
+    evaluations nor training.
     """
     env = suites.make(cell.task, env_seeds(seeds, cell.evaluation.episodes, "eval", step), threads)
     rng = Streams(seeds, "eval", step, device=device)

@@ -16,7 +16,7 @@ from ascent.algorithms.seedwise import Agent, Streams
 from ascent.records import files, layout
 from ascent.records.cell import FIRST_TUNING_SEED, Cell
 from ascent.records.checkpoints import State, unpack_arrays
-from ascent.records.errors import DamagedFile, InputError
+from ascent.records.errors import DamagedFile, InputError, differences
 from ascent.runners.resolve import make_agent, versions
 
 
@@ -32,11 +32,11 @@ def seeds_with(cell: Cell, folder: Path) -> list[int]:
         if seed is None:
             continue
         if not (path / layout.RESULT).exists():
-            raise InputError(f"{cell.label()} is not finished: seed {seed} is not")
+            raise InputError(f"{cell.label()}: seed {seed} is not finished")
         if files.read_json(path / layout.RESULT).get("status") == "done":
             seeds.append(seed)
     if not seeds:
-        raise InputError(f"{cell.label()} has no policies")
+        raise InputError(f"{cell.label()} has no finished runs with a policy")
     seeds.sort()
     if seeds[0] < FIRST_TUNING_SEED <= seeds[-1]:
         raise InputError(
@@ -49,7 +49,7 @@ def seed_of(run: Path) -> int:
     """Return the seed of a run's folder. Raises InputError for any other folder."""
     seed = layout.seed_of(run.resolve())
     if seed is None or not run.is_dir():
-        raise InputError(f"{run} is not a run's folder, .../seed-0")
+        raise InputError(f"{run} is not a run folder, such as .../seed-0")
     return seed
 
 
@@ -64,7 +64,7 @@ def load(cell: Cell, folder: Path, seeds: Sequence[int], step: int | None = None
     installed = versions(cell.system, cell.suite)
     if cell.versions != installed:
         raise InputError(
-            f"{cell.label()} was trained with versions {cell.versions}, installed are {installed}: "
+            f"{cell.label()} was trained with other versions ({differences(cell.versions, installed)}): "
             "train it again"
         )
     policies = [_read(folder / layout.seed_folder(seed), step) for seed in seeds]
@@ -87,10 +87,10 @@ def _read(run: Path, step: int | None) -> State:
     if not path.exists():
         kept = sorted(int(path.stem.partition("-")[2]) for path in run.glob("policy-*.npz"))
         hint = f"; policies were kept at steps {kept}" if step is not None and kept else ""
-        raise InputError(f"{path} is missing: without a policy the run cannot play{hint}")
+        raise InputError(f"{path} is missing: there is no policy to play{hint}")
     data = path.read_bytes()
     if step is None and sha256(data).hexdigest() != digest(run):
-        raise DamagedFile(f"{path} is damaged: it is not what was recorded")
+        raise DamagedFile(f"{path} is damaged: it differs from the recorded policy")
     try:
         return unpack_arrays(data)
     except (ValueError, OSError, EOFError, BadZipFile) as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from ascent.records import files, layout
-from ascent.records.plan import Job
+from ascent.records.plan import Job, seed_ranges
 from ascent.records.seal import seal
 
 
@@ -70,7 +70,7 @@ def run_pool(
 ) -> list[Failure]:
     """Run the jobs and return those that failed.
 
-    A job that fails takes no other down. If `stop` returns True, or KeyboardInterrupt is raised (it is raised
+    Other jobs continue when one fails. If `stop` returns True, or KeyboardInterrupt is raised (it is raised
     again here), the processes are asked to write checkpoints and waited for.
 
     Args:
@@ -123,4 +123,6 @@ def _reason(worker: _Worker) -> str:
         return last.removeprefix("error: ")
     code = worker.process.returncode
     how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-    return f"{worker.job.cell.label()} seeds {worker.job.seeds}: {how}: {last} (see {worker.log})"
+    return (
+        f"{worker.job.cell.label()} seeds {seed_ranges(worker.job.seeds)}: {how}: {last} (see {worker.log})"
+    )

@@ -1,4 +1,4 @@
-"""From a user's words to a cell: check names and values, and fill in every hyperparameter."""
+"""Resolve a user's choices to a cell: check names and values, and fill in every hyperparameter."""
 
 import json
 from collections.abc import Container
@@ -12,7 +12,7 @@ from ascent import runners, suites
 from ascent.algorithms import SYSTEMS, seedwise
 from ascent.algorithms.seedwise import Agent
 from ascent.records.cell import Cell, Evaluation
-from ascent.records.errors import InputError, unknown
+from ascent.records.errors import InputError, differences, unknown
 
 
 def resolve(
@@ -24,7 +24,7 @@ def resolve(
     steps: int | None = None,
     evaluation: Evaluation | None = None,
 ) -> Cell:
-    """Return the cell that names and values describe.
+    """Return the cell with these names and values.
 
     Args:
         system: a name in `SYSTEMS`.
@@ -48,7 +48,7 @@ def resolve(
         raise InputError(str(error)) from error
     if objection := _objection(system, task):
         able = [name for name in SYSTEMS if not _objection(name, task)]
-        raise InputError(f"{task}: {objection}; algorithms that can learn it: {', '.join(able)}")
+        raise InputError(f"{task}: {objection}; supported algorithms: {', '.join(able)}")
     if preset is None:
         preset = _default_preset(spec, SYSTEMS[system].module().PRESETS)
     config = resolve_config(system, preset, overrides or {})
@@ -60,7 +60,7 @@ def resolve(
         ("episodes", evaluation.episodes),
     ):
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            raise InputError(f"{name}: {number!r} must be a whole number of at least 1")
+            raise InputError(f"{name} must be a whole number of at least 1, not {number!r}")
     return Cell(
         system=system,
         algorithm=SYSTEMS[system].algorithm,
@@ -81,7 +81,7 @@ def _objection(system: str, task: str) -> str | None:
     module = SYSTEMS[system].module()
     multi_agent = getattr(module, "TEAM", False)
     if multi_agent != bool(spec.team):
-        return f"{system} needs a {'multi-agent task' if multi_agent else 'task with one agent'}"
+        return f"{system} needs a {'multi-agent task' if multi_agent else 'single-agent task'}"
     try:
         streams = seedwise.Streams([0], "init")
         module.Agent(module.Config(), spec.observation_space, spec.action_space, streams, "cpu")
@@ -148,8 +148,8 @@ def check_versions(cell: Cell) -> None:
     installed = versions(cell.system, cell.suite)
     if cell.versions != installed:
         raise InputError(
-            f"{cell.label()} was planned with versions {cell.versions}, installed are {installed}: "
-            "plan it again"
+            f"{cell.label()} was planned with other versions ({differences(cell.versions, installed)}): "
+            "run `ascent plan` again"
         )
 
 

@@ -34,7 +34,7 @@ GRID = "grid.json"
 
 
 class LastSeen:
-    """A policy that gets the last observation it had in place of a missing one."""
+    """A policy that gets, for each missing (NaN) number of an observation, the last one that was present."""
 
     def __init__(self, policy: Policy):
         self.policy = policy
@@ -102,7 +102,7 @@ def parse_levels(task: str, words: Sequence[str]) -> list[Perturbation]:
     """
     grid = perturb.grid(task)
     if not perturb.kinds(task):
-        raise InputError(f"{task} has several agents: perturbations are for tasks with one agent")
+        raise InputError(f"{task} has several agents: perturbations need a single-agent task")
     levels = [grid[0], *(grid[1:] if not words else ())]
     for word in words:
         kind, equals, values = word.partition("=")
@@ -142,7 +142,7 @@ def record(
         InputError: before anything is played, as `policies.load` does.
     """
     if episodes < 1:
-        raise InputError(f"episodes: {episodes} must be at least 1")
+        raise InputError(f"episodes must be at least 1, not {episodes}")
     torch.set_num_threads(1)
     cell = read_cell(folder)
     seeds = policies.seeds_with(cell, folder)

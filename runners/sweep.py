@@ -48,6 +48,8 @@ CELL_KEYS: dict[str, type | tuple[type, ...]] = {
     "set": dict,
 }
 
+TOML_TYPES = {str: "a string", list: "an array", dict: "a table", int: "an integer", float: "a float"}
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -78,7 +80,7 @@ def digest(path: Path) -> str:
     try:
         return sha256(path.read_bytes()).hexdigest()[:8]
     except OSError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{path}: {error.strerror}") from error
 
 
 def load(name_or_file: str) -> Sweep:
@@ -86,7 +88,9 @@ def load(name_or_file: str) -> Sweep:
     path = find(name_or_file)
     try:
         content = tomllib.loads(path.read_bytes().decode())
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
         raise InputError(f"{path}: {error}") from error
     try:
         return _parse(path.stem, content)
@@ -99,7 +103,7 @@ def _parse(name: str, content: dict[str, Any]) -> Sweep:
         from ascent.runners.resolve import resolve
     except ModuleNotFoundError as error:
         raise InputError(
-            f"resolving its cells needs {error.name}, which is not installed: run `ascent plan` where it is"
+            f"its cells cannot be resolved without {error.name}: run `ascent plan` where it is installed"
         ) from error
     _check(content, KEYS, required=("seeds", "cells"))
     seeds = content["seeds"]
@@ -130,7 +134,7 @@ def _parse(name: str, content: dict[str, Any]) -> Sweep:
                     raise InputError(f"{cell.label()} is listed twice")
                 cells[cell.digest] = cell
     if not cells:
-        raise InputError("cells: the list is empty")
+        raise InputError("cells: none are listed")
     systems = sorted({cell.system for cell in cells.values()})
     if declared.baseline and declared.baseline not in systems:
         raise unknown("baseline", declared.baseline, systems)
@@ -146,10 +150,15 @@ def _check(values: object, keys: Mapping[str, type | tuple[type, ...]], required
         if key not in keys:
             raise unknown("key", key, keys)
         if not isinstance(value, keys[key]) or isinstance(value, bool):
-            raise InputError(f"{key}: {value!r} has the wrong type")
+            raise InputError(f"{key} must be {_type_names(keys[key])}, not {value!r}")
     for key in required:
         if key not in values:
-            raise InputError(f"{key} is missing")
+            raise InputError(f"missing key {key!r}")
+
+
+def _type_names(types: type | tuple[type, ...]) -> str:
+    """Return the names of types in TOML: "a string or an array"."""
+    return " or ".join(TOML_TYPES[kind] for kind in (types if isinstance(types, tuple) else (types,)))
 
 
 def cell_folders(names_or_cells: Sequence[str], runs: Path) -> list[Path]:

@@ -54,9 +54,8 @@ def train(
         Whether all of the runs are finished.
 
     Raises:
-        InputError: a run is held by another process (RunHeld) or was taken over by one (Superseded), all of
-        its
-            checkpoints are damaged (DamagedFile), or they were written by other versions.
+        InputError: a run is in use by another process (RunHeld) or was taken over by one (Superseded), all of
+            its checkpoints are damaged (DamagedFile), or they were written by other versions.
         OSError: nothing can be written. What was recorded stays, and the same call continues from there.
     """
     check_device(device)

@@ -24,7 +24,7 @@ FORMATS = (".gif", ".mp4")
 
 
 class Filmed:
-    """Environments of which a camera takes pictures of the first one, before every n-th step."""
+    """Environments with a camera that takes a picture of the first one before every n-th step."""
 
     def __init__(
         self, env: suites.Environments, camera: Camera, every: int, keep: Callable[[np.ndarray], None]
@@ -79,9 +79,9 @@ def film(
         InputError: nothing is written then.
     """
     if target.suffix not in FORMATS:
-        raise InputError(f"{target}: the name must end in one of {', '.join(FORMATS)}")
+        raise InputError(f"{target}: the name must end in {' or '.join(FORMATS)}")
     if episode < 0:
-        raise InputError(f"episode: {episode} must be at least 0")
+        raise InputError(f"episode must be at least 0, not {episode}")
     torch.set_num_threads(1)
     seed = policies.seed_of(run)
     cell = read_cell(run.parent)

@@ -1,4 +1,4 @@
-"""SLURM's own commands, with output formats that are the same in all of its versions."""
+"""Run SLURM's commands with output formats that are the same in all of its versions."""
 
 import os
 import re
@@ -46,8 +46,8 @@ def client(*words: str) -> str:
         ) from error
     except subprocess.TimeoutExpired as error:
         output = (error.stderr or b"").decode(errors="replace")  # bytes in spite of text=True
-        why = reason(output) if output else "SLURM's controller did not answer"
-        raise InputError(f"{words[0]}: {why}, for {TIMEOUT} s") from error
+        why = f": {reason(output)}" if output else ""
+        raise InputError(f"{words[0]}: SLURM did not answer within {TIMEOUT} s{why}") from error
     if done.returncode:
         raise InputError(f"{words[0]}: {reason(done.stderr or done.stdout)}")
     return done.stdout
@@ -56,7 +56,7 @@ def client(*words: str) -> str:
 def reason(output: str) -> str:
     """Return, in one line, why a SLURM command failed."""
     lines = [re.sub(r"^\w+: (error: )?", "", line.strip()) for line in output.splitlines() if line.strip()]
-    return "; ".join(line.rstrip(".") for line in dict.fromkeys(lines)) or "it gave no reason"
+    return "; ".join(line.rstrip(".") for line in dict.fromkeys(lines)) or "no error message"
 
 
 def queue(names: Iterable[str]) -> list[Task]:
@@ -82,7 +82,7 @@ def max_array_size() -> int:
     match = re.search(r"^MaxArraySize\s*=\s*(\d+)", client("scontrol", "show", "config"), re.M)
     size = int(match[1]) if match else 1001  # SLURM's default
     if size == 0:
-        raise InputError("this cluster has no job arrays: its MaxArraySize is 0")
+        raise InputError("job arrays are disabled (MaxArraySize is 0)")
     return size
 
 

@@ -60,7 +60,7 @@ def folder(name_or_file: str, runs: Path) -> Path:
 
 
 def _origin(name_or_file: str) -> str:
-    """Return what distinguishes sweeps whose files have the same name."""
+    """Return the name of a built-in sweep or the absolute path of a sweep's file."""
     return str(Path(name_or_file).resolve()) if name_or_file.endswith(".toml") else name_or_file
 
 
@@ -124,12 +124,12 @@ def read(path: Path) -> Manifest:
 
     Raises:
         InputError: the file cannot be read.
-        DamagedFile: it is not a manifest, or it was changed.
+        DamagedFile: it is not a manifest, or it was modified.
     """
     try:
         content = files.read_json(path)
     except OSError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{path}: {error.strerror}") from error
     if content.get("format") != FORMAT:
         raise DamagedFile(f"{path} is not a manifest of format {FORMAT}")
     try:
@@ -143,7 +143,9 @@ def _parse(path: Path, content: dict) -> Manifest:
     planned = tuple(Planned(Cell.from_json(cell), tuple(cell["seeds"])) for cell in cells)
     for plan, cell in zip(planned, cells, strict=True):
         if plan.cell.digest != cell["digest"]:
-            raise DamagedFile(f"{path} is damaged: {plan.cell.label()} should have digest {cell['digest']}")
+            raise DamagedFile(
+                f"{path} is damaged: digest mismatch: {plan.cell.label()}, not {cell['digest']}"
+            )
     return Manifest(
         path=path,
         origin=content["origin"],
@@ -173,7 +175,7 @@ def find(name_or_file: str, runs: Path) -> Manifest | None:
     """Return the current manifest; None if the sweep was never planned below `runs`.
 
     Raises:
-        InputError: the sweep or the sources were edited since the sweep was planned, or as `current`.
+        InputError: the sweep or the sources changed since the sweep was planned, or as `current`.
     """
     manifest = current(name_or_file, runs)
     if manifest:
@@ -182,9 +184,9 @@ def find(name_or_file: str, runs: Path) -> Manifest | None:
     if last is None:
         return None
     same_sweep = last.path.name.split("-")[1] == sweep.digest(sweep.find(name_or_file))
-    edited = "the source code" if same_sweep else sweep.find(name_or_file)
+    changed = "the source code" if same_sweep else sweep.find(name_or_file)
     raise InputError(
-        f"{edited} was edited since sweep {last.name} was planned ({last.made}): "
+        f"{changed} changed since sweep {last.name} was planned ({last.made}): "
         f"run `ascent plan {name_or_file}` again"
     )
 
@@ -199,7 +201,7 @@ def latest(name_or_file: str, runs: Path) -> Manifest | None:
     last = max((read(path) for path in place.glob("manifest-*.json")), key=lambda m: m.made, default=None)
     if last and last.origin != _origin(name_or_file):
         raise InputError(
-            f"{place} belongs to {last.origin}: give {name_or_file} another name or another --runs folder"
+            f"{place} belongs to {last.origin}: rename {name_or_file} or use another --runs folder"
         )
     return last
 
@@ -221,18 +223,18 @@ def open_sweep(source: str, runs: Path) -> Manifest | sweep.Sweep:
 
 
 def as_planned(name_or_file: str, runs: Path) -> tuple[tuple[Planned, ...], str]:
-    """Return the plan of a sweep, and a note if it was edited since: then its last manifest has the plan.
+    """Return the plan of a sweep, and a note if the sweep changed since: then it is the last manifest's.
 
     Raises:
         InputError: unknown or invalid sweep.
     """
     try:
         manifest = find(name_or_file, runs)
-    except InputError as edited:
+    except InputError as change:
         last = latest(name_or_file, runs)
         if last is None:
             raise
-        return last.planned, f"showing the sweep as it was planned: {edited}"
+        return last.planned, f"showing the sweep as it was planned: {change}"
     return (manifest or sweep.load(name_or_file)).planned, ""
 
 

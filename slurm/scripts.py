@@ -107,8 +107,10 @@ def _setup(site: Site) -> str:
         try:
             # `module` and conda use variables that may not be set.
             lines = ["set +u", Path(site.setup).read_text().rstrip(), "set -u"]
-        except (OSError, ValueError) as error:
-            raise InputError(f"setup: {error}") from error
+        except OSError as error:
+            raise InputError(f"setup: {site.setup}: {error.strerror}") from error
+        except ValueError as error:
+            raise InputError(f"setup: {site.setup}: {error}") from error
     if site.math == "portable":
         lines += [f"export {name}={shlex.quote(value)}" for name, value in PORTABLE.items()]
     return "\n".join(lines)
@@ -121,11 +123,11 @@ def _template(path: Path, required: set[str], optional: set[str]) -> jinja2.Temp
         text = path.read_text()
         used = jinja2.meta.find_undeclared_variables(environment.parse(text))
     except OSError as error:
-        raise InputError(f"template: {error}") from error
+        raise InputError(f"template: {path}: {error.strerror}") from error
     except (jinja2.TemplateError, ValueError) as error:
         raise InputError(f"{path}: {error}") from error
     if missing := sorted(required - used):
-        raise InputError(f"{path}: the template has no {{{{ {missing[0]} }}}}")
+        raise InputError(f"{path}: the template lacks {{{{ {missing[0]} }}}}")
     allowed = required | optional
     if extra := sorted(used - allowed):
         raise InputError(f"{path}: {unknown('placeholder', extra[0], allowed)}")

@@ -1,26 +1,26 @@
 """The settings of a site: one TOML file, which keeps the command line short.
 
-partition = "cpu"         # every key is optional; an option of `ascent submit` of the same name overrides it
-account = "rl"
-qos = "normal"
-constraint = "zen4"       # nodes of one processor class; results are identical only within one class
-time = "04:00:00"         # time limit per array task; tasks that reach it are requeued
-gpus = 0                  # GPUs per array task; each trains one pack of seeds
-gpu_type = "h100"         # if a partition has GPUs of several types
-cpus = 1                  # cores per array task; without GPUs, each trains one pack of seeds
-mem = "8G"                # memory per array task; default: estimated from its packs
-pack = 10                 # seeds per process; 0: chosen by algorithm and device
-max_parallel = 100        # maximum number of array tasks that run at once; 0: no limit
-setup = "setup.sh"        # shell lines after which `python` has this package; default: this Python
-template = "job.sh.jinja" # job script template; default: slurm/job.sh.jinja
-math = "auto"             # "portable": AVX2 everywhere, matrix products at half speed; see README.md
-extra = ["--licenses=x"]  # more options for sbatch
-warn_seconds = 120        # time before the limit at which checkpoints are written and the task is requeued
-checkpoint_seconds = 300  # time between checkpoints
-tell_seconds = 20         # time between heartbeats; after four missed ones another job may take over a run
-report_partition = "cpu"  # partition of the report job; default: partition
-report_time = "01:00:00"
-report_mem = "4G"
+    partition = "cpu"         # every key is optional; the same option of `ascent submit` overrides it
+    account = "rl"
+    qos = "normal"
+    constraint = "zen4"       # nodes of one processor class; results are identical only within one class
+    time = "04:00:00"         # time limit per array task; tasks that reach it are requeued
+    gpus = 0                  # GPUs per array task; each trains one pack of seeds
+    gpu_type = "h100"         # if a partition has GPUs of several types
+    cpus = 1                  # cores per array task; without GPUs, each trains one pack of seeds
+    mem = "8G"                # memory per array task; default: estimated from its packs
+    pack = 10                 # seeds per process; 0: chosen by algorithm and device
+    max_parallel = 100        # maximum number of array tasks that run at once; 0: no limit
+    setup = "setup.sh"        # shell lines after which `python` has this package; default: this Python
+    template = "job.sh.jinja" # job script template; default: slurm/job.sh.jinja
+    math = "auto"             # "portable": AVX2 everywhere, matrix products at half speed; see README.md
+    extra = ["--licenses=x"]  # more options for sbatch
+    warn_seconds = 120        # time before the limit at which checkpoints are written and a task is requeued
+    checkpoint_seconds = 300  # time between checkpoints
+    tell_seconds = 20         # time between heartbeats; after four missed ones another job may take over
+    report_partition = "cpu"  # partition of the report job; default: partition
+    report_time = "01:00:00"
+    report_mem = "4G"
 
 Paths are relative to the file.
 """
@@ -141,16 +141,18 @@ def load(file: Path | None, options: Mapping[str, object]) -> Site:
     if path:
         try:
             values = tomllib.loads(path.read_text())
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}") from error
+        except ValueError as error:
             raise InputError(f"{path}: {error}") from error
         _checked(values, f"{path}: ")
         for key in ("setup", "template"):
             if key in values:
                 values[key] = str(path.parent / Path(str(values[key])).expanduser())
     site = _checked(values | {key: value for key, value in options.items() if value is not None}, "")
-    if seconds(site.time) <= site.warn_seconds + EARLY_SECONDS:
-        minimum = f"warn_seconds ({site.warn_seconds} s) plus {EARLY_SECONDS} s"
-        raise InputError(f"time: {site.time} must be longer than {minimum}")
+    least = site.warn_seconds + EARLY_SECONDS
+    if seconds(site.time) <= least:
+        raise InputError(f"time must exceed {least} s (warn_seconds + {EARLY_SECONDS}), not {site.time!r}")
     return site
 
 

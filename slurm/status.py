@@ -97,7 +97,7 @@ def look(planned: tuple[Planned, ...], runs: Path, sweep: str) -> Status:
     if not submission.names(runs):
         return Status(progress.snapshot(planned, runs))
     if shutil.which("squeue") is None:
-        note = "squeue is not installed on this machine: the queue is not shown"
+        note = "squeue is not installed on this machine: cannot show the queue"
         return Status(progress.snapshot(planned, runs), note=note)
     try:
         queued = submission.runs_in_queue(runs)

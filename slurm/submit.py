@@ -113,29 +113,30 @@ def suggested_pack(device: str, replays: bool) -> int:
 
 
 def check(site: Site, runs: Path) -> None:
-    """Refuse what the cluster would refuse, or accept and never run. Writes nothing.
+    """Check a submission for what the cluster would reject, or accept but never run. Writes nothing.
 
     Raises:
         InputError: the template, the set-up, a partition, a time limit or the folder of runs cannot be used.
     """
     scripts.check(site)
     limits = cluster.partitions()
-    for partition, time_limit in ((site.partition, site.time), (site.report_partition, site.report_time)):
+    for key, partition, time_limit in (
+        ("time", site.partition, site.time),
+        ("report_time", site.report_partition, site.report_time),
+    ):
         for name in (partition or "").split(","):
             if name and name not in limits:
                 raise unknown("partition", name, limits)
             if name and limits[name] != "infinite" and seconds(time_limit) > seconds(limits[name]):
-                raise InputError(
-                    f"time: {time_limit} is more than the limit of partition {name}, {limits[name]}"
-                )
+                raise InputError(f"{key}: {time_limit} exceeds the limit of partition {name}, {limits[name]}")
     if set(str(runs)) & set(" \t\n%\\\"'"):
-        raise InputError(f"{runs}: sbatch scripts cannot use a path with blanks, quotes, backslashes or %")
+        raise InputError(f"{runs}: the path must not contain spaces, quotes, backslashes or %")
     folder = next(parent for parent in (runs, *runs.parents) if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"{folder} is not writable")
     kind = _file_system(folder)
     if kind in ("tmpfs", "ramfs", "devtmpfs") and not _single_machine():
-        raise InputError(f"{runs} is in this machine's memory ({kind}), where compute nodes cannot write")
+        raise InputError(f"{runs} is on a {kind}, which compute nodes cannot access")
 
 
 def _file_system(folder: Path) -> str:
@@ -202,7 +203,7 @@ def send(planned: Manifest, site: Site, runs: Path, report: Path) -> str:
         reports = submission.report_names(runs, planned.path.parent.name)
         if todo.arrays or (todo.queued_jobs and not cluster.queue(reports)):
             _send(planned, site, todo, runs, report, lock)
-            summary += "" if todo.arrays else "; a job will make the report"
+            summary += "" if todo.arrays else "; the report job is submitted"
     return summary
 
 
@@ -299,7 +300,7 @@ def _lock(runs: Path) -> Iterator[Ownership]:
         except RunHeld as error:
             if time.monotonic() - start > LOCK_SECONDS:
                 raise InputError(
-                    f"another submission has not ended for {LOCK_SECONDS:.0f} s: {error}"
+                    f"another `ascent submit` is still running after {LOCK_SECONDS:.0f} s: {error}"
                 ) from error
             time.sleep(0.5)
     try:

@@ -2,7 +2,7 @@
 
     python -m ascent.slurm.task SUBMISSION.json INDEX
 
-On SIGUSR1, SLURM's warning before the time limit, the task has checkpoints written and asks to be requeued.
+On SIGUSR1, SLURM's warning before the time limit, the task has checkpoints written and requests a requeue.
 On SIGTERM (cancelled, or preempted and requeued by SLURM) it has checkpoints written and ends. A pack that
 fails does not affect the others; its reason is recorded for `ascent status`. A pack also fails if it has
 started three times in this job without getting further.
@@ -48,7 +48,7 @@ def main(words: list[str]) -> int:
         run_pool(jobs, sent.workers, lambda: None, sent.cores, lambda: bool(received), fail)
     left = without(jobs_of(sent, index), failures)
     if left and received and signal.SIGTERM not in received:
-        log("the time limit is near: checkpoints are written, asking to be requeued")
+        log("the time limit is near: checkpoints are written, requesting a requeue")
         record(sent, index, [])  # the next attempt tries again what failed in this one
         _requeue(received)
         return 0
@@ -116,7 +116,9 @@ def stalled(job: Job) -> str | None:
         step = starts.pop()
         reached = [checkpoint for (checkpoint,) in layout.numbers(folder, "checkpoint", 1)]
         if max(reached, default=0) <= step:
-            return f"{job.cell.label()} seed {seed}: {MAX_STARTS} attempts got no further than step {step:,}"
+            return (
+                f"{job.cell.label()} seed {seed}: no progress beyond step {step:,} in {MAX_STARTS} attempts"
+            )
     return None
 
 

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from ascent.records import files
+from ascent.records.plan import seed_ranges
 from ascent.reports.page import figures
-from ascent.reports.page.formats import limits, seed_ranges
+from ascent.reports.page.formats import limits
 from ascent.reports.statistics.crossplay import Matrix, matrices, read
 from ascent.reports.statistics.intervals import FEW_SEEDS, LEVEL
 

@@ -1,7 +1,6 @@
 """How numbers are written on the page, in Markdown and LaTeX tables, and in citations."""
 
 import math
-from collections.abc import Sequence
 
 from ascent.reports.statistics.aggregate import Task
 
@@ -35,17 +34,6 @@ def limits(value: float | None, low: float | None, high: float | None, places: i
 def p_value(p: float) -> str:
     """Return a p value with three decimal places; "" where the test is undefined."""
     return "" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def seed_ranges(seeds: Sequence[int]) -> str:
-    """Return seeds in the form of the command line: (0, 1, 2, 5) -> "0-2,5"."""
-    parts: list[list[int]] = []
-    for seed in sorted(seeds):
-        if parts and seed == parts[-1][-1] + 1:
-            parts[-1].append(seed)
-        else:
-            parts.append([seed])
-    return ",".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
 
 
 def short_steps(steps: float) -> str:

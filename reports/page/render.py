@@ -15,9 +15,10 @@ import jinja2
 import pandas as pd
 
 from ascent.records.cell import FIRST_TUNING_SEED
+from ascent.records.plan import seed_ranges
 from ascent.records.read import DAMAGED
 from ascent.reports.page import figures
-from ascent.reports.page.formats import decimals, interval, number, seed_ranges
+from ascent.reports.page.formats import decimals, interval, number
 from ascent.reports.page.provenance import mixed_platforms, run_provenance, state_counts
 from ascent.reports.page.table import Table
 from ascent.reports.statistics.aggregate import CellSummary, Task

@@ -51,18 +51,24 @@ BAD = {
     "negative": ([*TRAIN, "--set", "learning_rate=-1"], "ppo: learning_rate = -1: "),
     "nested": ([*TRAIN, "--set", "hidden=[64, 0]"], "ppo: hidden.1 = 0: "),
     "together": ([*TRAIN, "--set", "minibatch=60"], "ppo: minibatch: 60 must be at least 2 and divide"),
-    "steps": ([*TRAIN, "--steps", "0"], "steps: 0 must be a whole number of at least 1"),
+    "steps": ([*TRAIN, "--steps", "0"], "steps must be a whole number of at least 1, not 0"),
     "steps word": ([*TRAIN, "--steps", "many"], "Invalid value for '--steps'"),
-    "evaluations": ([*TRAIN, "--evaluations", "0"], "evaluations: 0 must be"),
+    "evaluations": (
+        [*TRAIN, "--evaluations", "0"],
+        "evaluations must be a whole number of at least 1, not 0",
+    ),
     "duplicate seeds": ([*TRAIN, "--seeds", "0-3,2"], "seeds: 2 is listed twice"),
     "negative seed": ([*TRAIN, "--seeds=-1"], "seeds: '-1' is neither a whole number nor a range"),
-    "empty range": ([*TRAIN, "--seeds", "5-2"], "seeds: the range '5-2' is empty"),
+    "empty range": ([*TRAIN, "--seeds", "5-2"], "seeds: the range '5-2' runs backwards"),
     "no seed": ([*TRAIN, "--seeds", ""], "seeds: '' is neither a whole number nor a range"),
-    "pack": ([*TRAIN, "--pack", "0"], "pack: 0 must be at least 1"),
-    "jobs": ([*TRAIN, "--jobs", "-2"], "jobs: -2 must be at least 0"),
+    "pack": ([*TRAIN, "--pack", "0"], "pack must be at least 1, not 0"),
+    "jobs": ([*TRAIN, "--jobs", "-2"], "jobs must be at least 0, not -2"),
     "device": ([*TRAIN, "--device", "tpu"], "unknown device 'tpu'"),
     "no GPU": ([*TRAIN, "--device", "cuda"], "device 'cuda': torch finds no GPU on this machine"),
-    "checkpoints": ([*TRAIN, "--checkpoint-seconds", "nan"], "checkpoint-seconds: nan must be"),
+    "checkpoints": (
+        [*TRAIN, "--checkpoint-seconds", "nan"],
+        "checkpoint-seconds must be finite and not negative, not nan",
+    ),
     "option": ([*TRAIN, "--sed", "3"], "No such option: --sed"),
     "command": (["trian"], "No such command 'trian'"),
     "kind of action": (["train", "dqn", "Pendulum-v1"], "Pendulum-v1: dqn needs a discrete action space"),
@@ -93,15 +99,15 @@ ONE = '[[cells]]\nalgorithms = ["ppo"]\n'
 BAD_SWEEPS = {
     'sedes = "0-9"': "unknown key 'sedes'; did you mean 'seeds'?",
     "seeds = [0, 0]": "seeds: 0 is listed twice",
-    "seeds = [-1]": "seeds: -1 must be a whole number",
-    "seeds = 3": "seeds: 3 has the wrong type",
-    "episodes = 0": "episodes: 0 must be",
+    "seeds = [-1]": "seeds must be whole numbers from 0 to 4294967295, not -1",
+    "seeds = 3": "seeds must be a string or an array, not 3",
+    "episodes = 0": "episodes must be a whole number of at least 1, not 0",
     "title =": "Invalid value",
     'report = { estimator = "mean_of_last" }': "did you mean 'mean_of_last_ten'?",
     'report = { baseline = "sac" }': "unknown baseline 'sac'",
-    "report = { threshold = inf }": "threshold: inf must be finite",
+    "report = { threshold = inf }": "threshold must be finite, not inf",
     'report = { reference = "x" }': "unknown key 'reference'",
-    ONE: "tasks is missing",
+    ONE: "missing key 'tasks'",
     f'{ONE}tasks = ["CartPole-v1"]\nstep = 3': "unknown key 'step'; did you mean 'steps'?",
     f'{ONE}tasks = ["CartPole-v1", "CartPole-v1"]': "is listed twice",
     f'{ONE}tasks = ["CartPole-v1"]\nset = {{ clip = "x" }}': "ppo: clip = 'x'",
@@ -168,7 +174,7 @@ def test_unknown_commit(
 
 
 def test_a_failing_cell_takes_no_other_down(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """One run is held by another process: its pack fails with one line, the other cell is trained."""
+    """One run is in use by another process: its pack fails with one line, the other cell is trained."""
     path, runs = tmp_path / "tiny.toml", tmp_path / "runs"
     path.write_text(SWEEP)
     held = run_of(small_sweep_cell("reinforce"), 1, runs)
@@ -176,7 +182,7 @@ def test_a_failing_cell_takes_no_other_down(tmp_path: Path, capsys: pytest.Captu
     code, _, err = call(capsys, "sweep", str(path), "--runs", str(runs), "--jobs", "1")
     assert code == 2
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert "seed-1 is held by another process" in line
+    assert "seed-1 is in use by process " in line
     assert all(run_of(small_sweep_cell("a2c"), seed, runs).is_finished() for seed in range(3))
     held.close()
     assert call(capsys, "sweep", str(path), "--runs", str(runs))[0] == 0

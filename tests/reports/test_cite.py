@@ -154,7 +154,7 @@ def test_unfinished(store: Records, cell: Path, capsys: pytest.CaptureFixture) -
 def test_damaged_cells(store: Records, cell: Path, capsys: pytest.CaptureFixture) -> None:
     facts = json.loads((cell / "cell.json").read_text())
     write_json(cell / "cell.json", facts | {"task": "Pendulum-v1"})
-    assert "task is Pendulum-v1, but the folder says CartPole-v1" in refused(capsys, cell)
+    assert "task is Pendulum-v1, but the folder name says CartPole-v1" in refused(capsys, cell)
     (cell / "cell.json").write_text("{")
     assert "cell.json is damaged" in refused(capsys, cell)
     assert "has no runs" in refused(capsys, store.cell(system="sac"))

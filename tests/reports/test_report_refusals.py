@@ -71,7 +71,7 @@ def test_tuning_seeds_are_not_mixed_with_reporting_seeds(store: "Records") -> No
     cell = store.cell(system="sac")
     store.flat_runs(store.cell(), [1.0])
     store.run(cell, 1000, [0.0] + [9.0] * 50)
-    with pytest.raises(ValueError, match=r"classic/CartPole-v1/sac-classic-\w+ has tuning seeds"):
+    with pytest.raises(ValueError, match=r"tuning seeds are in classic/CartPole-v1/sac-classic-\w+"):
         store.build()
     assert not store.out.exists()
     # chosen apart, either can be reported; tuning seeds are marked
@@ -109,10 +109,18 @@ def break_json(path: "Path", **changes: object) -> None:
         ("train.csv", lambda path: path.write_text("step\n"), "train.csv: sha256 differs from result.json"),
         ("metrics.csv", lambda path: path.unlink(), "metrics.csv: unreadable"),
         ("result.json", lambda path: path.write_text('{"status'), "result.json: unreadable"),
-        ("result.json", lambda path: break_json(path, digests={}), "result.json: has no digest of eval.csv"),
+        (
+            "result.json",
+            lambda path: break_json(path, digests={}),
+            "result.json: lacks a digest for eval.csv",
+        ),
         ("result.json", lambda path: break_json(path, status="fine"), "result.json: status is fine"),
         ("run.json", lambda path: path.unlink(), "run.json: unreadable"),
-        ("run.json", lambda path: break_json(path, seed=7), "run.json: seed is 7, but the folder says 0"),
+        (
+            "run.json",
+            lambda path: break_json(path, seed=7),
+            "run.json: seed is 7, but the folder name says 0",
+        ),
         ("../cell.json", lambda path: path.write_text("[]"), "../cell.json: not a JSON object"),
         ("../cell.json", lambda path: path.unlink(), "../cell.json: unreadable"),
         (
@@ -121,8 +129,8 @@ def break_json(path: "Path", **changes: object) -> None:
             "../cell.json: task is Acrobot-v1",
         ),
         ("../cell.json", lambda path: break_json(path, digest="0000"), "../cell.json: digest is 0000"),
-        ("../cell.json", lambda path: break_json(path, steps=200_000), "../cell.json: was changed"),
-        ("../cell.json", lambda path: break_json(path, config={"gamma": 1.0}), "../cell.json: was changed"),
+        ("../cell.json", lambda path: break_json(path, steps=200_000), "../cell.json: was modified"),
+        ("../cell.json", lambda path: break_json(path, config={"gamma": 1.0}), "../cell.json: was modified"),
         ("../cell.json", lambda path: break_json(path, spec=None), "../cell.json: spec is not an object"),
         (
             "../cell.json",
@@ -144,8 +152,8 @@ def test_a_damaged_record_is_refused_and_named(store: "Records", file: str, chan
 @pytest.mark.parametrize(
     ("means", "note"),
     [
-        ([0.0, 1.0, float("nan")], "eval.csv: a return is not finite, but the run has the status done"),
-        ([0.0], "eval.csv: no evaluation of the greedy policy to take a score from"),
+        ([0.0, 1.0, float("nan")], "eval.csv: a return is not finite, although the status is done"),
+        ([0.0], "eval.csv: no greedy evaluation after step 0"),
     ],
 )
 def test_a_run_called_done_that_cannot_be_scored(store: "Records", means: list[float], note: str) -> None:
@@ -164,7 +172,9 @@ def test_runs_of_one_cell_on_different_grids_are_an_error(store: "Records") -> N
 
 def test_a_folder_with_runs_must_have_the_name_of_a_cell(store: "Records") -> None:
     (store.runs / "classic" / "CartPole-v1" / "backup" / "seed-0").mkdir(parents=True)
-    with pytest.raises(ValueError, match="backup holds runs but is not named system-preset-digest"):
+    with pytest.raises(
+        ValueError, match="backup contains runs, but its name is not <system>-<preset>-<digest>"
+    ):
         store.build()
 
 
@@ -218,7 +228,7 @@ def test_a_run_that_was_copied_as_another_seed_is_refused(store: "Records") -> N
     break_json(cell / "seed-5" / "run.json", seed=5)
     (found,) = load(store.runs)
     assert [run.state for run in found.runs] == ["done", "damaged", "damaged"]
-    assert found.runs[1].note == "ladder.csv: the same in seeds 1, 5: a run was copied"
+    assert found.runs[1].note == "seeds 1, 5 have the same ladder.csv: a run was copied"
 
 
 def test_a_seal_is_checked_as_the_folders_are(store: "Records") -> None:

@@ -196,6 +196,7 @@ def nothing(runs: Path) -> None:
     pass
 
 
+IPPO = small_cell("ippo", TASK, points=1).label()
 BAD = {
     "cooperative": (
         nothing,
@@ -207,25 +208,25 @@ BAD = {
     "no runs": (nothing, ["simple_tag_v3"], "there are no runs of simple_tag_v3 in"),
     "unknown system": (nothing, [TASK, "--systems", "ippo,madpg"], "did you mean 'maddpg'?"),
     "not trained": (nothing, [TASK, "--systems", "ippo,mappo"], "there are no runs of mappo on"),
-    "one system": (nothing, [TASK, "--systems", "ippo"], "is named: cross-play needs two cells"),
+    "one system": (nothing, [TASK, "--systems", "ippo"], f"cross-play needs two cells; only {IPPO} is named"),
     "twice": (nothing, [TASK, "--systems", "ippo,ippo"], "is named twice"),
-    "episodes": (nothing, [TASK, "--episodes", "0"], "episodes: 0 must be at least 1"),
-    "unfinished": (unfinished, [TASK], "is not finished: seed 1 is not"),
-    "diverged": (diverged, [TASK], "has policies of other seeds than"),
+    "episodes": (nothing, [TASK, "--episodes", "0"], "episodes must be at least 1, not 0"),
+    "unfinished": (unfinished, [TASK], "seed 1 is not finished"),
+    "diverged": (diverged, [TASK], "have different seeds ("),
     "diverged, named": (diverged, [TASK, "--seeds", "0-1"], "has no policy of seed 1"),
     "no digests": (without_digests, [TASK], "policy.npz is damaged"),
     "no suite": (without_suite, [TASK], "cell.json is damaged"),
     "tuning seeds": (with_tuning_seed, [TASK], "tuning seeds (1000 and up) cannot play"),
     "no policy": (without_policy, [TASK], "policy.npz is missing"),
     "damaged": (damaged, [TASK], "policy.npz is damaged"),
-    "other seeds": (fewer_seeds, [TASK], "has policies of other seeds than"),
+    "other seeds": (fewer_seeds, [TASK], "have different seeds ("),
     "two cells": (
         second_cell,
         [TASK],
-        "ippo: 2 cells match, name a digest (--systems): ippo-particle-",
+        "ippo: 2 cells match, choose one by its digest (--systems): ippo-particle-",
     ),
     "two cells of one named": (second_cell, [TASK, "--systems", "ippo,maddpg"], "ippo: 2 cells match"),
-    "other versions": (of_other_versions, [TASK], "was trained with versions"),
+    "other versions": (of_other_versions, [TASK], "was trained with other versions"),
     "renamed": (renamed, [TASK], "cell.json is damaged: it describes"),
 }
 

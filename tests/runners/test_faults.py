@@ -170,7 +170,7 @@ def test_other_versions_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     packages = {"python": "3.11.0", "torch": "1.0.0", "numpy": "2.0.0", "gymnasium": "1.0.0"}
     with monkeypatch.context() as patch:
         patch.setattr("ascent.runners.platform.packages", lambda task: packages)
-        with pytest.raises(InputError, match=r"cannot be resumed exactly with .*1\.0\.0"):
+        with pytest.raises(InputError, match=r"cannot be resumed exactly: .*1\.0\.0"):
             train(cell, SEEDS, tmp_path)
     run_json = cell.folder(tmp_path) / "seed-0" / "run.json"
     whole = run_json.read_text()
@@ -205,7 +205,7 @@ def test_second_writer_is_refused(tmp_path: Path) -> None:
     stopped(cell, tmp_path, 5)
     holder = run_of(cell, 1, tmp_path)
     holder.open()
-    with pytest.raises(RunHeld, match=rf"seed-1 is held by another process: {os.getpid()} on "):
+    with pytest.raises(RunHeld, match=rf"seed-1 is in use by process {os.getpid()} on "):
         train(cell, SEEDS, tmp_path)
     assert train(cell, [0], tmp_path), "seed 0 was let go"
     holder.close()
@@ -277,6 +277,6 @@ def test_another_model_file_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     assert heavier.read_bytes() != spec.model.read_bytes()
     monkeypatch.setitem(suites.TASKS, "Hopper-v5", replace(spec, model=heavier))
     platform.packages.cache_clear()
-    with pytest.raises(InputError, match=r"cannot be resumed exactly with .*hopper\.xml"):
+    with pytest.raises(InputError, match=r"cannot be resumed exactly: .*hopper\.xml"):
         train(cell, SEEDS, tmp_path)
     platform.packages.cache_clear()

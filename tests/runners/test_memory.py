@@ -48,7 +48,9 @@ def test_processes_at_once_count_together(monkeypatch: pytest.MonkeyPatch) -> No
     check_memory(packs, "cpu", workers=2)
     monkeypatch.setattr(ascent.runners.memory, "memory", lambda device: need - 1)
     check_memory(packs, "cpu", workers=1)
-    with pytest.raises(InputError, match=r"td3 on Hopper-v5 with 4 seeds .* 2 such processes at once"):
+    with pytest.raises(
+        InputError, match=r"td3 on Hopper-v5 with 4 seeds .* the 2 largest processes together"
+    ):
         check_memory(packs, "cpu", workers=2)
 
 

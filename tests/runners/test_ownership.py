@@ -123,7 +123,7 @@ def test_processes_of_this_machine(links: None, naps: list[float], tmp_path: Pat
     with subprocess.Popen(["sleep", "1000"]) as process:
         there = {"pid": process.pid, "started": ownership._started(process.pid)}
         owner(tmp_path, 4, **there)
-        with pytest.raises(RunHeld, match=rf"held by another process: {process.pid} on "):
+        with pytest.raises(RunHeld, match=rf"in use by process {process.pid} on "):
             Ownership(tmp_path).acquire()
         owner(tmp_path, 4, pid=process.pid, started=there["started"] - 1)
         first = Ownership(tmp_path)
@@ -165,7 +165,7 @@ def test_a_later_start_of_the_same_job(
         monkeypatch.setattr(ownership, "identity", lambda: me | ownership.slurm_facts())
         monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
         new.acquire()
-        with pytest.raises(Superseded, match=r"superseded by .* SLURM job 7_3 of north, .* restart 1"):
+        with pytest.raises(Superseded, match=r"taken over by .* SLURM job 7_3 of north, .* restart 1"):
             old.check()
         (tmp_path / "progress.json").unlink(missing_ok=True)
         with pytest.raises(Superseded):
@@ -209,7 +209,7 @@ def test_not_before(tmp_path: Path, naps: list[float], monkeypatch: pytest.Monke
             (folders[2] / "progress.json").write_text(json.dumps({"owner": "theirs", "beat": 1}))
 
     monkeypatch.setattr(ownership.time, "sleep", nap)
-    with pytest.raises(RunHeld, match=r"2 is held by another process: \d+ on node9"):
+    with pytest.raises(RunHeld, match=r"2 is in use by process \d+ on node9"):
         acquire_all([Ownership(folder) for folder in folders])
     assert [names(folder) for folder in folders] == [[], [], ["owner-1.json", "progress.json"]]
 
@@ -466,7 +466,7 @@ def test_taken_over_while_stopped(moment: str, tmp_path: Path, monkeypatch: pyte
         codes = codes or [resume(pid)]
         said = (tmp_path / "log").read_text()
         assert codes == [2] and said.count("\n") == 1, said
-        assert said.startswith("error: ") and "superseded by another process" in said
+        assert said.startswith("error: ") and "taken over by " in said
         assert results(cell, job.out, [0, 1]) == results(cell, tmp_path / "whole", [0, 1]), nth
         for folder in folders:
             assert set(names(folder)) == {"run.json", "result.json", "policy.npz", *TABLES}, nth

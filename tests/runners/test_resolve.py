@@ -10,9 +10,9 @@ from tests.command import call
 TEAM, ONE = "maddpg, iddpg, mappo, ippo", "reinforce, a2c, a3c, trpo, ppo, "
 # Why, and who can do it.
 REFUSED = {
-    ("ppo", "simple_tag_v3"): ("ppo needs a task with one agent", TEAM),
-    ("sac", "simple_spread_v3-continuous"): ("sac needs a task with one agent", TEAM),
-    ("ddpg", "simple_world_comm-openai"): ("ddpg needs a task with one agent", TEAM),
+    ("ppo", "simple_tag_v3"): ("ppo needs a single-agent task", TEAM),
+    ("sac", "simple_spread_v3-continuous"): ("sac needs a single-agent task", TEAM),
+    ("ddpg", "simple_world_comm-openai"): ("ddpg needs a single-agent task", TEAM),
     ("maddpg", "CartPole-v1"): ("maddpg needs a multi-agent task", f"{ONE}dqn"),
     ("ippo", "Pendulum-v1"): ("ippo needs a multi-agent task", f"{ONE}ddpg, td3, sac"),
     ("td3", "CartPole-v1"): ("td3 needs a continuous action space with bounds", f"{ONE}dqn"),
@@ -29,7 +29,7 @@ def test_refusal(
     reason, able = REFUSED[system, task]
     code, out, err = call(capsys, "train", system, task)
     assert code == 2 and out == "" and err.count("\n") == 1
-    assert err.startswith(f"error: {task}: {reason}; algorithms that can learn it: {able}")
+    assert err.startswith(f"error: {task}: {reason}; supported algorithms: {able}")
     said = err.strip().split(": ")[-1].split(", ")
     assert system not in said and ("ppo" in said) != ("mappo" in said)
     assert not list(tmp_path.iterdir())

@@ -619,14 +619,14 @@ def asks(*words: str) -> Callable[[Path], list[str]]:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], list[str]], str]] = {
-    "unfinished": (unfinished, "is not finished: seed 1 is not"),
+    "unfinished": (unfinished, "seed 1 is not finished"),
     "no policy": (without_policy, "policy.npz is missing"),
     "damaged policy": (damaged, "policy.npz is damaged"),
-    "other versions": (of_other_versions, "was trained with versions"),
+    "other versions": (of_other_versions, "was trained with other versions"),
     "renamed": (renamed, "cell.json is damaged: it describes"),
     "several agents": (of_a_team, "simple_spread_v3 has several agents"),
     "imported": (imported, "was imported: it has no policy"),
-    "no runs": (empty, "has no policies"),
+    "no runs": (empty, "has no finished runs with a policy"),
     "tuning seeds": (tuned, "tuning seeds (1000 and up)"),
     "unknown kind": (asks("--grid", "dorp"), "has no 'dorp' to perturb; it has: drop, "),
     "another task's kind": (asks("--grid", "friction=2"), "CartPole-v1 has no 'friction' to perturb"),
@@ -637,10 +637,10 @@ REFUSED: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "no number": (asks("--grid", "drop=half"), "drop: 'half' is not a number"),
     "no level": (asks("--grid", "drop="), "drop: '' is not a number"),
     "nominal": (asks("--grid", "nominal=2"), "nominal: its level is 0"),
-    "episodes": (asks("--episodes", "0"), "episodes: 0 must be at least 1"),
+    "episodes": (asks("--episodes", "0"), "episodes must be at least 1, not 0"),
     "unknown digest": (lambda runs: ["0123456789"], "unknown cell '0123456789'"),
     "no cell": (lambda runs: [""], "name a cell: its folder, its digest"),
-    "no folder of a cell": (lambda runs: [str(runs)], "is not a cell's folder"),
+    "no folder of a cell": (lambda runs: [str(runs)], "is not a cell folder"),
     "among others": (lambda runs: [folder_of(runs, "sac"), "0123456789"], "unknown cell '0123456789'"),
     "of another task": (
         lambda runs: [folder_of(runs, "sac"), folder_of(runs), "--grid", "friction"],

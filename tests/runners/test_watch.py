@@ -109,11 +109,11 @@ def test_perturbed_film_of_a_kept_policy(runs: Path, tmp_path: Path, capsys: pyt
 
 
 BAD = {
-    "name": (["--out", "a.avi"], "a.avi: the name must end in one of .gif, .mp4"),
-    "episode": (["--episode", "-1"], "episode: -1 must be at least 0"),
+    "name": (["--out", "a.avi"], "a.avi: the name must end in .gif or .mp4"),
+    "episode": (["--episode", "-1"], "episode must be at least 0, not -1"),
     "step": (
         ["--step", "100"],
-        "policy-100.npz is missing: without a policy the run cannot play; policies were kept",
+        "policy-100.npz is missing: there is no policy to play; policies were kept",
     ),
     "kind": (["--perturb", "friction=2"], "CartPole-v1 has no 'friction' to perturb; it has: drop,"),
     "level": (["--perturb", "drop=2"], "drop: 2 must be a number from 0 to 1"),
@@ -147,12 +147,12 @@ def test_refused_runs(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture)
     (run(copied) / "policy-60.npz").write_bytes(b"no archive")
     (run(copied) / "policy-0.npz").write_bytes((run(copied, "Hopper-v5") / "policy-0.npz").read_bytes())
     for folder, words, message in (
-        (runs, [], "is not a run's folder"),
-        (run(runs).parent, [], "is not a run's folder"),
+        (runs, [], "is not a run folder"),
+        (run(runs).parent, [], "is not a run folder"),
         (run(runs, "simple_tag_v3"), ["--perturb", "mass=2"], "simple_tag_v3 has several agents"),
         (run(copied), ["--step", "60"], "policy-60.npz is damaged"),
         (run(copied), ["--step", "0"], "seed-1: the policy does not belong to CartPole-v1 a2c"),
-        (run(copied).parent / "seed-9", [], "seed-9 is not a run's folder"),
+        (run(copied).parent / "seed-9", [], "seed-9 is not a run folder"),
     ):
         code, _, err = call(capsys, "watch", str(folder), "--out", str(tmp_path / "a.gif"), *words)
         assert code == 2 and err.startswith("error: ") and err.count("\n") == 1, (folder, err)

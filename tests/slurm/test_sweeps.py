@@ -208,7 +208,7 @@ def test_time_limit(cluster: Cluster, tmp_path: Path) -> None:
     first, second, *_ = user.record(0)["attempts"]
     assert first["to_step"] == second["from_step"] > 0 and second["SLURM_RESTART_COUNT"] == "1"
     log = user.sent()[0].log(0).read_text()
-    assert "asking to be requeued" in log and "restart 1" in log
+    assert "requesting a requeue" in log and "restart 1" in log
     user.check_bytes()
 
 
@@ -267,7 +267,7 @@ def test_two_copies_at_once(cluster: Cluster, tmp_path: Path) -> None:
         cluster.start_node(node)
         cluster.set_up(node)
     user.check_bytes()
-    assert "superseded" in "".join(path.read_text() for path in user.out.rglob("logs/*.log"))
+    assert "taken over by" in "".join(path.read_text() for path in user.out.rglob("logs/*.log"))
 
 
 @pytest.mark.parametrize("saved", [True, False])
@@ -321,7 +321,7 @@ def test_shared_runs(cluster: Cluster, tmp_path: Path) -> None:
     first, second = User(cluster, tmp_path, LONG), User(cluster, tmp_path, f'title = "Another"\n{LONG}')
     first.submit("--out", str(tmp_path / "first"))
     told = second.submit()
-    assert "nothing to submit: 0 runs are finished, 2 in the queue; a job will make the report" in told
+    assert "nothing to submit: 0 runs are finished, 2 in the queue; the report job is submitted" in told
     assert "report" not in second.submit(), "there is one already"
     assert "running" in second.ascent("status", expect=1) or "pending" in second.ascent("status", expect=1)
     second.wait_done()
@@ -415,7 +415,7 @@ def test_no_progress_is_given_up(cluster: Cluster, tmp_path: Path) -> None:
             os.kill(process, signal.SIGKILL)
         wait(lambda: not user.running(), 60)
         cluster.run("scontrol", "requeue", f"{job}_0")
-    reason = "3 attempts got no further than step 0"
+    reason = "no progress beyond step 0 in 3 attempts"
     wait(lambda: reason in user.ascent("status", expect=1), 60)
     said = user.ascent("status", expect=1)
     assert "2 failed" in said and user.started(0) == 3
@@ -453,12 +453,12 @@ BAD = {
     "partition": (["--partition", "mian"], "unknown partition 'mian'; did you mean 'main'?"),
     "constraint": ([], "sbatch: Batch job submission failed: Invalid feature specification"),
     "setup": (["--setup", "nowhere.sh"], "setup: "),
-    "template": (["--template", "slurm.toml"], "the template has no {{ array }}"),
+    "template": (["--template", "slurm.toml"], "the template lacks {{ array }}"),
     "memory": (["--mem", "100M"], "mem: 100M is less than the 1.0 GiB"),
     "time": (["--time", "later"], "time: 'later' is not a time"),
     "option": (["--particion", "main"], "No such option: --particion"),
     "folder": (["--runs", "/proc/runs"], "/proc"),
-    "blank": (["--runs", "my runs"], "cannot use a path with blanks"),
+    "blank": (["--runs", "my runs"], "the path must not contain spaces"),
     "site": (["--site", "nowhere.toml"], "nowhere.toml: "),
 }
 
@@ -479,7 +479,7 @@ def test_a_folder_in_memory(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -
     submit.check(sites.Site(), Path("/dev/shm/runs"))
     monkeypatch.setattr(submit, "_single_machine", lambda: False)
     submit.check(sites.Site(), Path("/usr/runs"))
-    with pytest.raises(InputError, match=r"/dev/shm/runs is in this machine's memory \(tmpfs\)"):
+    with pytest.raises(InputError, match=r"/dev/shm/runs is on a tmpfs"):
         submit.check(sites.Site(), Path("/dev/shm/runs"))
 
 
@@ -488,7 +488,7 @@ def test_an_edited_sweep(cluster: Cluster, tmp_path: Path) -> None:
     user.submit()
     user.sweep.write_text(LONG.replace("40_000", "50_000"))
     said = user.ascent("submit", "--site", str(user.site), expect=2)
-    assert re.fullmatch(rf"error: {user.sweep} was edited since sweep \S+ was planned .*\n", said)
+    assert re.fullmatch(rf"error: {user.sweep} changed since sweep \S+ was planned .*\n", said)
     assert "showing the sweep as it was planned" in user.ascent("status", expect=1)
     user.ascent("cancel")
     wait(lambda: not user.queue(), 60)
