@@ -17,7 +17,7 @@ Departures from the paper
 | networks | policy and value share layers | two networks of tanh units | low-dimensional observations |
 | initial weights | not stated | orthogonal, gains sqrt 2, 0.01 (policy), 1 (value) | openai/baselines |
 | time limit | terminal | bootstraps from the successor's value | arXiv 1712.00378 |
-| continuous actions | softplus variance from the network | free deviation | openai/baselines |
+| continuous actions | softplus variance from the network | free std | openai/baselines |
 | normalisation | none | running moments of observations (used frozen) and rewards | VecNormalize |
 """
 

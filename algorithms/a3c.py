@@ -26,7 +26,7 @@ Departures from the paper
 | networks | policy and value share layers | two networks of tanh units | low-dimensional observations |
 | initial weights | not stated | orthogonal, gains sqrt 2, 0.01 (policy), 1 (value) | as in A2C here |
 | time limit | terminal | bootstraps from the successor's value | arXiv 1712.00378 |
-| continuous actions | network's variance, whole episodes | free deviation, windows | as in A2C here |
+| continuous actions | network's variance, whole episodes | free std, windows | as in A2C here |
 | normalisation | none | running moments of observations (used frozen) and rewards | VecNormalize |
 """
 

@@ -91,7 +91,7 @@ PRESETS = {
         hidden=(400, 300),
         output_bound=3e-3,
     ),
-    # Small networks, larger steps: the first values tried, on seeds 1000-1004; not tuned.
+    # Small networks, a higher learning rate: the first values tried, on seeds 1000-1004; not tuned.
     "classic": Config(
         capacity=100_000,
         batch=128,
@@ -116,14 +116,15 @@ class Agent:
         last = uniform(c.output_bound) if c.output_bound else uniform_fan_in
         self.actor = Actor(streams, (n_obs, *c.hidden, n_actions), last)
         self.q = Critic(streams, (n_obs + n_actions, *c.hidden, 1), 1, last)
+        # Before Learned, which makes the parameters views of a matrix.
         self.target_actor, self.target_q = copy.deepcopy((self.actor, self.q))
         adam = partial(Adam, eps=c.adam_eps)
         self.learned_actor = Learned("actor", self.actor, optimiser=adam, target=self.target_actor)
         self.learned_q = Learned("q", self.q, optimiser=adam, target=self.target_q)
         self.learners = [self.learned_actor, self.learned_q]
-        self.constant_q = self.q.constant(1)  # the actor's loss must not move the critic
+        self.constant_q = self.q.constant(1)  # after Learned: a view; saves the critic's weight gradients
         self.updates = 0
-        self._greedy = captured(self.actor, device)
+        self._greedy = captured(self.actor, device)  # on a GPU a CUDA graph, on a CPU the function
         self._learn = captured(self.learn, device)
 
     @torch.inference_mode()
@@ -145,7 +146,7 @@ class Agent:
         return self.bounds.scale(action), carry
 
     def preference(self, obs: Tensor) -> Tensor:
-        """Return the actions of greedy acting before tanh, differentiable: (S, E, O) -> (S, E, A)."""
+        """Return the greedy action before tanh, differentiable: (S, E, O) -> (S, E, A)."""
         return self.actor.net(obs)
 
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
@@ -155,7 +156,7 @@ class Agent:
     def learn(self, batch: Batch) -> dict[str, Tensor]:
         """Move the critic and the actor one step each, then the targets."""
         c = self.config
-        action = self.bounds.normalise(batch.action)
+        action = self.bounds.normalise(batch.action)  # replay stores environment actions
         with torch.no_grad():
             next_q = self.target_q(batch.next_obs, self.target_actor(batch.next_obs))[:, 0]
             y = batch.reward + c.gamma * (1 - batch.terminated) * next_q  # (S, B)

@@ -29,7 +29,7 @@ Departures (presets `particle` and `particle-openai` follow the authors' code wh
 | what | authors' code (github.com/openai/maddpg) | here | why |
 |---|---|---|---|
 | discrete actions | the environment takes soft ones | hard ones | mpe2 needs indices; soft with `simplex` |
-| continuous actions | Gaussian, learned deviation | deterministic, with noise | as in the paper and DDPG |
+| continuous actions | Gaussian, learned variance | deterministic, with noise | as in the paper and DDPG |
 | environments | 1, an update every 100 steps | 4, every 25 steps | faster; the same updates per transition |
 | evaluation | sampled actions, in training | greedy; at the end also sampled | as in the other files |
 | policies of other agents | known | known | the paper also infers them |

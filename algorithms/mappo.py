@@ -10,8 +10,8 @@ function V_i, which sees x, all observations. With r_t the ratio pi_i(a_t|o_t) /
     L       = L_clip - value_coef mean (V_i(x_t) - ret_t)^2 / 2 + entropy_coef mean H(pi_i)
 
 where reward_t, A_t and ret_t = A_t + V_i(x_t) are agent i's own. With `value_norm`, the network predicts the
-value minus the running mean of ret, divided by its running deviation, and L compares it with ret in these
-units. With `local_value`, V_i sees only o_i: independent PPO (arXiv 2011.09533).
+value minus the running mean of ret, divided by its running standard deviation, and L compares it with ret
+in these units. With `local_value`, V_i sees only o_i: independent PPO (arXiv 2011.09533).
 
 Departures
 | what | authors' code (github.com/marlbenchmark/on-policy) | here | why |
@@ -100,7 +100,7 @@ def advantages(batch: Batch, value: Tensor, next_value: Tensor, gamma: float, la
 
 
 class ValueNorm:
-    """Running mean and deviation of returns, each seed by itself.
+    """Running mean and standard deviation of returns, each seed by itself.
 
     They are moving averages in float64 with the bias correction of Adam; before the first update 0 and 1.
     """
@@ -120,7 +120,7 @@ class ValueNorm:
         self.sums = self.DECAY * self.sums + (1 - self.DECAY) * new
 
     def moments(self) -> tuple[Tensor, Tensor]:
-        """Return mean and deviation, each (S, 1, 1) float32."""
+        """Return mean and standard deviation, each (S, 1, 1) float32."""
         mean, square, weight = self.sums[:, :, None, None].unbind(1)
         updated = weight > 0
         weight = weight.clamp(min=1 - self.DECAY)

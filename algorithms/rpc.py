@@ -32,7 +32,7 @@ Departures from the paper, and from the authors' code (github.com/google-researc
 | initial lambda | not stated | 1e-6 (1 with its LSTM) | 1 in `paper`, 1e-3 in `classic`, otherwise 1e-6 |
 | L(Q) | 1/2 of the squared error | the whole square | the paper |
 | samples of z, a | | fresh for each loss | shared by the cost, L(alpha) and L(actor) |
-| log deviation of pi | | not limited | clipped to [-20, 2], as in SAC |
+| log standard deviation of pi | | not limited | clipped to [-20, 2], as in SAC |
 | initial weights | | Glorot | torch's default; last layer of m zero, as in the code |
 | evaluation | | mode of pi, z sampled | the same |
 """
@@ -105,11 +105,11 @@ class Config:
 
 PRESETS = {
     "mujoco": Config(),
-    "released_code": Config(),
+    "released_code": Config(),  # the same as "mujoco"
     "paper": Config(bits=True, reward_scale=1.0, first_lambda=1.0, latent=50, model_hidden=(256, 256)),
     "vib": Config(learned_prior=False, cost_in_reward=False),
     "vib_reward": Config(learned_prior=False),
-    # Small networks and larger steps, as in SAC. With a learning rate of 1e-3, lambda must start close.
+    # Small networks and a higher learning rate, as in SAC. With it, lambda must start close.
     "classic": Config(
         capacity=100_000,
         batch=128,
@@ -121,7 +121,7 @@ PRESETS = {
     ),
 }
 
-Gaussian = tuple[Tensor, Tensor]  # mean and deviation of independent numbers, (S, B, Z) each
+Gaussian = tuple[Tensor, Tensor]  # mean and standard deviation of independent numbers, (S, B, Z) each
 
 
 def kl(p: Gaussian, q: Gaussian) -> Tensor:
@@ -136,7 +136,7 @@ def within(x: Tensor, low: float, high: float) -> Tensor:
 
 
 class Latent:
-    """A network whose output is a Gaussian of z: (S, B, in) -> mean and deviation, (S, B, Z)."""
+    """A network whose output is a Gaussian of z: (S, B, in) -> mean and standard deviation, (S, B, Z)."""
 
     # softplus maps this interval to STD_BETWEEN
     LOW, HIGH = (log(expm1(std)) for std in STD_BETWEEN)
@@ -165,7 +165,7 @@ class SquashedGaussian:
         log_std = log_std.clamp(-20, 2)
         u = mean + log_std.exp() * noise
         log_normal = -0.5 * noise * noise - log_std - 0.5 * log(2 * pi)
-        # log(1 - tanh(u)^2), without the cancellation in log(1 - a^2 + 1e-6) from |u| = 5 on
+        # log(1 - tanh(u)^2), without log(1 - a^2 + 1e-6), which loses precision for |u| > 5
         log_slope = 2 * (log(2) - u - softplus(-2 * u))
         return tanh(u), (log_normal - log_slope).sum(-1)
 
@@ -189,7 +189,7 @@ class Agent:
             self.model = Latent(streams, sizes, orthogonal(0.0))
             actor.append(self.model.net)
         self.q = Critic(streams, (n_obs + n_actions, *c.hidden, 1), n=2)
-        self.target_q = copy.deepcopy(self.q)
+        self.target_q = copy.deepcopy(self.q)  # before Learned, which makes parameters views of a matrix
         self.log_alpha = Vector(streams, 1, log(c.alpha))  # value (S, 1)
         self.log_lambda = Vector(streams, 1, log(c.first_lambda))
         adam = partial(Adam, eps=c.adam_eps)
@@ -198,9 +198,9 @@ class Agent:
         self.learned_alpha = Learned("alpha", self.log_alpha, optimiser=adam)
         self.learned_lambda = Learned("lambda", self.log_lambda, optimiser=adam)
         self.learners = [self.learned_actor, self.learned_q, self.learned_alpha, self.learned_lambda]
-        self.constant_q = self.q.constant(2)  # the actor's loss must not move the critics
+        self.constant_q = self.q.constant(2)  # after Learned: a view; saves the critics' weight gradients
         self.updates = 0
-        self._latent = captured(self.latent, device)
+        self._latent = captured(self.latent, device)  # on a GPU a CUDA graph, on a CPU the function
         self._greedy = captured(self.policy.greedy, device)
         self._sample = captured(self.policy.sample, device)
         self._learn = captured(self.learn, device)
@@ -244,7 +244,7 @@ class Agent:
         return self.bounds.scale(action), torch.cat([z, action], -1)
 
     def preference(self, obs: Tensor) -> Tensor:
-        """Return the actions of greedy acting before tanh, at the mean z, differentiable."""
+        """Return the Gaussian's mean at the mean z, the greedy action before tanh, differentiable."""
         return self.policy.net(self.encoder(obs)[0]).chunk(2, -1)[0]  # (S, E, O) -> (S, E, A)
 
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
@@ -264,7 +264,7 @@ class Agent:
     ) -> dict[str, Tensor]:
         """Move all parameters one step, with standard normal noise for z (S, B, Z) and actions (S, B, A)."""
         c = self.config
-        action = self.bounds.normalise(batch.action)
+        action = self.bounds.normalise(batch.action)  # replay stores environment actions
         unit = log(2) if c.bits else 1.0
         alpha = self.log_alpha.value.detach().exp()  # (S, 1)
         with torch.no_grad():

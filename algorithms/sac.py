@@ -1,11 +1,10 @@
 """SAC: soft actor-critic, with a tuned or a fixed temperature.
 
 Haarnoja et al. 2018b, "Soft Actor-Critic Algorithms and Applications", arXiv 1812.05905, algorithm 1. With
-a = tanh(u), u ~ N(m(s), d(s)) the policy's sample, Q_i the critics, Q_i' their targets and alpha the
-temperature:
+a = tanh(u), u ~ N(m(s), d(s)) the sampled action, Q_i the critics, Q_i' their targets, alpha the temperature:
 
-    y        = reward + gamma (min_i Q_i'(s', a') - alpha log pi(a'|s')),  a' ~ pi(.|s')     (eq. 5, 6)
-    L(Q)     = sum_i 1/2 mean (y - Q_i(s, a))^2
+    y        = reward + gamma (min_i Q_i'(s', a') - alpha log pi(a'|s')),  a' ~ pi(.|s')     (eq. 3, 6)
+    L(Q)     = sum_i 1/2 mean (y - Q_i(s, a))^2                                              (eq. 5)
     L(pi)    = mean (alpha log pi(a|s) - min_i Q_i(s, a)),  a ~ pi(.|s)                      (eq. 7, 9)
     L(alpha) = mean -alpha (log pi(a|s) + target entropy)                                    (eq. 18)
     target   <- (1 - tau) target + tau online
@@ -13,19 +12,19 @@ temperature:
 and y = reward where s' is terminal. A time limit does not count as terminal. The log density is exact
 (appendix C): log pi(a|s) = log N(u) - sum log(1 - tanh(u)^2).
 
-A fixed temperature gives the algorithm of Haarnoja et al. 2018a (arXiv 1801.01290), whose reward scale is
-1/alpha here. It also learns a state value V, the mean of what y uses here: Q of a fresh action.
+A fixed temperature gives Haarnoja et al. 2018a (arXiv 1801.01290), whose reward scale is 1/alpha. It also
+learns V(s) = E_a[min_i Q_i(s, a) - alpha log pi(a|s)], which is estimated here by one sampled action.
 
 Departures from the papers
 | what | paper | here | why |
 |---|---|---|---|
 | alpha in eq. 18 | alpha (preset `paper`) | its logarithm (preset `code`) | the authors' code until 2020 |
-| reward scale (2018a) | 5, 20 on Humanoid, ... | alpha 0.2, 0.05, ... | the same optimum |
+| reward scale (2018a) | 5, 20 on Humanoid, ... | alpha 0.2, 0.05, ... | equivalent up to the scale of Q |
 | state value (2018a) | a network with a target | none | as in the later paper |
 | policy gradient (2018a) | its code: of Q_1 alone | of the smaller Q | as in the later paper |
 | initial weights | Xavier (code) | torch's default | as in CleanRL and Stable-Baselines3 |
 | first actions | none (table 1); uniform (code) | uniform for `learning_starts` steps | the authors' code |
-| log deviation | not limited | clipped to [-20, 2] | the authors' code |
+| log standard deviation | not limited | clipped to [-20, 2] | the authors' code |
 | actions | in [-1, 1] | in [-1, 1], then scaled to the environment's bounds | |
 """
 
@@ -87,9 +86,9 @@ class Config:
 # 10,000 uniform steps suit HalfCheetah and Ant, 1,000 the other tasks: see the sweep mujoco_offpolicy.
 PRESETS = {
     "mujoco": Config(),
-    "code": Config(),
+    "code": Config(),  # the same as "mujoco"
     "paper": Config(learning_starts=1_000, log_alpha_loss=False),
-    # Small networks, larger steps: the first values tried, on seeds 1000-1004; not tuned.
+    # Small networks, a higher learning rate: the first values tried, on seeds 1000-1004; not tuned.
     "classic": Config(
         capacity=100_000, batch=128, learning_starts=1_000, learning_rate=1e-3, hidden=(64, 64)
     ),
@@ -112,7 +111,7 @@ class SquashedGaussian:
         log_std = log_std.clamp(-20, 2)
         u = mean + log_std.exp() * noise
         log_normal = -0.5 * noise * noise - log_std - 0.5 * log(2 * pi)
-        # log(1 - tanh(u)^2), without the cancellation in log(1 - a^2 + 1e-6) from |u| = 5 on
+        # log(1 - tanh(u)^2), without log(1 - a^2 + 1e-6), which loses precision for |u| > 5
         log_slope = 2 * (log(2) - u - softplus(-2 * u))
         return tanh(u), (log_normal - log_slope).sum(-1)
 
@@ -129,7 +128,7 @@ class Agent:
         n_obs, n_actions = observation_space.shape[0], self.bounds.size
         self.policy = SquashedGaussian(streams, (n_obs, *c.hidden, 2 * n_actions))
         self.q = Critic(streams, (n_obs + n_actions, *c.hidden, 1), n=2)
-        self.target_q = copy.deepcopy(self.q)
+        self.target_q = copy.deepcopy(self.q)  # before Learned, which makes parameters views of a matrix
         self.log_alpha = Vector(streams, 1, log(c.alpha))  # value (S, 1)
         adam = partial(Adam, eps=c.adam_eps)
         self.learned_policy = Learned("policy", self.policy.net, optimiser=adam)
@@ -138,9 +137,9 @@ class Agent:
         if c.tune:
             self.learned_alpha = Learned("alpha", self.log_alpha, optimiser=adam)
             self.learners.append(self.learned_alpha)
-        self.constant_q = self.q.constant(2)  # the policy's loss must not move the critics
+        self.constant_q = self.q.constant(2)  # after Learned: a view; saves the critics' weight gradients
         self.updates = 0
-        self._greedy = captured(self.policy.greedy, device)
+        self._greedy = captured(self.policy.greedy, device)  # on a GPU a CUDA graph, on a CPU the function
         self._sample = captured(self.policy.sample, device)
         self._learn = captured(self.learn, device)
 
@@ -158,7 +157,7 @@ class Agent:
         return self.bounds.scale(action), None
 
     def preference(self, obs: Tensor) -> Tensor:
-        """Return the actions of greedy acting before tanh, differentiable: (S, E, O) -> (S, E, A)."""
+        """Return the Gaussian's mean (greedy action before tanh), differentiable: (S, E, O) -> (S, E, A)."""
         return self.policy.net(obs).chunk(2, -1)[0]
 
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
@@ -174,6 +173,7 @@ class Agent:
             next_action, next_logp = self.policy.sample(batch.next_obs, next_noise)
             next_value = self.target_q(batch.next_obs, next_action).amin(1) - alpha * next_logp
             y = batch.reward + c.gamma * (1 - batch.terminated) * next_value  # (S, B)
+        # Replay stores environment actions.
         q = self.q(batch.obs, self.bounds.normalise(batch.action))  # (S, 2, B)
         q_loss = 0.5 * (q - y[:, None]).square().mean(-1).sum(-1)
         self.learned_q.descend(q_loss, c.learning_rate)

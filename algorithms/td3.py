@@ -76,7 +76,7 @@ PRESETS = {
     "mujoco": Config(learning_starts=10_000),
     "code": Config(),
     "paper": Config(batch=100, learning_starts=10_000, learning_rate=1e-3, hidden=(400, 300)),
-    # Small networks, larger steps: the first values tried, on seeds 1000-1004; not tuned.
+    # Small networks, a higher learning rate: the first values tried, on seeds 1000-1004; not tuned.
     "classic": Config(
         capacity=100_000, batch=128, learning_starts=1_000, learning_rate=1e-3, hidden=(64, 64)
     ),
@@ -95,14 +95,15 @@ class Agent:
         n_obs, n_actions = observation_space.shape[0], self.bounds.size
         self.actor = Actor(streams, (n_obs, *c.hidden, n_actions))
         self.q = Critic(streams, (n_obs + n_actions, *c.hidden, 1), c.critics)
+        # Before Learned, which makes the parameters views of a matrix.
         self.target_actor, self.target_q = copy.deepcopy((self.actor, self.q))
         adam = partial(Adam, eps=c.adam_eps)
         self.learned_actor = Learned("actor", self.actor, optimiser=adam, target=self.target_actor)
         self.learned_q = Learned("q", self.q, optimiser=adam, target=self.target_q, copies=c.critics)
         self.learners = [self.learned_actor, self.learned_q]
-        self.first_q = self.q.constant(1)  # the actor's loss must not move the critics
+        self.first_q = self.q.constant(1)  # after Learned: a view; saves the critics' weight gradients
         self.updates = 0
-        self._greedy = captured(self.actor, device)
+        self._greedy = captured(self.actor, device)  # on a GPU a CUDA graph, on a CPU the function
         self._improve_critics = captured(self.improve_critics, device)
         self._improve_actor = captured(self.improve_actor, device)
 
@@ -120,7 +121,7 @@ class Agent:
         return self.bounds.scale(action), None
 
     def preference(self, obs: Tensor) -> Tensor:
-        """Return the actions of greedy acting before tanh, differentiable: (S, E, O) -> (S, E, A)."""
+        """Return the greedy action before tanh, differentiable: (S, E, O) -> (S, E, A)."""
         return self.actor.net(obs)
 
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
@@ -134,7 +135,7 @@ class Agent:
     def improve_critics(self, batch: Batch, noise: Tensor) -> dict[str, Tensor]:
         """Move the critics one step; the noise (S, B, A) of the target policy is standard normal."""
         c = self.config
-        action = self.bounds.normalise(batch.action)
+        action = self.bounds.normalise(batch.action)  # replay stores environment actions
         with torch.no_grad():
             noise = (c.target_noise * noise).clamp(-c.target_clip, c.target_clip)
             next_action = (self.target_actor(batch.next_obs) + noise).clamp(-1, 1)

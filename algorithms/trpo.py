@@ -164,7 +164,10 @@ class Agent:
     # ---- the policy
 
     def outputs(self, obs: Tensor) -> Tensor:
-        """Return the parameters of pi(.|obs): logits (S, B, n), or means and log deviations (S, B, 2 A)."""
+        """Return the parameters of pi(.|obs).
+
+        Logits (S, B, n), or means and log standard deviations (S, B, 2 A).
+        """
         out = self.policy.net(obs)
         if self.policy.discrete:
             return out
@@ -192,7 +195,7 @@ class Agent:
         fixed = outputs.detach()
         if self.policy.discrete:
             p = fixed.log_softmax(-1).exp()
-        else:  # 1 / variance for a mean, 2 for a log deviation
+        else:  # 1 / variance for a mean, 2 for a log standard deviation
             log_std = fixed.chunk(2, -1)[1]
             diagonal = torch.cat([(-2 * log_std).exp(), torch.full_like(log_std, 2.0)], -1)
 

@@ -42,7 +42,7 @@ def cite(target: str, runs: Path, estimator: str | None = None) -> str:
     (task,) = aggregate([cell], declared)
     summary = task.cells[0]
     if summary.score is None:
-        raise InputError(f"{cell.name.folder} has no score by {declared.estimator}: {summary.refusal}")
+        raise InputError(f"{cell.name.folder} has no {declared.estimator} score: {summary.refusal}")
     sentence = _sentence(summary, summary.score, declared.estimator, decimals(task))
     keys = [
         bibliography.SUITE, *bibliography.algorithm_keys(cell.facts),
@@ -95,8 +95,12 @@ def _check_citable(cell: CellRecord) -> None:
     for run in cell.runs:
         if not run.about.get("commit"):
             raise InputError(f"{name}: the commit of seed {run.seed} is not recorded")
-        if run.about.get("dirty") is not False:
-            raise InputError(f"{name}: seed {run.seed} was trained from a tree with uncommitted changes")
+        if run.about.get("dirty") is None:
+            raise InputError(
+                f"{name}: seed {run.seed} does not record whether there were uncommitted changes"
+            )
+        if run.about["dirty"] is not False:
+            raise InputError(f"{name}: seed {run.seed} was trained with uncommitted changes")
 
 
 def _check_rules(folder: Path) -> None:
@@ -112,8 +116,9 @@ def _sentence(summary: CellSummary, score: Score, estimator: str, places: int) -
     cell = summary.cell
     evaluation = cell.facts["evaluation"]
     seeds = seed_ranges([run.seed for run in cell.runs])
-    few = f", fewer than {FEW_SEEDS}" if score.n < FEW_SEEDS else ""
-    failed = f"; {score.failures} of the runs diverged and are included" if score.failures else ""
+    few = f"; fewer than the recommended {FEW_SEEDS}" if score.n < FEW_SEEDS else ""
+    verb = "is" if score.failures == 1 else "are"
+    failed = f"; {score.failures} of {score.n} runs diverged and {verb} included" if score.failures else ""
     spread = "no confidence interval"
     if score.low is not None:
         spread = f"95% confidence interval (Student-t) {interval(score.low, score.high, places)}"

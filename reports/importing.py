@@ -17,6 +17,7 @@ import pandas as pd
 
 from ascent.records import files, layout
 from ascent.records.cell import FIRST_TUNING_SEED, Cell, Evaluation
+from ascent.records.checkpoints import FORMAT
 from ascent.records.errors import InputError, unknown
 from ascent.records.read import IMPORTED
 from ascent.records.run import result_digest
@@ -24,7 +25,6 @@ from ascent.records.run import result_digest
 if TYPE_CHECKING:
     from ascent.suites import Spec
 
-FORMAT = 2  # version of the file formats in a run's folder: as in records/run.py
 MAX_NAME = 60
 NEAR_BUDGET = 0.98  # earliest last evaluation, as a share of the step budget
 COLUMNS = ["seed", "step", "episode", "return", "length"]  # of curves; length 0 where it is unknown
@@ -42,7 +42,7 @@ def import_curves(
 ) -> Path:
     """Write curves as a cell below `out`, and return its folder.
 
-    Importing the same curves again changes nothing.
+    Importing the same curves again has no effect.
 
     Args:
         paths: one CSV file, or one evaluations.npz of Stable-Baselines3 for each of the seeds 0, 1, ...
@@ -61,13 +61,11 @@ def import_curves(
     if not system:
         raise InputError(f"--name {name!r}: a name needs at least one letter or digit (a-z, 0-9)")
     if len(name) > MAX_NAME or not name.isprintable():
-        raise InputError(f"--name: at most {MAX_NAME} printable characters")
+        raise InputError(f"--name: must be at most {MAX_NAME} printable characters")
     spec = _spec(task)
     npz = [path.suffix == ".npz" for path in paths]
     if len(paths) > 1 and not all(npz):
-        raise InputError(
-            "several files must all be evaluations.npz, one per seed; a CSV file holds all seeds"
-        )
+        raise InputError("give one CSV file, or one evaluations.npz per seed")
     contents = [path.read_bytes() for path in paths]
     columns = {"step": step_column, "seed": seed_column, "return": return_column}
     if npz[0]:
@@ -170,13 +168,13 @@ def _check(curves: pd.DataFrame, path: Path) -> None:
     repeated = curves.duplicated(["seed", "step", "episode"])
     if repeated.any():
         row = curves[repeated].iloc[0]
-        raise InputError(f"{path}: seed {row['seed']:.0f} has step {row['step']:.0f} twice")
+        raise InputError(f"{path}: seed {row['seed']:.0f} has {_described(row, curves)} twice")
     points = curves.groupby("seed")["step"].unique()
     grid = set(points.iloc[0].tolist())
     for seed, steps in points.items():
         for step in sorted(grid ^ set(steps.tolist()))[:1]:
             without = seed if step in grid else points.index[0]
-            raise InputError(f"{path}: seed {without} has no step {step}, which other seeds have")
+            raise InputError(f"{path}: seed {without} lacks step {step}, which other seeds have")
     if max(grid) == 0:
         raise InputError(f"{path} has no evaluation after step 0")
     episodes = curves.groupby(["seed", "step"])["episode"].agg(tuple)
@@ -187,10 +185,20 @@ def _check(curves: pd.DataFrame, path: Path) -> None:
             )
 
 
+def _described(row: pd.Series, curves: pd.DataFrame) -> str:
+    """Name what a repeated row repeats: its whole step, or only its episode of that step."""
+    evaluation = curves[(curves["seed"] == row["seed"]) & (curves["step"] == row["step"])]
+    step = f"step {row['step']:.0f}"
+    if evaluation.duplicated("episode", keep=False).all():
+        return step
+    return f"episode {row['episode']:.0f} of {step}"
+
+
 def _budget(last: int, steps: int | None) -> int:
     """Return the step budget. Raises InputError if the last evaluation is not near it."""
     if steps is not None and not NEAR_BUDGET * steps <= last <= steps / NEAR_BUDGET:
-        raise InputError(f"--steps {steps}: the last evaluation is at step {last}")
+        within = f"within {1 - NEAR_BUDGET:.0%} of the last evaluation (step {last})"
+        raise InputError(f"--steps: {steps} must be {within}")
     return last if steps is None else steps
 
 

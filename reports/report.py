@@ -72,4 +72,4 @@ def _check_replaceable(out: Path, runs: Path) -> None:
     if runs.resolve().is_relative_to(out):
         raise ValueError(f"{out} contains the runs: choose another folder for the report")
     if out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= FILES | OLDER_FILES):
-        raise ValueError(f"{out} contains other files than a report: choose another folder")
+        raise ValueError(f"{out} contains files that are not part of a report: choose another folder")

@@ -83,7 +83,7 @@ def pack(report: Path, runs: Path, target: Path) -> list[str]:
 def opened(path: Path) -> Iterator[Path]:
     """Unpack a bundle into a temporary folder, and yield that folder. It holds `report` and `runs`.
 
-    Raises InputError if the file is not a bundle, is damaged, or holds anything that a bundle may not; the
+    Raises InputError if the file is not a bundle, is damaged, or contains anything that a bundle may not; the
     message names the file.
     """
     with tempfile.TemporaryDirectory(prefix="ascent-bundle-") as work:
@@ -121,13 +121,15 @@ def provenance(report: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{report} is not a report: {path.name}: {error.strerror}") from error
     if "report" not in about:
-        raise InputError(f"{path} does not say how the report was made: build the report again")
+        raise InputError(f"{path} was written by an older version: build the report again")
     try:
         declared(about)
         str(about["report"]["title"])
         expected_cells(about)
     except (LookupError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} lacks what rebuilding the report needs: {error!r}") from error
+        raise InputError(
+            f"{path} lacks what rebuilding the report needs: {folder.readable(error)}"
+        ) from error
     return about
 
 
@@ -139,7 +141,7 @@ def declared(about: dict[str, Any]) -> Declared:
 def expected_cells(about: dict[str, Any]) -> list[Expected]:
     """Return the cells and seeds of the report with this provenance.json.
 
-    Raises InputError for names that lead out of the folder of records.
+    Raises InputError for names that escape the folder of records.
     """
     cells = [Expected.from_json(cell) for cell in about["report"]["expected"]]
     for cell in cells:
@@ -160,7 +162,7 @@ def _refuse_changed(about: dict[str, Any], expected: list[Expected], runs: Path)
     for cell in cells:
         name = cell.name.folder
         if perturbed.get(name) not in (None, robustness.files(runs / name)):
-            changes.append(f"{name}/{layout.ROBUSTNESS} is not what the report was made from")
+            changes.append(f"{name}/{layout.ROBUSTNESS} changed since the report was built")
         for run in cell.runs:
             before = reported.get(run.folder)
             after = (run.state, run.note, run.result.get("digest"))
@@ -232,7 +234,7 @@ def _unpack(archive: zipfile.ZipFile, path: Path, target: Path) -> None:
 
 
 def _refuse_hostile(entries: list[zipfile.ZipInfo], path: Path, target: Path) -> None:
-    """Raise InputError for names that lead out of the folder, links, and sizes that no bundle can have."""
+    """Raise InputError for names that escape the folder, links, and sizes that no bundle can have."""
     for entry in entries:
         name = entry.filename
         parts = PurePosixPath(name).parts
@@ -240,7 +242,7 @@ def _refuse_hostile(entries: list[zipfile.ZipInfo], path: Path, target: Path) ->
         if not re.fullmatch(r"bundle\.json|SHA256SUMS|(report|runs)/[^\\\0]+", name):
             raise InputError(f"{path}: {name!r} does not belong in a bundle")
         if ".." in parts or "/".join(parts) != name:
-            raise InputError(f"{path}: {name!r} is a folder or leads out of the bundle")
+            raise InputError(f"{path}: {name!r} is a folder or escapes the archive")
         if kind not in (0, stat.S_IFREG):
             raise InputError(f"{path}: {name!r} is a link or a device")
         limit = MAX_RATIO * (entry.compress_size + 1)

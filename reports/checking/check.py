@@ -73,7 +73,9 @@ def _apply(rule: Callable[[CellFiles], Iterator[Finding]], cell: CellFiles) -> I
     try:
         yield from rule(cell)
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-        yield Finding(cell.name, f"a record holds a value that this rule cannot read: {error!r}")
+        yield Finding(
+            cell.name, f"a record contains a value that this rule cannot read: {folder.readable(error)}"
+        )
 
 
 def name(rule: Callable) -> str:
@@ -134,14 +136,14 @@ def unique_seeds(cells: Sequence[CellFingerprint], declared: Sequence[Planned] |
 def one_configuration(
     cells: Sequence[CellFingerprint], declared: Sequence[Planned] | None
 ) -> Iterator[Finding]:
-    """Within a task, a system and preset name one configuration."""
+    """No two cells of a task share system and preset."""
     names: dict[tuple[str, ...], list[str]] = {}
     for cell in cells:
         names.setdefault(cell.title, []).append(cell.digest)
     planned = {plan.cell.digest for plan in declared or ()}
     for title, digests in names.items():
         if len(digests) > 1:
-            what = f"{len(digests)} configurations have this name: {', '.join(digests)}"
+            what = f"{len(digests)} configurations share this name: {', '.join(digests)}"
             yield Finding("/".join(title[:2]) + f" {title[2]}-{title[3]}", what, note=planned >= set(digests))
 
 
@@ -153,7 +155,7 @@ def no_tuning_seeds(
     mixed = any(seed < FIRST_TUNING_SEED for cell in cells for seed in cell.seeds)
     for where, seeds in tuning.items():
         if seeds:
-            more = "" if mixed else "; there are no others: these records must not be reported"
+            more = "" if mixed else "; these are tuning runs only: do not report them"
             yield Finding(where, f"tuning seeds {', '.join(map(str, seeds))}{more}", note=not mixed)
 
 

@@ -15,7 +15,7 @@ from ascent.records import layout
 from ascent.reports.page.provenance import made_with
 
 CLOSE = 1e-9  # relative tolerance: sums may differ in their last digits on another processor
-ABSENT = "nothing"
+ABSENT = "(missing)"
 
 
 def compare_reports(old: Path, new: Path, made: dict[str, str] | None) -> tuple[bool, str]:
@@ -50,12 +50,14 @@ def compare_reports(old: Path, new: Path, made: dict[str, str] | None) -> tuple[
         if unlike:
             lines.append(versions)
         elif not made:
-            lines.append("the report does not say which versions made it")
+            lines.append("the report does not record its package versions")
         return False, "\n".join(lines)
     if tolerated:
         identical = f"{versions}: {len(names) - len(tolerated)} of {len(names)} files are identical"
         rest = f"the numbers in other CSV, JSON and Parquet files agree to {CLOSE:g}"
-        return True, "\n".join([f"{identical}; {rest}; other differences are ignored", *tolerated])
+        return True, "\n".join(
+            [f"{identical}; {rest}; their formatting and all other files are ignored", *tolerated]
+        )
     return True, f"all {len(names)} files are identical to those rebuilt from the records, byte for byte"
 
 
@@ -91,7 +93,7 @@ def _difference(name: str, old: bytes, new: bytes) -> tuple[str, bool]:
             return f"recorded {old_place}, rebuilt {new_place}", False
     unlike = [(place, a, b) for (place, a), (_, b) in pairs if a != b and not (a != a and b != b)]
     if not unlike:
-        return "equal values in a different notation", True
+        return "equal values, formatted differently", True
     place, a, b = next((triple for triple in unlike if not _close(*triple[1:])), unlike[0])
     return f"{place}: recorded {a}, rebuilt {b}", all(_close(a, b) for _, a, b in unlike)
 

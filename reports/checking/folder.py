@@ -201,17 +201,24 @@ def sources(path: Path) -> tuple[str, dict[str, bytes]]:
     """Return the digest of the content of a sources-<digest>.zip, and the content.
 
     Raises:
-        InputError: it cannot be read, or holds anything but modules of this project.
+        InputError: it cannot be read, or contains anything but Ascent source files.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
                 if not MODULES.fullmatch(entry.filename) or entry.file_size > MAX_MODULE:
-                    raise InputError(f"{path.name} holds {entry.filename!r}, no module of this project")
+                    raise InputError(
+                        f"{path.name} contains {entry.filename!r}, which is not an Ascent source file"
+                    )
             content = {name: archive.read(name) for name in archive.namelist()}
     except (OSError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path.name} cannot be read: {error}") from error
     return source_digest(content), content
+
+
+def readable(error: Exception) -> str:
+    """Return an error as text for users. str() of a KeyError is the missing key alone."""
+    return f"no entry {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
 
 
 def _object(data: bytes | None) -> dict[str, Any]:

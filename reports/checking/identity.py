@@ -44,7 +44,7 @@ def folder_names(cell: CellFiles) -> Iterator[Finding]:
 def cell_digest(cell: CellFiles) -> Iterator[Finding]:
     """The digest in cell.json, which names the folder, matches the content."""
     if cell.cell and cell.facts.get("digest") != cell.cell.digest:
-        what = f"cell.json has digest {cell.facts.get('digest')}, its content {cell.cell.digest}"
+        what = f"cell.json has digest {cell.facts.get('digest')}, but its content gives {cell.cell.digest}"
         yield Finding(cell.name, what)
     for name, value in (cell.facts.get("changed") or {}).items():
         if cell.cell and value != cell.cell.config.get(name):
@@ -82,7 +82,7 @@ def result_digests(cell: CellFiles) -> Iterator[Finding]:
 
 
 def run_records(cell: CellFiles) -> Iterator[Finding]:
-    """run.json belongs to this cell, and its attempts lead from step 0 to the last step."""
+    """run.json belongs to this cell, and its attempts cover all steps."""
     for run in [] if cell.imported else cell.finished:
         about = run.about
         attempts = about.get("attempts")
@@ -96,10 +96,12 @@ def run_records(cell: CellFiles) -> Iterator[Finding]:
             continue
         if any(run.seed not in attempt.get("pack", ()) for attempt in attempts):
             yield Finding(run.name, f"run.json: an attempt does not include seed {run.seed}")
-        if attempts[0].get("from_step") != 0 or attempts[-1].get("to_step") != run.result.get("steps"):
-            yield Finding(run.name, "run.json: the attempts do not lead from step 0 to the last step")
+        last = run.result.get("steps")
+        if attempts[0].get("from_step") != 0 or attempts[-1].get("to_step") != last:
+            yield Finding(run.name, f"run.json: the attempts do not cover steps 0 to {last}")
         if about.get("restarts") != len(attempts) - 1:
-            yield Finding(run.name, f"run.json: {about.get('restarts')} restarts, {len(attempts)} attempts")
+            count = "is 1 attempt" if len(attempts) == 1 else f"are {len(attempts)} attempts"
+            yield Finding(run.name, f"run.json: restarts is {about.get('restarts')}, but there {count}")
         if about.get("mixed_platforms"):
             what = "was trained on several platforms: none of them alone reproduces its bytes"
             yield Finding(run.name, what, note=True)
@@ -112,9 +114,9 @@ def seal_agrees(cell: CellFiles) -> Iterator[Finding]:
         for entry, data in read_seal(cell.path).items():
             path = cell.path / entry
             if not re.fullmatch(rf"{layout.SEED_FOLDER.pattern}/({'|'.join(SEALED)})", entry):
-                yield Finding(cell.name, f"sealed.zip has the unexpected entry {entry!r}")
+                yield Finding(cell.name, f"sealed.zip contains the unexpected entry {entry!r}")
             elif not path.is_file():
-                yield Finding(cell.name, f"sealed.zip has {entry}, the folder does not")
+                yield Finding(cell.name, f"sealed.zip contains {entry}, which is missing on disk")
             elif entry in names and path.read_bytes() != data:
                 yield Finding(cell.name, f"sealed.zip and the folder differ in {entry}")
     except DamagedFile as error:

@@ -1,4 +1,4 @@
-"""Rules of `check` about the tables of a run, which hold exactly what the training loop writes.
+"""Rules of `check` that compare the tables of a run with what the training loop writes.
 
 The loop steps E environments at once. It evaluates at the first step at or after each point of the grid, and
 records every episode with the step at which it ended. The tables can therefore be checked against each other.
@@ -34,7 +34,8 @@ def _first_difference(rows: list, expected: list) -> str:
     """Describe the first difference between two unequal lists of rows."""
     for number, (row, expected_row) in enumerate(zip(rows, expected, strict=False), 1):
         if row != expected_row:
-            return f"row {number} is {', '.join(map(str, row))}, not {', '.join(map(str, expected_row))}"
+            actual_text, expected_text = (", ".join(map(str, values)) for values in (row, expected_row))
+            return f"row {number} is ({actual_text}), not ({expected_text})"
     return f"has {len(rows)} rows, not {len(expected)}"
 
 
@@ -142,7 +143,9 @@ def digest_ladder(cell: CellFiles) -> Iterator[Finding]:
             yield Finding(run.name, f"ladder.csv: invalid digest at step {faults[0]}")
         for (_, _, before), (step, event, after) in pairwise(rows):
             if event == "first update" and after == before:
-                yield Finding(run.name, f"ladder.csv: the first update at step {step} changes nothing")
+                yield Finding(
+                    run.name, f"ladder.csv: the first update at step {step} leaves the learner unchanged"
+                )
             updated = updates and step >= updates[0][0]
             if event == "evaluation" and not updated and after != before:
                 yield Finding(run.name, f"ladder.csv: the learner changes at step {step}, before any update")
@@ -154,7 +157,11 @@ def digest_ladder(cell: CellFiles) -> Iterator[Finding]:
         learned = set(metrics["step"])
         if learned != changed or not metrics["step"].is_monotonic_increasing or len(metrics) != len(learned):
             odd = sorted(learned ^ changed)
-            what = f"does not match ladder.csv at step {odd[0]}" if odd else "has rows twice or out of order"
+            what = (
+                f"does not match ladder.csv at step {odd[0]}"
+                if odd
+                else "has duplicate rows or rows out of order"
+            )
             yield Finding(run.name, f"metrics.csv {what}")
 
 

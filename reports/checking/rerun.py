@@ -38,7 +38,7 @@ def packs(
 ) -> Iterator[Pack]:
     """Yield packs of runs, ready to be trained to the step that `until` returns. Raises CannotVerify."""
     if cell.imported:
-        raise CannotVerify("imported curves cannot be trained again")
+        raise CannotVerify("imported curves cannot be retrained")
     if cell.cell is None:
         raise CannotVerify(f"{layout.CELL} is missing, unreadable or does not describe a cell")
     out = work / "runs" / cell.name.replace("/", "-")  # two folders may hold one cell

@@ -1,7 +1,7 @@
 """What a recorded run needs to be trained again: its sources, its package versions, its device.
 
-A record is run by its own sources unless they are the ones of this project: to re-run a record is to run its
-code.
+A record is run with its own sources, unless they equal those of this project. Re-running a record runs code
+that is stored in it.
 """
 
 import json
@@ -82,12 +82,12 @@ def find(cell: CellFiles, run: RunFiles, work: Path, install: bool) -> Setting:
     """Return what trains a run again; where it does not exist, it is made in the folder `work`.
 
     Raises:
-        CannotVerify: the run needs another device, other versions or sources that are damaged.
+        CannotVerify: the run needs another device or different package versions, or its sources are damaged.
     """
     recorded = run.about.get("source_digest")
     notes = []
     if run.about.get("dirty"):
-        notes.append("trained from a modified checkout: only the recorded sources can say what ran")
+        notes.append("trained with uncommitted changes: the recorded sources are what ran")
     root = None if recorded == _current_digest(cell) else _unpack(cell, str(recorded), work)
     if root is not None:
         notes.append(f"runs the recorded sources {recorded}, which differ from the installed version")
@@ -98,18 +98,19 @@ def find(cell: CellFiles, run: RunFiles, work: Path, install: bool) -> Setting:
     task = cell.described().task
     setting = Setting(sys.executable, root, tuple(notes))
     differences = _differences(recorded_packages, _packages(setting, task))
-    if differences and not install:
+    if differences and not (install and _locked(run)):
+        hint = ", or use --install" if _locked(run) else ""
         raise CannotVerify(
-            f"trained with other versions: {differences}. {_requirements(run)}, or use --install"
+            f"trained with different package versions: {differences}. {_requirements(run)}{hint}"
         )
     if differences:
         python = _installed(run, recorded_packages, work)
         # The current sources are not installed in that environment: there, the recorded ones run.
         setting = Setting(
-            python, root or _unpack(cell, str(recorded), work), (*notes, "in an environment of its own")
+            python, root or _unpack(cell, str(recorded), work), (*notes, "in a separate virtual environment")
         )
         if left := _differences(recorded_packages, _packages(setting, task)):
-            raise CannotVerify(f"an environment made from the recorded lock has other versions: {left}")
+            raise CannotVerify(f"an environment made from the recorded lock has different versions: {left}")
     return setting
 
 
@@ -184,12 +185,16 @@ def _differences(recorded: dict[str, str], current: dict[str, str]) -> str:
     )
 
 
+def _locked(run: RunFiles) -> bool:
+    """Return whether the record names a commit with a requirements.lock, which --install needs."""
+    return bool(run.about.get("commit") and run.about.get("lock_digest"))
+
+
 def _requirements(run: RunFiles) -> str:
-    commit = run.about.get("commit")
-    lock = run.about.get("lock_digest")
     python = f"It needs Python {run.about['packages'].get('python')}"
-    if not commit or not lock:
-        return f"{python} with these; the record names no commit with a requirements.lock"
+    if not _locked(run):
+        return f"{python} with these versions; the record names no commit with a requirements.lock"
+    commit, lock = run.about["commit"], run.about["lock_digest"]
     return f"{python} and `pip install -r requirements.lock` of commit {commit} (sha256 {lock})"
 
 

@@ -78,12 +78,12 @@ def verify(
         runs: the folder of run records, for a report.
         install: create environments with the recorded packages where needed.
 
-    Raises InputError for anything else than these.
+    Raises InputError for anything else.
     """
     if depth not in DEPTHS:
         raise unknown("depth", depth, DEPTHS)
     if steps is not None and (depth != "start" or steps < 0):
-        raise InputError("steps: must be at least 0, and needs depth start")
+        raise InputError("--steps needs --depth start, and must not be negative")
     with _opened(target, runs) as opened:
         if depth != "records":
             return _retrain(opened, depth, steps, install)
@@ -286,7 +286,11 @@ def _compare_run(pack: Pack, run: RunFiles, depth: str) -> Outcome:
         rows = f"all {len(ladder_rows) - 1} rows of {layout.LADDER}"
         return Outcome(run.name, VERIFIED, f"{rows} agree up to step {step:,} of {last:,}{notes}")
     if platform := _platform_difference(pack, run):
-        return Outcome(run.name, CANNOT, f"{platform}: results may differ, and do; {differences[0]}{notes}")
+        return Outcome(
+            run.name,
+            CANNOT,
+            f"{platform}: results differ, as they may across platforms: {differences[0]}{notes}",
+        )
     return Outcome(run.name, DIFFERS, "\n".join(differences) + notes)
 
 
@@ -305,7 +309,7 @@ def _compare_scores(pairs: Sequence[tuple[Pack, RunFiles]], declared: Declared) 
     """
     pack, run = pairs[0]
     cell = pack.cell
-    basis = f"compared by a statistical test, not by bytes ({_platform_difference(pack, run)})"
+    basis = f"compared statistically, not byte by byte ({_platform_difference(pack, run)})"
     seeds = tuple(run.seed for _, run in pairs)
     if len(seeds) < 2:
         return Outcome(cell.name, CANNOT, f"{basis}: a test needs at least two runs")
@@ -322,7 +326,7 @@ def _compare_scores(pairs: Sequence[tuple[Pack, RunFiles]], declared: Declared) 
     verdict, conclusion = {
         "reproduced": (VERIFIED, "the scores agree within the margin"),
         "different": (DIFFERS, "the scores differ"),
-        "inconclusive": (CANNOT, "too few runs, or too much spread, for a conclusion"),
+        "inconclusive": (CANNOT, "inconclusive: too few runs or too much variance"),
     }[test.verdict]
     means = f"{declared.estimator} {recorded.mean():.4g} recorded, {retrained.mean():.4g} retrained"
     tests = f"Welch p = {test.p_different:.2g}, equivalence within {margin:.4g} p = {test.p_equivalent:.2g}"

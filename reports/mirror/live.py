@@ -54,10 +54,10 @@ class Stream:
             check_installed()
             service = find_service(self.project, None, os.environ, option="--wandb-project")
             if unused := ignored_variables(os.environ):
-                _warn(f"ignored variables: {', '.join(unused)}")
+                _warn(f"variables without effect here: {', '.join(unused)}")
             self._start(service)
         except (InputError, OSError) as error:
-            _warn(f"streaming is off: {error}")
+            _warn(f"streaming is disabled: {error}")
         return self
 
     def _start(self, service: Service) -> None:

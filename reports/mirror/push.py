@@ -211,12 +211,12 @@ def command(
     finished = [(cell, run) for cell in cells for run in cell.runs if run.finished]
     skipped = Counter(run.state for cell in cells for run in cell.runs if not run.finished)
     if not finished and report is None:
-        raise InputError(f"{runs}: no run is finished")
+        raise InputError(f"{runs}: there are no finished runs")
     if skipped:
         counts = ", ".join(f"{count} {state}" for state, count in sorted(skipped.items()))
         print(f"skipped runs: {counts}", file=sys.stderr)
     if unused := ignored_variables(os.environ):
-        print(f"ignored variables: {', '.join(unused)}", file=sys.stderr)
+        print(f"variables without effect here: {', '.join(unused)}", file=sys.stderr)
     payloads = [run_payload(cell, run, runs) for cell, run in finished]
     if report is not None:
         payloads.append(report_payload(report))

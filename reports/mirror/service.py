@@ -148,7 +148,7 @@ class Service:
 def _status(code: int) -> str:
     known = {
         401: "401: the API key (WANDB_API_KEY) is rejected",
-        403: "403: the API key (WANDB_API_KEY) lacks the permission",
+        403: "403: the API key (WANDB_API_KEY) lacks permission",
         404: "404: no W&B service at this address",
         429: "429: too many requests",
     }
@@ -159,7 +159,7 @@ def _message(content: Any) -> str:
     try:
         return " ".join(str(content["errors"][0]["message"]).split())
     except (TypeError, KeyError, IndexError):
-        return "the answer cannot be read"
+        return "unreadable response"
 
 
 def find_service(

@@ -175,7 +175,7 @@ def _room(labels: Iterable[str], least: float) -> float:
 
 
 class Boxes:
-    """Positions of axes in a figure, in inches from its top."""
+    """Converts positions in inches, from the top of a figure, to shares of the figure."""
 
     def __init__(self, figure: Figure, left: float, right: float) -> None:
         self.width, self.height = figure.get_size_inches()

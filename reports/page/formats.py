@@ -1,4 +1,4 @@
-"""How numbers are written on the page, in Markdown and LaTeX tables, and in citations."""
+"""Number formatting for the page, for Markdown and LaTeX tables, and for citations."""
 
 import math
 

@@ -94,11 +94,11 @@ def comparisons(robustness: Robustness) -> Table:
         Column(lambda pair: pair.y.summary.label, "y", "y"),
         Column(lambda pair: pair.y.summary.cell.name.digest, "y_digest"),
         Column(
-            lambda pair: pair.x_retained, "x_kept", "x retains",
+            lambda pair: pair.x_retained, "x_kept", "x retained share",
             lambda pair: number(pair.x_retained, 2), numeric=True,
         ),
         Column(
-            lambda pair: pair.y_retained, "y_kept", "y retains",
+            lambda pair: pair.y_retained, "y_kept", "y retained share",
             lambda pair: number(pair.y_retained, 2), numeric=True,
         ),
         Column(
@@ -116,11 +116,11 @@ def comparisons(robustness: Robustness) -> Table:
         Column(lambda pair: pair.welch.p, "p_welch"),
         Column(lambda pair: pair.p_permutation, "p_permutation"),
         Column(
-            lambda pair: pair.p_welch_holm, "p_welch_holm", "Holm: Welch",
+            lambda pair: pair.p_welch_holm, "p_welch_holm", "p (Welch, Holm)",
             lambda pair: p_value(pair.p_welch_holm), numeric=True,
         ),
         Column(
-            lambda pair: pair.p_permutation_holm, "p_permutation_holm", "Holm: permutation",
+            lambda pair: pair.p_permutation_holm, "p_permutation_holm", "p (permutation, Holm)",
             lambda pair: p_value(pair.p_permutation_holm), numeric=True,
         ),
         Column(lambda pair: pair.differs, "differs"),

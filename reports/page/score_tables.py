@@ -164,13 +164,13 @@ _THRESHOLD = [
 
 def _tolerance_text(score: Score, places: int) -> str:
     if score.tolerance is None:
-        return f"n={score.n} is too few"
+        return f"n={score.n} is too small"
     return f"{score.tolerance.content:.0%} in {interval(score.tolerance.low, score.tolerance.high, places)}"
 
 
 def _crossing_text(crossing: Crossing | None) -> str:
     if crossing is None:
-        return "no anchors"
+        return "no reference score"
     reached = f"({crossing.reached}/{crossing.n} runs)"
     if crossing.median is None:
         return f"reached by at most half {reached}"

@@ -1,4 +1,4 @@
-"""A table is a list of columns over rows: full precision for CSV, text for the page, Markdown and LaTeX."""
+"""Tables as lists of columns over rows: full precision for CSV, text for the page, Markdown and LaTeX."""
 
 import re
 from collections.abc import Callable, Sequence

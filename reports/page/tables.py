@@ -141,19 +141,19 @@ def pairs(comparisons: Comparisons) -> Table:
         Column(lambda pair: pair.welch.t, "t"),
         Column(lambda pair: pair.welch.df, "df"),
         Column(
-            lambda pair: pair.welch.p, "p_welch", "p Welch",
+            lambda pair: pair.welch.p, "p_welch", "p (Welch)",
             lambda pair: p_value(pair.welch.p), numeric=True,
         ),
         Column(
-            lambda pair: pair.p_permutation, "p_permutation", "p permutation",
+            lambda pair: pair.p_permutation, "p_permutation", "p (permutation)",
             lambda pair: p_value(pair.p_permutation), numeric=True,
         ),
         Column(
-            lambda pair: pair.p_welch_holm, "p_welch_holm", "Holm: Welch",
+            lambda pair: pair.p_welch_holm, "p_welch_holm", "p (Welch, Holm)",
             lambda pair: p_value(pair.p_welch_holm), numeric=True,
         ),
         Column(
-            lambda pair: pair.p_permutation_holm, "p_permutation_holm", "Holm: permutation",
+            lambda pair: pair.p_permutation_holm, "p_permutation_holm", "p (permutation, Holm)",
             lambda pair: p_value(pair.p_permutation_holm), numeric=True,
         ),
         Column(

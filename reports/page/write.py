@@ -54,7 +54,7 @@ def _tables(study: Study) -> Iterator[Table]:
 
 
 def _figures(study: Study, style: figures.Style) -> Iterator[tuple[str, Figure]]:
-    """Return every figure with the name of its files."""
+    """Yield every figure with the name of its files."""
     with figures.drawing():
         for task in study.tasks:
             if figure := figures.learning_curves(task, style):

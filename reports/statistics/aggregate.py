@@ -249,7 +249,8 @@ def _check_same_grid(cell: CellRecord, seeds: pd.DataFrame) -> None:
     done = [run.seed for run in cell.runs if run.state == DONE]
     uneven = [seed for seed in done if seeds[seed].isna().any()]
     if uneven:
-        raise ValueError(f"{cell.name.folder}: seeds {uneven} lack evaluation points that other seeds have")
+        seeds_text = ", ".join(map(str, uneven))
+        raise ValueError(f"{cell.name.folder}: seeds {seeds_text} lack evaluation points of other seeds")
 
 
 def _labels(cells: Sequence[CellRecord]) -> dict[str, str]:

@@ -134,7 +134,7 @@ def declared_pairs(tasks: Sequence[Task], declared: Declared) -> PairFilter:
         cell.label for task in tasks for cell in task.cells if cell.cell.name.system == declared.baseline
     }
     if declared.baseline and not baseline:
-        raise ValueError(f"baseline {declared.baseline}: this report has no such system")
+        raise ValueError(f"the declared baseline {declared.baseline} is not in this report")
     return lambda x, y: not baseline or x in baseline or y in baseline
 
 
@@ -205,7 +205,7 @@ def _groups(tasks: Sequence[Task], systems: dict[str, dict[str, np.ndarray]]) ->
     planned: dict[str, dict[str, str]] = defaultdict(dict)  # system -> task -> why it has no score there
     for task in tasks:
         for cell in task.cells if not task.unlike else ():  # such cells are not compared
-            why = cell.counts if cell.score is None else "no anchors"
+            why = cell.counts if cell.score is None else "no reference score"
             planned[cell.label][f"{task.suite}/{task.name}"] = f"{task.name}: {why}"
     groups = []
     for names in sorted({tuple(sorted(reasons)) for reasons in planned.values()}, key=lambda n: (-len(n), n)):

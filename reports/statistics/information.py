@@ -59,7 +59,7 @@ def information_costs(runs: Path, tasks: Sequence[Task]) -> list[InformationCost
 
 
 def _tables(folder: Path, summary: CellSummary) -> list[pd.DataFrame]:
-    """Read metrics.csv of every completed run; [] if one has another sha256 than recorded or other steps."""
+    """Read metrics.csv of every completed run; [] if a table is damaged or its steps differ."""
     tables = []
     for run in (run for run in summary.cell.runs if run.state == DONE):
         try:

@@ -219,14 +219,14 @@ def read(cell: Path, policies: dict[int, str]) -> tuple[list[Kind], Tables, list
     protocol: tuple[int, int] | None = None
     nominal = cell / layout.ROBUSTNESS / f"{NOMINAL}-0.csv"
     if not nominal.exists():
-        faults.append(f"{nominal.name}: missing; no table is used without it")
+        faults.append(f"{nominal.name}: missing; all tables are ignored")
     paths = (cell / layout.ROBUSTNESS).glob("*.csv")
     for path in sorted(paths, key=lambda path: (path != nominal, path.name)):
         try:
             means = _means(path.read_bytes(), policies, {NOMINAL, *(kind.name for kind in kinds)})
             kind, _, level = path.stem.partition("-")
             if (kind, float(level)) != (means.kind, means.level):
-                raise ValueError(f"holds {means.kind} at {means.level:g}")
+                raise ValueError(f"contains {means.kind} at {means.level:g}")
             protocol = means.protocol if path == nominal else protocol
             if protocol not in (None, means.protocol):
                 raise ValueError(f"differs from {nominal.name} in its episodes or version")
@@ -263,7 +263,7 @@ def _means(content: bytes, policies: dict[int, str], known: set[str]) -> Means:
     if set(zip(table["seed"], table["policy"], strict=True)) != set(policies.items()):
         raise ValueError("was not played by the final policies of these runs")
     if table.duplicated(["seed", "episode"]).any():
-        raise ValueError("contains an episode twice")
+        raise ValueError("contains a duplicate episode")
     episodes = table.groupby("seed")["episode"].nunique()
     if max(len(kinds), len(levels), episodes.nunique(), table["version"].nunique()) != 1:
         raise ValueError("mixes perturbations, versions or numbers of episodes")
@@ -289,7 +289,7 @@ def read_scores(table: Path) -> tuple[str, float, np.ndarray]:
 
 
 def _curves(task: Task, summary: CellSummary, kinds: Sequence[Kind], tables: Tables) -> Iterator[Curve]:
-    """Return the curve of a cell under each kind of perturbation."""
+    """Yield the curve of a cell under each kind of perturbation."""
     nominal = tables.get(NOMINAL, {}).get(0.0)
     if nominal is None:
         return

@@ -117,7 +117,7 @@ def _sample(summary: CellSummary, estimator: str) -> Sample | None:
 
 
 def _differences(task: Task, summary: CellSummary, reference: Reference) -> list[str]:
-    """Describe what else than the seeds may make the scores differ."""
+    """Describe what besides the seeds may make the scores differ."""
     facts = summary.cell.facts
     differences = []
     if reference.environment != task.name:

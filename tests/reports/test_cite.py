@@ -105,8 +105,8 @@ def test_few_seeds_mixed_platforms_and_failures_are_said(
     edit(folder / "seed-1", mixed_platforms=["a", "b"])
     edit(folder / "seed-2", platform={"key": "another"})
     out = call(capsys, "cite", str(folder))[1]
-    assert "n = 4 seeds (0-3, fewer than 10)" in out
-    assert "1 of the runs diverged and are included" in out
+    assert "n = 4 seeds (0-3; fewer than the recommended 10)" in out
+    assert "1 of 4 runs diverged and is included" in out
     assert "Seeds 1 were resumed on another platform." in out
     assert "The runs were trained on 2 platforms." in out
 
@@ -115,7 +115,7 @@ def test_one_seed_has_no_interval(store: Records, capsys: pytest.CaptureFixture)
     folder = store.cell()
     store.flat_runs(folder, SCORES[:1])
     out = call(capsys, "cite", str(folder))[1]
-    assert "n = 1 seed (0, fewer than 10), no confidence interval" in out
+    assert "n = 1 seed (0; fewer than the recommended 10), no confidence interval" in out
 
 
 def test_two_commits_are_both_named(cell: Path) -> None:
@@ -127,8 +127,8 @@ def test_two_commits_are_both_named(cell: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"dirty": True}, "seed 4 was trained from a tree with uncommitted changes"),
-        ({"dirty": None}, "seed 4 was trained from a tree with uncommitted changes"),
+        ({"dirty": True}, "seed 4 was trained with uncommitted changes"),
+        ({"dirty": None}, "seed 4 does not record whether there were uncommitted changes"),
         ({"commit": None}, "the commit of seed 4 is not recorded"),
         ({"commit": ""}, "the commit of seed 4 is not recorded"),
         ({"seed": 5}, "seed 4 is damaged: run.json: seed is 5"),
@@ -180,7 +180,7 @@ def test_a_score_that_is_not_recorded(cell: Path, capsys: pytest.CaptureFixture)
         result = json.loads((run / "result.json").read_text())
         del result["digests"]["train.csv"]
         write_json(run / "result.json", result)
-    words = "has no score by last_100_training_episodes: not recorded"
+    words = "has no last_100_training_episodes score: not recorded"
     assert words in refused(capsys, cell, "--estimator", "last_100_training_episodes")
 
 

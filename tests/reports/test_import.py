@@ -114,7 +114,7 @@ def test_the_system_is_called_as_the_user_calls_it(csv: Path) -> None:
     (task,) = aggregate(load(csv.parent / "runs"), Declared())
     assert sorted(cell.label for cell in task.cells) == ["SB3 PPO", "SB3, PPO"]
     for name in ("x" * 61, "a\nb"):
-        with pytest.raises(InputError, match="--name: at most 60"):
+        with pytest.raises(InputError, match="--name: must be at most 60"):
             bring(csv, name=name)
 
 
@@ -190,8 +190,8 @@ BAD = {
     "fraction of a step": (change(step=0.5), "step is 0.5, not a whole number"),
     "negative step": (change(step=-1), "step is -1, not a whole number"),
     "text for a seed": (change(seed="a"), "seed is a, not a whole number"),
-    "grid": (change(step=55_000), "seed 0 has no step 50000"),
-    "short": (lambda d: d.iloc[:-1], "seed 2 has no step 100000"),
+    "grid": (change(step=55_000), "seed 0 lacks step 50000"),
+    "short": (lambda d: d.iloc[:-1], "seed 2 lacks step 100000"),
     "twice": (change(step=60_000), "seed 0 has step 60000 twice"),
     "tuning": (lambda d: d.assign(seed=d["seed"] + 1234), "seed 1234: seeds from 1000 are for tuning"),
     "empty": (lambda d: d.iloc[:0], "has no rows"),
@@ -216,6 +216,17 @@ def test_episodes_that_are_missing(tmp_path: Path) -> None:
     path = tmp_path / "curves.csv"
     table(episodes=3).iloc[:-1].to_csv(path, index=False)
     with pytest.raises(InputError, match="seed 2, step 100000 has different episodes"):
+        bring(path)
+
+
+def test_an_episode_that_is_there_twice(tmp_path: Path) -> None:
+    path = tmp_path / "curves.csv"
+    episodes = table(episodes=3)
+    pd.concat([episodes, episodes.iloc[-1:]]).to_csv(path, index=False)
+    with pytest.raises(InputError, match="seed 2 has episode 2 of step 100000 twice"):
+        bring(path)
+    pd.concat([episodes, episodes.iloc[-3:]]).to_csv(path, index=False)
+    with pytest.raises(InputError, match="seed 2 has step 100000 twice"):
         bring(path)
 
 
@@ -249,7 +260,7 @@ def test_bad_npz(tmp_path: Path, csv: Path) -> None:
     np.savez(path, timesteps=[1, 2], returns=[[1.0], [2.0]])
     with pytest.raises(InputError, match="results"):
         bring(path)
-    with pytest.raises(InputError, match="one per seed"):
+    with pytest.raises(InputError, match=r"one evaluations\.npz per seed"):
         bring(csv, path)
 
 
@@ -259,11 +270,11 @@ def test_bad_npz(tmp_path: Path, csv: Path) -> None:
         (["--task", "CartPole-v9"], "unknown task 'CartPole-v9'; did you mean 'CartPole-v1'?"),
         (
             ["--task", "CartPole-v1", "--steps", "200000"],
-            "--steps 200000: the last evaluation is at step 100000",
+            "--steps: 200000 must be within 2% of the last evaluation (step 100000)",
         ),
         (
             ["--task", "CartPole-v1", "--steps", "50000"],
-            "--steps 50000: the last evaluation is at step 100000",
+            "--steps: 50000 must be within 2% of the last evaluation (step 100000)",
         ),
         (["--task", "CartPole-v1", "--steps", "0"], "--steps"),
         (["--task", "CartPole-v1", "--seed-column", "sed"], "'sed'; did you mean 'seed'?"),

@@ -188,7 +188,7 @@ def test_what_is_lacking_is_told_and_training_goes_on(
         "project": "give --wandb-project",
     }
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("W&B")]
-    assert line.startswith("W&B: streaming is off: ") and said[lacking] in line
+    assert line.startswith("W&B: streaming is disabled: ") and said[lacking] in line
     assert len(list(tmp_path.glob("runs/*/*/*/seed-0/result.json"))) == 1
 
 

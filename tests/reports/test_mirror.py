@@ -239,7 +239,7 @@ def test_all_rows_are_acknowledged(pushed: tuple, record: Records) -> None:
     assert (done.code, done.out) == (0, f"{server.url}/{ENTITY}/{PROJECT}\n")
     assert done.lines == [
         "skipped runs: 1 unfinished",
-        "ignored variables: WANDB_MODE, WANDB_RUN_GROUP",
+        "variables without effect here: WANDB_MODE, WANDB_RUN_GROUP",
         f"acknowledged: {rows} of {rows} rows, 4 of 4 runs; 0 rows were already present",
     ]
     assert sum(len(run.history) for run in server.runs.values()) == rows

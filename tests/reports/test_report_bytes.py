@@ -103,7 +103,7 @@ def test_a_folder_that_is_no_report_is_never_replaced(store: "Records") -> None:
     store.flat_runs(store.cell(), [1.0, 2.0])
     store.out.mkdir()
     (store.out / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match="contains other files than a report"):
+    with pytest.raises(ValueError, match="contains files that are not part of a report"):
         store.build()
     assert (store.out / "thesis.tex").read_text() == "years of work"
     with pytest.raises(ValueError, match="contains the runs"):

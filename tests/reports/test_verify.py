@@ -83,7 +83,7 @@ def test_a_changed_tree_is_said(runs: Path) -> None:
     (outcome,) = verify.verify(cell)
     assert outcome.verdict == VERIFIED and "uncommitted changes" in outcome.reason
     (outcome,) = verify.verify(cell / "seed-1", "start")
-    assert outcome.verdict == VERIFIED and "trained from a modified checkout" in outcome.reason
+    assert outcome.verdict == VERIFIED and "trained with uncommitted changes" in outcome.reason
 
 
 def test_report_is_made_again(report: Path, runs: Path) -> None:
@@ -244,7 +244,7 @@ def test_what_only_the_whole_shows(runs: Path) -> None:
     outcomes = verify.verify(cell, "whole")
     assert verdicts(outcomes) == [DIFFERS] * 3
     assert "policy.npz differs" in outcomes[0].reason and "ladder" not in outcomes[0].reason
-    assert "train.csv at step " in outcomes[1].reason and "recorded nothing" in outcomes[1].reason
+    assert "train.csv at step " in outcomes[1].reason and "recorded (missing)" in outcomes[1].reason
     assert f"train.csv at step {step}: " in outcomes[2].reason
 
 
@@ -312,7 +312,7 @@ def test_recorded_sources_that_were_changed_do_not_run(elsewhere: Path) -> None:
                 archive.writestr(name, b"raise SystemExit")
         (outcome, *_) = verify.verify(elsewhere, "start")
         assert outcome.verdict == CANNOT
-        assert ("was changed" if name == "algorithms/a2c.py" else f"holds {name!r}") in outcome.reason
+        assert ("was changed" if name == "algorithms/a2c.py" else f"contains {name!r}") in outcome.reason
     path.unlink()
     (outcome,) = verify.verify(elsewhere, "start")
     assert outcome.verdict == CANNOT and "cannot be read" in outcome.reason
@@ -333,6 +333,12 @@ def test_other_packages_are_named(runs: Path) -> None:
     ):  # fmt: skip
         assert said in outcome.reason
     assert "torch" not in outcome.reason
+    edit(run / "run.json", lambda about: about.update(lock_digest=None))
+    for install in (False, True):
+        (outcome,) = verify.verify(run, "start", install=install)
+        assert outcome.verdict == CANNOT and outcome.reason.endswith(
+            "names no commit with a requirements.lock"
+        )
 
 
 def test_install(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,7 +386,7 @@ def on_another_platform(cell: Path, shift: float, spread: float) -> None:
     [
         (0.5, 1.0, VERIFIED, "the scores agree within the margin"),
         (30.0, 1.0, DIFFERS, "the scores differ"),
-        (5.0, 30.0, CANNOT, "too few runs, or too much spread"),
+        (5.0, 30.0, CANNOT, "inconclusive: too few runs or too much variance"),
     ],
 )
 def test_another_platform_is_a_test_of_scores(
@@ -391,7 +397,7 @@ def test_another_platform_is_a_test_of_scores(
     on_another_platform(cell, shift, spread)
     (outcome,) = verify.verify(cell, "whole")
     assert outcome.verdict == verdict and said in outcome.reason
-    assert outcome.reason.startswith("compared by a statistical test, not by bytes (recorded on torch-2.13")
+    assert outcome.reason.startswith("compared statistically, not byte by byte (recorded on torch-2.13")
     assert platform.platform_key() in outcome.reason
     assert f"{-200 + shift:.4g} recorded, -200 retrained, n = 3 each; Welch p = " in outcome.reason
     assert "equivalence within 9 p = " in outcome.reason
@@ -406,7 +412,7 @@ def test_one_run_on_another_platform_says_nothing(runs: Path) -> None:
     assert outcome.verdict == VERIFIED, "the learner came out the same nevertheless"
     rows(run / "ladder.csv", lambda lines: lines.__setitem__(3, lines[3][:-4] + "0000"))
     (outcome,) = verify.verify(run, "start")
-    assert outcome.verdict == CANNOT and "results may differ, and do" in outcome.reason
+    assert outcome.verdict == CANNOT and "results differ, as they may across platforms" in outcome.reason
 
 
 # ---- the command
@@ -432,7 +438,7 @@ def test_command(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> N
         (["RUNS"], "is not a run, cell, report or bundle; it contains 2 cells"),
         (["NOWHERE"], "no such folder"),
         (["RUNS", "--depth", "wholly"], "unknown depth 'wholly'; did you mean 'whole'?"),
-        (["RUNS", "--steps", "10"], "needs depth start"),
+        (["RUNS", "--steps", "10"], "needs --depth start"),
         (["RUNS/../text"], "is damaged or not a bundle"),
     ],
 )
@@ -448,7 +454,7 @@ def test_a_folder_that_only_looks_like_a_report(tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     cell = {"suite": "..", "task": "..", "system": "a", "preset": "b", "digest": "c", "seeds": [0]}
     for content, said in (
-        ("{}", "does not say how the report was made"),
+        ("{}", "was written by an older version"),
         ("[", "damaged"),
         ('{"report": {"settings": {}, "title": ""}}', "lacks what rebuilding the report needs"),
         ('{"report": {"settings": {"colour": 1}}}', "lacks what rebuilding the report needs"),

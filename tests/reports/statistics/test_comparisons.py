@@ -178,7 +178,7 @@ def test_constant_scores_are_no_claim(store: "Records") -> None:
 
 
 def test_an_unknown_baseline_is_refused(three: "Records") -> None:
-    with pytest.raises(ValueError, match="baseline pppo: this report has no such system"):
+    with pytest.raises(ValueError, match="the declared baseline pppo is not in this report"):
         compared(three, baseline="pppo")
 
 

@@ -321,7 +321,7 @@ def test_without_the_nominal_task_there_is_no_curve(store: "Records") -> None:
     cell = usual(store)
     (cell / "robustness" / "nominal-0.csv").unlink()
     (line,) = found(store).refused
-    assert found(store).curves == () and line.endswith("nominal-0.csv: missing; no table is used without it")
+    assert found(store).curves == () and line.endswith("nominal-0.csv: missing; all tables are ignored")
     assert "nominal-0.csv: missing" in text_of(store.build())
 
 
@@ -355,10 +355,10 @@ def test_a_table_under_another_name(store: "Records") -> None:
     cell = usual(store)
     folder = cell / "robustness"
     (folder / "action_noise-0.4.csv").write_bytes((folder / "action_noise-0.2.csv").read_bytes())
-    assert found(store).refused[0].endswith("action_noise-0.4.csv: holds action_noise at 0.2")
+    assert found(store).refused[0].endswith("action_noise-0.4.csv: contains action_noise at 0.2")
     path = table(cell, "action_noise", 0.4, NOISE[0.4])
     path.write_text(path.read_text() + path.read_text().splitlines()[-1] + "\n")
-    assert found(store).refused[0].endswith("action_noise-0.4.csv: contains an episode twice")
+    assert found(store).refused[0].endswith("action_noise-0.4.csv: contains a duplicate episode")
 
 
 def test_the_declared_family(store: "Records") -> None:
