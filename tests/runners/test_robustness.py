@@ -262,7 +262,9 @@ def test_another_table_is_played_again(case: str, copied: Path, whole: dict[str,
 def test_other_episodes_are_refused(copied: Path) -> None:
     """One call would spoil what is there: a curve has one number of episodes."""
     found = tables(copied, "a2c", ("drop=0.5",), episodes=1)
-    with pytest.raises(InputError, match=r"have 1 episodes per seed, not 3: use --episodes 1, or remove them"):
+    with pytest.raises(
+        InputError, match=r"have 1 episodes per seed, not 3: use --episodes 1, or remove them"
+    ):
         tables(copied, "a2c", ("drop=0.75",), episodes=3)
     assert tables(copied, "a2c", ("drop=0.5",), episodes=1) == found
 
