@@ -398,7 +398,7 @@ def test_a_run_that_is_held(cluster: Cluster, tmp_path: Path) -> None:
     environment = cluster.environment() | {"SLURM_ARRAY_JOB_ID": "999999"}
     line = [sys.executable, "-m", "ascent.slurm.task", str(sent.path), "0"]
     done = subprocess.run(line, capture_output=True, text=True, env=environment, cwd=tmp_path)
-    assert done.returncode == 1 and task.split("_")[0] in done.stdout and "held by" in done.stdout
+    assert done.returncode == 1 and task.split("_")[0] in done.stdout and "in use by" in done.stdout
     user.ascent("cancel")
     wait(lambda: not user.queue(), 60)
 
