@@ -54,7 +54,9 @@ class Client:
         line = _exchange(process, job, deadline)
         if line is None:
             self.kill()
-            raise InputError(self._with_refusal(payload, f"the upload timed out after {self.timeout:g} s"))
+            raise InputError(
+                self._with_refusal(payload, f"the upload did not finish within {self.timeout:g} s")
+            )
         if not line:
             raise InputError(self._with_refusal(payload, f"the wandb process exited: {_last_line(self.log)}"))
         answer = json.loads(line)

@@ -93,7 +93,7 @@ def test_by_digest(store: Records, cell: Path, capsys: pytest.CaptureFixture) ->
     assert "there are no cells" in refused(capsys, "abc", "--runs", str(store.out))
     write_json(cell.with_name("ppo-classic-aa11") / "cell.json", {})
     write_json(cell.with_name("ppo-classic-aa22") / "cell.json", {})
-    assert "the beginning of 2 digests" in refused(capsys, "aa", "--runs", runs)
+    assert "is ambiguous: it matches 2 cells" in refused(capsys, "aa", "--runs", runs)
 
 
 def test_few_seeds_mixed_platforms_and_failures_are_said(
