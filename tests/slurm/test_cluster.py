@@ -128,10 +128,10 @@ def test_a_node_set_down_gives_up_its_job_and_stays_down(quiet: Cluster) -> None
 
 
 def test_the_queue_survives_the_controller(quiet: Cluster) -> None:
-    waiting = submit(quiet, "--hold", wrap="echo ran")
     since = time.time()
+    waiting = submit(quiet, "--hold", wrap="echo ran")
     saved = quiet.folder / "state" / "job_state"  # written every five seconds at most
-    wait(lambda: saved.stat().st_mtime > since)
+    wait(lambda: saved.exists() and saved.stat().st_mtime > since)
     quiet.kill_controller()
     assert quiet.run("scontrol", "ping").returncode != 0
     quiet.start_controller()
