@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from ascent.records import files
 from ascent.records.ownership import slurm_facts
 
 # Where the parts of the package are: the top of a checkout, or `ascent` among installed packages.
@@ -114,12 +115,18 @@ class _Git:
     error: str = ""
 
 
+def git_command(*words: str) -> list[str]:
+    """Return a git command that reads the checkout of this code.
+
+    The checkout may belong to another user, as in the usual installation for a group. git then refuses to
+    answer unless told that the folder is safe.
+    """
+    return ["git", "-c", f"safe.directory={HOME}", "-C", str(HOME), *words]
+
+
 def _git(*words: str) -> _Git:
-    # A checkout may belong to another user, as in the usual installation for a group. git then refuses to
-    # answer unless told that the folder is safe; only commands that read are run here.
-    command = ["git", "-c", f"safe.directory={HOME}", "-C", str(HOME), *words]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(git_command(*words), capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired) as error:
         return _Git(None, str(error))
     if done.returncode:
@@ -153,8 +160,6 @@ def commit_problem() -> str | None:
 
 
 def _stamp() -> dict[str, Any]:
-    from ascent.records import files
-
     try:
         stamp = files.read_json(STAMP)
     except (OSError, files.DamagedFile):

@@ -103,23 +103,13 @@ class Run:
 
     def _write_cell(self) -> None:
         path = self.folder.parent / layout.CELL
-        if path.exists():
-            self._check_cell(path)
-        else:
+        if not path.exists():
             files.write_json(path, self.origin.facts)
+        elif files.read_json(path) != json.loads(json.dumps(self.origin.facts)):
+            raise InputError(f"{path} describes another cell than this version of the project: move it away")
         path = self.folder.parent / layout.sources(self.record["source_digest"])
         if not path.exists():
             files.write(path, files.zip_files(self.origin.sources))
-
-    def _check_cell(self, path: Path) -> None:
-        """Raise InputError unless cell.json describes this cell. Its texts about the task may differ."""
-        facts = files.read_json(path)
-        try:
-            same = Cell.from_json(facts).digest == facts["digest"] == self.cell.digest
-        except (LookupError, TypeError):
-            same = False
-        if not same:
-            raise InputError(f"{path} describes another cell than its folder is named after: move it away")
 
     # ---- while it trains
 

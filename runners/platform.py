@@ -15,7 +15,7 @@ from ascent.records.cell import Cell
 from ascent.records.provenance import Provenance, cpu, sources
 from ascent.runners.resolve import describe
 
-# Variables that choose the code of mathematical functions. `records/README.md` says which are set by default.
+# Variables that choose the code of mathematical functions.
 MATH = ("MKL_CBWR", "ATEN_CPU_CAPABILITY", "NPY_DISABLE_CPU_FEATURES", "OPENBLAS_CORETYPE")
 FLAGS = (
     *MATH,

@@ -229,7 +229,7 @@ def _installed(run: RunFiles, packages: dict[str, str], work: Path) -> str:
 
 def _git_show(name: str) -> bytes:
     try:
-        done = subprocess.run(["git", "-C", str(provenance.HOME), "show", name], capture_output=True)
+        done = subprocess.run(provenance.git_command("show", name), capture_output=True)
     except OSError as error:
         raise CannotVerify(f"git show {name}: {error.strerror}") from error
     if done.returncode:

@@ -22,12 +22,7 @@ class CellRow:
 def scores(tasks: Sequence[Task], declared: Declared) -> Table:
     """Return the table of scores: one row per cell, in units of return."""
     columns = [
-        Column(lambda row: row.task.suite, "suite"),
-        Column(lambda row: row.task.name, "task", "task"),
-        Column(lambda row: row.summary.cell.name.system, "system"),
-        Column(lambda row: row.summary.label, head="system"),
-        Column(lambda row: row.summary.cell.name.preset, "preset"),
-        Column(lambda row: row.summary.cell.name.digest, "digest", "cell"),
+        *_CELL,
         Column(lambda row: declared.estimator, "estimator"),
         Column(lambda row: row.summary.cell.complete, "complete"),
         Column(lambda row: row.summary.cell.finished, "finished"),
@@ -86,12 +81,7 @@ def scores(tasks: Sequence[Task], declared: Declared) -> Table:
 def spread(tasks: Sequence[Task]) -> Table:
     """Return the table of tolerance interval, failure rate, steps to threshold and area of complete cells."""
     columns = [
-        Column(lambda row: row.task.suite, "suite"),
-        Column(lambda row: row.task.name, "task", "task"),
-        Column(lambda row: row.summary.cell.name.system, "system"),
-        Column(lambda row: row.summary.label, head="system"),
-        Column(lambda row: row.summary.cell.name.preset, "preset"),
-        Column(lambda row: row.summary.cell.name.digest, "digest", "cell"),
+        *_CELL,
         _score_column(lambda score: score.n, "n"),
         *_FAILURES,
         *_AREA,
@@ -139,6 +129,14 @@ def _score_column(
     return Column(_of_score(get), key, head, shown, numeric=True)
 
 
+_CELL: list[Column[CellRow]] = [
+    Column(lambda row: row.task.suite, "suite"),
+    Column(lambda row: row.task.name, "task", "task"),
+    Column(lambda row: row.summary.cell.name.system, "system"),
+    Column(lambda row: row.summary.label, head="system"),
+    Column(lambda row: row.summary.cell.name.preset, "preset"),
+    Column(lambda row: row.summary.cell.name.digest, "digest", "cell"),
+]
 _FAILURES = [
     _score_column(lambda score: score.failures, "failures"),
     _score_column(lambda score: score.failure_low, "failure_low"),
