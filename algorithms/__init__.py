@@ -1,7 +1,7 @@
 """The algorithms: one file each, and the list of systems.
 
-A *system* is a name on the list: an algorithm file plus hyperparameter overrides. A *preset* is a system's
-settings for a suite or from a source, declared in the file's `PRESETS`.
+A *system* is a name on the list: an algorithm file plus hyperparameter overrides. A *preset* holds the
+settings of one source, declared in the file's `PRESETS`; `DEFAULTS` names the preset that each suite takes.
 """
 
 import ctypes
@@ -29,11 +29,16 @@ if TYPE_CHECKING:
 
 
 class Algorithm(Protocol):
-    """What an algorithm file defines. Multi-agent algorithms also define `TEAM = True`."""
+    """What an algorithm file defines. Multi-agent algorithms also define `TEAM = True`.
+
+    A preset is a Config, or a table of Configs where the source has settings for single tasks. The table's
+    keys are task ids, the kinds of tasks "openai", "discrete" and "continuous", and "default".
+    """
 
     VERSION: int
     Config: Callable[..., Any]
     PRESETS: Mapping[str, Any]
+    DEFAULTS: Mapping[str, str]  # the preset of each suite
     Agent: Callable[..., "Agent"]
 
 

@@ -31,7 +31,7 @@ Departures from the paper
 """
 
 from copy import deepcopy
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -160,8 +160,7 @@ class Agent:
         learning_rate = c.learning_rate * (1 - progress if c.anneal else 1)
         n_seeds = len(batch.reward)
         # (S, T, W, ...) -> (S * W, T, 1, ...): each worker is a row, with its own copy of the parameters
-        columns = {f.name: getattr(batch, f.name).transpose(1, 2).contiguous() for f in fields(batch)}
-        windows = Batch(**{name: x.flatten(0, 1).unsqueeze(2) for name, x in columns.items()})
+        windows = batch.map(lambda x: x.transpose(1, 2).contiguous().flatten(0, 1).unsqueeze(2))
         with torch.no_grad():
             ret = returns_to_go(windows, self.worker_value(windows.next_obs).squeeze(-1), c.gamma)
         loss, metrics = self.loss(windows.obs, windows.action, ret)

@@ -7,6 +7,7 @@ the environment's bounds and [-1, 1]; `Normaliser` keeps running moments of obse
 import copy
 from dataclasses import replace
 from math import e, log, pi, sqrt
+from typing import Literal
 
 import torch
 from gymnasium.spaces import Box, Discrete, Space
@@ -30,24 +31,45 @@ from ascent.algorithms.seedwise import (
     uniform_fan_in,
 )
 
+Activation = Literal["tanh", "relu"]  # of the hidden units
+Init = Literal["orthogonal", "torch"]  # initial weights: as in openai/baselines ppo2, or torch's default
+
+
+def perceptron(
+    streams: Streams, sizes: tuple[int, ...], last_gain: float, activation: Activation, init: Init
+) -> MLP:
+    """Make a network, its initial weights orthogonal (gain sqrt 2 in the hidden layers) or torch's default."""
+    n_hidden = len(sizes) - 2
+    inits = [orthogonal(sqrt(2))] * n_hidden + [orthogonal(last_gain)]
+    if init == "torch":
+        inits = [uniform_fan_in] * (n_hidden + 1)
+    return MLP(streams, sizes, tanh if activation == "tanh" else torch.relu_, inits)
+
 
 class Policy:
     """Categorical over logits, or Gaussian with a state-independent standard deviation.
 
-    A tanh network with orthogonal initial weights, gain sqrt 2 in the hidden layers and 0.01 in the last
-    (openai/baselines ppo2).
+    The gain of the last layer's orthogonal weights is 0.01 (openai/baselines ppo2).
     """
 
-    def __init__(self, streams: Streams, n_obs: int, hidden: Widths, action_space: Space) -> None:
+    def __init__(
+        self,
+        streams: Streams,
+        n_obs: int,
+        hidden: Widths,
+        action_space: Space,
+        activation: Activation = "tanh",
+        init: Init = "orthogonal",
+        log_std_init: float = 0.0,
+    ) -> None:
         if isinstance(action_space, Discrete):
             n_out = int(action_space.n)
         else:
             assert isinstance(action_space, Box)
             n_out = action_space.shape[0]
-        inits = [orthogonal(sqrt(2))] * len(hidden) + [orthogonal(0.01)]
-        self.net = MLP(streams, (n_obs, *hidden, n_out), tanh, inits)
+        self.net = perceptron(streams, (n_obs, *hidden, n_out), 0.01, activation, init)
         self.discrete = isinstance(action_space, Discrete)
-        self.log_std = Vector(streams, n_out, 0.0)  # unused where actions are discrete
+        self.log_std = Vector(streams, n_out, log_std_init)  # unused where actions are discrete
 
     def slots(self) -> list[Slot]:
         return self.net.slots() if self.discrete else self.net.slots() + self.log_std.slots()
@@ -76,13 +98,14 @@ class Policy:
         return logp, (log_std + 0.5 * log(2 * pi * e)).sum(-1).expand_as(logp)
 
 
-def value_network(streams: Streams, n_obs: int, hidden: Widths) -> MLP:
-    """Make a tanh network V(s), initialised like `Policy` but with gain 1 in the last layer.
+def value_network(
+    streams: Streams, n_obs: int, hidden: Widths, activation: Activation = "tanh", init: Init = "orthogonal"
+) -> MLP:
+    """Make a network V(s), initialised like `Policy` but with gain 1 in the last layer.
 
     (S, ..., O) -> (S, ..., 1).
     """
-    inits = [orthogonal(sqrt(2))] * len(hidden) + [orthogonal(1.0)]
-    return MLP(streams, (n_obs, *hidden, 1), tanh, inits)
+    return perceptron(streams, (n_obs, *hidden, 1), 1.0, activation, init)
 
 
 class Actor:
@@ -147,15 +170,18 @@ class Normaliser:
     """Normalises observations and rewards by running moments (openai/baselines VecNormalize).
 
     Observations get mean 0 and standard deviation 1; rewards are scaled so that their discounted sum has
-    standard deviation 1. If `on` is False, both stay as they are.
+    standard deviation 1. If `on` is False, both stay as they are; if `rewards` is False, rewards do.
 
     Departure: while a window is processed, observations are normalised by the moments that were used for
     acting, so that log densities agree; only then do the moments include the window. The moments of rewards
     include the window at once.
     """
 
-    def __init__(self, streams: Streams, n_obs: int, envs: int, gamma: float, on: bool) -> None:
+    def __init__(
+        self, streams: Streams, n_obs: int, envs: int, gamma: float, on: bool, rewards: bool = True
+    ) -> None:
         self.on = on
+        self.rewards = rewards
         self.gamma = gamma
         self.obs_moments = Moments(streams, n_obs)
         self.return_moments = Moments(streams, 1)
@@ -173,6 +199,13 @@ class Normaliser:
         """Return the window (S, T, E) as the networks see it, and include it in the moments."""
         if not self.on:
             return batch
+        reward = self.scaled(batch) if self.rewards else batch.reward
+        window = replace(batch, obs=self.obs(batch.obs), next_obs=self.obs(batch.next_obs), reward=reward)
+        self.obs_moments.update(batch.obs)
+        return window
+
+    def scaled(self, batch: Batch) -> Tensor:
+        """Include the rewards (S, T, E) of a window in the moments, and return them scaled."""
         assert batch.truncated is not None
         continues = (1 - batch.terminated) * (1 - batch.truncated)
         returns = torch.empty_like(batch.reward)
@@ -181,10 +214,7 @@ class Normaliser:
             self.ret = self.ret * continues[:, t]
         self.return_moments.update(returns[..., None])
         std = (self.return_moments.var + 1e-8).sqrt().float()[..., None]  # (S, 1, 1)
-        reward = (batch.reward / std).clamp(-10, 10)
-        window = replace(batch, obs=self.obs(batch.obs), next_obs=self.obs(batch.next_obs), reward=reward)
-        self.obs_moments.update(batch.obs)
-        return window
+        return (batch.reward / std).clamp(-10, 10)
 
     def state_dict(self) -> State:
         """Return the moments, or nothing if the normaliser is off."""

@@ -1,7 +1,7 @@
 """Resolve a user's choices to a cell: check names and values, and fill in every hyperparameter."""
 
 import json
-from collections.abc import Container
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
 from typing import Any
@@ -50,8 +50,8 @@ def resolve(
         able = [name for name in SYSTEMS if not _objection(name, task)]
         raise InputError(f"{task}: {objection}; supported algorithms: {', '.join(able)}")
     if preset is None:
-        preset = _default_preset(spec, SYSTEMS[system].module().PRESETS)
-    config = resolve_config(system, preset, overrides or {})
+        preset = _default_preset(spec, SYSTEMS[system].module())
+    config = resolve_config(system, preset, task, overrides or {})
     steps = spec.budget if steps is None else steps
     evaluation = evaluation or Evaluation()
     for name, number in (
@@ -90,30 +90,53 @@ def _objection(system: str, task: str) -> str | None:
     return None
 
 
-def _default_preset(spec: suites.Spec, presets: Container[str]) -> str:
-    """Return the name of the suite's preset, or of the preset for this kind of task if there is one."""
-    kinds = []
+def _default_preset(spec: suites.Spec, module: Any) -> str:
+    """Return the name of the suite's preset."""
+    if hasattr(module, "DEFAULTS"):
+        return module.DEFAULTS[spec.suite]
+    kinds = []  # TODO remove when every file has DEFAULTS
     if spec.id.endswith("-openai"):
         kinds.append("openai")
     if spec.choices is None:
         kinds.append("continuous")
     names = (f"{spec.suite}-{kind}" for kind in kinds)
-    return next((name for name in names if name in presets), spec.suite)
+    return next((name for name in names if name in module.PRESETS), spec.suite)
+
+
+def preset_config(system: str, preset: str, task: str) -> Any:
+    """Return the Config that a preset has for a task.
+
+    Raises:
+        InputError: an unknown preset, or a preset without settings for the task.
+    """
+    presets = SYSTEMS[system].module().PRESETS
+    if preset not in presets:
+        raise unknown(f"preset of {system}", preset, presets)
+    settings = presets[preset]
+    if not isinstance(settings, Mapping):
+        return settings
+    spec = suites.TASKS[task]
+    kinds = ["openai"] if task.endswith("-openai") else []
+    kinds += ["continuous" if spec.choices is None else "discrete", "default"]
+    for key in (task, *kinds):
+        if key in settings:
+            return settings[key]
+    raise InputError(
+        f"preset {preset!r} of {system} has no settings for {task}; it has: {', '.join(settings)}"
+    )
 
 
 _adapter = cache(TypeAdapter)  # making one takes milliseconds
 
 
-def resolve_config(system: str, preset: str, overrides: dict[str, Any]) -> Any:
+def resolve_config(system: str, preset: str, task: str, overrides: dict[str, Any]) -> Any:
     """Return a system's Config: the preset, the system's own overrides, then `overrides`; all values checked.
 
     Raises:
         InputError: an unknown preset or hyperparameter, or an invalid value.
     """
     module = SYSTEMS[system].module()
-    if preset not in module.PRESETS:
-        raise unknown(f"preset of {system}", preset, module.PRESETS)
-    values = asdict(module.PRESETS[preset]) | SYSTEMS[system].overrides
+    values = asdict(preset_config(system, preset, task)) | SYSTEMS[system].overrides
     for name in overrides:
         if name not in values:
             raise unknown(f"hyperparameter of {system}", name, values)
@@ -156,7 +179,7 @@ def check_versions(cell: Cell) -> None:
 def make_agent(cell: Cell, streams: seedwise.Streams, device: str) -> Agent:
     """Return the algorithm's Agent for the cell's task, with the seeds of `streams`."""
     spec = suites.TASKS[cell.task]
-    config = resolve_config(cell.system, cell.preset, cell.config)
+    config = resolve_config(cell.system, cell.preset, cell.task, cell.config)
     agent: Agent = (
         SYSTEMS[cell.system]
         .module()
@@ -167,7 +190,7 @@ def make_agent(cell: Cell, streams: seedwise.Streams, device: str) -> Agent:
 
 def describe(cell: Cell) -> dict[str, Any]:
     """Return the content of cell.json: the cell, facts about its task, and the overrides of its preset."""
-    preset = _plain(resolve_config(cell.system, cell.preset, {}))
+    preset = _plain(resolve_config(cell.system, cell.preset, cell.task, {}))
     changed = {name: value for name, value in cell.config.items() if value != preset[name]}
     facts = {**asdict(cell), "digest": cell.digest, "spec": suites.TASKS[cell.task].facts()}
     return facts | ({"changed": changed} if changed else {})

@@ -29,6 +29,7 @@ from ascent.algorithms.seedwise.contract import (
     Rollout,
     SingleAgent,
     State,
+    WholeEpisodes,
     Widths,
 )
 from ascent.algorithms.seedwise.graphs import captured
@@ -93,6 +94,7 @@ __all__ = [
     "State",
     "Streams",
     "Vector",
+    "WholeEpisodes",
     "Widths",
     "captured",
     "clip_grad_norm",

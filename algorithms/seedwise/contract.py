@@ -1,5 +1,6 @@
 """The contract between an algorithm and the runner: hyperparameter types, experience, and the agent."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from typing import Annotated, Protocol
@@ -24,6 +25,18 @@ class Rollout:
     """Learn once from every window of `steps` time steps in `envs` environments per seed, then discard it."""
 
     steps: int
+    envs: int
+
+
+@dataclass(frozen=True)
+class WholeEpisodes:
+    """Learn once from every window of `horizons` time limits of the task, in `envs` environments per seed.
+
+    Every window begins with a reset. The batch has a `weight`: 1 for the transitions of the episodes that
+    begin at least one time limit before the window's end, which are all whole and not chosen by their length.
+    """
+
+    horizons: int
     envs: int
 
 
@@ -57,6 +70,11 @@ class Batch:
     next_obs: Tensor  # (..., O) float32
     terminated: Tensor  # (...,) float32
     truncated: Tensor | None  # (...,) float32; None in replay, which does not need it
+    weight: Tensor | None = None  # (...,) float32, 0.0 or 1.0: what counts; only from `WholeEpisodes`
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
+        """Return the batch with every tensor replaced by the function's value for it."""
+        return Batch(**{name: None if x is None else function(x) for name, x in vars(self).items()})
 
 
 class Agent(Protocol):
@@ -66,7 +84,7 @@ class Agent(Protocol):
     """
 
     @property
-    def experience(self) -> Rollout | Replay:
+    def experience(self) -> Rollout | WholeEpisodes | Replay:
         """The experience that the runner collects for the agent."""
 
     def act(

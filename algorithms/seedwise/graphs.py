@@ -86,6 +86,5 @@ def _flat(inputs: Sequence[Input]) -> list[Tensor | float]:
 def _static(x: Input, device: str) -> Tensor | Batch:
     """Copy an input into tensors that stay in place."""
     if isinstance(x, Batch):
-        copies: dict[str, Any] = {name: None if t is None else t.clone() for name, t in vars(x).items()}
-        return Batch(**copies)
+        return x.map(Tensor.clone)
     return x.clone() if isinstance(x, Tensor) else torch.tensor(x, device=device)

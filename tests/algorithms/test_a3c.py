@@ -41,7 +41,7 @@ def make_workers(space: spaces.Space, **settings: object) -> a3c.Agent:
 
 def make_windows(space: spaces.Space, n: int, workers: int = WORKERS, steps: int = STEPS) -> list[Batch]:
     batch = make_batch((n * steps, workers), space)
-    return [Batch(*(x[:, i : i + steps] for x in vars(batch).values())) for i in range(0, n * steps, steps)]
+    return [batch.map(lambda x: x[:, i : i + steps]) for i in range(0, n * steps, steps)]
 
 
 def copies_of(agent: a3c.Agent) -> Tensor:
@@ -56,7 +56,7 @@ Parts = dict[str, Tensor]
 
 def window_parts(row: Tensor, window: Batch, k: int, w: int, space: spaces.Space) -> Parts:
     """The sums over time of what the loss is made of, for worker w of seed k with these parameters."""
-    one = Batch(*(x[k : k + 1, :, w : w + 1] for x in vars(window).values()))
+    one = window.map(lambda x: x[k : k + 1, :, w : w + 1])
     obs, next_obs = one.obs[0, :, 0].double(), one.next_obs[0, :, 0].double()
     policy, rest = distribution(row, obs, space, HIDDEN)
     value = network(rest, (N_OBS, *HIDDEN, 1), obs)[0][:, 0]

@@ -127,7 +127,7 @@ def make_windows(n: int, space: spaces.Space = CONTINUOUS, steps: int = STEPS) -
         next_obs=place + size * batch.next_obs,
         reward=7.0 * batch.reward + 4.0,
     )
-    return [Batch(*(x[:, i : i + steps] for x in vars(batch).values())) for i in range(0, n * steps, steps)]
+    return [batch.map(lambda x: x[:, i : i + steps]) for i in range(0, n * steps, steps)]
 
 
 def normal_form(x: Tensor, parts: list[Tensor]) -> np.ndarray:
@@ -221,7 +221,7 @@ def test_an_end_of_either_kind_ends_the_sum(flag: str) -> None:
 
 def test_rewards_are_cut_at_ten() -> None:
     normaliser, (window, other) = make_normaliser(), make_windows(2)
-    long = Batch(*(x.repeat(1, 400, *[1] * (x.dim() - 2)) for x in vars(window).values()))
+    long = window.map(lambda x: x.repeat(1, 400, *[1] * (x.dim() - 2)))
     normaliser.batch(long)  # so much that some that are far larger do not set the scale
     reward = other.reward.clone()
     reward[:, 2, 0], reward[:, 3, 1] = 1e4, -1e4
@@ -254,7 +254,7 @@ def test_rewards_in_windows_of_one_step_are_stable_baselines() -> None:
     its end. In windows of one step that is the same."""
     (window,) = make_windows(1, steps=80)
     normaliser = make_normaliser()
-    parts = [Batch(*(x[:, t : t + 1] for x in vars(window).values())) for t in range(80)]
+    parts = [window.map(lambda x: x[:, t : t + 1]) for t in range(80)]
     seen = torch.cat([normaliser.batch(part).reward for part in parts], 1)
     for k in range(len(SEEDS)):
         tapes = [

@@ -331,7 +331,7 @@ def test_td3_delay(delay: int) -> None:
 def test_td3_without_its_three_changes_is_ddpg(pack: list[int], space: spaces.Box) -> None:
     """One critic, no delay, no smoothing: every bit of parameters, targets and optimisers."""
     batch = transitions(space)
-    batch = Batch(*(None if x is None else x[pack] for x in vars(batch).values()))
+    batch = batch.map(lambda x: x[pack])
     shared, seeds = {"hidden": (16, 8), "gamma": GAMMA, "tau": 0.1}, [SEEDS[k] for k in pack]
     plain = td3.Config(critics=1, delay=1, target_noise=0.0, learning_rate=1e-2, **shared)
     config = ddpg.Config(actor_learning_rate=1e-2, critic_learning_rate=1e-2, **shared)
@@ -551,7 +551,7 @@ def test_updates_against_stable_baselines(
     agent, batch = make_agent(module, space, adam_eps=1e-3, **shared, **settings), transitions(space, 4 * N)
     start, rng, updates = copied(agent), Streams(SEEDS, "learn"), []
     for i in range(0, 4 * N, N):
-        part = Batch(*(None if x is None else x[:, i : i + N] for x in vars(batch).values()))
+        part = batch.map(lambda x: x[:, i : i + N])
         updates.append((part, agent.update(part, rng, 0.0), copied(agent)))
     draws = {ddpg: 0, td3: 1, sac: 2}[module]
     noise = Streams(SEEDS, "learn").normal(4, draws, N, 2).double()

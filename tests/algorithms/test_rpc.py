@@ -505,7 +505,7 @@ def test_without_a_cost_it_is_sac(space: spaces.Box, monkeypatch: pytest.MonkeyP
     batch = transitions(space, 5 * N)
     batch = replace(batch, next_obs=batch.obs)  # where RPC's policy acts
     for i in range(0, 5 * N, N):
-        part = Batch(*(None if x is None else x[:, i : i + N] for x in vars(batch).values()))
+        part = batch.map(lambda x: x[:, i : i + N])
         z = Streams(SEEDS, "z", i).normal(3, N, N_OBS).unbind(1)
         noise, target_noise = Streams(SEEDS, "noise", i).normal(2, N, A).unbind(1)
         metrics, expected = ours.learn(part, *z, noise, target_noise), theirs.learn(part, target_noise, noise)

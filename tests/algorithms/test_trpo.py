@@ -11,7 +11,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from ascent.algorithms import trpo
-from ascent.algorithms.seedwise import Batch, Streams, standardise
+from ascent.algorithms.seedwise import Streams, standardise
 from ascent.algorithms.trpo import conjugate_gradient
 from tests.algorithms.test_equations import (
     BOTH_KINDS,
@@ -512,7 +512,7 @@ def test_trpo_against_stable_baselines(
     agent = make_agent(trpo, space, **settings, value_epochs=epochs, adam_eps=1e-5)
     starts = [torch.cat([agent.policy_params.matrix, agent.learned_value.params.matrix], 1)]
     width, batch = agent.policy_params.matrix.shape[1], make_batch((2 * steps, envs), space)
-    windows = [Batch(*(x[:, i : i + steps] for x in vars(batch).values())) for i in (0, steps)]
+    windows = [batch.map(lambda x: x[:, i : i + steps]) for i in (0, steps)]
     learn = Streams(SEEDS, "learn")
     orders = [learn.permutation(steps * envs) for _ in range(2 * epochs)]
     rng, metrics = Streams(SEEDS, "learn"), []

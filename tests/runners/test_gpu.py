@@ -36,7 +36,7 @@ def test_agrees_with_the_cpu(system: str) -> None:
     for _ in range(100):
         batch = cpu.storage.sample(cpu.replay_rng)
         for trainer in (cpu, gpu):  # each has its own streams, with the same numbers
-            moved = type(batch)(*[None if x is None else x.to(trainer.device) for x in vars(batch).values()])
+            moved = batch.map(lambda x: x.to(trainer.device))
             trainer.agent.update(moved, trainer.learn_rng, 0.0)
     for name, ours in cpu.learner().items():
         if "params/" in name or "target/" in name:

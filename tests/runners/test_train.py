@@ -104,7 +104,7 @@ def seen_batches(trainer: Trainer, steps: int) -> list[Batch]:
     batches, update = [], trainer.agent.update
 
     def spy(batch: Batch, *args: object) -> object:
-        batches.append(Batch(**{k: None if v is None else v.clone() for k, v in vars(batch).items()}))
+        batches.append(batch.map(torch.Tensor.clone))
         return update(batch, *args)
 
     trainer.agent.update = spy
