@@ -38,7 +38,7 @@ Init = Literal["orthogonal", "torch"]  # initial weights: as in openai/baselines
 def perceptron(
     streams: Streams, sizes: tuple[int, ...], last_gain: float, activation: Activation, init: Init
 ) -> MLP:
-    """Make a network, its initial weights orthogonal (gain sqrt 2 in the hidden layers) or torch's default."""
+    """Make a network with initial weights that are orthogonal (hidden gain sqrt 2) or torch's default."""
     n_hidden = len(sizes) - 2
     inits = [orthogonal(sqrt(2))] * n_hidden + [orthogonal(last_gain)]
     if init == "torch":

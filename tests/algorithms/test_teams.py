@@ -534,7 +534,7 @@ def test_windows_by_the_paper(space: spaces.Tuple, local: bool) -> None:
             order, params = orders.permutation(24), agent.state_dict()[f"params/agent_{i}"].double()
 
             def turned(x: Tensor) -> Tensor:
-                return flatten(x)[row, order].double()  # noqa: B023
+                return flatten(x)[row, order].double()
 
             mine = turned(window.action.split(widths, -1)[i])
             assert torch.equal(own, turned(window.obs.split(N_OBS, -1)[i]))
