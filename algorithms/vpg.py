@@ -74,20 +74,22 @@ class Config:
 
 
 # Spinning Up's windows of 4,000 steps are long for quick runs on classic control: `small` has shorter ones.
-_SMALL = Config(
-    steps=256,
-    learning_rate=3e-3,
-    value_learning_rate=3e-3,
-    value_epochs=10,
-    lam=1.0,
-    entropy_coef=0.01,
-    init="orthogonal",
-    log_std_init=0.0,
-)
-PRESETS = {
-    "spinningup": Config(),
-    "small": {"discrete": _SMALL, "continuous": replace(_SMALL, gamma=0.9, entropy_coef=0.0)},
+# Tried on CartPole-v1 with seeds 1000-1009; the discount of continuous actions is that of other algorithms
+# for Pendulum-v1, and was not tried.
+SMALL = {
+    "discrete": Config(
+        steps=256,
+        learning_rate=3e-3,
+        value_learning_rate=3e-3,
+        value_epochs=10,
+        lam=1.0,
+        entropy_coef=0.01,
+        init="orthogonal",
+        log_std_init=0.0,
+    )
 }
+SMALL["continuous"] = replace(SMALL["discrete"], gamma=0.9, entropy_coef=0.0)
+PRESETS = {"spinningup": Config(), "small": SMALL}
 # None of the authors' code, CleanRL and RL Zoo has this algorithm; Spinning Up does.
 DEFAULTS = {"classic": "spinningup", "mujoco": "spinningup"}
 
