@@ -474,9 +474,7 @@ def test_ppo_at_ratio_one_is_the_policy_gradient(space: spaces.Space) -> None:
     agent = make_agent(ppo, space, value_coef=0.0, entropy_coef=0.0)
     batch, advantage = make_batch((8,), space), Streams(SEEDS, "advantage").normal(8)
     logp, _ = agent.policy.evaluate(batch.obs, batch.action)
-    loss, parts = agent.loss(
-        batch.obs, batch.action, logp.detach(), advantage, batch.reward, batch.reward
-    )
+    loss, parts = agent.loss(batch.obs, batch.action, logp.detach(), advantage, batch.reward, batch.reward)
     score = agent.policy.evaluate(batch.obs, batch.action)[0]
     expected = -(standardise(advantage) * score).mean(1) + 0 * agent.value(batch.obs).sum()
     torch.testing.assert_close(
