@@ -40,6 +40,7 @@ class Reference(_Row):
     source: Annotated[str, Field(min_length=1)]  # key in sources.csv
     locator: Annotated[str, Field(min_length=1)]  # table, figure or file in the source
     system: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]  # name of the algorithm in this suite
+    preset: str  # the preset with the settings of the source; "" if there is none
     printed: str  # name of the algorithm as printed
     family: str  # the task without its version
     environment: str  # the task as printed, with its version
