@@ -107,8 +107,8 @@ PRESETS: dict[str, Config | dict[str, Config]] = {
     # Small networks, a higher learning rate: the first values tried, on seeds 1000-1004; not tuned.
     "small": replace(_FAST, capacity=100_000, batch=128, learning_starts=1_000, hidden=(64, 64)),
 }
-# By the rule: CleanRL for MuJoCo (the authors published no code); for classic control RL Zoo, the first that has
-# settings for it.
+# By the rule: CleanRL for MuJoCo, as the authors published no code; RL Zoo for classic control, as the first
+# that has settings for it.
 DEFAULTS = {"mujoco": "cleanrl", "classic": "zoo"}
 
 

@@ -1,6 +1,6 @@
 """The hyperparameters of SAC and its presets; `sac.py` has the algorithm."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ascent.algorithms.seedwise import Count, Fraction, Positive, Widths
 
@@ -33,29 +33,23 @@ class Config:
     hidden: Widths = (256, 256)  # ReLU units of the policy, and of each critic
 
 
-_RATES = dict.fromkeys(("actor_learning_rate", "critic_learning_rate", "alpha_learning_rate"), 1e-3)
-_LARGE = ("Swimmer-v5", "Hopper-v5", "HalfCheetah-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5")
-# The scale of the rewards, and the uniform steps at first.
-_HAARNOJA = {
-    "Swimmer-v5": (25.0, 1_000),
-    "Hopper-v5": (5.0, 1_000),
-    "HalfCheetah-v5": (5.0, 10_000),
-    "Walker2d-v5": (5.0, 1_000),
-    "Ant-v5": (5.0, 10_000),
-    "Humanoid-v5": (20.0, 1_000),
-    "HumanoidStandup-v5": (100.0, 1_000),
-}
+_FAST = Config(actor_learning_rate=1e-3, critic_learning_rate=1e-3, alpha_learning_rate=1e-3)
+_LISTED = ("Swimmer-v5", "Hopper-v5", "HalfCheetah-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5")
+_HAARNOJA = Config(learning_starts=1_000, reward_scale=5.0, tune_alpha=False)
 
 # The sources, and what stays different from them: sources/sac.toml.
 PRESETS: dict[str, Config | dict[str, Config]] = {
     "code": {
-        **dict.fromkeys((*_LARGE, "Reacher-v5"), Config()),
+        **dict.fromkeys((*_LISTED, "Reacher-v5"), Config()),
         "default": Config(learning_starts=1_000),
     },
     "paper": Config(learning_starts=1_000, log_alpha_loss=False),
     "haarnoja-2018a": {
-        task: Config(learning_starts=starts, reward_scale=scale, tune_alpha=False)
-        for task, (scale, starts) in _HAARNOJA.items()
+        "Swimmer-v5": replace(_HAARNOJA, reward_scale=25.0),
+        "Humanoid-v5": replace(_HAARNOJA, reward_scale=20.0),
+        "HumanoidStandup-v5": replace(_HAARNOJA, reward_scale=100.0),
+        **dict.fromkeys(("HalfCheetah-v5", "Ant-v5"), replace(_HAARNOJA, learning_starts=10_000)),
+        "default": _HAARNOJA,  # Hopper-v5, Walker2d-v5; and tasks for which the source has no scale
     },
     "cleanrl": Config(
         learning_starts=5_000,
@@ -68,9 +62,9 @@ PRESETS: dict[str, Config | dict[str, Config]] = {
         delay=2,
     ),
     "zoo": {
-        **dict.fromkeys(_LARGE, Config()),
+        **dict.fromkeys(_LISTED, Config()),
         "Swimmer-v5": Config(gamma=0.999),
-        "Pendulum-v1": Config(learning_starts=100, **_RATES),
+        "Pendulum-v1": replace(_FAST, learning_starts=100),
         "MountainCarContinuous-v0": Config(
             capacity=50_000,
             batch=512,
@@ -85,9 +79,9 @@ PRESETS: dict[str, Config | dict[str, Config]] = {
         ),
         "default": Config(learning_starts=100),
     },
-    "tianshou": Config(**_RATES, tune_alpha=False, alpha=0.2),
+    "tianshou": replace(_FAST, alpha_learning_rate=3e-4, tune_alpha=False, alpha=0.2),
     # Small networks, a higher learning rate: the first values tried, on seeds 1000-1004; not tuned.
-    "small": Config(capacity=100_000, batch=128, learning_starts=1_000, **_RATES, hidden=(64, 64)),
+    "small": replace(_FAST, capacity=100_000, batch=128, learning_starts=1_000, hidden=(64, 64)),
 }
-# By the rule: the authors' code for MuJoCo; for classic control RL Zoo, the first that has settings for it.
+# By the rule: the authors' code for MuJoCo; RL Zoo for classic control, as the first that has settings for it.
 DEFAULTS = {"mujoco": "code", "classic": "zoo"}
