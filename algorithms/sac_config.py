@@ -83,5 +83,5 @@ PRESETS: dict[str, Config | dict[str, Config]] = {
     # Small networks, a higher learning rate: the first values tried, on seeds 1000-1004; not tuned.
     "small": replace(_FAST, capacity=100_000, batch=128, learning_starts=1_000, hidden=(64, 64)),
 }
-# By the rule: the authors' code for MuJoCo; RL Zoo for classic control, as the first that has settings for it.
+# By the rule: the authors' code for MuJoCo; for classic control RL Zoo, as the first with settings for it.
 DEFAULTS = {"mujoco": "code", "classic": "zoo"}
