@@ -470,8 +470,8 @@ def test_sac_delay(delay: int) -> None:
 
 
 def test_sac_reward_scale_is_inverse_temperature(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With rewards and critics times 5 and temperature 1 instead of 1/5, targets and the policy's gradient are
-    5 times as large."""
+    """With rewards and critics times 5 and temperature 1 instead of 1/5, targets and the policy's gradient
+    are 5 times as large."""
     batch, noise, grads, targets = transitions(WIDE), Streams(SEEDS, "noise").normal(1, N, 2), [], []
     for scale, alpha in ((5.0, 1.0), (1.0, 0.2)):
         agent = make_agent(sac, WIDE, tune_alpha=False, gamma=GAMMA, reward_scale=scale)

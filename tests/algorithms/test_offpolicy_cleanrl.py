@@ -1,9 +1,9 @@
 """Presets `cleanrl` of SAC, TD3, DDPG and DQN: updates against CleanRL's loops, written here in plain torch.
 
 The other side has `torch.nn` modules and `torch.optim.Adam` in float64, one seed at a time, actions in the
-environment's units, critics' losses without a half, and the step numbers of CleanRL's loops. It takes the same
-batches, noise and weights. Two listed departures are left out of it: 1e-6 in the slope of SAC's tanh, and
-critics that see actions in the environment's units, which are the same where the bounds are -1 and 1.
+environment's units, critics' losses without a half, and the step numbers of CleanRL's loops. It takes the
+same batches, noise and weights. Two listed departures are left out of it: 1e-6 in the slope of SAC's tanh,
+and critics that see actions in the environment's units, which are the same where the bounds are -1 and 1.
 """
 
 import copy
