@@ -20,8 +20,8 @@ from ascent.runners.train import train
 from tests.algorithms.test_rpc import cost_of
 
 SEEDS = list(range(10))
-# (system, task, steps per seed, evaluations over the budget, evaluations that count, least score, and the preset
-# if it is not the default)
+# (system, task, steps per seed, evaluations over the budget, evaluations that count, least score, and the
+# preset if it is not the default)
 COLUMNS = ("system", "task", "steps", "points", "last", "least", "preset")
 SHORT = [
     ("ppo", "CartPole-v1", 25_000, 10, 3, 400.0),
