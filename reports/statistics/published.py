@@ -158,7 +158,7 @@ def algorithm_of(facts: dict[str, Any]) -> str:
     """Return the algorithm of a cell, from its cell.json: some settings turn one algorithm into another."""
     algorithm, config = facts["algorithm"], facts["config"]
     if algorithm == "sac":
-        tuned = config.get("tune", facts["system"] != "sac-fixed")
+        tuned = config.get("tune_alpha", config.get("tune", facts["system"] != "sac-fixed"))
         return "sac" if tuned else "sac-fixed"
     if config.get("local_critic") or config.get("local_value"):
         return {"maddpg": "iddpg", "mappo": "ippo"}.get(algorithm, algorithm)

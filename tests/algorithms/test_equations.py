@@ -78,7 +78,8 @@ def test_copies_have_the_same_text() -> None:
     for name in {system.algorithm for system in SYSTEMS.values()}:
         module = import_module(f"ascent.algorithms.{name}")
         for member, thing in vars(module).items():
-            if getattr(thing, "__module__", "") == module.__name__:
+            definition = inspect.isclass(thing) or inspect.isfunction(thing)
+            if definition and thing.__module__ == module.__name__:
                 texts.setdefault(member, {})[name] = inspect.getsource(thing)
     for member, files in COPIES.items():
         versions = texts[member]
@@ -746,7 +747,7 @@ def test_a2c_against_stable_baselines(space: spaces.Space, max_grad_norm: float)
 def test_dqn_against_stable_baselines(max_grad_norm: float) -> None:
     """Three updates with Adam's memory between them, from rewards and flags to the weights."""
     settings = {"learning_rate": 1e-2, "gamma": GAMMA, "max_grad_norm": max_grad_norm, "adam_eps": 1e-5}
-    agent, progress = make_agent(dqn, DISCRETE, **settings), 0.25
+    agent, progress = make_agent(dqn, DISCRETE, huber=1.0, anneal=True, **settings), 0.25
     before, target = agent.learned.params.matrix.clone(), agent.learned.target.matrix.clone()
     assert not torch.allclose(before, target, atol=0.1)
     batch = make_batch((48,), DISCRETE)
@@ -798,7 +799,7 @@ def transitions(rows: list[tuple[int, int, float, int, float]], states: int) -> 
 @pytest.mark.parametrize("double", [False, True])
 def test_dqn_targets_by_hand(double: bool) -> None:
     """Three known targets: one where the two rules differ, one where they agree, one true end."""
-    agent = make_agent(dqn, spaces.Discrete(2), n_obs=3, hidden=(), gamma=0.5, double=double)
+    agent = make_agent(dqn, spaces.Discrete(2), n_obs=3, hidden=(), gamma=0.5, huber=1.0, double=double)
     online = torch.tensor([[0.0, 0.0], [2.0, 1.0], [0.5, 0.7]])
     target = torch.tensor([[9.0, 9.0], [4.0, 6.0], [1.0, 8.0]])
     table(agent, online, target)
@@ -882,7 +883,7 @@ def test_dqn_converges_to_value_iteration(double: bool) -> None:
 
     agent = make_agent(
         dqn, spaces.Discrete(actions), n_obs=states, hidden=(), gamma=0.6, double=double, learning_rate=0.02,
-        target_every=40,
+        anneal=True, target_every=40,
     )  # fmt: skip
     cells = np.ndindex(states, actions, branches)
     rows = [(s, a, reward[s, a], int(successor[s, a, b]), float(terminated[s, a, b])) for s, a, b in cells]

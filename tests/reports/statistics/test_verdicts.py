@@ -166,6 +166,16 @@ def test_a_run_without_the_score_is_not_left_out(monkeypatch: pytest.MonkeyPatch
         ({"system": "sac", "algorithm": "sac"}, {"system": "sac"}, True),
         ({"system": "sac", "algorithm": "sac", "config": {"tune": False}}, {"system": "sac"}, False),
         ({"system": "sac", "algorithm": "sac", "config": {"tune": False}}, {"system": "sac-fixed"}, True),
+        (
+            {"system": "sac", "algorithm": "sac", "config": {"tune_alpha": False}},
+            {"system": "sac-fixed"},
+            True,
+        ),
+        (
+            {"system": "sac", "algorithm": "sac", "config": {"tune_alpha": True}},
+            {"system": "sac-fixed"},
+            False,
+        ),
         ({"system": "sac-fixed", "algorithm": "sac", "config": {"tune": False}}, {"system": "sac"}, False),
         ({"system": "dqn", "algorithm": "dqn", "config": {"double": True}}, {"system": "dqn"}, False),
         ({"system": "dqn", "algorithm": "dqn", "config": {"double": False}}, {"system": "dqn"}, True),
