@@ -23,7 +23,7 @@ evaluations = 2
 episodes = 1
 
 [[cells]]
-algorithms = ["a2c", "reinforce"]
+algorithms = ["a2c", "vpg"]
 tasks = ["CartPole-v1"]
 steps = 64
 set = { steps = 16, envs = 2 }
@@ -147,7 +147,7 @@ def test_from_sweep_to_report(tmp_path: Path, capsys: pytest.CaptureFixture) -> 
     code, said, _ = call(capsys, "status", str(path), "--runs", runs)
     assert code == 1 and "0/3" in said and "3 planned" in said
     code, _, err = call(capsys, "sweep", str(path), "--runs", runs, "--pack", "2", "--jobs", "2")
-    assert code == 0 and re.search("CartPole-v1 reinforce-classic-[0-9a-f]{10}, runs 3/3, steps 100%", err)
+    assert code == 0 and re.search("CartPole-v1 vpg-spinningup-[0-9a-f]{10}, runs 3/3, steps 100%", err)
     code, said, _ = call(capsys, "status", str(path), "--runs", runs)
     assert code == 0 and said.count("3/3") == 2
     code, said, _ = call(capsys, "report", str(path), "--runs", runs, "--out", str(out))
@@ -177,7 +177,7 @@ def test_a_failing_cell_takes_no_other_down(tmp_path: Path, capsys: pytest.Captu
     """One run is in use by another process: its pack fails with one line, the other cell is trained."""
     path, runs = tmp_path / "tiny.toml", tmp_path / "runs"
     path.write_text(SWEEP)
-    held = run_of(small_sweep_cell("reinforce"), 1, runs)
+    held = run_of(small_sweep_cell("vpg"), 1, runs)
     held.open()
     code, _, err = call(capsys, "sweep", str(path), "--runs", str(runs), "--jobs", "1")
     assert code == 2

@@ -7,7 +7,7 @@ import pytest
 from ascent.runners.resolve import resolve
 from tests.command import call
 
-TEAM, ONE = "maddpg, iddpg, mappo, ippo", "reinforce, a2c, a3c, trpo, ppo, "
+TEAM, ONE = "maddpg, iddpg, mappo, ippo", "reinforce, vpg, a2c, a3c, trpo, ppo, "
 # Why, and who can do it.
 REFUSED = {
     ("ppo", "simple_tag_v3"): ("ppo needs a single-agent task", TEAM),

@@ -40,7 +40,7 @@ evaluations = 2
 episodes = 1
 
 [[cells]]
-algorithms = ["a2c", "reinforce", "dqn"]
+algorithms = ["a2c", "a3c", "dqn"]
 tasks = ["CartPole-v1"]
 steps = 600
 """
