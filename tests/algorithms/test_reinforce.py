@@ -373,8 +373,8 @@ def test_baselines_lower_the_variance_and_leave_the_mean(task: str) -> None:
             rows.append(agent.learned_policy.params.grad(agent.policy_loss(batch, advantage)[0]))
         grads[baseline] = torch.stack(rows).double().numpy()  # (windows, S, P)
     variance = {name: g.var(0).sum(-1) for name, g in grads.items()}  # (S,), each about 10 % off
-    assert (variance["mean"] < 0.8 * variance["none"]).all()
-    assert (variance["learned"] < 0.6 * variance["mean"]).all()
+    assert (variance["mean"] < 0.6 * variance["none"]).all()
+    assert (variance["learned"] < 0.3 * variance["mean"]).all()
     for name in ("mean", "learned"):
         change = grads[name] - grads["none"]
         z = change.mean(0) / (change.std(0) / len(batches) ** 0.5 + 1e-12)
