@@ -717,7 +717,7 @@ def test_arms_have_the_same_networks() -> None:
 
 
 def test_information_is_free_in_latent_space() -> None:
-    """Lambda never leaves its lower limit, and the critics' rewards have no cost; the model learns even so."""
+    """Lambda never leaves its lower limit, and the critics' rewards have no cost; the model still learns."""
     agent, batch, draws = make(**ARMS["latent_space"], first_lambda=1e-6), transitions(WIDE), noises(N)
     agent.log_lambda.value.detach().fill_(-log(1e6))
     free = make(**ARMS["latent_space"], bottleneck=False)

@@ -11,7 +11,7 @@ SOURCES = Path(algorithms.__file__).parent / "sources" / "rpc.toml"
 
 
 def authors(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the Config's fields, from arguments of train_eval.py; those not given are as in preset `code`."""
+    """Return the Config's fields, from arguments of train_eval.py; missing ones are as in preset `code`."""
     s = tomllib.loads(SOURCES.read_text())["code"]["settings"]["default"] | settings
     (rate,) = {s[f"{part}_learning_rate"] for part in ("actor", "critic", "alpha", "dual")}
     assert (s["clip_mean"], s["clip_min_stddev"], s["clip_max_stddev"]) == (30.0, 0.1, 10.0)  # constants here
