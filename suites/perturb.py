@@ -4,9 +4,9 @@ A perturbation has a kind and a level. Some kinds change the physics, others the
 receives or the actions that are executed. The noise of each environment comes from its own generator, in the
 same order at every level: a higher level of `drop` hides the same observations, and more.
 
-`rpc_dropout` is the protocol of the authors of RPC (google-research rpc/rpc_utils.py, eval_helper_fn): `drop`,
-played by policies that act as in training, with sampled actions. The authors play ten episodes. Its level 0 is
-part of the grid: the nominal task, for such policies.
+`rpc_dropout` is the protocol of RPC's authors (google-research/google-research, rpc/rpc_utils.py,
+eval_helper_fn): `drop` with policies that act as in training, by sampled actions. Its level 0, the nominal task
+for such policies, is a part of the grid.
 """
 
 import math
