@@ -5,8 +5,8 @@ receives or the actions that are executed. The noise of each environment comes f
 same order at every level: a higher level of `drop` hides the same observations, and more.
 
 `rpc_dropout` is the protocol of RPC's authors (google-research/google-research, rpc/rpc_utils.py,
-eval_helper_fn): `drop` with policies that act as in training, by sampled actions. Its level 0, the nominal task
-for such policies, is a part of the grid.
+eval_helper_fn): `drop` with policies that act as in training, by sampled actions. Its level 0, the nominal
+task for such policies, is a part of the grid.
 """
 
 import math

@@ -256,10 +256,10 @@ def _check_same_grid(cell: CellRecord, seeds: pd.DataFrame) -> None:
 def _labels(cells: Sequence[CellRecord]) -> dict[str, str]:
     """Return cell folder -> label.
 
-    The label is the shortest of "sac", "sac (preset)", "sac (preset with tau=0.1)", where a long setting gives
-    way to the digest, and "sac (preset, digest)" that is unique within every task. A system with several cells
-    on some tasks and one on others keeps the short name for the cell with the preset of the latter and no
-    overrides: one more experiment must not rename all others.
+    The label is the shortest of "sac", "sac (preset)", "sac (preset with tau=0.1)", where a long setting
+    gives way to the digest, and "sac (preset, digest)" that is unique within every task. A system with
+    several cells on some tasks and one on others keeps the short name for the cell with the preset of the
+    latter and no overrides: one more experiment must not rename all others.
     """
 
     def by_digest(cell: CellRecord) -> str:

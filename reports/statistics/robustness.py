@@ -236,11 +236,11 @@ def read(cell: Path, policies: dict[int, str]) -> tuple[list[Kind], Tables, list
             faults.append(f"{path.name}: {error}")
         else:
             tables[means.kind][means.level] = means
-    for kind in kinds:
-        played = tables.get(kind.name, {})
-        if played and kind.neutral in kind.levels and kind.neutral not in played:
-            faults.append(f"{kind.name}-{kind.neutral:g}.csv: missing; all tables of {kind.name} are ignored")
-            del tables[kind.name]
+    for one in kinds:
+        played = tables.get(one.name, {})
+        if played and one.neutral in one.levels and one.neutral not in played:
+            faults.append(f"{one.name}-{one.neutral:g}.csv: missing; all tables of {one.name} are ignored")
+            del tables[one.name]
     return kinds, tables, faults
 
 
