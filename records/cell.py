@@ -5,6 +5,7 @@ result.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -78,6 +79,16 @@ class Cell:
         """
         fields = {name: record[name] for name in cls.__dataclass_fields__}
         return cls(**{**fields, "evaluation": Evaluation(**record["evaluation"])})
+
+
+def overrides(changed: Mapping[str, Any]) -> list[str]:
+    """Return hyperparameter overrides as `ascent train --set` takes them: "gamma=0.9"."""
+    return [f"{name}={x if isinstance(x, str) else json.dumps(x)}" for name, x in changed.items()]
+
+
+def setting(preset: str, changed: Mapping[str, Any]) -> str:
+    """Return a preset with its overrides in words: "code", "code with rate=3.0, bits=true"."""
+    return " with ".join([preset, *([", ".join(overrides(changed))] if changed else [])])
 
 
 def read_cell(folder: Path) -> Cell:

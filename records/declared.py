@@ -21,7 +21,9 @@ class Declared:
     """
 
     estimator: str = ESTIMATORS[0]  # of every headline number
-    baseline: str = ""  # the system that all others are compared with; empty: compare all pairs
+    # What all others are compared with: a system such as "sac", or one setting of it, such as "rpc
+    # (no_bottleneck)" or "rpc (code with rate=3.0)". Empty: compare all pairs.
+    baseline: str = ""
     threshold: float = 0.5  # normalised score, for "steps to threshold"
 
     def __post_init__(self) -> None:
@@ -29,3 +31,7 @@ class Declared:
             raise unknown("estimator", self.estimator, ESTIMATORS)
         if not isfinite(self.threshold):
             raise InputError(f"threshold must be finite, not {self.threshold}")
+
+    def is_baseline(self, system: str, setting: str) -> bool:
+        """Return whether the declared baseline is this system, or this setting of it; see `cell.setting`."""
+        return self.baseline in (system, f"{system} ({setting})")

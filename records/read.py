@@ -14,7 +14,6 @@ A run is in one of five states, and every expected run is in the result with its
 No evaluation of a damaged run is used, not even the part that can still be read.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from ascent.records import layout, run_reader
-from ascent.records.cell import FIRST_TUNING_SEED, Cell
+from ascent.records.cell import FIRST_TUNING_SEED, Cell, overrides, setting
 from ascent.records.run_reader import Damaged, RunReader
 from ascent.records.seal import sealed_names
 
@@ -158,16 +157,12 @@ class CellRecord:
     @property
     def changed(self) -> list[str]:
         """The hyperparameter overrides as `ascent train --set` takes them: "gamma=0.9"."""
-        changed = self.facts.get("changed") or {}
-        return [
-            f"{name}={value if isinstance(value, str) else json.dumps(value)}"
-            for name, value in changed.items()
-        ]
+        return overrides(self.facts.get("changed") or {})
 
     @property
     def setting(self) -> str:
-        """The preset and its overrides: "mujoco", "mujoco with gamma=0.9"."""
-        return " with ".join([self.name.preset, *([", ".join(self.changed)] if self.changed else [])])
+        """The preset and its overrides: "code", "code with gamma=0.9"."""
+        return setting(self.name.preset, self.facts.get("changed") or {})
 
     @property
     def imported(self) -> bool:

@@ -26,7 +26,7 @@ from ascent.reports.statistics.intervals import (
     tolerance_interval,
 )
 
-LONG_LABEL = 40  # characters of a setting beyond which a label shows the digest instead
+LONG_LABEL = 40  # characters of a setting beyond which its label shows the digest instead
 
 
 @dataclass(frozen=True)
@@ -256,11 +256,15 @@ def _check_same_grid(cell: CellRecord, seeds: pd.DataFrame) -> None:
 def _labels(cells: Sequence[CellRecord]) -> dict[str, str]:
     """Return cell folder -> label.
 
-    The label is the shortest of "sac", "sac (preset)", "sac (preset with tau=0.1)" (unless it is long) and
-    "sac (preset, digest)" that is unique within every task. A system with several cells on some tasks and one
-    on others keeps the short name for the cell with the preset of the latter and no overrides: one more
-    experiment must not rename all others.
+    The label is the shortest of "sac", "sac (preset)", "sac (preset with tau=0.1)", where a long setting
+    gives way to the digest, and "sac (preset, digest)" that is unique within every task. A system with
+    several cells on some tasks and one on others keeps the short name for the cell with the preset of the
+    latter and no overrides: one more experiment must not rename all others.
     """
+
+    def by_digest(cell: CellRecord) -> str:
+        return f" ({cell.name.preset}, {cell.name.digest})"
+
     labels: dict[str, str] = {}
     for title in sorted({cell.title for cell in cells}):
         namesakes = [cell for cell in cells if cell.title == title]
@@ -277,11 +281,9 @@ def _labels(cells: Sequence[CellRecord]) -> dict[str, str]:
         forms: list[Callable[[CellRecord], str]] = [
             lambda cell: "",
             lambda cell: f" ({cell.name.preset})",
-            lambda cell: f" ({cell.setting})",
-            lambda cell: f" ({cell.name.preset}, {cell.name.digest})",
+            lambda cell: f" ({cell.setting})" if len(cell.setting) <= LONG_LABEL else by_digest(cell),
+            by_digest,
         ]
-        if max(len(cell.setting) for cell in namesakes) > LONG_LABEL:
-            del forms[2]
         for form in forms:
             chosen = {c.name.folder: title + ("" if c.name.folder in short else form(c)) for c in namesakes}
             distinct = {(c.name.suite, c.name.task, chosen[c.name.folder]) for c in namesakes}
