@@ -96,7 +96,7 @@ class Config:
 PRESETS = {
     # The authors' code. Noise is ours: their policies for continuous actions are Gaussian.
     "code": {"openai": Config(simplex=True), "default": Config()},
-    # For quick runs: the same updates per transition from fewer steps of more environments. Continuous actions
+    # For quick runs: as many updates per transition, but from four environments at once. Continuous actions
     # without clipping and penalty, as in DDPG here. Not searched.
     "small": {
         "openai": Config(envs=4, simplex=True),

@@ -7,6 +7,7 @@ episodes = 10             # optional: episodes per evaluation; default: 10
 
 [report]                  # optional: what the report will say, declared before the first run
 estimator = "final"       # of the headline numbers, a name in ESTIMATORS; default: mean_of_last_ten
+score = "return"          # or a measure that all tasks have, such as "reached", or a table task = "measure"
 baseline = "ppo"          # compare every system with this one; default: compare all pairs
 threshold = 0.9           # normalised score, for the steps until it is reached; default: 0.5
 
@@ -37,6 +38,7 @@ KEYS: dict[str, type | tuple[type, ...]] = {
 }  # fmt: skip
 REPORT_KEYS: dict[str, type | tuple[type, ...]] = {
     "estimator": str,
+    "score": (str, dict),
     "baseline": str,
     "threshold": (float, int),
 }
@@ -138,8 +140,21 @@ def _parse(name: str, content: dict[str, Any]) -> Sweep:
     systems = sorted({cell.system for cell in cells.values()})
     if declared.baseline and declared.baseline not in systems:
         raise unknown("baseline", declared.baseline, systems)
+    _check_scores(declared, sorted({cell.task for cell in cells.values()}))
     planned = tuple(Planned(cell, tuple(seeds)) for cell in cells.values())
     return Sweep(name, content.get("title", name), planned, declared)
+
+
+def _check_scores(declared: Declared, tasks: Sequence[str]) -> None:
+    """Raise InputError unless the declared scores are measures of the sweep's tasks, or their returns."""
+    from ascent import suites
+
+    for task in declared.score if isinstance(declared.score, dict) else ():
+        if task not in tasks:
+            raise unknown("task in score", task, tasks)
+    for task in tasks:
+        team = suites.TASKS[task].team
+        declared.score_of(task, [name for name, _ in team.measures] if team else [])
 
 
 def _check(values: object, keys: Mapping[str, type | tuple[type, ...]], required: tuple[str, ...]) -> None:
