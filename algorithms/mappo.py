@@ -81,7 +81,7 @@ class Config:
     shared_reward: bool = False  # every agent receives the sum of all rewards
     value_norm: bool = True  # normalise values and returns by the running moments of the returns
     local_value: bool = False  # value functions see only their agent's observation: independent PPO
-    activation: Activation = "tanh"  # of the hidden units
+    activation: Activation = "tanh"  # of the hidden units, whose initial weights are orthogonal
     hidden: Widths = (64, 64)  # units of the hidden layers of each policy and each value function
 
     def __post_init__(self) -> None:

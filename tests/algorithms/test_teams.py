@@ -482,9 +482,13 @@ def test_fresh_teams(kind: str) -> None:
     "space", [spaces.Discrete(3), spaces.Box(-2.0, 2.0, (2,), np.float32)], ids=["discrete", "continuous"]
 )
 @LOCAL
-def test_one_agent_is_ppo(space: spaces.Space, local: bool) -> None:
+@pytest.mark.parametrize("authors", [False, True], ids=["small", "code"])
+def test_one_agent_is_ppo(space: spaces.Space, local: bool, authors: bool) -> None:
     """PPO's settings and no moments of returns: bit for bit PPO, its initial weights too."""
     settings = {
+        "clip": 0.05,
+        "clip_value": authors,
+        "bootstrap_time_limit": not authors,
         "envs": 4,
         "steps": 16,
         "minibatch": 16,
