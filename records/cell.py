@@ -5,6 +5,7 @@ result. A hyperparameter at its default is not part of it, so that one that is a
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -15,6 +16,12 @@ from ascent.records import files, layout
 from ascent.records.errors import DamagedFile, InputError, unknown
 
 FIRST_TUNING_SEED = 1000  # seeds from here up choose hyperparameters; they never enter a reported number
+
+
+def without_tuning(seeds: Iterable[int]) -> list[int]:
+    """Return the reporting seeds among these; all of them if they are tuning seeds only."""
+    seeds = list(seeds)
+    return [seed for seed in seeds if seed < FIRST_TUNING_SEED] or seeds
 
 
 @dataclass(frozen=True)

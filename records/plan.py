@@ -80,8 +80,8 @@ def check_seeds(seeds: Sequence[object]) -> None:
         kinds.setdefault(seed >= FIRST_TUNING_SEED, seed)
     if len(kinds) == 2:
         raise InputError(
-            f"seeds: {kinds[False]} is for reporting and {kinds[True]}, from {FIRST_TUNING_SEED} up, for tuning: "
-            "use separate commands or sweeps"
+            f"seeds: {kinds[False]} and {kinds[True]} must be in separate commands or sweeps: "
+            f"seeds from {FIRST_TUNING_SEED} up are for tuning"
         )
     duplicates = [seed for seed, count in Counter(seeds).items() if count > 1]
     if duplicates:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import cache, lru_cache
 from itertools import count
 from typing import Any
@@ -65,13 +65,13 @@ def resolve(
         system=system,
         algorithm=SYSTEMS[system].algorithm,
         preset=preset,
-        config=_plain(config),
+        config=plain(config),
         suite=spec.suite,
         task=task,
         steps=steps,
         evaluation=evaluation,
         versions=versions(system, spec.suite),
-        settings=changes(_plain(config), _plain(SYSTEMS[system].module().Config())),
+        settings=changes(plain(config), plain(SYSTEMS[system].module().Config())),
     )
 
 
@@ -209,10 +209,11 @@ def resolve_config(system: str, preset: str, task: str, overrides: dict[str, Any
 
 def _checked(system: str, values: dict[str, Any]) -> Any:
     """Return a system's Config with these values, all checked; what is not among them has its default."""
-    config = SYSTEMS[system].module().Config
+    config: Any = SYSTEMS[system].module().Config
+    names = [field.name for field in fields(config)]
     for name in values:
-        if name not in config.__dataclass_fields__:
-            raise unknown(f"hyperparameter of {system}", name, config.__dataclass_fields__)
+        if name not in names:
+            raise unknown(f"hyperparameter of {system}", name, names)
     try:  # by way of JSON, whose strict rules accept a list for a tuple and an int for a float, but no "0.1"
         return _adapter(config).validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
@@ -223,10 +224,10 @@ def _checked(system: str, values: dict[str, Any]) -> Any:
         raise InputError(f"{system}: {where}{message}") from error
 
 
-def _plain(config: Any) -> dict[str, Any]:
+def plain(config: Any) -> dict[str, Any]:
     """Return a Config as it is read back from JSON: tuples are lists."""
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return plain
+    values: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return values
 
 
 def changes(config: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
@@ -261,8 +262,8 @@ def cell_config(cell: Cell) -> Any:
         InputError: `config`, which is for the reader, is not what `settings` and the defaults give.
     """
     config = _checked(cell.system, cell.config if cell.settings is None else cell.settings)
-    plain = _plain(config)
-    known = {name: plain.get(name, "absent") for name in cell.config}
+    expected = plain(config)
+    known = {name: expected.get(name, "absent") for name in cell.config}
     if known != cell.config:
         raise InputError(
             f"{cell.label()}: config is not what its settings give: {differences(cell.config, known)}"
@@ -286,7 +287,7 @@ def describe(cell: Cell) -> dict[str, Any]:
     """Return the content of cell.json: the cell, facts about its task, the overrides of its preset, and where
     the preset is from.
     """
-    preset = _plain(resolve_config(cell.system, cell.preset, cell.task, {}))
+    preset = plain(resolve_config(cell.system, cell.preset, cell.task, {}))
     facts = {**cell.to_json(), "digest": cell.digest, "spec": suites.TASKS[cell.task].facts()}
     if changed := changes(cell.config, preset):
         facts["changed"] = changed

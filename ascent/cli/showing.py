@@ -179,9 +179,7 @@ def described(system: str, tasks: Sequence[str]) -> str:
 
 def meanings(system: str) -> dict[str, str]:
     """Return the meaning of each hyperparameter of a system: the comment after it in the algorithm's file."""
-    path = SYSTEMS[system].module().__file__
-    assert path is not None
-    return _comments(Path(path))
+    return _comments(presets.FOLDER.parent / f"{SYSTEMS[system].algorithm}.py")
 
 
 @cache

@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 from ascent.records import layout
-from ascent.records.cell import Cell
+from ascent.records.cell import Cell, without_tuning
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.read import DONE
 from ascent.records.run import result_digest
@@ -148,7 +148,8 @@ def seal_agrees(cell: CellFiles) -> Iterator[Finding]:
 def robustness_tables(cell: CellFiles) -> Iterator[Finding]:
     """The records of `ascent robustness` were made with the final policies of the cell's runs."""
     if robustness.files(cell.path):
-        done = [run for run in cell.finished if run.result["status"] == DONE]
+        seeds = without_tuning(run.seed for run in cell.runs)
+        done = [run for run in cell.finished if run.result["status"] == DONE and run.seed in seeds]
         policies = {run.seed: robustness.policy(run.result) for run in done}
         _, _, faults = robustness.read(cell.path, policies)
         for fault in faults:

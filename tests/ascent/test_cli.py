@@ -23,7 +23,7 @@ evaluations = 2
 episodes = 1
 
 [[cells]]
-algorithms = ["a2c", "reinforce"]
+algorithms = ["a2c", "trpo"]
 tasks = ["CartPole-v1"]
 steps = 64
 set = { steps = 16, envs = 2 }
@@ -31,6 +31,7 @@ set = { steps = 16, envs = 2 }
 
 
 TRAIN = ["train", "ppo", "CartPole-v1"]
+A2C = ["train", "a2c", "CartPole-v1"]
 BAD = {
     "algorithm": (["train", "pppo", "CartPole-v1"], "unknown algorithm 'pppo'; did you mean 'ppo'?"),
     "task": (["train", "ppo", "cartpole"], "unknown task 'cartpole'; did you mean 'CartPole-v1'?"),
@@ -60,6 +61,23 @@ BAD = {
     "duplicate seeds": ([*TRAIN, "--seeds", "0-3,2"], "seeds: 2 is listed twice"),
     "negative seed": ([*TRAIN, "--seeds=-1"], "seeds: '-1' is neither a whole number nor a range"),
     "empty range": ([*TRAIN, "--seeds", "5-2"], "seeds: the range '5-2' runs backwards"),
+    "tuning and reporting seeds": (
+        [*TRAIN, "--seeds", "0-9,1000"],
+        "seeds: 0 and 1000 must be in separate commands or sweeps: seeds from 1000 up are for tuning",
+    ),
+    "no update": (
+        [*A2C, "--set", "steps=16", "--set", "envs=4", "--steps", "60"],
+        "steps: 60 are too few for a2c to learn, which needs at least 64: "
+        "a window has 16 in each of 4 environments",
+    ),
+    "learning starts late": (
+        ["train", "dqn", "CartPole-v1", "--set", "learning_starts=500", "--steps", "500"],
+        "steps: 500 are too few for dqn to learn, which needs at least 501: learning starts after 500",
+    ),
+    "too many evaluations": (
+        [*A2C, "--set", "steps=16", "--set", "envs=4", "--steps", "160", "--evaluations", "41"],
+        "evaluations: 41 are more than 160 steps of 4 environments can hold: choose at most 40",
+    ),
     "no seed": ([*TRAIN, "--seeds", ""], "seeds: '' is neither a whole number nor a range"),
     "pack": ([*TRAIN, "--pack", "0"], "pack must be at least 1, not 0"),
     "jobs": ([*TRAIN, "--jobs", "-2"], "jobs must be at least 0, not -2"),
@@ -75,6 +93,17 @@ BAD = {
     "sweep": (["sweep", "dem"], "unknown sweep 'dem'; did you mean 'demo'?"),
     "sweep file": (["sweep", "nowhere.toml"], "No such file or directory"),
     "list": (["list", "task"], "unknown list 'task'; did you mean 'tasks'?"),
+    "show": (["show", "ppoo"], "unknown algorithm 'ppoo'; did you mean 'ppo'?"),
+    "show task": (["show", "ppo", "--task", "CartPole"], "unknown task 'CartPole'; did you mean"),
+    "show preset": (
+        ["show", "dqn", "--preset", "doubel"],
+        "unknown preset of dqn 'doubel'; did you mean 'double'?",
+    ),
+    "show against": (["show", "dqn", "--against", "doubel"], "unknown preset of dqn 'doubel'; did you mean"),
+    "show other task": (
+        ["show", "dqn", "--task", "Hopper-v5"],
+        "Hopper-v5: dqn needs a discrete action space",
+    ),
     "report": (["report", "dem"], "unknown sweep or folder 'dem'; did you mean 'demo'?"),
 }
 
@@ -100,6 +129,7 @@ BAD_SWEEPS = {
     'sedes = "0-9"': "unknown key 'sedes'; did you mean 'seeds'?",
     "seeds = [0, 0]": "seeds: 0 is listed twice",
     "seeds = [-1]": "seeds must be whole numbers from 0 to 4294967295, not -1",
+    'seeds = "998-1001"': "seeds: 998 and 1000 must be in separate commands or sweeps",
     "seeds = 3": "seeds must be a string or an array, not 3",
     "episodes = 0": "episodes must be a whole number of at least 1, not 0",
     "title =": "Invalid value",
@@ -147,7 +177,7 @@ def test_from_sweep_to_report(tmp_path: Path, capsys: pytest.CaptureFixture) -> 
     code, said, _ = call(capsys, "status", str(path), "--runs", runs)
     assert code == 1 and "0/3" in said and "3 planned" in said
     code, _, err = call(capsys, "sweep", str(path), "--runs", runs, "--pack", "2", "--jobs", "2")
-    assert code == 0 and re.search("CartPole-v1 reinforce-classic-[0-9a-f]{10}, runs 3/3, steps 100%", err)
+    assert code == 0 and re.search(r"CartPole-v1 trpo-\w+-[0-9a-f]{10}, runs 3/3, steps 100%", err)
     code, said, _ = call(capsys, "status", str(path), "--runs", runs)
     assert code == 0 and said.count("3/3") == 2
     code, said, _ = call(capsys, "report", str(path), "--runs", runs, "--out", str(out))
@@ -177,7 +207,7 @@ def test_a_failing_cell_takes_no_other_down(tmp_path: Path, capsys: pytest.Captu
     """One run is in use by another process: its pack fails with one line, the other cell is trained."""
     path, runs = tmp_path / "tiny.toml", tmp_path / "runs"
     path.write_text(SWEEP)
-    held = run_of(small_sweep_cell("reinforce"), 1, runs)
+    held = run_of(small_sweep_cell("trpo"), 1, runs)
     held.open()
     code, _, err = call(capsys, "sweep", str(path), "--runs", str(runs), "--jobs", "1")
     assert code == 2
@@ -196,8 +226,9 @@ def small_sweep_cell(system: str) -> object:
 def test_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """Neither under a file nor in a read-only file system: one line with the path."""
     (tmp_path / "file").write_text("")
+    small = [*A2C, "--steps", "64", "--set", "steps=16", "--set", "envs=2", "--evaluations", "2"]
     for folder, reason in ((tmp_path / "file" / "runs", "Not a directory"), (Path("/proc/runs"), "")):
-        code, _, err = call(capsys, *TRAIN, "--steps", "64", "--runs", str(folder))
+        code, _, err = call(capsys, *small, "--runs", str(folder))
         assert code == 2 and err.startswith("error: ") and err.count("\n") == 1
         assert str(folder) in err and reason in err
 
@@ -231,6 +262,8 @@ def test_help_without_torch() -> None:
         ("ascent train re", "reinforce"),
         ("ascent train ppo CartP", "CartPole-v1"),
         ("ascent sweep de", "demo"),
+        ("ascent show dqn --preset do", "double"),
+        ("ascent show dqn --against do", "double"),
         ("ascent list al", "algorithms"),
     ],
 )
