@@ -135,13 +135,14 @@ def _check_budget(
 ) -> None:
     """Raise InputError if the system would never learn, or only after the last step."""
     first = first_update(experience, spec.horizon)
+    never = first > -(-steps // experience.envs) * experience.envs
     if isinstance(experience, Replay):
         reason = f"learning starts after {experience.starts:,}"
-        if experience.starts >= steps:
-            first = max(first, steps + 1)
+        never |= experience.starts >= steps
+        first = max(first, experience.starts + 1)
     else:
         reason = f"a window has {first // experience.envs:,} in each of {experience.envs} environments"
-    if first > -(-steps // experience.envs) * experience.envs:
+    if never:
         raise InputError(
             f"steps: {steps:,} are too few for {system} to learn, which needs at least {first:,}: {reason}"
         )

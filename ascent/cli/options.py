@@ -66,8 +66,9 @@ def _presets(context: typer.Context) -> Iterable[str]:
     """Return the presets of the algorithm that the command line names."""
     from ascent.algorithms import SYSTEMS
 
-    system = SYSTEMS.get(context.params.get("algorithm", ""))
-    return system.module().PRESETS if system else ()
+    # While the shell completes an option, Typer leaves the arguments unassigned.
+    systems = (SYSTEMS[word] for word in context.args if word in SYSTEMS)
+    return next((system.module().PRESETS for system in systems), ())
 
 
 def _sweeps() -> Iterable[str]:

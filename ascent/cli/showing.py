@@ -157,10 +157,10 @@ def _source(system: str, preset: str) -> Iterator[RenderableType]:
         place = f", {entry['repository']}" if "repository" in entry else ""
         commit = f" at {entry['commit'][:12]}" if "commit" in entry else ""
         yield Text(f"source: {entry['title']}{place}{commit}")
-        yield from (Padding(Text(file), (0, 0, 0, 2)) for file in entry.get("files", ()))
+        yield from (Padding(Text(file), (0, 0, 0, 2), expand=False) for file in entry.get("files", ()))
     if entry.get("differs"):
         yield Text("what differs from the source:")
-        yield from (Padding(Text(f"- {line}"), (0, 0, 0, 2)) for line in entry["differs"])
+        yield from (Padding(Text(f"- {line}"), (0, 0, 0, 2), expand=False) for line in entry["differs"])
     overrides = SYSTEMS[system].overrides
     if overrides:
         given = ", ".join(f"{name}={_text(value)}" for name, value in overrides.items())

@@ -114,7 +114,7 @@ def test_a_setting_that_differs_is_noticed(name: str) -> None:
             for key, value in settings.items():
                 try:
                     depends.add(convert({**settings, key: other(value)}) != convert(dict(settings)))
-                except (AssertionError, ValueError, KeyError, TypeError, ZeroDivisionError):
+                except Exception:
                     depends.add(True)  # the conversion refuses what we cannot express
             assert True in depends, f"{preset}: nothing depends on its settings"
 

@@ -168,7 +168,7 @@ def test_tuning_seeds(store: Records, capsys: pytest.CaptureFixture) -> None:
     for seed in (0, 1):
         store.run(folder, seed, [0.0] + [6.0] * 50)
     code, out, _ = call(capsys, "cite", str(folder))
-    assert code == 0 and "return 6.0 over n = 2 seeds (0-1; " in out
+    assert code == 0 and "return 6.000 over n = 2 seeds (0-1; " in out
 
 
 def test_imported(store: Records, capsys: pytest.CaptureFixture) -> None:

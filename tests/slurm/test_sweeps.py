@@ -40,10 +40,16 @@ evaluations = 2
 episodes = 1
 
 [[cells]]
-algorithms = ["a2c", "trpo"]
+algorithms = ["a2c"]
 tasks = ["CartPole-v1"]
 steps = 600
 set = { envs = 2, steps = 64 }
+
+[[cells]]
+algorithms = ["ppo"]
+tasks = ["CartPole-v1"]
+steps = 600
+set = { envs = 2, steps = 64, minibatch = 32 }
 
 [[cells]]
 algorithms = ["dqn"]
