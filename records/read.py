@@ -15,7 +15,7 @@ No evaluation of a damaged run is used, not even the part that can still be read
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from ascent.records import layout, run_reader
-from ascent.records.cell import FIRST_TUNING_SEED, Cell, overrides, setting
+from ascent.records.cell import FIRST_TUNING_SEED, Cell, overrides, setting, without_tuning
 from ascent.records.run_reader import Damaged, RunReader
 from ascent.records.seal import sealed_names
 
@@ -191,17 +191,32 @@ def load(runs: Path, expected: Sequence[Expected] | None = None) -> list[CellRec
 
     Args:
         runs: the folder of run records.
-        expected: exactly these cells and seeds; default: everything in the folder.
+        expected: exactly these cells and seeds; default: those of `find`.
 
     Raises:
-        ValueError: there are no runs, or tuning seeds and reporting seeds are mixed.
+        ValueError: there are no runs, or tuning seeds and reporting seeds are mixed in `expected`.
     """
-    names = _names_in(runs) if expected is None else _merged(expected)
+    names = find(runs)[0] if expected is None else _merged(expected)
     cells = [_load_cell(runs, name) for name in names]
     if all(run.state == MISSING for cell in cells for run in cell.runs):
         raise ValueError(f"no runs found in {runs}")
     _refuse_mixed_seeds(cells)
     return cells
+
+
+def find(runs: Path) -> tuple[list[Expected], dict[str, tuple[int, ...]]]:
+    """Return the cells of a folder with their seeds, and by cell the tuning seeds that are left out.
+
+    Tuning seeds, sealed or not, are left out where any cell has reporting seeds. If there are tuning seeds
+    only, nothing is left out.
+    """
+    names = _names_in(runs)
+    tuning = {name.folder: tuple(seed for seed in name.seeds if seed >= FIRST_TUNING_SEED) for name in names}
+    if not any(set(name.seeds) - set(tuning[name.folder]) for name in names):
+        return names, {}
+    kept = [replace(name, seeds=tuple(without_tuning(name.seeds))) for name in names]
+    reported = [name for name in kept if not set(name.seeds) & set(tuning[name.folder])]
+    return reported, {folder: seeds for folder, seeds in tuning.items() if seeds}
 
 
 def _names_in(runs: Path) -> list[Expected]:

@@ -9,7 +9,7 @@ import shlex
 from pathlib import Path
 
 from ascent.records import layout
-from ascent.records.cell import FIRST_TUNING_SEED, find
+from ascent.records.cell import FIRST_TUNING_SEED, find, without_tuning
 from ascent.records.declared import ESTIMATORS, RETURN, Declared
 from ascent.records.errors import InputError
 from ascent.records.plan import seed_ranges
@@ -61,7 +61,7 @@ def cite(target: str, runs: Path, estimator: str | None = None, score: str = RET
 
 
 def _load(folder: Path) -> CellRecord:
-    """Load the cell in a folder, with every seed that has a folder."""
+    """Load the cell in a folder, with every seed that has a folder; without tuning seeds beside others."""
     place = folder.resolve()
     suite, task, name = place.parts[-3:]
     try:
@@ -70,7 +70,7 @@ def _load(folder: Path) -> CellRecord:
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder}/cell.json is damaged") from error
     digest = name.removeprefix(f"{system}-{preset}-")
-    seeds = seeds_of(place)
+    seeds = tuple(without_tuning(seeds_of(place)))
     if not seeds:
         raise InputError(f"{folder} has no runs")
     try:

@@ -16,7 +16,7 @@ threshold = 0.9           # normalised score, for the steps until it is reached;
 algorithms = ["ppo", "dqn"]
 tasks = ["CartPole-v1"]
 steps = 100_000           # optional; default: the task's budget
-preset = "classic"        # optional; default: the preset for the task's suite
+preset = "zoo"            # optional; default: the algorithm's default preset for the task's suite
 set = { gamma = 0.98 }    # optional: hyperparameter overrides
 """
 

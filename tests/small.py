@@ -42,6 +42,9 @@ def small_cell(
     if "train_every" in known:
         shrunk["train_every"] = min(known["train_every"], MOST_EVERY)
     overrides = {name: value for name, value in overrides.items() if name in known}
+    envs = ({**known, **shrunk} | overrides).get("workers" if "workers" in known else "envs", 1)
+    if "steps" in shrunk:  # a budget without an update is refused
+        shrunk["steps"] = min(shrunk["steps"], steps // int(envs))
     evaluation = Evaluation(points, episodes)
     return resolve(system, task, overrides=shrunk | overrides, steps=steps, evaluation=evaluation)
 

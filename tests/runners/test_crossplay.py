@@ -167,10 +167,6 @@ def without_suite(runs: Path) -> None:
     files.write_json(path, files.read_json(path) | {"suite": 5})
 
 
-def with_tuning_seed(runs: Path) -> None:
-    train(small_cell("ippo", TASK, points=1), [1000], runs)
-
-
 def fewer_seeds(runs: Path) -> None:
     shutil.rmtree(seed(runs))
 
@@ -216,7 +212,6 @@ BAD = {
     "diverged, named": (diverged, [TASK, "--seeds", "0-1"], "has no policy of seed 1"),
     "no digests": (without_digests, [TASK], "policy.npz is damaged"),
     "no suite": (without_suite, [TASK], "cell.json is damaged"),
-    "tuning seeds": (with_tuning_seed, [TASK], "tuning seeds (1000 and up) cannot play"),
     "no policy": (without_policy, [TASK], "policy.npz is missing"),
     "damaged": (damaged, [TASK], "policy.npz is damaged"),
     "other seeds": (fewer_seeds, [TASK], "have different seeds ("),

@@ -142,8 +142,8 @@ def test_nothing_perturbed_is_the_plain_policy(
 
 @EVERY_SYSTEM
 def test_every_perturbation_does_something(system: str, whole: dict[str, dict[str, bytes]]) -> None:
-    """Not one table is that of another, but for the neutral levels, and for samples that hardly depend on what
-    is seen: a2c's policy has not learned much.
+    """Not one table is that of another, but for the neutral levels, and for samples that hardly depend on
+    what is seen: a2c's policy has not learned much.
     """
     same_anyway = (*NEUTRAL, "rpc_dropout-0") if system == "a2c" else NEUTRAL
     found = {name: numbers(table) for name, table in whole[system].items() if name not in same_anyway}
@@ -651,12 +651,6 @@ def empty(runs: Path) -> list[str]:
     return [folder_of(runs)]
 
 
-def tuned(runs: Path) -> list[str]:
-    folder = cell_of("a2c").folder(runs)
-    (folder / "seed-2").rename(folder / "seed-1000")
-    return [str(folder)]
-
-
 def asks(*words: str) -> Callable[[Path], list[str]]:
     return lambda runs: [folder_of(runs), *words]
 
@@ -670,7 +664,6 @@ REFUSED: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "several agents": (of_a_team, "simple_spread_v3 has several agents"),
     "imported": (imported, "was imported: it has no policy"),
     "no runs": (empty, "has no finished runs with a policy"),
-    "tuning seeds": (tuned, "tuning seeds (1000 and up)"),
     "unknown kind": (asks("--grid", "dorp"), "has no 'dorp' to perturb; it has: drop, "),
     "another task's kind": (asks("--grid", "friction=2"), "CartPole-v1 has no 'friction' to perturb"),
     "out of range": (asks("--grid", "drop=0.5,1.5"), "drop: 1.5 must be a number from 0 to 1"),
@@ -702,6 +695,19 @@ def test_refusals(name: str, copied: Path, capsys: pytest.CaptureFixture) -> Non
     assert code == 2 and out == ""
     assert err.startswith("error: ") and message in err and err.count("\n") == 1
     assert sorted(copied.rglob("*")) == before
+
+
+def test_tuning_seeds_do_not_play(copied: Path) -> None:
+    """Beside reporting seeds; alone they do."""
+    cell = cell_of("a2c")
+    folder = cell.folder(copied)
+    (folder / "seed-2").rename(folder / "seed-1002")
+    (folder / "seed-1002" / "result.json").unlink()  # an unfinished one is no obstacle
+    assert policies.seeds_with(cell, folder) == [0, 1]
+    for seed in (0, 1):
+        (folder / f"seed-{seed}").rename(folder / f"seed-{1000 + seed}")
+    shutil.rmtree(folder / "seed-1002")
+    assert policies.seeds_with(cell, folder) == [1000, 1001]
 
 
 def test_every_cell_and_level_meets_the_same(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
