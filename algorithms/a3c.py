@@ -54,6 +54,7 @@ from ascent.algorithms.seedwise import (
     Streams,
     Widths,
     clip_grad_norm,
+    gradient,
 )
 
 VERSION = 1  # raise it when a change here changes results
@@ -184,6 +185,21 @@ class Agent:
         loss = policy_loss - c.entropy_coef * entropy + c.value_coef * value_loss
         parts = {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
         return loss, {name: part.detach() / c.steps for name, part in parts.items()}
+
+    def value_estimate(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Return V (S, B) of observations (S, B, O), in units of the task's rewards."""
+        return self.normaliser.reward_unit() * self.value(self.normaliser.obs(obs)).squeeze(-1)
+
+    def policy_gradient(self, batch: Batch) -> Tensor:
+        """Return the gradient (S, P) of sum_t (R_t - V) log pi at the shared parameters, the mean over the
+        workers of a window (S, T, W).
+        """
+        batch = self.normaliser.frozen(batch)
+        with torch.no_grad():
+            ret = returns_to_go(batch, self.value(batch.next_obs).squeeze(-1), self.config.gamma)
+            error = ret - self.value(batch.obs).squeeze(-1)
+        logp, _ = self.policy.evaluate(batch.obs, batch.action)
+        return gradient((error * logp).flatten(1).sum(1) / self.config.workers, self.policy)
 
     def state_dict(self) -> State:
         copies = self.worker_params.matrix.view(len(self.learned.params.matrix), self.config.workers, -1)

@@ -173,6 +173,10 @@ class Agent:
         self.learned_q.follow(c.tau)
         return {"q_loss": q_loss.detach(), "actor_loss": actor_loss.detach(), "q": q.detach().mean(1)}
 
+    def value_estimate(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Return Q (S, B) of observations (S, B, O) and actions (S, B, A)."""
+        return self.q(obs, self.bounds.normalise(action))[:, 0]
+
     def state_dict(self) -> State:
         return save_learners(self.learners, self.updates)
 

@@ -42,11 +42,12 @@ class Cell:
     steps: int  # environment steps per seed, summed over its environments
     evaluation: Evaluation
     versions: dict[str, int]  # of the algorithm file, seedwise, the suite and the runner
+    measures: tuple[str, ...] = ()  # what is also measured at evaluations; it changes no training
 
     @cached_property
     def digest(self) -> str:
         """Ten hex digits that change with anything that may change a result."""
-        return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:10]
+        return sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:10]
 
     @property
     def name(self) -> str:
@@ -69,6 +70,13 @@ class Cell:
         """Return whether a run is done or has diverged: there is nothing left to train."""
         return (self.run_folder(seed, runs) / layout.RESULT).exists()
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields of the cell; `measures` only if there are any."""
+        record = asdict(self)
+        if not self.measures:
+            del record["measures"]
+        return record
+
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "Cell":
         """Return the cell whose fields are among those of `record`.
@@ -76,8 +84,9 @@ class Cell:
         Raises:
             LookupError, TypeError: the record does not describe a cell.
         """
-        fields = {name: record[name] for name in cls.__dataclass_fields__}
-        return cls(**{**fields, "evaluation": Evaluation(**record["evaluation"])})
+        fields = {name: record[name] for name in cls.__dataclass_fields__ if name != "measures"}
+        measures = tuple(record.get("measures", ()))
+        return cls(**{**fields, "evaluation": Evaluation(**record["evaluation"]), "measures": measures})
 
 
 def read_cell(folder: Path) -> Cell:

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ascent.records.cell import Cell
@@ -38,7 +38,7 @@ class Job:
         `ascent verify` runs, know fewer fields.
         """
         values = {x.name: getattr(self, x.name) for x in fields(self) if getattr(self, x.name) != x.default}
-        return json.dumps({**values, "cell": asdict(self.cell), "out": str(self.out)})
+        return json.dumps({**values, "cell": self.cell.to_json(), "out": str(self.out)})
 
     @classmethod
     def from_json(cls, text: str) -> "Job":

@@ -80,6 +80,7 @@ class RunRecord:
         evaluations: columns step, policy, episode, return, length; a row per episode. None unless finished.
         training: returns of the last training episodes, in the order in which they ended; None without a
             record.
+        measured: content of measures.csv; empty without a record.
     """
 
     seed: int
@@ -90,6 +91,7 @@ class RunRecord:
     result: dict[str, Any] = field(default_factory=dict)
     evaluations: pd.DataFrame | None = None
     training: np.ndarray | None = None
+    measured: bytes = b""
 
     @property
     def finished(self) -> bool:
@@ -121,6 +123,11 @@ class RunRecord:
         for name in ("return", "length"):
             columns[name] = np.add.reduceat(table[name].to_numpy(float)[order], starts) / episodes
         return pd.DataFrame(columns)
+
+    @cached_property
+    def measures(self) -> pd.DataFrame | None:
+        """measures.csv, with NaN in empty cells; None without a record. Raises Damaged if it is malformed."""
+        return run_reader.measures(self.measured) if self.measured else None
 
     @cached_property
     def greedy(self) -> pd.Series:
@@ -321,9 +328,10 @@ def _load_run(reader: RunReader, cell_name: str, seed: int, cell_fault: str) -> 
         training = None
         if layout.TRAIN in result["digests"]:
             training = run_reader.last_training_returns(reader.read(seed, layout.TRAIN), status == DONE)
+        measured = reader.read(seed, layout.MEASURES) if layout.MEASURES in result["digests"] else b""
     except Damaged as error:
         return RunRecord(seed, name, DAMAGED, str(error), about)
-    return RunRecord(seed, name, status, "", about, result, evaluations, training)
+    return RunRecord(seed, name, status, "", about, result, evaluations, training, measured)
 
 
 def _progress(reader: RunReader, seed: int) -> str:

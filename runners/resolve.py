@@ -1,7 +1,7 @@
 """Resolve a user's choices to a cell: check names and values, and fill in every hyperparameter."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from typing import Any
@@ -13,6 +13,7 @@ from ascent.algorithms import SYSTEMS, seedwise
 from ascent.algorithms.seedwise import Agent
 from ascent.records.cell import Cell, Evaluation
 from ascent.records.errors import InputError, differences, unknown
+from ascent.runners.measures import check_requests
 
 
 def resolve(
@@ -23,6 +24,7 @@ def resolve(
     overrides: dict[str, Any] | None = None,
     steps: int | None = None,
     evaluation: Evaluation | None = None,
+    measures: Sequence[str] = (),
 ) -> Cell:
     """Return the cell with these names and values.
 
@@ -33,9 +35,11 @@ def resolve(
         overrides: hyperparameters that differ from the preset.
         steps: environment steps per seed; default: the task's budget.
         evaluation: default: the default protocol.
+        measures: names in `REQUESTS` of what is also measured at evaluations.
 
     Raises:
-        InputError: an unknown name, an invalid value, or an algorithm that cannot learn the task.
+        InputError: an unknown name, an invalid value, an algorithm that cannot learn the task, or a measure
+            that it does not have.
     """
     if system not in SYSTEMS:
         raise unknown("algorithm", system, SYSTEMS)
@@ -61,6 +65,7 @@ def resolve(
     ):
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             raise InputError(f"{name} must be a whole number of at least 1, not {number!r}")
+    check_requests(system, measures)
     return Cell(
         system=system,
         algorithm=SYSTEMS[system].algorithm,
@@ -71,6 +76,7 @@ def resolve(
         steps=steps,
         evaluation=evaluation,
         versions=versions(system, spec.suite),
+        measures=tuple(measures),
     )
 
 
@@ -192,5 +198,5 @@ def describe(cell: Cell) -> dict[str, Any]:
     """Return the content of cell.json: the cell, facts about its task, and the overrides of its preset."""
     preset = _plain(resolve_config(cell.system, cell.preset, cell.task, {}))
     changed = {name: value for name, value in cell.config.items() if value != preset[name]}
-    facts = {**asdict(cell), "digest": cell.digest, "spec": suites.TASKS[cell.task].facts()}
+    facts = {**cell.to_json(), "digest": cell.digest, "spec": suites.TASKS[cell.task].facts()}
     return facts | ({"changed": changed} if changed else {})

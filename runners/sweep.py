@@ -4,6 +4,7 @@ title = "PPO and DQN on CartPole"
 seeds = "0-9"
 evaluations = 50          # optional: evaluations over the budget; default: 50
 episodes = 10             # optional: episodes per evaluation; default: 10
+measures = ["gradient_variance"]  # optional: costly measures, for the algorithms that have them
 
 [report]                  # optional: what the report will say, declared before the first run
 estimator = "final"       # of the headline numbers, a name in ESTIMATORS; default: mean_of_last_ten
@@ -33,7 +34,8 @@ from ascent.records.plan import Planned, check_seeds, parse_seeds
 
 FOLDER = Path(__file__).resolve().parent / "sweeps"
 KEYS: dict[str, type | tuple[type, ...]] = {
-    "title": str, "seeds": (str, list), "evaluations": int, "episodes": int, "report": dict, "cells": list,
+    "title": str, "seeds": (str, list), "evaluations": int, "episodes": int, "measures": list,
+    "report": dict, "cells": list,
 }  # fmt: skip
 REPORT_KEYS: dict[str, type | tuple[type, ...]] = {
     "estimator": str,
@@ -100,6 +102,7 @@ def load(name_or_file: str) -> Sweep:
 
 def _parse(name: str, content: dict[str, Any]) -> Sweep:
     try:  # resolving needs torch; the name of a sweep does not
+        from ascent.runners.measures import requested
         from ascent.runners.resolve import resolve
     except ModuleNotFoundError as error:
         raise InputError(
@@ -114,6 +117,9 @@ def _parse(name: str, content: dict[str, Any]) -> Sweep:
     evaluation = Evaluation(
         content.get("evaluations", default.points), content.get("episodes", default.episodes)
     )
+    measures = content.get("measures", [])
+    if not all(isinstance(name, str) for name in measures):
+        raise InputError(f"measures must be names, not {measures!r}")
     report = content.get("report", {})
     _check(report, REPORT_KEYS, required=())
     declared = Declared(**report)
@@ -129,12 +135,16 @@ def _parse(name: str, content: dict[str, Any]) -> Sweep:
                     overrides=block.get("set"),
                     steps=block.get("steps"),
                     evaluation=evaluation,
+                    measures=requested(system, measures),
                 )
                 if cell.digest in cells:
                     raise InputError(f"{cell.label()} is listed twice")
                 cells[cell.digest] = cell
     if not cells:
         raise InputError("cells: none are listed")
+    for measure in measures:
+        if not any(measure in cell.measures for cell in cells.values()):
+            raise InputError(f"measures: none of these algorithms has {measure}")
     systems = sorted({cell.system for cell in cells.values()})
     if declared.baseline and declared.baseline not in systems:
         raise unknown("baseline", declared.baseline, systems)
