@@ -245,13 +245,12 @@ def _table(name: str, data: bytes, task_columns: tuple[str, ...]) -> pd.DataFram
     expected = [*(HEADERS[name] or columns), *extra]
     if columns != expected or columns[0] != "step" or len(set(columns)) < len(columns):
         raise ValueError(f"unexpected header {','.join(columns)!r}")
+    numbers = ("return", *extra, *VALUES, *GRADIENTS)
     types: dict[str, type] = {}
     for column in columns:
         if column in _TEXT:
             types[column] = str
-        elif column in ("return", *extra, *VALUES, *GRADIENTS) or (
-            name == layout.METRICS and column != "step"
-        ):
+        elif column in numbers or (name == layout.METRICS and column != "step"):
             types[column] = np.float64
         else:
             types[column] = np.int64

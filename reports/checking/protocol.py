@@ -166,7 +166,7 @@ def digest_ladder(cell: CellFiles) -> Iterator[Finding]:
 
 
 def measures(cell: CellFiles) -> Iterator[Finding]:
-    """measures.csv has a row per evaluation, filled where something was measured; the bias is a difference."""
+    """measures.csv has a row per evaluation, whose numbers fit each other and what cell.json asks for."""
     for run in _trained(cell):
         table = run.table(layout.MEASURES)
         if table is None:
@@ -190,9 +190,7 @@ def measures(cell: CellFiles) -> Iterator[Finding]:
         windows = table["gradient_windows"]
         asked = "gradient_variance" in cell.described().measures
         if not (windows > 1 if asked else windows == 0).all():
-            yield Finding(
-                run.name, f"{layout.MEASURES}: gradient_windows differs from what cell.json asks for"
-            )
+            yield Finding(run.name, f"{layout.MEASURES}: gradient_windows is not what cell.json asks for")
 
 
 def finite_numbers(cell: CellFiles) -> Iterator[Finding]:
