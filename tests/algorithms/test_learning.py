@@ -26,7 +26,8 @@ COLUMNS = ("system", "task", "steps", "points", "last", "least", "preset")
 SHORT = [
     ("ppo", "CartPole-v1", 25_000, 10, 3, 400.0),
     ("a2c", "CartPole-v1", 100_000, 10, 3, 80.0),
-    ("reinforce", "CartPole-v1", 40_000, 10, 3, 250.0),
+    ("reinforce", "CartPole-v1", 40_000, 10, 3, 250.0, "small"),
+    ("vpg", "CartPole-v1", 40_000, 10, 3, 250.0, "small"),
     ("a3c", "CartPole-v1", 60_000, 10, 3, 250.0),
     ("trpo", "CartPole-v1", 25_000, 10, 3, 400.0),
     ("dqn", "CartPole-v1", 40_000, 10, 3, 100.0, "small"),
@@ -40,7 +41,8 @@ FULL = [
     ("ppo", "CartPole-v1", 100_000, 50, 10, 475.0),
     ("a2c", "CartPole-v1", 300_000, 50, 10, 450.0),
     ("dqn", "CartPole-v1", 100_000, 50, 10, 400.0, "small"),
-    ("reinforce", "CartPole-v1", 100_000, 50, 10, 350.0),
+    ("reinforce", "CartPole-v1", 100_000, 50, 10, 350.0, "small"),
+    ("vpg", "CartPole-v1", 100_000, 50, 10, 350.0, "small"),
     ("a3c", "CartPole-v1", 200_000, 50, 10, 450.0),
     ("trpo", "CartPole-v1", 100_000, 50, 10, 475.0),
     ("trpo", "Pendulum-v1", 100_000, 10, 3, -300.0),
@@ -56,7 +58,6 @@ FULL = [
     ("trpo", "Hopper-v5", 100_000, 10, 3, 450.0),
     ("a2c", "InvertedPendulum-v5", 100_000, 10, 3, 900.0),
     ("a3c", "InvertedPendulum-v5", 100_000, 10, 3, 900.0),
-    ("reinforce", "InvertedPendulum-v5", 100_000, 10, 3, 900.0),
 ]
 
 

@@ -18,7 +18,7 @@ from ascent.runners.train import train
 from tests.command import call
 from tests.small import results, small_cell
 
-TEAM, ONE = "maddpg, iddpg, mappo, ippo", "reinforce, a2c, a3c, trpo, ppo, "
+TEAM, ONE = "maddpg, iddpg, mappo, ippo", "reinforce, vpg, a2c, a3c, trpo, ppo, "
 # Why, and who can do it.
 REFUSED = {
     ("ppo", "simple_tag_v3"): ("ppo needs a single-agent task", TEAM),
