@@ -36,7 +36,7 @@ class Algorithm(Protocol):
     """
 
     VERSION: int
-    Config: Callable[..., Any]
+    Config: type[Any]
     PRESETS: Mapping[str, Any]
     DEFAULTS: Mapping[str, str]  # the preset of each suite
     Agent: Callable[..., "Agent"]
@@ -61,7 +61,8 @@ class System:
 
 
 SYSTEMS: dict[str, System] = {
-    "reinforce": System("reinforce", "REINFORCE with a learned baseline (Williams 1992)"),
+    "reinforce": System("reinforce", "REINFORCE: Monte Carlo policy gradient (Williams 1992)"),
+    "vpg": System("vpg", "VPG: vanilla policy gradient with GAE (Schulman et al. 2016, OpenAI Spinning Up)"),
     "a2c": System("a2c", "A2C: advantage actor-critic (Mnih et al. 2016)"),
     "a3c": System("a3c", "A3C: asynchronous advantage actor-critic, simulated (Mnih et al. 2016)"),
     "trpo": System("trpo", "TRPO: trust region policy optimisation (Schulman et al. 2015)"),

@@ -30,7 +30,9 @@ SHRUNK = {
 MOST_EVERY = 8  # environment steps between updates
 # Discrete and continuous actions, and a simulator; teams whose agents are unlike, or both move and speak.
 TASKS = ("CartPole-v1", "Pendulum-v1", "Hopper-v5", "simple_adversary_v3", "simple_reference-openai")
-RESULT_FILES = ("eval.csv", "train.csv", "metrics.csv", "ladder.csv", "policy.npz", "result.json")
+RESULT_FILES = (
+    "eval.csv", "train.csv", "metrics.csv", "ladder.csv", "measures.csv", "policy.npz", "result.json",
+)  # fmt: skip
 
 
 def small_cell(
@@ -42,6 +44,9 @@ def small_cell(
     if "train_every" in known:
         shrunk["train_every"] = min(known["train_every"], MOST_EVERY)
     overrides = {name: value for name, value in overrides.items() if name in known}
+    envs = ({**known, **shrunk} | overrides).get("workers" if "workers" in known else "envs", 1)
+    if "steps" in shrunk:  # a budget without an update is refused
+        shrunk["steps"] = min(shrunk["steps"], steps // int(envs))
     evaluation = Evaluation(points, episodes)
     return resolve(system, task, overrides=shrunk | overrides, steps=steps, evaluation=evaluation)
 
