@@ -25,10 +25,10 @@ SEEDS = list(range(10))
 COLUMNS = ("system", "task", "steps", "points", "last", "least", "preset")
 SHORT = [
     ("ppo", "CartPole-v1", 25_000, 10, 3, 400.0),
-    ("a2c", "CartPole-v1", 100_000, 10, 3, 80.0),
+    ("a2c", "CartPole-v1", 100_000, 10, 3, 80.0, "small"),
     ("reinforce", "CartPole-v1", 40_000, 10, 3, 250.0),
-    ("a3c", "CartPole-v1", 60_000, 10, 3, 250.0),
-    ("trpo", "CartPole-v1", 25_000, 10, 3, 400.0),
+    ("a3c", "CartPole-v1", 60_000, 10, 3, 250.0, "small"),
+    ("trpo", "CartPole-v1", 25_000, 10, 3, 400.0, "small"),
     ("dqn", "CartPole-v1", 40_000, 10, 3, 100.0, "small"),
     ("ddpg", "Pendulum-v1", 5_000, 10, 3, -450.0, "small"),
     ("td3", "Pendulum-v1", 8_000, 10, 3, -450.0, "small"),
@@ -38,12 +38,12 @@ SHORT = [
 ]
 FULL = [
     ("ppo", "CartPole-v1", 100_000, 50, 10, 475.0),
-    ("a2c", "CartPole-v1", 300_000, 50, 10, 450.0),
+    ("a2c", "CartPole-v1", 300_000, 50, 10, 450.0, "small"),
     ("dqn", "CartPole-v1", 100_000, 50, 10, 400.0, "small"),
     ("reinforce", "CartPole-v1", 100_000, 50, 10, 350.0),
-    ("a3c", "CartPole-v1", 200_000, 50, 10, 450.0),
-    ("trpo", "CartPole-v1", 100_000, 50, 10, 475.0),
-    ("trpo", "Pendulum-v1", 100_000, 10, 3, -300.0),
+    ("a3c", "CartPole-v1", 200_000, 50, 10, 450.0, "small"),
+    ("trpo", "CartPole-v1", 100_000, 50, 10, 475.0, "small"),
+    ("trpo", "Pendulum-v1", 100_000, 10, 3, -300.0, "small"),
     ("ppo", "Acrobot-v1", 200_000, 50, 10, -95.0),
     ("ppo", "Pendulum-v1", 300_000, 50, 10, -250.0),
     ("ddpg", "Pendulum-v1", 30_000, 50, 10, -180.0, "small"),
