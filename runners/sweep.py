@@ -7,6 +7,7 @@ episodes = 10             # optional: episodes per evaluation; default: 10
 
 [report]                  # optional: what the report will say, declared before the first run
 estimator = "final"       # of the headline numbers, a name in ESTIMATORS; default: mean_of_last_ten
+score = "return"          # or a measure that all tasks have, such as "reached", or a table task = "measure"
 baseline = "ppo"          # compare every system with this one; default: compare all pairs. One setting of a
                           # system is named so: "ppo (cleanrl)" or "ppo (cleanrl with gamma=0.98)"
 threshold = 0.9           # normalised score, for the steps until it is reached; default: 0.5
@@ -38,6 +39,7 @@ KEYS: dict[str, type | tuple[type, ...]] = {
 }  # fmt: skip
 REPORT_KEYS: dict[str, type | tuple[type, ...]] = {
     "estimator": str,
+    "score": (str, dict),
     "baseline": str,
     "threshold": (float, int),
 }
@@ -137,6 +139,7 @@ def _parse(name: str, content: dict[str, Any]) -> Sweep:
     if not cells:
         raise InputError("cells: none are listed")
     _check_baseline(declared, cells.values())
+    _check_scores(declared, sorted({cell.task for cell in cells.values()}))
     planned = tuple(Planned(cell, tuple(seeds)) for cell in cells.values())
     return Sweep(name, content.get("title", name), planned, declared)
 
@@ -157,6 +160,18 @@ def _check_baseline(declared: Declared, cells: Iterable[Cell]) -> None:
         raise unknown("baseline", declared.baseline, sorted(systems) + sorted(settings))
     if lacking := sorted({task for task, *_ in named} - covered):
         raise InputError(f"baseline {declared.baseline!r} has no cell on {', '.join(lacking)}")
+
+
+def _check_scores(declared: Declared, tasks: Sequence[str]) -> None:
+    """Raise InputError unless the declared scores are measures of the sweep's tasks, or their returns."""
+    from ascent import suites
+
+    for task in declared.score if isinstance(declared.score, dict) else ():
+        if task not in tasks:
+            raise unknown("task in score", task, tasks)
+    for task in tasks:
+        team = suites.TASKS[task].team
+        declared.score_of(task, [name for name, _ in team.measures] if team else [])
 
 
 def _check(values: object, keys: Mapping[str, type | tuple[type, ...]], required: tuple[str, ...]) -> None:

@@ -78,7 +78,8 @@ def learning_curves(task: Task, style: Style) -> Figure | None:
     _frame(axes, ranges)
     _draw_anchors(axes, task, named=True)
     axes.set_xlabel("environment steps per seed")
-    axes.set_ylabel("evaluation return")
+    measured = task.measured
+    axes.set_ylabel("evaluation return" if measured.is_return else f"{measured.name} ({measured.better})")
     figure.legend(loc="upper left", bbox_to_anchor=(0.65 / WIDTH, 1.0), ncols=entries, frameon=False)
     for k, summary in enumerate(drawn):
         row, column = divmod(k, columns)

@@ -51,7 +51,7 @@ class TestedDifference:
 
 @dataclass(frozen=True)
 class Pair(TestedDifference):
-    """The difference `x` minus `y` of two systems on one task, in units of return."""
+    """The difference `x` minus `y` of two systems on one task, in units of the score."""
 
     task: Task
     x: CellSummary
@@ -208,7 +208,8 @@ def _groups(tasks: Sequence[Task], systems: dict[str, dict[str, np.ndarray]]) ->
     """Form one group per set of planned tasks: the systems that have scores on all of them."""
     planned: dict[str, dict[str, str]] = defaultdict(dict)  # system -> task -> why it has no score there
     for task in tasks:
-        for cell in task.cells if not task.unlike else ():  # such cells are not compared
+        # Cells that are unlike are not compared, and scores by a measure are not normalised.
+        for cell in task.cells if task.measured.is_return and not task.unlike else ():
             why = cell.counts if cell.score is None else "no reference score"
             planned[cell.label][f"{task.suite}/{task.name}"] = f"{task.name}: {why}"
     groups = []
