@@ -68,9 +68,7 @@ class Config:
     minibatch: Count = 64  # transitions per gradient step
     learning_rate: Positive = 3e-4  # of policy and value network
     anneal: bool = True  # learning rate linear to zero
-    anneal_from: Literal["start", "end"] = (
-        "start"  # the i-th of N updates has the rate 1 - (i-1)/N or 1 - i/N
-    )
+    anneal_from: Literal["start", "end"] = "start"  # the i-th of N rates is 1 - (i-1)/N or 1 - i/N
     anneal_steps: Count | None = None  # environment steps after which the rate is zero; None: the budget
     adam_eps: Positive = 1e-5  # added to the root of Adam's second moment
     gamma: Fraction = 0.99  # discount
