@@ -142,8 +142,8 @@ def test_nothing_perturbed_is_the_plain_policy(
 
 @EVERY_SYSTEM
 def test_every_perturbation_does_something(system: str, whole: dict[str, dict[str, bytes]]) -> None:
-    """Not one table is that of another, but for the neutral levels, and for samples that hardly depend on what
-    is seen: a2c's policy has not learned much.
+    """Not one table is that of another, but for the neutral levels, and for samples that hardly depend on
+    what is seen: a2c's policy has not learned much.
     """
     same_anyway = (*NEUTRAL, "rpc_dropout-0") if system == "a2c" else NEUTRAL
     found = {name: numbers(table) for name, table in whole[system].items() if name not in same_anyway}
