@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from ascent import runners, suites
-from ascent.algorithms import SYSTEMS, seedwise
+from ascent.algorithms import SYSTEMS, System, seedwise
 from ascent.algorithms.seedwise import Agent
 from ascent.records.cell import Cell, Evaluation
 from ascent.records.errors import InputError, differences, unknown
@@ -50,7 +50,7 @@ def resolve(
         able = [name for name in SYSTEMS if not _objection(name, task)]
         raise InputError(f"{task}: {objection}; supported algorithms: {', '.join(able)}")
     if preset is None:
-        preset = _default_preset(spec, SYSTEMS[system].module())
+        preset = _default_preset(spec, SYSTEMS[system])
     config = resolve_config(system, preset, task, overrides or {})
     steps = spec.budget if steps is None else steps
     evaluation = evaluation or Evaluation()
@@ -90,10 +90,11 @@ def _objection(system: str, task: str) -> str | None:
     return None
 
 
-def _default_preset(spec: suites.Spec, module: Any) -> str:
+def _default_preset(spec: suites.Spec, system: System) -> str:
     """Return the name of the suite's preset."""
+    module = system.module()
     if hasattr(module, "DEFAULTS"):
-        return module.DEFAULTS[spec.suite]
+        return system.default_preset(spec.suite)
     kinds = []  # TODO remove when every file has DEFAULTS
     if spec.id.endswith("-openai"):
         kinds.append("openai")

@@ -498,7 +498,9 @@ def test_without_a_cost_it_is_sac(
     shared = {"learning_rate": 1e-2, "gamma": GAMMA, "tau": 0.1, "target_entropy": -1.0, "hidden": (16, 8)}
     linear = sac.SquashedGaussian
     monkeypatch.setattr(
-        sac, "SquashedGaussian", lambda streams, sizes: linear(streams, (sizes[0], sizes[-1]))
+        sac,
+        "SquashedGaussian",
+        lambda streams, sizes, stretch: linear(streams, (sizes[0], sizes[-1]), stretch),
     )
 
     def state(self: rpc.Latent, x: Tensor) -> rpc.Gaussian:
