@@ -41,7 +41,7 @@ def test_baseline(baseline: str, tmp_path: Path) -> None:
         ("rpc (code with batch=64)", "baseline 'rpc (code with batch=64)' has no cell on Hopper-v5"),
         ("rpc (code with batch=46)", "did you mean 'rpc (code with batch=64)'?"),
         ("rpc code", "unknown baseline 'rpc code'; did you mean 'rpc (code)'?"),
-        ("xyz", "unknown baseline 'xyz'; valid: rpc, sac, rpc (code), rpc (code with batch=64), sac (code"),
+        ("xyz", "unknown baseline 'xyz'; valid: rpc, sac, rpc (code with batch=64), rpc (code), sac (code"),
     ],
 )
 def test_other_baselines_are_refused(baseline: str, message: str, tmp_path: Path) -> None:
