@@ -149,10 +149,10 @@ def test_rpc_learns_at_its_rate(tmp_path: Path) -> None:
     """It learns the task while every seed's lambda holds the cost where it was asked to, in replay and, on
     average, where it acts; a lower rate buys less.
     """
-    found = scores("rpc", "Pendulum-v1", 20_000, 50, 10, tmp_path / "0.3")
+    found = scores("rpc", "Pendulum-v1", 20_000, 50, 10, tmp_path / "0.3", "small")
     costs, acting = settled_costs(tmp_path / "0.3"), cost_of_acting(tmp_path / "0.3")
     np.testing.assert_allclose(costs, 0.3, rtol=0.2)
     np.testing.assert_allclose(acting.mean(), 0.3, rtol=0.2)
     assert found.mean() >= -220.0
-    scores("rpc", "Pendulum-v1", 20_000, 10, 2, tmp_path / "0.1", rate=0.1)
+    scores("rpc", "Pendulum-v1", 20_000, 10, 2, tmp_path / "0.1", "small", rate=0.1)
     assert (settled_costs(tmp_path / "0.1") < 0.7 * costs).all()
