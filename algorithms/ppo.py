@@ -11,30 +11,34 @@ With pi the policy, V the value function and r_t the ratio pi(a_t|s_t) / pi_old(
 Departures from the paper
 | what | paper | here | why |
 |---|---|---|---|
-| advantages | as estimated | standardised in each minibatch | the authors' code (openai/baselines ppo2) |
-| learning rate | constant on MuJoCo | linear to zero if `anneal` | the authors' code |
-| gradient | not limited | global norm clipped per seed | the authors' code |
-| value loss | squared error | half of it, not clipped | clipping: no benefit (arXiv 2006.05990) |
-| initial weights | not stated | orthogonal, gains sqrt 2, 0.01 (policy), 1 (value) | the authors' code |
-| time limit | not stated | bootstraps from the successor's value | arXiv 1712.00378 |
-| actions | not stated | clipped when executed; log densities of the sample itself | the authors' code |
+| advantages | as estimated | standardised by minibatch if `normalise_advantage` | openai/baselines ppo2 |
+| learning rate | constant on MuJoCo | linear to zero if `anneal` | openai/baselines ppo2 |
+| gradient | not limited | global norm clipped per seed | openai/baselines ppo2 |
+| value loss | squared error | half of it; the larger of two if `clip_value` | openai/baselines ppo2 |
+| initial weights | not stated | orthogonal, gains sqrt 2, 0.01 (policy), 1 (value) | openai/baselines ppo2 |
+| time limit | not stated | the successor's value if `bootstrap_time_limit` | arXiv 1712.00378 |
+| actions | not stated | clipped when executed; log densities of the sample itself | openai/baselines ppo2 |
 | normalisation | not stated | running moments of observations (used frozen) and rewards | VecNormalize |
+
+What a preset has in common with its source, and what differs: `ascent show ppo --preset cleanrl`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, Literal
 
 import torch
 from gymnasium.spaces import Box, Space
 from torch import Tensor
 
-from ascent.algorithms.heads import Normaliser, Policy, value_network
+from ascent.algorithms.heads import Activation, Init, Normaliser, Policy, value_network
 from ascent.algorithms.seedwise import (
     Adam,
     Batch,
     Count,
     Fraction,
     Learned,
+    Moments,
     NonNegative,
     Positive,
     Rollout,
@@ -43,43 +47,138 @@ from ascent.algorithms.seedwise import (
     Widths,
     captured,
     clip_grad_norm,
+    load_learners,
+    part,
+    prefixed,
+    save_learners,
     standardise,
 )
 
-VERSION = 1  # raise it when a change here changes results
+VERSION = 2  # raise it when a change here changes results
 
 
 @dataclass(frozen=True)
 class Config:
-    """Defaults: openai/baselines ppo2 for MuJoCo, which are the paper's table 3 except for `anneal`."""
+    """Defaults: the paper's table 3 for MuJoCo, with the annealing of openai/baselines ppo2."""
 
     envs: Count = 1  # environments per seed ("actors" in the paper)
     steps: Count = 2048  # time steps in a rollout ("horizon")
     epochs: Count = 10  # passes over a rollout
     minibatch: Count = 64  # transitions per gradient step
-    learning_rate: Positive = 3e-4
-    anneal: bool = True  # learning rate linear to zero over the budget
-    adam_eps: Positive = 1e-5
+    learning_rate: Positive = 3e-4  # of policy and value network
+    anneal: bool = True  # learning rate linear to zero
+    anneal_from: Literal["start", "end"] = (
+        "start"  # the i-th of N updates has the rate 1 - (i-1)/N or 1 - i/N
+    )
+    anneal_steps: Count | None = None  # environment steps after which the rate is zero; None: the budget
+    adam_eps: Positive = 1e-5  # added to the root of Adam's second moment
     gamma: Fraction = 0.99  # discount
     lam: Fraction = 0.95  # of the advantage estimator
-    clip: Positive = 0.2
-    value_coef: NonNegative = 0.5
-    entropy_coef: NonNegative = 0.0
-    max_grad_norm: Positive = 0.5
-    hidden: Widths = (64, 64)  # tanh units of the policy, and of the value network
+    bootstrap_time_limit: bool = True  # the value of the state at a time limit counts; otherwise it is an end
+    normalise_advantage: bool = True  # standardise advantages in each minibatch
+    clip: Positive = 0.2  # of the ratio, and of the value's change if `clip_value`
+    clip_value: bool = False  # take the larger value loss of V(s) and of V(s) clipped around its old value
+    value_coef: NonNegative = 0.5  # weight of the value loss, which is half the squared error
+    entropy_coef: NonNegative = 0.0  # weight of the entropy bonus
+    max_grad_norm: Positive = 0.5  # of the gradient of policy and value network together
+    hidden: Widths = (64, 64)  # units of the policy, and of the value network
+    activation: Activation = "tanh"  # of these units; "relu" comes with torch's initial weights, as in RL Zoo
+    log_std_init: float = 0.0  # initial log standard deviation of continuous actions
     normalise: bool = False  # scale observations and rewards by running moments
+    return_scaling: bool = False  # V predicts returns over their running deviation; rewards are not scaled
 
     def __post_init__(self) -> None:
         if self.minibatch < 2 or (self.envs * self.steps) % self.minibatch:
             raise ValueError(f"minibatch: {self.minibatch} must be at least 2 and divide envs x steps")
 
 
+# CleanRL and openai/baselines ppo2 treat a time limit as the end of an episode.
+CLEANRL = Config(clip_value=True, bootstrap_time_limit=False)
+SB3 = Config(anneal=False, value_coef=1.0)  # Stable-Baselines3's defaults
+
+
+def zoo(
+    steps: int,
+    minibatch: int,
+    epochs: int,
+    learning_rate: float,
+    gamma: float,
+    lam: float,
+    clip: float,
+    entropy_coef: float,
+    vf_coef: float,
+    max_grad_norm: float,
+    relu: bool = False,
+) -> Config:
+    """Return RL Zoo's settings for a MuJoCo task, in its units: `vf_coef` weighs the whole squared error."""
+    relu_net: dict[str, Any] = {"hidden": (256, 256), "activation": "relu", "log_std_init": -2.0}
+    return replace(
+        SB3,
+        steps=steps,
+        minibatch=minibatch,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        gamma=gamma,
+        lam=lam,
+        clip=clip,
+        entropy_coef=entropy_coef,
+        value_coef=2 * vf_coef,
+        max_grad_norm=max_grad_norm,
+        normalise=True,
+        **(relu_net if relu else {}),
+    )
+
+
 PRESETS = {
-    "classic": Config(),
-    # After RL Baselines3 Zoo's settings for Pendulum-v1: a short horizon, since the reward is dense.
-    "classic-continuous": Config(envs=4, steps=512, learning_rate=1e-3, gamma=0.9),
-    "mujoco": Config(normalise=True),  # openai/baselines ppo2 with VecNormalize, as in CleanRL
+    "cleanrl": {
+        "continuous": replace(CLEANRL, normalise=True),
+        "discrete": replace(
+            CLEANRL, envs=4, steps=128, epochs=4, minibatch=128, learning_rate=2.5e-4, entropy_coef=0.01
+        ),
+    },
+    # The settings of Tianshou's published table. The rate falls over 1,500 updates of 64 x 32 steps.
+    "tianshou": Config(
+        envs=64,
+        steps=32,
+        anneal_steps=1_500 * 64 * 32,
+        adam_eps=1e-8,
+        normalise_advantage=False,
+        log_std_init=-0.5,
+        normalise=True,
+        return_scaling=True,
+    ),
+    "zoo": {
+        "HalfCheetah-v5": zoo(512, 64, 20, 2.0633e-5, 0.98, 0.92, 0.1, 4.01762e-4, 0.58096, 0.8, relu=True),
+        "Hopper-v5": zoo(512, 32, 5, 9.80828e-5, 0.999, 0.99, 0.2, 2.29519e-3, 0.835671, 0.7, relu=True),
+        "Walker2d-v5": zoo(512, 32, 20, 5.05041e-5, 0.99, 0.95, 0.1, 5.85045e-4, 0.871923, 1.0),
+        "Humanoid-v5": zoo(512, 256, 5, 3.56987e-5, 0.95, 0.9, 0.3, 2.38306e-3, 0.431892, 2.0, relu=True),
+        "HumanoidStandup-v5": zoo(
+            512, 32, 20, 2.55673e-5, 0.99, 0.9, 0.3, 3.62109e-6, 0.430793, 0.7, relu=True
+        ),
+        "Swimmer-v5": replace(zoo(1024, 256, 10, 6e-4, 0.9999, 0.98, 0.2, 0.0, 0.5, 0.5), envs=4),
+        "Ant-v5": zoo(2048, 64, 10, 3e-4, 0.99, 0.95, 0.2, 0.0, 0.5, 0.5),
+        "InvertedPendulum-v5": zoo(32, 32, 5, 2.22425e-4, 0.999, 0.9, 0.4, 1.37976e-7, 0.19816, 0.3),
+        "InvertedDoublePendulum-v5": zoo(128, 128, 10, 1.55454e-4, 0.98, 0.8, 0.4, 1.05057e-6, 0.695929, 0.5),
+        "Reacher-v5": zoo(512, 32, 5, 1.04019e-4, 0.9, 1.0, 0.3, 7.52585e-8, 0.950368, 0.9),
+        "Pusher-v5": SB3,
+        "CartPole-v1": replace(
+            SB3,
+            envs=8,
+            steps=32,
+            minibatch=256,
+            epochs=20,
+            learning_rate=1e-3,
+            anneal=True,
+            anneal_from="end",
+            gamma=0.98,
+            lam=0.8,
+        ),
+        "Acrobot-v1": replace(SB3, envs=16, steps=256, epochs=4, lam=0.94, normalise=True),
+        "MountainCar-v0": replace(SB3, envs=16, steps=16, epochs=4, lam=0.98, normalise=True),
+    },
+    "small": {"discrete": Config(), "continuous": Config(envs=4, steps=512, learning_rate=1e-3, gamma=0.9)},
 }
+DEFAULTS = {"classic": "cleanrl", "mujoco": "cleanrl"}
 
 
 def advantages(batch: Batch, value: Tensor, next_value: Tensor, gamma: float, lam: float) -> Tensor:
@@ -106,11 +205,16 @@ class Agent:
         c = self.config = config
         self.experience = Rollout(c.steps, c.envs)
         n_obs = observation_space.shape[0]
-        self.normaliser = Normaliser(streams, n_obs, c.envs, c.gamma, c.normalise)
-        self.policy = Policy(streams, n_obs, c.hidden, action_space)
-        self.value = value_network(streams, n_obs, c.hidden)
+        self.normaliser = Normaliser(
+            streams, n_obs, c.envs, c.gamma, c.normalise, rewards=not c.return_scaling
+        )
+        self.return_moments = Moments(streams, 1)  # of returns, if `return_scaling`
+        init: Init = "torch" if c.activation == "relu" else "orthogonal"
+        self.policy = Policy(streams, n_obs, c.hidden, action_space, c.activation, init, c.log_std_init)
+        self.value = value_network(streams, n_obs, c.hidden, c.activation, init)
         adam = partial(Adam, eps=c.adam_eps)
         self.learned = Learned("all", self.policy, self.value, optimiser=adam, optimiser_name="optimiser")
+        self.updates = 0
         self._step = captured(self.step, device)
 
     @torch.inference_mode()
@@ -126,16 +230,23 @@ class Agent:
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
         """Take `epochs` passes of clipped steps over a rollout (S, T, E)."""
         c = self.config
+        self.updates += 1
+        learning_rate = self.learning_rate(progress)
         batch = self.normaliser.batch(batch)
+        if not c.bootstrap_time_limit:
+            assert batch.truncated is not None
+            batch = replace(batch, terminated=torch.maximum(batch.terminated, batch.truncated))
         with torch.no_grad():
-            value = self.value(batch.obs).squeeze(-1)  # (S, T, E)
+            scale = self.return_scale()
+            value = self.value(batch.obs).squeeze(-1)  # (S, T, E), in units of `scale`
             next_value = self.value(batch.next_obs).squeeze(-1)
             old_logp, _ = self.policy.evaluate(batch.obs, batch.action)
-            advantage = advantages(batch, value, next_value, c.gamma, c.lam)
-        ret = advantage + value
-        transitions = (batch.obs, batch.action, old_logp, advantage, ret)
+            advantage = advantages(batch, scale * value, scale * next_value, c.gamma, c.lam)
+            ret = advantage + scale * value
+            if c.return_scaling:
+                self.return_moments.update(ret[..., None])
+        transitions = (batch.obs, batch.action, old_logp, advantage, ret / scale, value)
         columns = [x.flatten(1, 2) for x in transitions]  # (S, T * E, ...)
-        learning_rate = c.learning_rate * (1 - progress if c.anneal else 1)
         sums: Tensor | None = None
         for _ in range(c.epochs):
             for minibatch in rng.minibatches(columns, c.minibatch):
@@ -146,6 +257,23 @@ class Agent:
         means = sums / (c.epochs * (columns[0].shape[1] // c.minibatch))
         return dict(zip(names, means.T, strict=True))
 
+    def learning_rate(self, progress: float) -> float:
+        """Return the learning rate of the present update."""
+        c = self.config
+        if not c.anneal:
+            return c.learning_rate
+        if c.anneal_steps is not None:
+            progress = self.updates * c.steps * c.envs / c.anneal_steps
+        if c.anneal_from == "start":
+            progress *= (self.updates - 1) / self.updates
+        return c.learning_rate * max(1 - progress, 0.0)
+
+    def return_scale(self) -> Tensor:
+        """Return the unit in which V predicts, (S, 1, 1)."""
+        if not self.config.return_scaling:
+            return torch.ones_like(self.return_moments.var[..., None]).float()
+        return (self.return_moments.var + 1e-8).sqrt().float()[..., None]
+
     def step(self, learning_rate: float | Tensor, *minibatch: Tensor) -> Tensor:
         """Take one step of the optimiser and return the metrics (S, 6) that `update` averages."""
         loss, parts = self.loss(*minibatch)
@@ -154,17 +282,29 @@ class Agent:
         return torch.stack([*parts, norm], 1)
 
     def loss(
-        self, obs: Tensor, action: Tensor, old_logp: Tensor, advantage: Tensor, ret: Tensor
+        self,
+        obs: Tensor,
+        action: Tensor,
+        old_logp: Tensor,
+        advantage: Tensor,
+        ret: Tensor,
+        old_value: Tensor,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return the negative of equation 9 on a minibatch (S, B), a loss (S,), and metrics."""
         c = self.config
         logp, entropy = self.policy.evaluate(obs, action)
         log_ratio = logp - old_logp
         ratio = log_ratio.exp()
-        advantage = standardise(advantage)
+        if c.normalise_advantage:
+            advantage = standardise(advantage)
         clipped = ratio.clamp(1 - c.clip, 1 + c.clip)
         policy_loss = -torch.min(ratio * advantage, clipped * advantage).mean(1)  # eq. 7
-        value_loss = 0.5 * (self.value(obs).squeeze(-1) - ret).square().mean(1)
+        value = self.value(obs).squeeze(-1)
+        square = (value - ret).square()
+        if c.clip_value:
+            near = old_value + (value - old_value).clamp(-c.clip, c.clip)
+            square = torch.max(square, (near - ret).square())
+        value_loss = 0.5 * square.mean(1)
         entropy = entropy.mean(1)
         loss = policy_loss + c.value_coef * value_loss - c.entropy_coef * entropy
         with torch.no_grad():
@@ -173,8 +313,13 @@ class Agent:
         return loss, (policy_loss.detach(), value_loss.detach(), entropy.detach(), approx_kl, clip_fraction)
 
     def state_dict(self) -> State:
-        return self.learned.state_dict() | self.normaliser.state_dict()
+        state = save_learners([self.learned], self.updates) | self.normaliser.state_dict()
+        if self.config.return_scaling:
+            state |= prefixed("return_scale", self.return_moments.state_dict())
+        return state
 
     def load_state_dict(self, state: State) -> None:
-        self.learned.load_state_dict(state)
+        self.updates = load_learners([self.learned], state)
         self.normaliser.load_state_dict(state)
+        if self.config.return_scaling:
+            self.return_moments.load_state_dict(part("return_scale", state))

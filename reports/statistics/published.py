@@ -40,6 +40,7 @@ class Reference(_Row):
     source: Annotated[str, Field(min_length=1)]  # key in sources.csv
     locator: Annotated[str, Field(min_length=1)]  # table, figure or file in the source
     system: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]  # name of the algorithm in this suite
+    preset: str  # the preset with the settings of the source; "" if there is none
     printed: str  # name of the algorithm as printed
     family: str  # the task without its version
     environment: str  # the task as printed, with its version
@@ -157,7 +158,7 @@ def algorithm_of(facts: dict[str, Any]) -> str:
     """Return the algorithm of a cell, from its cell.json: some settings turn one algorithm into another."""
     algorithm, config = facts["algorithm"], facts["config"]
     if algorithm == "sac":
-        tuned = config.get("tune", facts["system"] != "sac-fixed")
+        tuned = config.get("tune_alpha", config.get("tune", facts["system"] != "sac-fixed"))
         return "sac" if tuned else "sac-fixed"
     if config.get("local_critic") or config.get("local_value"):
         return {"maddpg": "iddpg", "mappo": "ippo"}.get(algorithm, algorithm)

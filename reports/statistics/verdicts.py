@@ -134,12 +134,20 @@ def _differences(task: Task, summary: CellSummary, reference: Reference) -> list
         differences.append(f"{reference.steps:,} steps, here {facts['steps']:,}")
     protocol = _protocol(reference.estimator, facts["evaluation"])
     differences.append(f"score: {reference.metric}; here: {protocol}")
-    differences.append(f"hyper-parameters here: preset {summary.cell.setting}")
+    differences.append(_settings(reference.preset, summary.cell.setting))
     if summary.score and summary.score.failures:
         differences.append(f"{summary.score.failures} of our {summary.score.n} runs diverged, and count")
     if reference.spread_kind == "std":
         differences.append("whether their standard deviation has ddof 0 or 1 is not stated: read as 0")
     return differences + ([f"source: {reference.notes}"] if reference.notes else [])
+
+
+def _settings(published: str, ours: str) -> str:
+    """Describe whose hyperparameters the two scores have."""
+    if published and published == ours:
+        return f"hyperparameters: of the source, as far as preset {ours} expresses them"
+    others = f"; the source's are preset {published}" if published else ""
+    return f"hyperparameters here: preset {ours}{others}"
 
 
 def _changed(family: str, theirs: str, ours: str) -> list[str]:

@@ -78,7 +78,8 @@ def test_copies_have_the_same_text() -> None:
     for name in {system.algorithm for system in SYSTEMS.values()}:
         module = import_module(f"ascent.algorithms.{name}")
         for member, thing in vars(module).items():
-            if getattr(thing, "__module__", "") == module.__name__:
+            definition = inspect.isclass(thing) or inspect.isfunction(thing)
+            if definition and thing.__module__ == module.__name__:
                 texts.setdefault(member, {})[name] = inspect.getsource(thing)
     for member, files in COPIES.items():
         versions = texts[member]
@@ -396,7 +397,7 @@ def test_each_network_has_its_own_loss(module: ModuleType, space: spaces.Space) 
             loss, _ = agent.loss(batch.obs, batch.action, ret)
         else:
             logp = agent.policy.evaluate(batch.obs, batch.action)[0].detach()
-            columns = (batch.obs, batch.action, logp - 0.01, ret + 1.0, ret)
+            columns = (batch.obs, batch.action, logp - 0.01, ret + 1.0, ret, ret)
             loss, _ = agent.loss(*(flatten(x) for x in columns))
         grads[value_coef, entropy_coef] = split(agent, agent.learned.params.grad(loss))
     policy, value = grads[0.0, 0.0]
@@ -474,7 +475,7 @@ def test_ppo_at_ratio_one_is_the_policy_gradient(space: spaces.Space) -> None:
     agent = make_agent(ppo, space, value_coef=0.0, entropy_coef=0.0)
     batch, advantage = make_batch((8,), space), Streams(SEEDS, "advantage").normal(8)
     logp, _ = agent.policy.evaluate(batch.obs, batch.action)
-    loss, parts = agent.loss(batch.obs, batch.action, logp.detach(), advantage, batch.reward)
+    loss, parts = agent.loss(batch.obs, batch.action, logp.detach(), advantage, batch.reward, batch.reward)
     score = agent.policy.evaluate(batch.obs, batch.action)[0]
     expected = -(standardise(advantage) * score).mean(1) + 0 * agent.value(batch.obs).sum()
     torch.testing.assert_close(
@@ -489,7 +490,7 @@ def pair(agent: ppo.Agent, ratio: list[tuple[float, float]]) -> tuple[Tensor, ..
     obs, action = Streams(SEEDS, "data").normal(2, N_OBS), torch.tensor([[0, 1]] * 3)
     logp, _ = agent.policy.evaluate(obs, action)
     old_logp = logp.detach() - torch.tensor(ratio).log()
-    return obs, action, old_logp, torch.tensor([[5.0, 3.0]] * 3), torch.zeros(3, 2)
+    return obs, action, old_logp, torch.tensor([[5.0, 3.0]] * 3), torch.zeros(3, 2), torch.zeros(3, 2)
 
 
 def test_ppo_clips_where_the_ratio_has_gone_far_enough() -> None:
@@ -530,7 +531,7 @@ def test_ppo_objective_is_a_lower_bound(space: spaces.Space) -> None:
         agent = make_agent(ppo, space, clip=clip)
         logp = agent.policy.evaluate(batch.obs, batch.action)[0].detach()
         old_logp = logp - 0.5 * Streams(SEEDS, "old").normal(64)
-        _, parts = agent.loss(batch.obs, batch.action, old_logp, advantage, batch.reward)
+        _, parts = agent.loss(batch.obs, batch.action, old_logp, advantage, batch.reward, batch.reward)
         unclipped = ((logp - old_logp).exp() * standardise(advantage)).mean(1)
         if equal:
             torch.testing.assert_close(-parts[0], unclipped, rtol=1e-5, atol=1e-6)
@@ -550,7 +551,7 @@ def test_ppo_visits_every_sample_once_per_epoch(space: spaces.Space, monkeypatch
         value, next_value = agent.value(batch.obs)[..., 0], agent.value(batch.next_obs)[..., 0]
         logp, _ = agent.policy.evaluate(batch.obs, batch.action)
     advantage = torch.from_numpy(lambda_returns(batch, next_value, GAMMA, LAM)).float() - value
-    columns = [flatten(x) for x in (batch.obs, batch.action, logp, advantage, advantage + value)]
+    columns = [flatten(x) for x in (batch.obs, batch.action, logp, advantage, advantage + value, value)]
     visits, kl, loss = [], [], agent.loss
 
     def spy(*args: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -661,7 +662,7 @@ def test_ppo_against_stable_baselines(
     steps, envs, progress = 16, 2, 0.25
     config = ppo.Config(
         envs, steps, epochs=2, minibatch=8, learning_rate=1e-2, gamma=GAMMA, lam=LAM, entropy_coef=0.02,
-        value_coef=0.6, max_grad_norm=max_grad_norm, clip=0.1, hidden=(16, 8),
+        value_coef=0.6, max_grad_norm=max_grad_norm, clip=0.1, hidden=(16, 8), anneal_from="end",
     )  # fmt: skip
     agent = make_agent(ppo, space, **vars(config))
     before, batch = agent.learned.params.matrix.clone(), make_batch((steps, envs), space)
@@ -746,7 +747,7 @@ def test_a2c_against_stable_baselines(space: spaces.Space, max_grad_norm: float)
 def test_dqn_against_stable_baselines(max_grad_norm: float) -> None:
     """Three updates with Adam's memory between them, from rewards and flags to the weights."""
     settings = {"learning_rate": 1e-2, "gamma": GAMMA, "max_grad_norm": max_grad_norm, "adam_eps": 1e-5}
-    agent, progress = make_agent(dqn, DISCRETE, **settings), 0.25
+    agent, progress = make_agent(dqn, DISCRETE, huber=1.0, anneal=True, **settings), 0.25
     before, target = agent.learned.params.matrix.clone(), agent.learned.target.matrix.clone()
     assert not torch.allclose(before, target, atol=0.1)
     batch = make_batch((48,), DISCRETE)
@@ -798,7 +799,7 @@ def transitions(rows: list[tuple[int, int, float, int, float]], states: int) -> 
 @pytest.mark.parametrize("double", [False, True])
 def test_dqn_targets_by_hand(double: bool) -> None:
     """Three known targets: one where the two rules differ, one where they agree, one true end."""
-    agent = make_agent(dqn, spaces.Discrete(2), n_obs=3, hidden=(), gamma=0.5, double=double)
+    agent = make_agent(dqn, spaces.Discrete(2), n_obs=3, hidden=(), gamma=0.5, huber=1.0, double=double)
     online = torch.tensor([[0.0, 0.0], [2.0, 1.0], [0.5, 0.7]])
     target = torch.tensor([[9.0, 9.0], [4.0, 6.0], [1.0, 8.0]])
     table(agent, online, target)
@@ -882,7 +883,7 @@ def test_dqn_converges_to_value_iteration(double: bool) -> None:
 
     agent = make_agent(
         dqn, spaces.Discrete(actions), n_obs=states, hidden=(), gamma=0.6, double=double, learning_rate=0.02,
-        target_every=40,
+        anneal=True, target_every=40,
     )  # fmt: skip
     cells = np.ndindex(states, actions, branches)
     rows = [(s, a, reward[s, a], int(successor[s, a, b]), float(terminated[s, a, b])) for s, a, b in cells]
