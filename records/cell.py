@@ -5,7 +5,7 @@ result. A hyperparameter at its default is not part of it, so that one that is a
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -103,6 +103,16 @@ class Cell:
         if settings is not None and any(config[name] != value for name, value in settings.items()):
             raise TypeError("settings and config contradict each other")
         return cls(**{**fields, "evaluation": Evaluation(**record["evaluation"]), "settings": settings})
+
+
+def overrides(changed: Mapping[str, Any]) -> list[str]:
+    """Return hyperparameter overrides as `ascent train --set` takes them: "gamma=0.9"."""
+    return [f"{name}={x if isinstance(x, str) else json.dumps(x)}" for name, x in changed.items()]
+
+
+def setting(preset: str, changed: Mapping[str, Any]) -> str:
+    """Return a preset with its overrides in words: "code", "code with rate=3.0, bits=true"."""
+    return " with ".join([preset, *([", ".join(overrides(changed))] if changed else [])])
 
 
 def read_cell(folder: Path) -> Cell:

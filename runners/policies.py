@@ -74,6 +74,8 @@ def load(cell: Cell, folder: Path, seeds: Sequence[int], step: int | None = None
             )
     for name in needed:
         state[name] = torch.from_numpy(np.concatenate([policy[name] for policy in policies]))
+    if "updates" in state:  # exploring is uniform before the first update
+        state["updates"] = torch.ones_like(state["updates"])
     agent.load_state_dict(state)
     return agent
 

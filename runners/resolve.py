@@ -48,7 +48,7 @@ def resolve(
     except (OSError, ValueError) as error:  # a model file
         raise InputError(str(error)) from error
     if preset is None:
-        preset = default_preset(system, spec)
+        preset = SYSTEMS[system].default_preset(spec.suite)
     config = resolve_config(system, preset, task, overrides or {})
     steps = spec.budget if steps is None else steps
     evaluation = evaluation or Evaluation()
@@ -157,20 +157,6 @@ def _check_evaluations(envs: int, steps: int, evaluation: Evaluation) -> None:
             f"evaluations: {points:,} are more than {steps:,} steps of {envs} environments can hold: "
             f"choose at most {max(1, steps // envs):,}"
         )
-
-
-def default_preset(system: str, spec: suites.Spec) -> str:
-    """Return the name of the system's default preset for a task."""
-    module = SYSTEMS[system].module()
-    if hasattr(module, "DEFAULTS"):
-        return SYSTEMS[system].default_preset(spec.suite)
-    kinds = []  # TODO remove when every file has DEFAULTS
-    if spec.id.endswith("-openai"):
-        kinds.append("openai")
-    if spec.choices is None:
-        kinds.append("continuous")
-    names = (f"{spec.suite}-{kind}" for kind in kinds)
-    return next((name for name in names if name in module.PRESETS), spec.suite)
 
 
 def preset_config(system: str, preset: str, task: str) -> Any:

@@ -34,7 +34,7 @@ SHORT = [
     ("td3", "Pendulum-v1", 8_000, 10, 3, -450.0, "small"),
     ("sac", "Pendulum-v1", 6_000, 10, 3, -450.0, "small"),
     # Of a random policy -40.
-    ("mappo", "simple_speaker_listener_v4", 40_000, 10, 3, -30.0),
+    ("mappo", "simple_speaker_listener_v4", 40_000, 10, 3, -30.0, "small"),
 ]
 FULL = [
     ("ppo", "CartPole-v1", 100_000, 50, 10, 475.0),
@@ -50,7 +50,7 @@ FULL = [
     ("td3", "Pendulum-v1", 30_000, 50, 10, -180.0, "small"),
     ("sac", "Pendulum-v1", 30_000, 50, 10, -180.0, "small"),
     ("sac-fixed", "Pendulum-v1", 30_000, 50, 10, -180.0, "small"),
-    ("maddpg", "simple_speaker_listener_v4", 64_000, 8, 2, -25.0),
+    ("maddpg", "simple_speaker_listener_v4", 64_000, 8, 2, -25.0, "small"),
     # A tenth of the budget of the MuJoCo tasks.
     ("ppo", "Hopper-v5", 100_000, 10, 3, 350.0),
     ("trpo", "Hopper-v5", 100_000, 10, 3, 450.0),

@@ -185,7 +185,7 @@ def of_other_versions(runs: Path) -> None:
 
 def renamed(runs: Path) -> None:
     folder = seed(runs).parent
-    folder.rename(folder.with_name("ippo-particle-0123456789"))
+    folder.rename(folder.with_name("ippo-code-0123456789"))
 
 
 def nothing(runs: Path) -> None:
@@ -218,7 +218,7 @@ BAD = {
     "two cells": (
         second_cell,
         [TASK],
-        "ippo: 2 cells match, choose one by its digest (--systems): ippo-particle-",
+        "ippo: 2 cells match, choose one by its digest (--systems): ippo-code-",
     ),
     "two cells of one named": (second_cell, [TASK, "--systems", "ippo,maddpg"], "ippo: 2 cells match"),
     "other versions": (of_other_versions, [TASK], "was trained with other versions"),

@@ -50,11 +50,9 @@ def test_refusal(
 @pytest.mark.parametrize(
     ("system", "task", "preset"),
     [
-        ("maddpg", "simple_tag_v3", "particle"),
-        ("maddpg", "simple_tag_v3-continuous", "particle-continuous"),
-        ("iddpg", "simple_tag-openai", "particle-openai"),
-        ("maddpg", "simple_reference-openai", "particle-openai"),  # who moves and speaks has two boxes
-        ("mappo", "simple_tag-openai", "particle"),  # it has one preset for all
+        ("maddpg", "simple_tag_v3", "code"),
+        ("iddpg", "simple_tag-openai", "code"),
+        ("mappo", "simple_tag-openai", "code"),
         ("ppo", "CartPole-v1", "classic"),
         ("ppo", "Pendulum-v1", "classic-continuous"),
         ("ddpg", "Hopper-v5", "mujoco"),
