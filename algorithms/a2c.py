@@ -56,7 +56,7 @@ class Config:
 
     envs: Count = 1  # environments per seed
     steps: Count = 5  # time steps in a window ("t_max")
-    learning_rate: Positive = 7e-4
+    learning_rate: Positive = 7e-4  # of policy and value network
     anneal: bool = False  # learning rate linear to zero over the budget
     rmsprop: Literal["tensorflow", "torch"] = "torch"  # eps inside the root, g from 1; or outside, g from 0
     rms_decay: Fraction = 0.99  # of the mean g of squared gradients

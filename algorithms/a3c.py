@@ -72,7 +72,7 @@ class Config:
 
     workers: Count = 16  # environments per seed, each with a copy of the parameters
     steps: Count = 5  # time steps in a window ("t_max")
-    learning_rate: Positive = 7e-4
+    learning_rate: Positive = 7e-4  # of policy and value network
     anneal: bool = False  # learning rate linear to zero over the budget
     rmsprop: Literal["tensorflow", "torch"] = "torch"  # eps inside the root, g from 1; or outside, g from 0
     rms_decay: Fraction = 0.99  # of the mean g of squared gradients
