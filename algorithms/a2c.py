@@ -45,6 +45,7 @@ from ascent.algorithms.seedwise import (
     Streams,
     Widths,
     clip_grad_norm,
+    gradient,
 )
 
 VERSION = 3  # raise it when a change here changes results
@@ -174,6 +175,19 @@ class Agent:
         loss = policy_loss - c.entropy_coef * entropy + c.value_coef * value_loss
         parts = {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
         return loss, {name: part.detach() for name, part in parts.items()}
+
+    def value_estimate(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Return V (S, B) of observations (S, B, O), in units of the task's rewards."""
+        return self.normaliser.reward_unit() * self.value(self.normaliser.obs(obs)).squeeze(-1)
+
+    def policy_gradient(self, batch: Batch) -> Tensor:
+        """Return the gradient (S, P) of mean (R - V) log pi over a window (S, T, E)."""
+        c, batch = self.config, self.normaliser.frozen(batch)
+        with torch.no_grad():
+            ret = lambda_returns(batch, self.value(batch.next_obs).squeeze(-1), c.gamma, c.lam)
+            error = ret - self.value(batch.obs).squeeze(-1)
+        logp, _ = self.policy.evaluate(batch.obs, batch.action)
+        return gradient((error * logp).flatten(1).mean(1), self.policy)
 
     def state_dict(self) -> State:
         return self.learned.state_dict() | self.normaliser.state_dict()

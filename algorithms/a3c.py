@@ -61,6 +61,7 @@ from ascent.algorithms.seedwise import (
     Streams,
     Widths,
     clip_grad_norm,
+    gradient,
 )
 
 VERSION = 2  # raise it when a change here changes results
@@ -222,6 +223,22 @@ class Agent:
     def over_time(self, x: Tensor) -> Tensor:
         """Return the sum or the mean (S * W,) of windows (S * W, T, 1)."""
         return x.flatten(1).sum(1) if self.config.reduction == "sum" else x.flatten(1).mean(1)
+
+    def value_estimate(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Return V (S, B) of observations (S, B, O), in units of the task's rewards."""
+        return self.normaliser.reward_unit() * self.value(self.normaliser.obs(obs)).squeeze(-1)
+
+    def policy_gradient(self, batch: Batch) -> Tensor:
+        """Return the gradient (S, P) of (R - V) log pi at the shared parameters, reduced over time as in
+        training, the mean over the workers of a window (S, T, W).
+        """
+        c, batch = self.config, self.normaliser.frozen(batch)
+        with torch.no_grad():
+            ret = lambda_returns(batch, self.value(batch.next_obs).squeeze(-1), c.gamma, c.lam)
+            error = ret - self.value(batch.obs).squeeze(-1)
+        logp, _ = self.policy.evaluate(batch.obs, batch.action)
+        mean = (error * logp).flatten(1).mean(1)
+        return gradient(mean * c.steps if c.reduction == "sum" else mean, self.policy)
 
     def state_dict(self) -> State:
         copies = self.worker_params.matrix.view(len(self.learned.params.matrix), self.config.workers, -1)

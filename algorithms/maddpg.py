@@ -292,6 +292,15 @@ class Agent:
             grad = clip_each(learned.params, grad, self.config.max_grad_norm)
         learned.optimiser.step(grad, learning_rate)
 
+    def value_estimate(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Return each agent's Q (S, B, N) of observations (S, B, O) and actions (S, B, ...)."""
+        actions = self.encoded(action)
+        values = []
+        for i, seen in enumerate(self.seen):
+            own = obs.split(self.n_obs, -1)[i] if self.config.local_critic else obs
+            values.append(self.q[i](torch.cat([own, *(actions[j] for j in seen)], -1)))
+        return torch.cat(values, -1)
+
     def state_dict(self) -> State:
         return save_learners(self.learners, self.updates)
 

@@ -47,6 +47,7 @@ from ascent.algorithms.seedwise import (
     Widths,
     captured,
     clip_grad_norm,
+    gradient,
     load_learners,
     part,
     prefixed,
@@ -215,6 +216,7 @@ class Agent:
         adam = partial(Adam, eps=c.adam_eps)
         self.learned = Learned("all", self.policy, self.value, optimiser=adam, optimiser_name="optimiser")
         self.updates = 0
+        self.ends_at_limit = not c.bootstrap_time_limit
         self._step = captured(self.step, device)
 
     @torch.inference_mode()
@@ -311,6 +313,28 @@ class Agent:
             approx_kl = (ratio - 1 - log_ratio).mean(1)  # unbiased and never negative
             clip_fraction = (ratio != clipped).float().mean(1)
         return loss, (policy_loss.detach(), value_loss.detach(), entropy.detach(), approx_kl, clip_fraction)
+
+    def value_estimate(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Return V (S, B) of observations (S, B, O), in units of the task's rewards."""
+        unit = self.normaliser.reward_unit() * self.return_scale()[..., 0]
+        return unit * self.value(self.normaliser.obs(obs)).squeeze(-1)
+
+    def policy_gradient(self, batch: Batch) -> Tensor:
+        """Return the gradient (S, P) of equation 7 at pi = pi_old; the minibatch is a window (S, T, E)."""
+        c = self.config
+        batch = self.normaliser.frozen(batch)
+        if self.ends_at_limit:
+            assert batch.truncated is not None
+            batch = replace(batch, terminated=torch.maximum(batch.terminated, batch.truncated))
+        with torch.no_grad():
+            scale = self.return_scale()
+            value = scale * self.value(batch.obs).squeeze(-1)
+            next_value = scale * self.value(batch.next_obs).squeeze(-1)
+            advantage = advantages(batch, value, next_value, c.gamma, c.lam)
+            if c.normalise_advantage:
+                advantage = standardise(advantage)
+        logp, _ = self.policy.evaluate(batch.obs, batch.action)
+        return gradient((advantage * logp).flatten(1).mean(1), self.policy)
 
     def state_dict(self) -> State:
         state = save_learners([self.learned], self.updates) | self.normaliser.state_dict()

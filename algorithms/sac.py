@@ -260,6 +260,17 @@ class Agent:
         action, logp = self.policy.sample(obs, noise)
         return action, logp - self.log_volume
 
+    def value_estimate(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Return the smaller Q (S, B), which includes the entropy of later actions."""
+        return self.q(obs, self.bounds.normalise(action)).amin(1) / self.config.reward_scale
+
+    def value_reward(self, batch: Batch, rng: Streams) -> Tensor:
+        """Return the reward and the entropy bonus of a next action (S, B), so that y = this + gamma Q'."""
+        noise = rng.normal(batch.reward.shape[1], self.bounds.size)
+        alpha = self.log_alpha.value.exp() / self.config.reward_scale
+        bonus = -alpha * self.sample(batch.next_obs, noise)[1]
+        return batch.reward + self.config.gamma * (1 - batch.terminated) * bonus
+
     def state_dict(self) -> State:
         return save_learners(self.learners, self.updates)
 

@@ -47,6 +47,7 @@ from ascent.algorithms.seedwise import (
     State,
     Streams,
     Widths,
+    gradient,
     standardise,
 )
 
@@ -288,6 +289,20 @@ class Agent:
                 self.learned_value.descend(loss, c.learning_rate)
                 total, n = total + loss.detach(), n + 1
         return total / n
+
+    def value_estimate(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Return V (S, B) of observations (S, B, O), in units of the task's rewards."""
+        return self.normaliser.reward_unit() * self.value(self.normaliser.obs(obs)).squeeze(-1)
+
+    def policy_gradient(self, batch: Batch) -> Tensor:
+        """Return the gradient (S, P) of mean A log pi, with A standardised, over a window (S, T, E)."""
+        c = self.config
+        batch = self.normaliser.frozen(batch)
+        with torch.no_grad():
+            value = self.value(batch.obs).squeeze(-1)
+            advantage = advantages(batch, value, self.value(batch.next_obs).squeeze(-1), c.gamma, c.lam)
+        logp, _ = self.policy.evaluate(batch.obs, batch.action)
+        return gradient((standardise(advantage) * logp).flatten(1).mean(1), self.policy)
 
     def state_dict(self) -> State:
         policy = {"params/policy": self.policy_params.matrix}

@@ -32,6 +32,7 @@ def train(
     overrides: Mapping[str, object] | None = None,
     evaluations: int = 50,
     episodes: int = 10,
+    measures: Iterable[str] = (),
     runs: str | PathLike[str] = "runs",
     pack: int = 10,
     jobs: int = 0,
@@ -51,6 +52,7 @@ def train(
         overrides: hyperparameters that differ from the preset.
         evaluations: number of evaluations after the one at step 0.
         episodes: episodes per evaluation.
+        measures: costly measures that are also taken at evaluations: "gradient_variance".
         runs: folder of run records.
         pack: seeds trained in one process; on the CPU, results do not depend on it.
         jobs: number of parallel processes; 0 means one per core, or one on a GPU.
@@ -78,6 +80,7 @@ def train(
         overrides=dict(overrides or {}),
         steps=steps,
         evaluation=Evaluation(evaluations, episodes),
+        measures=tuple(measures),
     )
     seeds = tuple(seeds)
     check_seeds(seeds)

@@ -50,6 +50,7 @@ class Cell:
     evaluation: Evaluation
     versions: dict[str, int]  # of the algorithm file, seedwise, the suite and the runner
     settings: dict[str, Any] | None = None  # the hyperparameters that differ from the algorithm's defaults
+    measures: tuple[str, ...] = ()  # what is also measured at evaluations; it changes no training
 
     @cached_property
     def digest(self) -> str:
@@ -85,10 +86,12 @@ class Cell:
         return (self.run_folder(seed, runs) / layout.RESULT).exists()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields of the cell; `settings` only if it has them."""
+        """Return the fields of the cell; `settings` and `measures` only if it has them."""
         record = asdict(self)
         if self.settings is None:
             del record["settings"]
+        if not self.measures:
+            del record["measures"]
         return record
 
     @classmethod
@@ -98,11 +101,16 @@ class Cell:
         Raises:
             LookupError, TypeError: the record does not describe a cell.
         """
-        fields = {name: record[name] for name in cls.__dataclass_fields__ if name != "settings"}
+        names = cls.__dataclass_fields__.keys() - {"settings", "measures"}
         settings, config = record.get("settings"), record["config"]
         if settings is not None and any(config[name] != value for name, value in settings.items()):
             raise TypeError("settings and config contradict each other")
-        return cls(**{**fields, "evaluation": Evaluation(**record["evaluation"]), "settings": settings})
+        fields = {name: record[name] for name in names} | {
+            "evaluation": Evaluation(**record["evaluation"]),
+            "settings": settings,
+            "measures": tuple(record.get("measures", ())),
+        }
+        return cls(**fields)
 
 
 def overrides(changed: Mapping[str, Any]) -> list[str]:

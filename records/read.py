@@ -80,6 +80,7 @@ class RunRecord:
             None unless finished.
         training: columns return and the task's measures; the last training episodes, in the order in which
             they ended. None without a record.
+        measured: content of measures.csv; empty without a record.
     """
 
     seed: int
@@ -90,6 +91,7 @@ class RunRecord:
     result: dict[str, Any] = field(default_factory=dict)
     evaluations: pd.DataFrame | None = None
     training: pd.DataFrame | None = None
+    measured: bytes = b""
 
     @property
     def finished(self) -> bool:
@@ -121,6 +123,11 @@ class RunRecord:
         for name in table.columns.drop(["step", "policy", "episode"]):
             columns[name] = np.add.reduceat(table[name].to_numpy(float)[order], starts) / episodes
         return pd.DataFrame(columns)
+
+    @cached_property
+    def measures(self) -> pd.DataFrame | None:
+        """measures.csv, with NaN in empty cells; None without a record. Raises Damaged if it is malformed."""
+        return run_reader.measures(self.measured) if self.measured else None
 
     @cached_property
     def greedy(self) -> pd.Series:
@@ -355,9 +362,10 @@ def _load_run(
         if layout.TRAIN in result["digests"]:
             content = reader.read(seed, layout.TRAIN)
             training = run_reader.last_training_episodes(content, status == DONE, measures)
+        measured = reader.read(seed, layout.MEASURES) if layout.MEASURES in result["digests"] else b""
     except Damaged as error:
         return RunRecord(seed, name, DAMAGED, str(error), about)
-    return RunRecord(seed, name, status, "", about, result, evaluations, training)
+    return RunRecord(seed, name, status, "", about, result, evaluations, training, measured)
 
 
 def _progress(reader: RunReader, seed: int) -> str:

@@ -174,6 +174,8 @@ class Run:
         checkpoint, vouched = self.checkpoints.load(step)
         contents = {name: self.tables[name].verify(size, digest) for name, (size, digest) in vouched.items()}
         self.checkpoints.cut(step)
+        # A run that an earlier version began has fewer tables to its end.
+        self.tables = {name: table for name, table in self.tables.items() if name in contents}
         for name, table in self.tables.items():
             table.begin(contents[name], self.owner.check)
         return checkpoint

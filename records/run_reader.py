@@ -19,8 +19,12 @@ from pyarrow import csv
 from ascent.records import layout
 from ascent.records.errors import DamagedFile
 from ascent.records.seal import SEALED, read_seal
+from ascent.records.tables import GRADIENTS, HEADERS, VALUES
 
 LAST_EPISODES = 100  # training episodes that are read, the last ones
+_MEASURE_TYPES = {
+    name: pa.float64() if name in (*VALUES, *GRADIENTS) else pa.int64() for name in HEADERS[layout.MEASURES]
+}
 _EVALUATION_TYPES = {
     "step": pa.int64(), "policy": pa.dictionary(pa.int32(), pa.string()), "episode": pa.int64(),
     "return": pa.float64(), "length": pa.int64(),
@@ -159,9 +163,19 @@ def last_training_episodes(content: bytes, done: bool, measures: Sequence[str]) 
     return last
 
 
-def _read_table(content: bytes, types: dict[str, pa.DataType]) -> pa.Table:
+def measures(content: bytes) -> pd.DataFrame:
+    """Return measures.csv, with NaN in empty cells. Raises Damaged."""
+    try:
+        return _read_table(content, _MEASURE_TYPES, null_values=[""]).to_pandas()
+    except ValueError as error:
+        raise Damaged(f"{layout.MEASURES}: malformed table of measures") from error
+
+
+def _read_table(content: bytes, types: dict[str, pa.DataType], null_values: Sequence[str] = ()) -> pa.Table:
     """Return these columns of a CSV. Raises ValueError."""
-    options = csv.ConvertOptions(include_columns=list(types), column_types=types, null_values=[])
+    options = csv.ConvertOptions(
+        include_columns=list(types), column_types=types, null_values=list(null_values)
+    )
     try:
         return csv.read_csv(
             pa.BufferReader(content), csv.ReadOptions(use_threads=False), convert_options=options

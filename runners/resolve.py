@@ -1,7 +1,7 @@
 """Resolve a user's choices to a cell: check names and values, and fill in every hyperparameter."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import cache, lru_cache
 from itertools import count
@@ -16,6 +16,7 @@ from ascent.records.cell import Cell, Evaluation
 from ascent.records.errors import InputError, differences, unknown
 from ascent.runners import presets
 from ascent.runners.experience import window
+from ascent.runners.measures import check_requests
 
 
 def resolve(
@@ -26,6 +27,7 @@ def resolve(
     overrides: dict[str, Any] | None = None,
     steps: int | None = None,
     evaluation: Evaluation | None = None,
+    measures: Sequence[str] = (),
 ) -> Cell:
     """Return the cell with these names and values.
 
@@ -36,10 +38,11 @@ def resolve(
         overrides: hyperparameters that differ from the preset.
         steps: environment steps per seed; default: the task's budget.
         evaluation: default: the default protocol.
+        measures: names in `REQUESTS` of what is also measured at evaluations.
 
     Raises:
-        InputError: an unknown name, an invalid value, an algorithm that cannot learn the task, a budget in
-            which it never does, or more evaluations than the budget has time steps.
+        InputError: an unknown name, an invalid value, an algorithm that cannot learn the task or lacks a
+            measure, a budget in which it never learns, or more evaluations than the budget has time steps.
     """
     check_names(system, task)
     spec = suites.TASKS[task]
@@ -62,6 +65,7 @@ def resolve(
     experience = _experience(system, task, config)
     _check_budget(system, experience, spec, steps)
     _check_evaluations(experience.envs, steps, evaluation)
+    check_requests(system, measures)
     return Cell(
         system=system,
         algorithm=SYSTEMS[system].algorithm,
@@ -73,6 +77,7 @@ def resolve(
         evaluation=evaluation,
         versions=versions(system, spec.suite),
         settings=changes(plain(config), plain(SYSTEMS[system].module().Config())),
+        measures=tuple(measures),
     )
 
 

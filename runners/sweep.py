@@ -4,6 +4,7 @@ title = "PPO and DQN on CartPole"
 seeds = "0-9"
 evaluations = 50          # optional: evaluations over the budget; default: 50
 episodes = 10             # optional: episodes per evaluation; default: 10
+measures = ["gradient_variance"]  # optional: costly measures, for the algorithms that have them
 
 [report]                  # optional: what the report will say, declared before the first run
 estimator = "final"       # of the headline numbers, a name in ESTIMATORS; default: mean_of_last_ten
@@ -35,7 +36,8 @@ from ascent.records.plan import Planned, check_seeds, parse_seeds
 
 FOLDER = Path(__file__).resolve().parent / "sweeps"
 KEYS: dict[str, type | tuple[type, ...]] = {
-    "title": str, "seeds": (str, list), "evaluations": int, "episodes": int, "report": dict, "cells": list,
+    "title": str, "seeds": (str, list), "evaluations": int, "episodes": int, "measures": list,
+    "report": dict, "cells": list,
 }  # fmt: skip
 REPORT_KEYS: dict[str, type | tuple[type, ...]] = {
     "estimator": str,
@@ -103,6 +105,7 @@ def load(name_or_file: str) -> Sweep:
 
 def _parse(name: str, content: dict[str, Any]) -> Sweep:
     try:  # resolving needs torch; the name of a sweep does not
+        from ascent.runners.measures import requested
         from ascent.runners.resolve import resolve
     except ModuleNotFoundError as error:
         raise InputError(
@@ -117,6 +120,9 @@ def _parse(name: str, content: dict[str, Any]) -> Sweep:
     evaluation = Evaluation(
         content.get("evaluations", default.points), content.get("episodes", default.episodes)
     )
+    measures = content.get("measures", [])
+    if not all(isinstance(name, str) for name in measures):
+        raise InputError(f"measures must be names, not {measures!r}")
     report = content.get("report", {})
     _check(report, REPORT_KEYS, required=())
     declared = Declared(**report)
@@ -132,6 +138,7 @@ def _parse(name: str, content: dict[str, Any]) -> Sweep:
                     overrides=block.get("set"),
                     steps=block.get("steps"),
                     evaluation=evaluation,
+                    measures=requested(system, measures),
                 )
                 if cell.digest in cells:
                     raise InputError(f"{cell.label()} is listed twice")
@@ -140,6 +147,9 @@ def _parse(name: str, content: dict[str, Any]) -> Sweep:
         raise InputError("cells: none are listed")
     _check_baseline(declared, cells.values())
     _check_scores(declared, sorted({cell.task for cell in cells.values()}))
+    for measure in measures:
+        if not any(measure in cell.measures for cell in cells.values()):
+            raise InputError(f"measures: none of these algorithms has {measure}")
     planned = tuple(Planned(cell, tuple(seeds)) for cell in cells.values())
     return Sweep(name, content.get("title", name), planned, declared)
 

@@ -30,7 +30,9 @@ SHRUNK = {
 MOST_EVERY = 8  # environment steps between updates
 # Discrete and continuous actions, and a simulator; teams whose agents are unlike, or both move and speak.
 TASKS = ("CartPole-v1", "Pendulum-v1", "Hopper-v5", "simple_adversary_v3", "simple_reference-openai")
-RESULT_FILES = ("eval.csv", "train.csv", "metrics.csv", "ladder.csv", "policy.npz", "result.json")
+RESULT_FILES = (
+    "eval.csv", "train.csv", "metrics.csv", "ladder.csv", "measures.csv", "policy.npz", "result.json",
+)  # fmt: skip
 
 
 def small_cell(

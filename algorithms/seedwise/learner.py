@@ -58,6 +58,12 @@ class Parameters:
         return torch.cat([g.flatten(1) for g in grads], 1).view_as(self.matrix)
 
 
+def gradient(y: Tensor, *modules: Module) -> Tensor:
+    """Return each seed's gradient (S, P) of y (S,) with respect to the parameters of some modules alone."""
+    leaves = [getattr(*slot) for module in modules for slot in module.slots()]
+    return torch.cat([g.flatten(1) for g in torch.autograd.grad(y, leaves, torch.ones_like(y))], 1)
+
+
 # ---- optimisers, on the (S, P) matrix
 
 

@@ -98,6 +98,12 @@ def train(
         int, typer.Option(help="Number of evaluations, not counting the one at step 0.")
     ] = 50,
     episodes: Annotated[int, typer.Option(help="Episodes per evaluation.")] = 10,
+    measures: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Also measure this at evaluations: gradient_variance. Can be repeated."
+        ),
+    ] = None,
     pack: Pack = 10,
     jobs: Jobs = 0,
     device: Device = "cpu",
@@ -128,6 +134,7 @@ def train(
         overrides=_overrides(settings or []),
         steps=steps,
         evaluation=Evaluation(evaluations, episodes),
+        measures=tuple(measures or ()),
     )
     planned = Planned(cell, parse_seeds(seeds))
     warn_of_unknown_commit()

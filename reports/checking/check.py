@@ -199,6 +199,7 @@ CELL_RULES: tuple[Callable[[CellFiles], Iterator[Finding]], ...] = (
     protocol.team_returns,
     protocol.training_episodes,
     protocol.digest_ladder,
+    protocol.measures,
     protocol.finite_numbers,
     protocol.results_agree,
     identity.robustness_tables,

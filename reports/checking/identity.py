@@ -81,8 +81,9 @@ def all_finished(cell: CellFiles) -> Iterator[Finding]:
     for run in cell.runs:
         if not run.finished:
             yield Finding(run.name, "is not finished: no result.json with status done or diverged")
-        tables = (run.result.get("digests") or {}) if cell.imported else layout.RESULT_FILES
-        for file in (layout.RUN, *tables):
+        digests = run.result.get("digests") or {}
+        files = [file for file in layout.RESULT_FILES if file not in layout.OPTIONAL or file in digests]
+        for file in (layout.RUN, *(digests if cell.imported else files)):
             if not (run.path / file).is_file():
                 yield Finding(run.name, f"{file} is missing")
 
@@ -94,7 +95,7 @@ def result_digests(cell: CellFiles) -> Iterator[Finding]:
         if not isinstance(digests, dict):
             yield Finding(run.name, "result.json has no digests")
             continue
-        if not cell.imported and set(digests) != set(layout.RESULT_FILES):
+        if not cell.imported and set(digests) | set(layout.OPTIONAL) != set(layout.RESULT_FILES):
             yield Finding(run.name, f"result.json has digests of other files: {', '.join(sorted(digests))}")
         for file, data in run.contents.items():
             if digests.get(file) != sha256(data).hexdigest():

@@ -269,11 +269,11 @@ def _compare_run(pack: Pack, run: RunFiles, depth: str) -> Outcome:
         )
     ladder_rows = _rows(retrained.read(layout.LADDER), step)
     differences = []
-    for file in (layout.LADDER, layout.EVAL, layout.TRAIN, layout.METRICS):
+    for file in (layout.LADDER, layout.EVAL, layout.TRAIN, layout.METRICS, layout.MEASURES):
         recorded_rows, retrained_rows = (_rows(files.read(file), step) for files in (run, retrained))
         if difference := first_difference(file, recorded_rows, retrained_rows):
             differences.append(difference)
-    names = (*layout.RESULT_FILES, layout.RESULT)
+    names = [name for name in (*layout.RESULT_FILES, layout.RESULT) if run.read(name) is not None]
     if depth == "whole":
         described = {difference.partition(" ")[0] for difference in differences}
         unlike = [name for name in names if run.read(name) != retrained.read(name)]

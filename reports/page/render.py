@@ -142,6 +142,7 @@ def command(summary: CellSummary) -> str:
         "--steps", str(facts["steps"]),
         "--evaluations", str(protocol["points"]), "--episodes", str(protocol["episodes"]),
         *(word for change in summary.cell.changed for word in ("--set", change)),
+        *(word for measure in facts.get("measures", ()) for word in ("--measures", measure)),
     ])  # fmt: skip
 
 
