@@ -15,6 +15,7 @@ from ascent.algorithms.seedwise import Agent, Replay, Rollout, WholeEpisodes
 from ascent.records.cell import Cell, Evaluation
 from ascent.records.errors import InputError, differences, unknown
 from ascent.runners import presets
+from ascent.runners.experience import window
 from ascent.runners.measures import check_requests
 
 
@@ -126,20 +127,20 @@ def _experience(system: str, task: str, config: Any) -> Rollout | WholeEpisodes 
     return agent.experience
 
 
-def first_update(experience: Rollout | WholeEpisodes | Replay, horizon: int) -> int:
-    """Return the environment step after which the first update comes; `horizon` is the task's time limit."""
+def first_update(experience: Rollout | WholeEpisodes | Replay, spec: suites.Spec) -> int:
+    """Return the environment step after which the first update comes."""
     x = experience
     if isinstance(x, Replay):  # due at the first step of all environments at or after a multiple of `every`
         due = (-(-number * x.every // x.envs) * x.envs for number in count(x.starts // x.every))
         return next(step for step in due if step >= max(x.starts, x.envs))
-    return (x.steps if isinstance(x, Rollout) else x.horizons * horizon) * x.envs
+    return window(x, spec) * x.envs
 
 
 def _check_budget(
     system: str, experience: Rollout | WholeEpisodes | Replay, spec: suites.Spec, steps: int
 ) -> None:
     """Raise InputError if the system would never learn, or only after the last step."""
-    first = first_update(experience, spec.horizon)
+    first = first_update(experience, spec)
     never = first > -(-steps // experience.envs) * experience.envs
     if isinstance(experience, Replay):
         reason = f"learning starts after {experience.starts:,}"

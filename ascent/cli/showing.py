@@ -134,11 +134,13 @@ def _table(system: str, variants: Sequence[Variant]) -> Table:
 
 
 def _by_task(system: str, variants: Sequence[Variant]) -> Table:
-    """Return a row for each variant, with the hyperparameters that depend on the task."""
-    table = Table("tasks", BY_TASK, box=None, pad_edge=False, padding=(0, 1, 1, 0))
+    """Return a row for each variant: what depends on the task, where it is not the algorithm's default."""
+    default = asdict(SYSTEMS[system].module().Config())
+    table = Table("tasks", "by task, where not the default", box=None, pad_edge=False, padding=(0, 1, 1, 0))
     for variant in variants:
-        values = ", ".join(f"{name}={_text(variant.values[name])}" for name in _varying(variants))
-        table.add_row(Text(described(system, variant.tasks)), Text(values))
+        changed = [name for name in _varying(variants) if variant.values[name] != default[name]]
+        values = ", ".join(f"{name}={_text(variant.values[name])}" for name in changed)
+        table.add_row(Text(described(system, variant.tasks)), Text(values or "the defaults"))
     return table
 
 
@@ -198,7 +200,13 @@ def _comments(path: Path) -> dict[str, str]:
         for node in each.body
         if isinstance(node, ast.AnnAssign)
     ]
-    return {ast.unparse(field.target): comments.get(field.lineno, "") for field in fields}
+    return {
+        ast.unparse(field.target): next(
+            (comments[line] for line in range(field.lineno, (field.end_lineno or 0) + 1) if line in comments),
+            "",
+        )
+        for field in fields
+    }
 
 
 def _text(value: object) -> str:

@@ -109,14 +109,14 @@ def test_a_setting_that_differs_is_noticed(name: str) -> None:
     """The comparison would fail: the conversions depend on the source's settings."""
     for preset, convert in conversions(name).items():
         assert "settings" in presets.sources(name)[preset], f"{preset} has nothing to convert"
+        depends = set()
         for settings in presets.sources(name)[preset]["settings"].values():
-            depends = set()
             for key, value in settings.items():
                 try:
                     depends.add(convert({**settings, key: other(value)}) != convert(dict(settings)))
                 except Exception:
                     depends.add(True)  # the conversion refuses what we cannot express
-            assert True in depends, f"{preset}: nothing depends on its settings"
+        assert True in depends, f"{preset}: nothing depends on its settings"
 
 
 def other(value: Any) -> Any:

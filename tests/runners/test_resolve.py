@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ascent import suites
 from ascent.algorithms import SYSTEMS, a2c
 from ascent.algorithms.seedwise import Fraction, Replay, Rollout, Streams, WholeEpisodes
 from ascent.records import files, layout
@@ -140,6 +141,9 @@ def test_config_and_settings_agree() -> None:
         Cell.from_json(record | {"config": cell.config | {"envs": 7}})
 
 
+PENDULUM = suites.TASKS["Pendulum-v1"]  # whose time limit is 200
+
+
 def updates(experience: Replay, steps: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The steps after which the storage gives batches, asked at every step of all environments."""
     storage = ReplayStorage.__new__(ReplayStorage)
@@ -157,9 +161,9 @@ def test_first_update(envs: int, every: int, monkeypatch: pytest.MonkeyPatch) ->
     """As the storage has it; of windows, by their length."""
     for starts in (0, 1, 13, 50, 101):
         experience = Replay(envs, 1000, 8, starts, every, 1)
-        assert first_update(experience, 9) == updates(experience, 400, monkeypatch)[0]
-    assert first_update(Rollout(16, envs), 9) == 16 * envs
-    assert first_update(WholeEpisodes(2, envs), 9) == 18 * envs
+        assert first_update(experience, PENDULUM) == updates(experience, 400, monkeypatch)[0]
+    assert first_update(Rollout(16, envs), PENDULUM) == 16 * envs
+    assert first_update(WholeEpisodes(2, envs), PENDULUM) == 400 * envs
 
 
 def test_no_two_evaluations_in_one_step() -> None:
