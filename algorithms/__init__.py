@@ -36,7 +36,7 @@ class Algorithm(Protocol):
     """
 
     VERSION: int
-    Config: Callable[..., Any]
+    Config: type[Any]
     PRESETS: Mapping[str, Any]
     DEFAULTS: Mapping[str, str]  # the preset of each suite
     Agent: Callable[..., "Agent"]
@@ -49,14 +49,20 @@ class System:
     algorithm: str
     about: str
     overrides: dict[str, object] = field(default_factory=dict)
+    defaults: dict[str, str] = field(default_factory=dict)  # where they differ from the file's DEFAULTS
 
     def module(self) -> Algorithm:
         """Import and return the algorithm file."""
         return cast(Algorithm, import_module(f"ascent.algorithms.{self.algorithm}"))
 
+    def default_preset(self, suite: str) -> str:
+        """Return the name of the preset for a suite's tasks."""
+        return self.defaults.get(suite) or self.module().DEFAULTS[suite]
+
 
 SYSTEMS: dict[str, System] = {
-    "reinforce": System("reinforce", "REINFORCE with a learned baseline (Williams 1992)"),
+    "reinforce": System("reinforce", "REINFORCE: Monte Carlo policy gradient (Williams 1992)"),
+    "vpg": System("vpg", "VPG: vanilla policy gradient with GAE (Schulman et al. 2016, OpenAI Spinning Up)"),
     "a2c": System("a2c", "A2C: advantage actor-critic (Mnih et al. 2016)"),
     "a3c": System("a3c", "A3C: asynchronous advantage actor-critic, simulated (Mnih et al. 2016)"),
     "trpo": System("trpo", "TRPO: trust region policy optimisation (Schulman et al. 2015)"),
@@ -64,9 +70,12 @@ SYSTEMS: dict[str, System] = {
     "dqn": System("dqn", "DQN: deep Q-learning (Mnih et al. 2015)"),
     "ddpg": System("ddpg", "DDPG: deep deterministic policy gradient (Lillicrap et al. 2016)"),
     "td3": System("td3", "TD3: twin delayed DDPG (Fujimoto et al. 2018)"),
-    "sac": System("sac", "SAC with a tuned temperature (Haarnoja et al. 2018b)"),
+    "sac": System("sac", "SAC, with a tuned temperature unless the preset fixes it (Haarnoja et al. 2018b)"),
     "sac-fixed": System(
-        "sac", "SAC with a fixed temperature (Haarnoja et al. 2018a)", {"tune": False, "alpha": 0.2}
+        "sac",
+        "SAC with a fixed temperature: the preset's initial one (Haarnoja et al. 2018a)",
+        {"tune_alpha": False},
+        {"mujoco": "haarnoja-2018a"},
     ),
     "rpc": System("rpc", "RPC: robust predictable control (Eysenbach et al. 2021)"),
     "maddpg": System("maddpg", "MADDPG: multi-agent DDPG, centralised critics (Lowe et al. 2017)"),

@@ -11,16 +11,16 @@ Fujimoto, van Hoof, Meger 2018, "Addressing Function Approximation Error in Acto
 
 and y = reward where s' is terminal. A time limit does not count as terminal.
 
-Departures from the paper
+Departures from the paper; `sources/td3.toml` has those of each preset from its source
 | what | paper | here | why |
 |---|---|---|---|
 | sizes, rates, batch | preset `paper` | preset `code` | the authors' code since 2019 |
-| first actions | uniform, 1,000 or 10,000 steps | `learning_starts` | the authors' code |
+| updates | after each episode, as many as its steps (code) | after each step | the authors' code since 2019 |
 | actions | in the environment's units | in [-1, 1] for networks and noise | one noise for all tasks |
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -59,28 +59,48 @@ class Config:
     train_every: Count = 1  # environment steps between updates
     updates: Count = 1  # updates each time
     learning_rate: Positive = 3e-4  # of actor and critics
-    adam_eps: Positive = 1e-8
+    adam_eps: Positive = 1e-8  # added to the root in Adam's step
     gamma: Fraction = 0.99  # discount
     tau: Fraction = 0.005  # fraction of the online networks that goes into their targets
-    noise: NonNegative = 0.1  # standard deviation of exploration, for actions in [-1, 1]
+    noise: NonNegative = 0.1  # standard deviation of the exploration noise, for actions in [-1, 1]
+    noise_decay: Fraction = 1.0  # theta of an Ornstein-Uhlenbeck process; 1: independent noise
     target_noise: NonNegative = 0.2  # standard deviation of the target policy's smoothing ...
     target_clip: NonNegative = 0.5  # ... and its bound
     delay: Count = 2  # updates of the critics for each update of the actor and the targets
-    critics: Count = 2  # with 1, delay 1 and no target noise, this is DDPG
+    critics: Count = 2  # critics; the least of them is the target
     hidden: Widths = (256, 256)  # ReLU units of the actor, and of each critic
 
 
-# The paper uses 10,000 uniform steps on HalfCheetah and Ant, and 1,000 on its other tasks. The sweep
-# mujoco_offpolicy does so for every algorithm, so that the comparison is fair.
-PRESETS = {
-    "mujoco": Config(learning_starts=10_000),
-    "code": Config(),
-    "paper": Config(batch=100, learning_starts=10_000, learning_rate=1e-3, hidden=(400, 300)),
+_ZOO = Config(learning_starts=10_000, learning_rate=1e-3, hidden=(400, 300))
+# The sources, and what stays different from them: sources/td3.toml.
+PRESETS: dict[str, Config | dict[str, Config]] = {
+    "code": {
+        **dict.fromkeys(
+            ("InvertedPendulum-v5", "InvertedDoublePendulum-v5", "Reacher-v5"), Config(learning_starts=1_000)
+        ),
+        "default": Config(),
+    },
+    "paper": {
+        **dict.fromkeys(
+            ("Hopper-v5", "Walker2d-v5", "InvertedPendulum-v5", "InvertedDoublePendulum-v5", "Reacher-v5"),
+            Config(batch=100, learning_starts=1_000, learning_rate=1e-3, hidden=(400, 300)),
+        ),
+        "default": Config(batch=100, learning_starts=10_000, learning_rate=1e-3, hidden=(400, 300)),
+    },
+    "cleanrl": Config(),
+    "zoo": {
+        **dict.fromkeys(("HalfCheetah-v5", "Ant-v5", "Hopper-v5", "Walker2d-v5", "Humanoid-v5"), _ZOO),
+        "Swimmer-v5": replace(_ZOO, gamma=0.9999),
+        "Pendulum-v1": replace(_ZOO, capacity=200_000, gamma=0.98),
+        # Stable-Baselines3 steps this noise by dt = 0.01: sigma sqrt(dt) and theta dt.
+        "MountainCarContinuous-v0": replace(_ZOO, learning_starts=100, noise=0.05, noise_decay=0.0015),
+        "default": replace(_ZOO, learning_starts=100),
+    },
     # Small networks, a higher learning rate: the first values tried, on seeds 1000-1004; not tuned.
-    "classic": Config(
-        capacity=100_000, batch=128, learning_starts=1_000, learning_rate=1e-3, hidden=(64, 64)
-    ),
+    "small": Config(capacity=100_000, batch=128, learning_starts=1_000, learning_rate=1e-3, hidden=(64, 64)),
 }
+# By the rule: the authors' code for MuJoCo; for classic control RL Zoo, as the first with settings for it.
+DEFAULTS = {"mujoco": "code", "classic": "zoo"}
 
 
 class Agent:
@@ -110,15 +130,20 @@ class Agent:
     @torch.inference_mode()
     def act(
         self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: Tensor | None = None
-    ) -> tuple[Tensor, None]:
-        shape = (obs.shape[1], self.bounds.size)
+    ) -> tuple[Tensor, Tensor | None]:
+        """`carry` is the Ornstein-Uhlenbeck noise of the last step, (S, E, A)."""
+        c, shape = self.config, (obs.shape[1], self.bounds.size)
         if explore and not self.updates:  # uniform before the first update
             action = 2 * rng.uniform(*shape).float() - 1
         else:
             action = self._greedy(obs)
             if explore:
-                action = (action + self.config.noise * rng.normal(*shape)).clamp(-1, 1)
-        return self.bounds.scale(action), None
+                noise = c.noise * rng.normal(*shape)
+                if c.noise_decay < 1 and carry is not None:
+                    noise = noise + (1 - c.noise_decay) * carry
+                carry = noise if c.noise_decay < 1 else None
+                action = (action + noise).clamp(-1, 1)
+        return self.bounds.scale(action), carry
 
     def preference(self, obs: Tensor) -> Tensor:
         """Return the greedy action before tanh, differentiable: (S, E, O) -> (S, E, A)."""

@@ -46,9 +46,9 @@ def train(
     Args:
         algorithm: name from `ascent list algorithms`.
         task: name from `ascent list tasks`.
-        seeds: one run each; seeds from 1000 up are for tuning.
+        seeds: one run each; seeds from 1000 up are for tuning, and not mixed with others.
         steps: environment steps per seed; default: the task's budget.
-        preset: hyperparameter preset; default: the one for the task's suite.
+        preset: hyperparameter preset; default: the algorithm's default for the task's suite.
         overrides: hyperparameters that differ from the preset.
         evaluations: number of evaluations after the one at step 0.
         episodes: episodes per evaluation.
@@ -91,8 +91,10 @@ def train(
 def load(runs: str | PathLike[str] = "runs") -> "list[CellRecord]":
     """Load the records of all cells in a folder, sorted by suite, task, system and preset.
 
+    Tuning seeds are left out where there are reporting seeds.
+
     Raises:
-        ValueError: there are no runs, or tuning seeds and reporting seeds are mixed.
+        ValueError: there are no runs.
 
     Example:
         >>> for cell in ascent.load("runs"):

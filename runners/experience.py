@@ -7,22 +7,27 @@ from math import prod
 import numpy as np
 import torch
 
-from ascent.algorithms.seedwise import Batch, Replay, Rollout, Streams
+from ascent.algorithms.seedwise import Batch, Replay, Rollout, Streams, WholeEpisodes
 from ascent.suites import Spec, Step
 
 
 class RolloutStorage:
-    """The transitions of one window: arrays (S, T, E, ...)."""
+    """The transitions of one window: arrays (S, T, E, ...).
 
-    def __init__(self, experience: Rollout, seeds: int, spec: Spec, device: str):
-        shape = (seeds, experience.steps, experience.envs)
+    For `WholeEpisodes`, the environments must be reset after each window.
+    """
+
+    def __init__(self, experience: Rollout | WholeEpisodes, seeds: int, spec: Spec, device: str):
+        self.length = window(experience, spec)
+        # The time limit, if only whole episodes count.
+        self.horizon = spec.horizon if isinstance(experience, WholeEpisodes) else None
+        shape = (seeds, self.length, experience.envs)
         self.arrays = {
             name: np.zeros((*shape, *part), np.float32)
             for name, part in (shapes(spec) | {"truncated": ()}).items()
         }
         if spec.choices is not None:
             self.arrays["action"] = self.arrays["action"].astype(np.int64)
-        self.length = experience.steps
         self.t = 0  # time steps in the window so far
         self.device = device
 
@@ -43,8 +48,11 @@ class RolloutStorage:
         if self.t < self.length:
             return []
         self.t = 0
-        tensors = {name: torch.from_numpy(array).to(self.device) for name, array in self.arrays.items()}
-        return [Batch(**tensors)]
+        arrays = self.arrays
+        if self.horizon is not None:
+            ended = (arrays["terminated"] > 0) | (arrays["truncated"] > 0)
+            arrays = arrays | {"weight": whole(ended, self.horizon).astype(np.float32)}
+        return [Batch(**{name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()})]
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Return the transitions of the window so far."""
@@ -136,6 +144,27 @@ class ReplayStorage:
             self.rows[row, start : start + before] = kept[:before].to(self.device)
             self.rows[row, : len(kept) - before] = kept[before:].to(self.device)
         self.seen = self.saved = seen
+
+
+def window(experience: Rollout | WholeEpisodes, spec: Spec) -> int:
+    """Return the time steps of a window; each is a step of all `envs` environments."""
+    if isinstance(experience, WholeEpisodes):
+        return experience.horizons * spec.horizon
+    return experience.steps
+
+
+def whole(ended: np.ndarray, horizon: int) -> np.ndarray:
+    """Return which transitions (S, T, E) belong to episodes that begin at most T - horizon steps after the
+    start of the window.
+
+    Args:
+        ended: (S, T, E) bool, whether an episode ended with the transition.
+        horizon: the time limit, at most T. It makes these episodes whole, whatever their lengths.
+    """
+    length = ended.shape[1]
+    begins = np.zeros(ended.shape, np.int64)  # where an episode begins: at which step; elsewhere 0
+    begins[:, 1:] = ended[:, :-1] * np.arange(1, length)[:, None]
+    return np.maximum.accumulate(begins, axis=1) <= length - horizon
 
 
 def shapes(spec: Spec) -> dict[str, tuple[int, ...]]:

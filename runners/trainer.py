@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ascent import suites
-from ascent.algorithms.seedwise import Batch, Replay, Streams
+from ascent.algorithms.seedwise import Batch, Replay, Streams, WholeEpisodes
 from ascent.records.cell import Cell
 from ascent.records.checkpoints import Checkpoint, State
 from ascent.runners.experience import ReplayStorage, RolloutStorage
@@ -90,9 +90,18 @@ class Trainer:
                 over = torch.from_numpy(ended).to(self.device)
                 over = over.view(*over.shape, *[1] * (self.carry.dim() - 2))
                 self.carry = self.carry.masked_fill(over, 0.0)  # a new tensor: the old one may be read-only
-        for batch in self.storage.batches(self.replay_rng):
+        batches = self.storage.batches(self.replay_rng)
+        for batch in batches:
             self._learn(batch)
+        if batches and isinstance(self.agent.experience, WholeEpisodes):
+            self._begin_window()
         return episodes
+
+    def _begin_window(self) -> None:
+        """Begin a new episode in every environment; the running ones are not recorded."""
+        self.obs = self.env.reset()
+        self.carry = None
+        self.episodes = Episodes(self.spec, self.env.shape)
 
     def _learn(self, batch: Batch) -> None:
         metrics = self.agent.update(batch, self.learn_rng, self.step / self.cell.steps)

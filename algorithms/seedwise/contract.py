@@ -58,7 +58,7 @@ class Replay:
 
 @dataclass(frozen=True)
 class Batch:
-    """Transitions. The axes `...` are (S, T, E) for a `Rollout` and (S, B) for a `Replay`.
+    """Transitions. The axes `...` are (S, T, E) for a window and (S, B) for a `Replay`.
 
     `next_obs` is always the true successor. `terminated` ends bootstrapping; `truncated` (the time limit)
     does not, although the next transition then belongs to another episode. Flags are 0.0 or 1.0.

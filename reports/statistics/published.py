@@ -35,11 +35,12 @@ class _Row(BaseModel):
 
 
 class Reference(_Row):
-    """A published score, in units of return: a row of published.csv."""
+    """A published score: a row of published.csv."""
 
     source: Annotated[str, Field(min_length=1)]  # key in sources.csv
     locator: Annotated[str, Field(min_length=1)]  # table, figure or file in the source
     system: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]  # name of the algorithm in this suite
+    preset: str  # the preset with the settings of the source; "" if there is none
     printed: str  # name of the algorithm as printed
     family: str  # the task without its version
     environment: str  # the task as printed, with its version
@@ -57,6 +58,7 @@ class Reference(_Row):
     algorithm_differs: str  # how the algorithm differs, or may differ, from ours
     no_verdict: str  # reason why no verdict may be given, whatever the spread
     notes: str
+    score: Annotated[str, Field(min_length=1)]  # "return", or the measure of the task that it is of
 
     @property
     def std(self) -> float | None:
@@ -157,7 +159,7 @@ def algorithm_of(facts: dict[str, Any]) -> str:
     """Return the algorithm of a cell, from its cell.json: some settings turn one algorithm into another."""
     algorithm, config = facts["algorithm"], facts["config"]
     if algorithm == "sac":
-        tuned = config.get("tune", facts["system"] != "sac-fixed")
+        tuned = config.get("tune_alpha", config.get("tune", facts["system"] != "sac-fixed"))
         return "sac" if tuned else "sac-fixed"
     if config.get("local_critic") or config.get("local_value"):
         return {"maddpg": "iddpg", "mappo": "ippo"}.get(algorithm, algorithm)

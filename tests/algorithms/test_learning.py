@@ -20,49 +20,60 @@ from ascent.runners.train import train
 from tests.algorithms.test_rpc import cost_of
 
 SEEDS = list(range(10))
-# (system, task, steps per seed, evaluations over the budget, evaluations that count, least score)
+# (system, task, steps per seed, evaluations over the budget, evaluations that count, least score, and the
+# preset if it is not the default)
+COLUMNS = ("system", "task", "steps", "points", "last", "least", "preset")
 SHORT = [
     ("ppo", "CartPole-v1", 25_000, 10, 3, 400.0),
     ("a2c", "CartPole-v1", 100_000, 10, 3, 80.0),
-    ("reinforce", "CartPole-v1", 40_000, 10, 3, 250.0),
+    ("reinforce", "CartPole-v1", 40_000, 10, 3, 250.0, "small"),
+    ("vpg", "CartPole-v1", 40_000, 10, 3, 250.0, "small"),
     ("a3c", "CartPole-v1", 60_000, 10, 3, 250.0),
     ("trpo", "CartPole-v1", 25_000, 10, 3, 400.0),
-    ("dqn", "CartPole-v1", 40_000, 10, 3, 100.0),
-    ("ddpg", "Pendulum-v1", 5_000, 10, 3, -450.0),
-    ("td3", "Pendulum-v1", 8_000, 10, 3, -450.0),
-    ("sac", "Pendulum-v1", 6_000, 10, 3, -450.0),
+    ("dqn", "CartPole-v1", 40_000, 10, 3, 100.0, "small"),
+    ("ddpg", "Pendulum-v1", 5_000, 10, 3, -450.0, "small"),
+    ("td3", "Pendulum-v1", 8_000, 10, 3, -450.0, "small"),
+    ("sac", "Pendulum-v1", 6_000, 10, 3, -450.0, "small"),
     # Of a random policy -40.
-    ("mappo", "simple_speaker_listener_v4", 40_000, 10, 3, -30.0),
+    ("mappo", "simple_speaker_listener_v4", 40_000, 10, 3, -30.0, "small"),
 ]
 FULL = [
     ("ppo", "CartPole-v1", 100_000, 50, 10, 475.0),
     ("a2c", "CartPole-v1", 300_000, 50, 10, 450.0),
-    ("dqn", "CartPole-v1", 100_000, 50, 10, 400.0),
-    ("reinforce", "CartPole-v1", 100_000, 50, 10, 350.0),
+    ("dqn", "CartPole-v1", 100_000, 50, 10, 400.0, "small"),
+    ("reinforce", "CartPole-v1", 100_000, 50, 10, 350.0, "small"),
+    ("vpg", "CartPole-v1", 100_000, 50, 10, 350.0, "small"),
     ("a3c", "CartPole-v1", 200_000, 50, 10, 450.0),
     ("trpo", "CartPole-v1", 100_000, 50, 10, 475.0),
     ("trpo", "Pendulum-v1", 100_000, 10, 3, -300.0),
     ("ppo", "Acrobot-v1", 200_000, 50, 10, -95.0),
     ("ppo", "Pendulum-v1", 300_000, 50, 10, -250.0),
-    ("ddpg", "Pendulum-v1", 30_000, 50, 10, -180.0),
-    ("td3", "Pendulum-v1", 30_000, 50, 10, -180.0),
-    ("sac", "Pendulum-v1", 30_000, 50, 10, -180.0),
-    ("sac-fixed", "Pendulum-v1", 30_000, 50, 10, -180.0),
-    ("maddpg", "simple_speaker_listener_v4", 64_000, 8, 2, -25.0),
+    ("ddpg", "Pendulum-v1", 30_000, 50, 10, -180.0, "small"),
+    ("td3", "Pendulum-v1", 30_000, 50, 10, -180.0, "small"),
+    ("sac", "Pendulum-v1", 30_000, 50, 10, -180.0, "small"),
+    ("sac-fixed", "Pendulum-v1", 30_000, 50, 10, -180.0, "small"),
+    ("maddpg", "simple_speaker_listener_v4", 64_000, 8, 2, -25.0, "small"),
     # A tenth of the budget of the MuJoCo tasks.
     ("ppo", "Hopper-v5", 100_000, 10, 3, 350.0),
     ("trpo", "Hopper-v5", 100_000, 10, 3, 450.0),
     ("a2c", "InvertedPendulum-v5", 100_000, 10, 3, 900.0),
     ("a3c", "InvertedPendulum-v5", 100_000, 10, 3, 900.0),
-    ("reinforce", "InvertedPendulum-v5", 100_000, 10, 3, 900.0),
 ]
 
 
 def scores(
-    system: str, task: str, steps: int, points: int, last: int, out: Path, **overrides: object
+    system: str,
+    task: str,
+    steps: int,
+    points: int,
+    last: int,
+    out: Path,
+    preset: str | None = None,
+    **overrides: object,
 ) -> np.ndarray:
     """Each seed's mean greedy return over its last evaluations."""
-    cell = resolve(system, task, overrides=overrides, steps=steps, evaluation=Evaluation(points, 10))
+    evaluation = Evaluation(points, 10)
+    cell = resolve(system, task, preset=preset, overrides=overrides, steps=steps, evaluation=evaluation)
     assert train(cell, SEEDS, out)
     found = []
     for seed in SEEDS:
@@ -74,19 +85,33 @@ def scores(
     return np.array(found)
 
 
-@pytest.mark.parametrize(("system", "task", "steps", "points", "last", "least"), SHORT)
+@pytest.mark.parametrize(COLUMNS, [(*row, None)[: len(COLUMNS)] for row in SHORT])
 def test_learns(
-    system: str, task: str, steps: int, points: int, last: int, least: float, tmp_path: Path
+    system: str,
+    task: str,
+    steps: int,
+    points: int,
+    last: int,
+    least: float,
+    preset: str | None,
+    tmp_path: Path,
 ) -> None:
-    assert scores(system, task, steps, points, last, tmp_path).mean() >= least
+    assert scores(system, task, steps, points, last, tmp_path, preset).mean() >= least
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("system", "task", "steps", "points", "last", "least"), FULL)
+@pytest.mark.parametrize(COLUMNS, [(*row, None)[: len(COLUMNS)] for row in FULL])
 def test_reaches(
-    system: str, task: str, steps: int, points: int, last: int, least: float, tmp_path: Path
+    system: str,
+    task: str,
+    steps: int,
+    points: int,
+    last: int,
+    least: float,
+    preset: str | None,
+    tmp_path: Path,
 ) -> None:
-    assert scores(system, task, steps, points, last, tmp_path).mean() >= least
+    assert scores(system, task, steps, points, last, tmp_path, preset).mean() >= least
 
 
 def settled_costs(out: Path) -> np.ndarray:

@@ -55,9 +55,14 @@ def actor_params(agent: object) -> Parameters:
     return agent.learned_actor.params if hasattr(agent, "actor") else agent.learned_policy.params
 
 
+def rates(rate: float) -> dict[str, float]:
+    """SAC's learning rates, all the same."""
+    return {f"{name}_learning_rate": rate for name in ("actor", "critic", "alpha")}
+
+
 def prompt(module: ModuleType, **settings: object) -> object:
     """An agent all of which learns at every update."""
-    return make_agent(module, WIDE, **({"delay": 1} if module is td3 else {}), **settings)
+    return make_agent(module, WIDE, delay=1, **settings)
 
 
 def transitions(space: spaces.Box, n: int = N) -> Batch:
@@ -139,10 +144,12 @@ def test_actions(module: ModuleType, space: spaces.Box) -> None:
             assert ((ours.numpy() >= space.low) & (ours.numpy() <= space.high)).all()
 
 
-def test_ornstein_uhlenbeck_noise() -> None:
-    """Preset `paper`: stationary variance s^2 / (1 - (1 - theta)^2), correlation 1 - theta from step to step;
-    it restarts where the carry is 0; greedy actions leave it alone."""
-    agent, envs = make_agent(ddpg, WIDE, **PAPER), 64
+@pytest.mark.parametrize("module", [ddpg, td3], ids=["ddpg", "td3"])
+def test_ornstein_uhlenbeck_noise(module: ModuleType) -> None:
+    """Stationary variance s^2 / (1 - (1 - theta)^2), correlation 1 - theta from step to step, with the values
+    of DDPG's paper; it restarts where the carry is 0; greedy actions leave it alone."""
+    settings = PAPER if module is ddpg else {"noise": PAPER["noise"], "noise_decay": PAPER["noise_decay"]}
+    agent, envs = make_agent(module, WIDE, **settings), 64
     agent.updates = 1
     theta, sigma = 0.15, 0.2
     obs, rng, fresh = torch.zeros(3, envs, N_OBS), Streams(SEEDS, "act"), Streams(SEEDS, "act")
@@ -187,9 +194,10 @@ def regression_targets(agent: object, batch: Batch) -> Tensor:
 @MODULES
 def test_targets_by_definition(module: ModuleType) -> None:
     """The Bellman backup in float64: the smaller of the target critics, at the smoothed action (TD3) or a
-    fresh one with its soft bonus (SAC), and all of it 0 after a true end."""
-    settings = {"target_noise": 0.4, "target_clip": 0.5} if module is td3 else {}
+    fresh one with its soft bonus (SAC), and all of it 0 after a true end. SAC scales its rewards."""
+    settings = {td3: {"target_noise": 0.4, "target_clip": 0.5}, sac: {"reward_scale": 5.0}}.get(module, {})
     agent, batch = make_agent(module, WIDE, gamma=GAMMA, **settings), transitions(WIDE)
+    reward = settings.get("reward_scale", 1.0) * batch.reward
     noise = Streams(SEEDS, "learn").normal(N, 2).double()  # the first that `update` draws
     alphas = agent.log_alpha.value.detach().double().exp() if module is sac else None
     target = {name: x.double() for name, x in copied(agent).items()}
@@ -207,10 +215,10 @@ def test_targets_by_definition(module: ModuleType) -> None:
             if module is td3:
                 action = (action + (0.4 * noise[k]).clamp(-0.5, 0.5)).clamp(-1, 1)
         single = q_values(target["target/q"][k], n, obs, action)  # (n, B)
-        backups = batch.reward[k] + GAMMA * (1 - batch.terminated[k]) * (single + bonus)
+        backups = reward[k] + GAMMA * (1 - batch.terminated[k]) * (single + bonus)
         for fitted in y[k]:
             torch.testing.assert_close(fitted.double(), backups.amin(0), rtol=1e-4, atol=1e-5)
-            assert torch.equal(fitted[batch.terminated[k] == 1], batch.reward[k][batch.terminated[k] == 1])
+            assert torch.equal(fitted[batch.terminated[k] == 1], reward[k][batch.terminated[k] == 1])
             assert (fitted <= backups + 1e-5).all()
         smaller.append(single.argmin(0))
     assert len(torch.cat(smaller).unique()) == n
@@ -230,7 +238,7 @@ def deterministic_gradient(agent: object, k: int, critics: int, obs: Tensor) -> 
 def test_the_deterministic_policy_gradient(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """The actor descends -mean dQ/da dmu/dtheta: TD3 with the first critic, SAC with the smaller one as its
     temperature and its deviation go to 0, DDPG with the only one."""
-    agent, batch = prompt(module, **({"tune": False} if module is sac else {})), transitions(WIDE)
+    agent, batch = prompt(module, **({"tune_alpha": False} if module is sac else {})), transitions(WIDE)
     if module is sac:
         agent.log_alpha.value = torch.full((3, 1), -40.0)
         last = agent.policy.net.layers[-1]
@@ -314,10 +322,11 @@ def test_td3_smoothing_noise() -> None:
         assert scipy.stats.binomtest(clipped.sum(), clipped.size, share).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("module", [ddpg, td3], ids=["ddpg", "td3"])
 @pytest.mark.parametrize("delay", [2, 3])
-def test_td3_delay(delay: int) -> None:
+def test_delay(module: ModuleType, delay: int) -> None:
     """The actor, its optimiser and all targets stand still but at every `delay`-th update."""
-    agent, batch, rng = make_agent(td3, WIDE, delay=delay), transitions(WIDE), Streams(SEEDS, "learn")
+    agent, batch, rng = make_agent(module, WIDE, delay=delay), transitions(WIDE), Streams(SEEDS, "learn")
     always = {"params/q", "q_optimiser/m", "q_optimiser/v", "q_optimiser/t", "updates"}
     for update in range(1, 3 * delay):
         before = copied(agent)
@@ -334,7 +343,7 @@ def test_td3_without_its_three_changes_is_ddpg(pack: list[int], space: spaces.Bo
     batch = batch.map(lambda x: x[pack])
     shared, seeds = {"hidden": (16, 8), "gamma": GAMMA, "tau": 0.1}, [SEEDS[k] for k in pack]
     plain = td3.Config(critics=1, delay=1, target_noise=0.0, learning_rate=1e-2, **shared)
-    config = ddpg.Config(actor_learning_rate=1e-2, critic_learning_rate=1e-2, **shared)
+    config = ddpg.Config(actor_learning_rate=1e-2, critic_learning_rate=1e-2, delay=1, **shared)
     pairs = ((td3, plain), (ddpg, config))
     agents = [module.Agent(c, OBS, space, Streams(seeds, "init"), "cpu") for module, c in pairs]
     start = copied(agents[0])
@@ -353,7 +362,7 @@ def test_td3_without_its_three_changes_is_ddpg(pack: list[int], space: spaces.Bo
 
 def gaussian(mean: Tensor, log_std: Tensor) -> tuple[sac.SquashedGaussian, Tensor]:
     """Policies, one a seed, with these (S, A) in every state; and the bias that holds both."""
-    policy = sac.SquashedGaussian(Streams(range(len(mean)), "init"), (1, 2 * mean.shape[1]))
+    policy = sac.SquashedGaussian(Streams(range(len(mean)), "init"), (1, 2 * mean.shape[1]), False)
     (layer,) = policy.net.layers
     layer.bias = torch.cat([mean, log_std], 1)[:, None].requires_grad_()
     layer.weight = torch.zeros_like(layer.weight).requires_grad_()
@@ -420,7 +429,7 @@ def test_sac_soft_optimum(monkeypatch: pytest.MonkeyPatch) -> None:
     alpha / k and the entropy log(2 pi e alpha / k) / 2."""
     monkeypatch.setattr(sac, "tanh", lambda x: x)
     monkeypatch.setattr(sac, "softplus", lambda x: log(2) + x / 2)  # makes the logarithm of the slope 0
-    agent = make_agent(sac, spaces.Box(-1, 1, (1,)), tune=False, hidden=(), learning_rate=0.03)
+    agent = make_agent(sac, spaces.Box(-1, 1, (1,)), tune_alpha=False, hidden=(), **rates(0.03))
     m, k = torch.tensor([[1.5], [-0.7], [0.2]]), torch.tensor([[0.5], [2.0], [8.0]])
     alpha = torch.tensor([[1.0], [0.1], [3.0]])
     agent.log_alpha.value = alpha.log()
@@ -435,7 +444,8 @@ def test_sac_soft_optimum(monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = torch.zeros(3, N, N_OBS)
     batch = replace(transitions(spaces.Box(-1, 1, (1,))), obs=nothing, next_obs=nothing)
     for _ in range(500):
-        metrics = agent.learn(batch, noise, noise)
+        metrics = agent.improve_critics(batch, noise)
+        agent.improve_policy(nothing, noise[:, None])
     mean, log_std = agent.policy.net(nothing[:, :1])[:, 0].detach().chunk(2, 1)
     torch.testing.assert_close(mean, m, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close((2 * log_std).exp(), alpha / k, rtol=2e-3, atol=0.0)
@@ -443,10 +453,68 @@ def test_sac_soft_optimum(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(metrics["entropy"], normal.entropy()[:, 0], atol=1e-3)
 
 
+@pytest.mark.parametrize("delay", [1, 3])
+def test_sac_delay(delay: int) -> None:
+    """Policy and temperature stand still but at every `delay`-th update, when they take `delay` steps; the
+    critics and their targets move at each."""
+    agent, batch, rng = make_agent(sac, WIDE, delay=delay), transitions(WIDE), Streams(SEEDS, "learn")
+    always = {"params/q", "target/q", "q_optimiser/m", "q_optimiser/v", "q_optimiser/t", "updates"}
+    for update in range(1, 3 * delay):
+        before = copied(agent)
+        agent.update(batch, rng, 0.0)
+        after = agent.state_dict()
+        changed = {name for name, x in after.items() if not torch.equal(x, before[name])}
+        assert changed == (before.keys() if update % delay == 0 else always)
+        for name in ("policy_optimiser/t", "alpha_optimiser/t"):
+            assert after[name].tolist() == [update // delay * delay] * 3
+
+
+def test_sac_reward_scale_is_inverse_temperature(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With rewards and critics times 5 and temperature 1 instead of 1/5, targets and the policy's gradient
+    are 5 times as large."""
+    batch, noise, grads, targets = transitions(WIDE), Streams(SEEDS, "noise").normal(1, N, 2), [], []
+    for scale, alpha in ((5.0, 1.0), (1.0, 0.2)):
+        agent = make_agent(sac, WIDE, tune_alpha=False, gamma=GAMMA, reward_scale=scale)
+        agent.log_alpha.value = torch.full((3, 1), log(alpha))
+        for layer in (agent.q.net.layers[-1], agent.target_q.net.layers[-1]):
+            layer.weight.data.mul_(scale)
+            layer.bias.data.mul_(scale)
+        with monkeypatch.context() as patch:
+            patch.setattr(Adam, "step", lambda self, grad, rate: grads.append(grad))
+            agent.improve_policy(batch.obs, noise)
+        targets.append(regression_targets(agent, batch))
+    torch.testing.assert_close(targets[0], 5 * targets[1], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(grads[0], 5 * grads[1], rtol=1e-4, atol=1e-5)
+
+
+def test_sac_entropy_of_the_environments_actions() -> None:
+    """log pi is smaller by the logarithm of the volume of the bounds, relative to that of [-1, 1]."""
+    noise, obs = Streams(SEEDS, "noise").normal(N, 2), transitions(SKEWED).obs
+    plain, scaled = (
+        make_agent(sac, SKEWED, environment_units=units).sample(obs, noise) for units in (False, True)
+    )
+    assert torch.equal(plain[0], scaled[0])
+    torch.testing.assert_close(scaled[1], plain[1] - log(2.0 * 0.25))
+
+
+def test_sac_stretched_deviation() -> None:
+    """The deviation is e to the power of -5 + 7 (1 + tanh(x)) / 2 of the network's output x."""
+    noise, obs = Streams(SEEDS, "noise").normal(N, 2), transitions(WIDE).obs
+    agent = make_agent(sac, WIDE, tanh_log_std=True)
+    action, _ = agent.policy.sample(obs, noise)
+    for k in range(3):
+        mean, x = network(actor_params(agent).matrix[k].double(), obs[k].double(), 4).chunk(2, 1)
+        std = (-5 + 3.5 * (1 + x.tanh())).exp()
+        torch.testing.assert_close(
+            action[k].double(), (mean + std * noise[k].double()).tanh(), rtol=1e-4, atol=1e-5
+        )
+        torch.testing.assert_close(agent.preference(obs)[k].double(), mean, rtol=1e-4, atol=1e-5)
+
+
 def temperature_step(log_alpha: float, log_loss: bool) -> tuple[Tensor, Tensor]:
     """The gradient of three seeds' temperatures, and where a step from `log_alpha` takes them, if their
     policies' entropy is 1/2 below the target, on it, and 1/2 above."""
-    agent = make_agent(sac, WIDE, log_alpha_loss=log_loss, target_entropy=-0.75)
+    agent = make_agent(sac, WIDE, log_alpha_loss=log_loss, target_entropy_per_dim=-0.75)
     agent.learned_alpha.params.matrix.fill_(log_alpha)
     sample, entropy = agent.policy.sample, torch.tensor([[-2.0], [-1.5], [-1.0]])
 
@@ -477,7 +545,7 @@ def test_sac_temperature(log_alpha: float) -> None:
 
 
 def test_sac_fixed_temperature() -> None:
-    agent, rng = make_agent(sac, WIDE, tune=False, alpha=0.2), Streams(SEEDS, "learn")
+    agent, rng = make_agent(sac, WIDE, tune_alpha=False, alpha=0.2), Streams(SEEDS, "learn")
     assert not [name for name in agent.state_dict() if "alpha" in name]
     for _ in range(3):
         metrics = agent.update(transitions(WIDE), rng, 0.0)
@@ -522,10 +590,11 @@ def write(layers: Layers, row: Tensor) -> None:
     vector_to_parameters(row.new_zeros(len(row)).scatter(0, read(layers).long(), row).double(), tensors)
 
 
-RATES = {"actor_learning_rate": 1e-3, "critic_learning_rate": 3e-3, "critic_decay": PAPER["critic_decay"]}
+RATES = {"actor_learning_rate": 1e-3, "critic_learning_rate": 3e-3, "delay": 1}
+RATES |= {"critic_decay": PAPER["critic_decay"]}
 SMOOTH = {"learning_rate": 1e-3, "target_noise": 0.3, "target_clip": 0.4}
-TUNED = {"learning_rate": 1e-3, "target_entropy": -0.6}
-FIXED = {"learning_rate": 1e-3, "tune": False, "alpha": 0.3}
+TUNED = {**rates(1e-3), "target_entropy_per_dim": -0.6}
+FIXED = {**rates(1e-3), "tune_alpha": False, "alpha": 0.3}
 
 
 @SPACES

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ascent import suites
+from ascent.algorithms import SYSTEMS
 from ascent.records.read import CellRecord, Expected, RunRecord
 from ascent.reports.page import tables
 from ascent.reports.page.bibliography import (
@@ -32,11 +33,12 @@ PROTOCOL = {"points": 50, "episodes": 10}
 def reference(**changes: object) -> p.Reference:
     """A row of published.csv, as its reader makes it from text."""
     row = {
-        "source": "td3_curves", "locator": "curves", "system": "td3", "printed": "TD3", "family": "Hopper",
+        "source": "td3_curves", "locator": "curves", "system": "td3", "preset": "", "printed": "TD3",
+        "family": "Hopper",
         "environment": "Hopper-v1", "variant": "", "steps": "1000000", "estimator": "mean_of_last_ten",
         "metric": "mean of last 10 evaluations", "n": "10", "mean": "3000", "spread": "200", "low": "",
         "high": "", "spread_kind": "std1", "spread_printed": "std", "algorithm_differs": "", "no_verdict": "",
-        "notes": "",
+        "notes": "", "score": "return",
     }  # fmt: skip
     return p.Reference(**(row | changes))
 
@@ -165,6 +167,16 @@ def test_a_run_without_the_score_is_not_left_out(monkeypatch: pytest.MonkeyPatch
         ({"system": "sac", "algorithm": "sac"}, {"system": "sac"}, True),
         ({"system": "sac", "algorithm": "sac", "config": {"tune": False}}, {"system": "sac"}, False),
         ({"system": "sac", "algorithm": "sac", "config": {"tune": False}}, {"system": "sac-fixed"}, True),
+        (
+            {"system": "sac", "algorithm": "sac", "config": {"tune_alpha": False}},
+            {"system": "sac-fixed"},
+            True,
+        ),
+        (
+            {"system": "sac", "algorithm": "sac", "config": {"tune_alpha": True}},
+            {"system": "sac-fixed"},
+            False,
+        ),
         ({"system": "sac-fixed", "algorithm": "sac", "config": {"tune": False}}, {"system": "sac"}, False),
         ({"system": "dqn", "algorithm": "dqn", "config": {"double": True}}, {"system": "dqn"}, False),
         ({"system": "dqn", "algorithm": "dqn", "config": {"double": False}}, {"system": "dqn"}, True),
@@ -175,6 +187,19 @@ def test_a_run_without_the_score_is_not_left_out(monkeypatch: pytest.MonkeyPatch
 def test_matching(monkeypatch: pytest.MonkeyPatch, cell: dict, published: dict, matches: bool) -> None:
     found = judge(monkeypatch, summary(around(3000, 200), **cell), reference(**published))
     assert len(found) == matches
+
+
+@pytest.mark.parametrize(
+    ("published", "expected"),
+    [
+        ("code", "hyperparameters: of the source, as far as preset code expresses them"),
+        ("cleanrl", "hyperparameters here: preset code; the source's are preset cleanrl"),
+        ("", "hyperparameters here: preset code"),
+    ],
+)
+def test_whose_settings_are_said(monkeypatch: pytest.MonkeyPatch, published: str, expected: str) -> None:
+    (verdict,) = judge(monkeypatch, summary(around(3000, 200)), reference(preset=published))
+    assert expected in verdict.differences
 
 
 def test_incomplete_and_single_runs_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,6 +259,7 @@ def test_no_row_can_be_judged_without_spread_and_seeds() -> None:
 
 def test_rows_are_consistent() -> None:
     for r in p.references():
+        assert not r.preset or r.preset in SYSTEMS[r.system].module().PRESETS, (r.source, r.system)
         family, _ = p.split_version(r.environment)
         assert family == r.family
         assert r.system in ALGORITHMS or r.system == "td3-ablation"
