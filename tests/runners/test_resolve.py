@@ -53,9 +53,9 @@ def test_refusal(
         ("maddpg", "simple_tag_v3", "code"),
         ("iddpg", "simple_tag-openai", "code"),
         ("mappo", "simple_tag-openai", "code"),
-        ("ppo", "CartPole-v1", "classic"),
-        ("ppo", "Pendulum-v1", "classic-continuous"),
-        ("ddpg", "Hopper-v5", "mujoco"),
+        ("ppo", "CartPole-v1", "cleanrl"),
+        ("a2c", "Pendulum-v1", "zoo"),
+        ("sac-fixed", "Hopper-v5", "haarnoja-2018a"),
     ],
 )
 def test_preset_of_the_kind_of_task(system: str, task: str, preset: str) -> None:
