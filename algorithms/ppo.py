@@ -81,7 +81,7 @@ class Config:
     entropy_coef: NonNegative = 0.0  # weight of the entropy bonus
     max_grad_norm: Positive = 0.5  # of the gradient of policy and value network together
     hidden: Widths = (64, 64)  # units of the policy, and of the value network
-    activation: Activation = "tanh"  # of the hidden units; "relu" comes with torch's initial weights, as in RL Zoo
+    activation: Activation = "tanh"  # of hidden units; "relu" has torch's initial weights, as in RL Zoo
     log_std_init: float = 0.0  # initial log standard deviation of continuous actions
     normalise: bool = False  # scale observations and rewards by running moments
     return_scaling: bool = False  # V predicts returns over their running deviation; rewards are not scaled
