@@ -98,9 +98,8 @@ SB3 = Config(anneal=False, value_coef=1.0)  # Stable-Baselines3's defaults
 
 def zoo(*numbers: float, **others: Any) -> Config:
     """Return RL Zoo's settings for a MuJoCo task, its numbers in the order of `names`."""
-    names = ("steps", "minibatch", "epochs", "learning_rate", "gamma", "lam", "clip", "entropy_coef")
-    names += ("value_coef", "max_grad_norm")
-    values: dict[str, Any] = dict(zip(names, numbers, strict=True))
+    names = "steps minibatch epochs learning_rate gamma lam clip entropy_coef value_coef max_grad_norm"
+    values: dict[str, Any] = dict(zip(names.split(), numbers, strict=True))
     return replace(SB3, normalise=True, **values, **others)
 
 

@@ -1,7 +1,7 @@
 """The contract between an algorithm and the runner: hyperparameter types, experience, and the agent."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Annotated, Protocol
 
@@ -74,7 +74,7 @@ class Batch:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         """Return the batch with every tensor replaced by the function's value for it."""
-        return Batch(**{name: None if x is None else function(x) for name, x in vars(self).items()})
+        return replace(self, **{name: function(x) for name, x in vars(self).items() if x is not None})
 
 
 class Agent(Protocol):
