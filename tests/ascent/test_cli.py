@@ -76,12 +76,12 @@ BAD = {
     ),
     "no update": (
         [*A2C, "--set", "steps=16", "--set", "envs=4", "--steps", "60"],
-        "steps: 60 are too few for a2c to learn, which needs at least 64: "
-        "a window has 16 in each of 4 environments",
+        "steps: 60 are too few for a2c to learn: a window has 16 in each of 4 environments: "
+        "choose at least 64",
     ),
     "learning starts late": (
         ["train", "dqn", "CartPole-v1", "--set", "learning_starts=500", "--set", "envs=8", "--steps", "500"],
-        "steps: 500 are too few for dqn to learn, which needs at least 504: learning starts after 500",
+        "steps: 500 are too few for dqn to learn: learning starts after 500: choose at least 504",
     ),
     "too many evaluations": (
         [*A2C, "--set", "steps=16", "--set", "envs=4", "--steps", "160", "--evaluations", "41"],
