@@ -152,25 +152,29 @@ class Latent:
         return within(mean, -LARGEST_MEAN, LARGEST_MEAN), softplus(within(spread, self.LOW, self.HIGH))
 
 
+def squashed(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a = tanh(u) for u = mean + std * noise, all (S, B, A), and log pi(a) (S, B) (appendix C)."""
+    u = mean + log_std.exp() * noise
+    log_normal = -0.5 * noise * noise - log_std - 0.5 * log(2 * pi)
+    # log(1 - tanh(u)^2), without log(1 - a^2 + 1e-6), which loses precision for |u| > 5
+    log_slope = 2 * (log(2) - u - softplus(-2 * u))
+    return tanh(u), (log_normal - log_slope).sum(-1)
+
+
 class SquashedGaussian:
-    """A Gaussian u for each state, squashed to actions tanh(u) in [-1, 1] (appendix C)."""
+    """A Gaussian u for each state, squashed to actions tanh(u) in [-1, 1]."""
 
     def __init__(self, streams: Streams, sizes: tuple[int, ...]) -> None:
         self.net = MLP(streams, sizes, torch.relu_, [uniform_fan_in] * (len(sizes) - 1))
 
-    def greedy(self, obs: Tensor) -> Tensor:
-        """Return tanh of the mean: (S, B, O) -> (S, B, A)."""
-        return tanh(self.net(obs).chunk(2, -1)[0])
+    def greedy(self, z: Tensor) -> Tensor:
+        """Return tanh of the mean: (S, B, Z) -> (S, B, A)."""
+        return tanh(self.net(z).chunk(2, -1)[0])
 
-    def sample(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def sample(self, z: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return an action, made from standard normal noise, both (S, B, A), and its log density (S, B)."""
-        mean, log_std = self.net(obs).chunk(2, -1)
-        log_std = log_std.clamp(-20, 2)
-        u = mean + log_std.exp() * noise
-        log_normal = -0.5 * noise * noise - log_std - 0.5 * log(2 * pi)
-        # log(1 - tanh(u)^2), without log(1 - a^2 + 1e-6), which loses precision for |u| > 5
-        log_slope = 2 * (log(2) - u - softplus(-2 * u))
-        return tanh(u), (log_normal - log_slope).sum(-1)
+        mean, log_std = self.net(z).chunk(2, -1)
+        return squashed(mean, log_std.clamp(-20, 2), noise)
 
 
 class Agent:

@@ -18,7 +18,7 @@ Departures from the papers
 |---|---|---|---|
 | policy step | plain gradient (2000), TRPO (2016) | Adam | Spinning Up |
 | value step | compatible features, trust region | Adam on the squared error | Spinning Up |
-| window | whole paths | a fixed number of steps, bootstraps where it cuts an episode | Spinning Up |
+| window | whole paths | a fixed number of steps, bootstraps where it cuts | Spinning Up |
 | time limit | not stated | bootstraps from the successor's value | Spinning Up; arXiv 1712.00378 |
 | discount | gamma^t before each term (2000) | omitted | as in most code |
 | advantages | as estimated | standardised over the window | Spinning Up |
@@ -53,7 +53,7 @@ VERSION = 1  # raise it when a change here changes results
 
 @dataclass(frozen=True)
 class Config:
-    """Defaults: OpenAI Spinning Up's VPG with four processes."""
+    """Defaults: OpenAI Spinning Up's vpg.py with its four processes."""
 
     envs: Count = 4  # environments per seed
     steps: Count = 1000  # time steps in a window
@@ -74,19 +74,23 @@ class Config:
 
 
 # Spinning Up's windows of 4,000 steps are long for quick runs on classic control: `small` has shorter ones.
-_SMALL = Config(
-    steps=256,
-    learning_rate=3e-3,
-    value_learning_rate=3e-3,
-    value_epochs=10,
-    lam=1.0,
-    entropy_coef=0.01,
-    init="orthogonal",
-    log_std_init=0.0,
-)
+# Tried on CartPole-v1 with seeds 1000-1009. The discount of continuous actions was not tried.
+SMALL = {
+    "discrete": Config(
+        steps=256,
+        learning_rate=3e-3,
+        value_learning_rate=3e-3,
+        value_epochs=10,
+        lam=1.0,
+        entropy_coef=0.01,
+        init="orthogonal",
+        log_std_init=0.0,
+    )
+}
+SMALL["continuous"] = replace(SMALL["discrete"], gamma=0.9, entropy_coef=0.0)
 PRESETS = {
-    "spinningup": Config(),
-    "small": {"discrete": _SMALL, "continuous": replace(_SMALL, gamma=0.9, entropy_coef=0.0)},
+    "spinningup": Config(hidden=(64, 32)),  # the widths of its published curves
+    "small": SMALL,
 }
 # None of the authors' code, CleanRL and RL Zoo has this algorithm; Spinning Up does.
 DEFAULTS = {"classic": "spinningup", "mujoco": "spinningup"}

@@ -20,7 +20,7 @@ from ascent.runners.play import Carry, env_seeds, to_env
 
 REQUESTS = {"gradient_variance": "policy_gradient"}  # what can be asked for: the method that it needs
 REMAINDER = 0.01  # a return is known if the rewards that are not seen have at most this share of the weights
-STATES = 256  # states of an episode that does not end, per evaluation
+STATES = 200  # states of an episode that does not end, per evaluation
 WINDOWS = 10  # windows whose gradients are compared
 EPISODE, REWARDS, WINDOW = range(3)  # indices of the random streams
 

@@ -12,6 +12,7 @@ from ascent.reports.statistics.verdicts import Verdict
 SUITE = "ascent"  # key of this suite
 ALGORITHMS = {
     "reinforce": ("williams1992simple", "sutton2018reinforcement"),
+    "vpg": ("sutton2000policy", "schulman2016high"),
     "a2c": ("mnih2016asynchronous",),
     "a3c": ("mnih2016asynchronous",),
     "trpo": ("schulman2015trust", "schulman2016high"),

@@ -18,7 +18,7 @@ from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import Tensor
 
-from ascent.algorithms import SYSTEMS, a2c, dqn, ppo, reinforce
+from ascent.algorithms import SYSTEMS, a2c, dqn, ppo, vpg
 from ascent.algorithms.heads import Policy
 from ascent.algorithms.seedwise import Batch, Parameters, Streams, standardise
 
@@ -66,9 +66,9 @@ def flatten(x: Tensor) -> Tensor:
 
 
 COPIES = {  # equations that stay in every file that uses them
-    "advantages": {"ppo", "trpo", "mappo"},
+    "advantages": {"vpg", "ppo", "trpo", "mappo"},
     "lambda_returns": {"a2c", "a3c"},
-    "SquashedGaussian": {"sac", "rpc"},
+    "squashed": {"sac", "rpc"},
 }
 
 
@@ -146,7 +146,7 @@ def test_lambda_returns_by_definition(flagged: tuple[Batch, Tensor, Tensor], lam
     np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("module", [reinforce])
+@pytest.mark.parametrize("module", [vpg])
 def test_returns_by_definition(flagged: tuple[Batch, Tensor, Tensor], module: ModuleType) -> None:
     batch, _, next_value = flagged
     expected = lambda_returns(batch, next_value, GAMMA, 1.0)
@@ -154,7 +154,7 @@ def test_returns_by_definition(flagged: tuple[Batch, Tensor, Tensor], module: Mo
     np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("module", [reinforce])
+@pytest.mark.parametrize("module", [vpg])
 def test_uncut_paths_are_a_linear_filter(module: ModuleType) -> None:
     """Against scipy: the sum of what follows, discounted, runs a filter backwards."""
     s = Streams(SEEDS, "paths")
@@ -259,22 +259,23 @@ def test_gaussian_samples() -> None:
     assert torch.equal(policy.act(obs[:, :9], None, explore=False), policy.net(obs[:, :9]))
 
 
-# ---- REINFORCE ---------------------------------------------------------------------------------------------
+# ---- VPG ---------------------------------------------------------------------------------------------------
 
 N_ARMS_SAMPLES = 20_000
 
 
-def bandit() -> tuple[reinforce.Agent, np.ndarray, Tensor, Tensor]:
+def bandit() -> tuple[vpg.Agent, np.ndarray, Tensor, Tensor]:
     """Two arms, softmax over a bias: the agent, (S, 2) probabilities, sampled arms and the arms' rewards."""
-    agent = make_agent(reinforce, spaces.Discrete(2), n_obs=1, hidden=())
+    agent = make_agent(vpg, spaces.Discrete(2), n_obs=1, hidden=())
     obs = torch.zeros(3, N_ARMS_SAMPLES, 1)
     p = torch.softmax(agent.policy.net(obs[:, :1])[:, 0], -1).detach().double().numpy()
     return agent, p, agent.policy.act(obs, Streams(SEEDS, "act"), True), torch.tensor([1.0, -0.5])
 
 
-def logit_gradient(agent: reinforce.Agent, action: Tensor, advantage: Tensor) -> np.ndarray:
+def logit_gradient(agent: vpg.Agent, action: Tensor, advantage: Tensor) -> np.ndarray:
     """(S, 2) the gradient of the objective with respect to the logits."""
-    loss, _ = agent.policy_loss(torch.zeros(*action.shape, 1), action, advantage)
+    batch = replace(path_batch(advantage, advantage, advantage), action=action)
+    loss, _ = agent.policy_loss(batch, advantage)
     return -agent.learned_policy.params.grad(loss)[:, -2:].double().numpy()
 
 
@@ -289,7 +290,7 @@ def standard_error(p: np.ndarray, action: Tensor, advantage: Tensor) -> np.ndarr
 
 
 @pytest.mark.parametrize("constant", [0.0, 3.0, -10.0])
-def test_reinforce_bandit_gradient(constant: float) -> None:
+def test_vpg_bandit_gradient(constant: float) -> None:
     """The sampled gradient is pi_i (r_i - mean r); a constant added to all rewards leaves it where it was."""
     agent, p, action, reward = bandit()
     advantage = reward[action] + constant
@@ -300,7 +301,7 @@ def test_reinforce_bandit_gradient(constant: float) -> None:
         assert (np.abs(exact_gradient(p, reward.numpy())) > 3 * allowed).all()  # the test could have failed
 
 
-def test_reinforce_baseline_lowers_variance() -> None:
+def test_vpg_baseline_lowers_variance() -> None:
     agent, p, action, reward = bandit()
 
     def variance(baseline: np.ndarray) -> np.ndarray:
@@ -314,18 +315,18 @@ def test_reinforce_baseline_lowers_variance() -> None:
 
 
 @BOTH_KINDS
-def test_reinforce_gradient_is_the_weighted_score(space: spaces.Space) -> None:
+def test_vpg_gradient_is_the_weighted_score(space: spaces.Space) -> None:
     """By autograd of each sample's log-probability; and no advantage, no gradient."""
-    agent, batch = make_agent(reinforce, space), make_batch((5, 2), space)
+    agent, batch = make_agent(vpg, space), make_batch((5, 2), space)
     advantage = Streams(SEEDS, "advantage").normal(5, 2)
-    ours = agent.learned_policy.params.grad(agent.policy_loss(batch.obs, batch.action, advantage)[0])
+    ours = agent.learned_policy.params.grad(agent.policy_loss(batch, advantage)[0])
     by_hand = torch.zeros_like(ours)
     for t, e in np.ndindex(5, 2):
         here = slice(t, t + 1), slice(e, e + 1)
         logp, _ = agent.policy.evaluate(batch.obs[:, *here], batch.action[:, *here])
         by_hand -= advantage[:, t, e, None] * agent.learned_policy.params.grad(logp[:, 0, 0]) / 10
     torch.testing.assert_close(ours, by_hand, rtol=1e-4, atol=1e-6)
-    nothing = agent.policy_loss(batch.obs, batch.action, torch.zeros(3, 5, 2))[0]
+    nothing = agent.policy_loss(batch, torch.zeros(3, 5, 2))[0]
     assert (agent.learned_policy.params.grad(nothing) == 0).all()
 
 
@@ -338,10 +339,10 @@ def test_softmax_score_by_hand() -> None:
 
 
 @BOTH_KINDS
-def test_reinforce_update_by_hand(space: spaces.Space) -> None:
-    """One step of torch's Adam on the standardised advantage, then full-batch steps for the baseline."""
-    settings = {"entropy_coef": 0.03, "value_epochs": 3, "gamma": GAMMA}
-    agent, twin = make_agent(reinforce, space, **settings), make_agent(reinforce, space, **settings)
+def test_vpg_update_by_hand(space: spaces.Space) -> None:
+    """One step of torch's Adam on the standardised advantages, then full-batch steps for the values."""
+    settings = {"entropy_coef": 0.03, "value_epochs": 3, "gamma": GAMMA, "lam": LAM}
+    agent, twin = make_agent(vpg, space, **settings), make_agent(vpg, space, **settings)
     batch, c = make_batch((6, 2), space), agent.config
     metrics = agent.update(batch, None, 0.3)
 
@@ -350,21 +351,21 @@ def test_reinforce_update_by_hand(space: spaces.Space) -> None:
         return p, torch.optim.Adam([p], lr=rate, eps=c.adam_eps)
 
     with torch.no_grad():
-        next_value, value = (twin.baseline(x)[..., 0] for x in (batch.next_obs, batch.obs))
+        next_value, value = (twin.value(x)[..., 0] for x in (batch.next_obs, batch.obs))
         ret = torch.from_numpy(lambda_returns(batch, next_value, GAMMA, 1.0)).float()
-        raw = ret - value
+        raw = torch.from_numpy(lambda_returns(batch, next_value, GAMMA, LAM)).float() - value
         advantage = torch.stack([(a - a.mean()) / (a.std(correction=1) + 1e-8) for a in raw])
     logp, entropy = twin.policy.evaluate(batch.obs, batch.action)
     loss = -(advantage * logp + c.entropy_coef * entropy).mean((1, 2))
     p, adam = torch_adam(twin.learned_policy.params, c.learning_rate)
     p.grad = twin.learned_policy.params.grad(loss)
     adam.step()
-    p, adam = torch_adam(twin.learned_baseline.params, c.value_learning_rate)
+    p, adam = torch_adam(twin.learned_value.params, c.value_learning_rate)
     for _ in range(c.value_epochs):
-        value_loss = (twin.baseline(batch.obs)[..., 0] - ret).square().mean((1, 2))
-        p.grad = twin.learned_baseline.params.grad(value_loss)
+        value_loss = (twin.value(batch.obs)[..., 0] - ret).square().mean((1, 2))
+        p.grad = twin.learned_value.params.grad(value_loss)
         adam.step()
-    for name in ("learned_policy", "learned_baseline"):
+    for name in ("learned_policy", "learned_value"):
         ours, theirs = getattr(agent, name).params.matrix, getattr(twin, name).params.matrix
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(metrics["policy_loss"], -(advantage * logp).mean((1, 2)).detach())
@@ -372,16 +373,16 @@ def test_reinforce_update_by_hand(space: spaces.Space) -> None:
     torch.testing.assert_close(metrics["value_loss"], value_loss.detach(), rtol=1e-4, atol=1e-6)
 
 
-def test_reinforce_fits_the_baseline_after_the_policy() -> None:
-    """However long the baseline is fitted, this update's policy step is the same; the next one is not."""
-    agents = [make_agent(reinforce, DISCRETE, value_epochs=n) for n in (1, 20)]
+def test_vpg_fits_the_values_after_the_policy() -> None:
+    """However long the values are fitted, this update's policy step is the same; the next one is not."""
+    agents = [make_agent(vpg, DISCRETE, value_epochs=n) for n in (1, 20)]
     batch = make_batch((6, 2), DISCRETE)
     start = agents[0].learned_policy.params.matrix.clone()
     for agent in agents:
         agent.update(batch, None, 0.0)
     assert torch.equal(*(a.learned_policy.params.matrix for a in agents))
     assert not torch.equal(start, agents[0].learned_policy.params.matrix)
-    assert not torch.equal(*(a.learned_baseline.params.matrix for a in agents))
+    assert not torch.equal(*(a.learned_value.params.matrix for a in agents))
     for agent in agents:
         agent.update(batch, None, 0.0)
     assert not torch.equal(*(a.learned_policy.params.matrix for a in agents))
@@ -448,11 +449,12 @@ def test_a2c_gradient_by_parts(space: spaces.Space) -> None:
 
 
 @BOTH_KINDS
-def test_a2c_on_one_whole_episode_is_reinforce(space: spaces.Space) -> None:
+def test_a2c_on_one_whole_episode_is_vpg(space: spaces.Space) -> None:
     """The same seeds give the same networks; without entropy, the gradients differ by the scaling alone."""
     shared = {"hidden": (16, 8), "gamma": GAMMA, "entropy_coef": 0.0}
+    config = vpg.Config(**shared, lam=1.0, init="orthogonal", log_std_init=0.0)
     first = a2c.Agent(a2c.Config(**shared), OBS, space, Streams(SEEDS, "init"), "cpu")
-    second = reinforce.Agent(reinforce.Config(**shared), OBS, space, Streams(SEEDS, "init"), "cpu")
+    second = vpg.Agent(config, OBS, space, Streams(SEEDS, "init"), "cpu")
     batch = make_batch((12, 1), space, cuts=False)
     batch.terminated[:, -1] = 1.0
     reward = batch.reward.double().numpy()
@@ -460,10 +462,10 @@ def test_a2c_on_one_whole_episode_is_reinforce(space: spaces.Space) -> None:
         :, ::-1
     ]  # no bootstrap anywhere
     ret = torch.from_numpy(ret.copy()).float()
-    advantage = ret - second.baseline(batch.obs)[..., 0].detach()
+    advantage = ret - second.value(batch.obs)[..., 0].detach()
 
     grad = split(first, first.learned.params.grad(first.loss(batch.obs, batch.action, ret)[0]))
-    raw = second.learned_policy.params.grad(second.policy_loss(batch.obs, batch.action, advantage)[0])
+    raw = second.learned_policy.params.grad(second.policy_loss(batch, advantage)[0])
     torch.testing.assert_close(grad[0], raw, rtol=1e-4, atol=1e-6)
 
     # And through `update`: plain steps reveal the gradients that the agents really take.
@@ -474,7 +476,7 @@ def test_a2c_on_one_whole_episode_is_reinforce(space: spaces.Space) -> None:
     first.update(batch, None, 0.0)
     second.update(batch, None, 0.0)
     torch.testing.assert_close(split(first, taken["first"])[0], raw, rtol=1e-4, atol=1e-6)
-    loss, _ = second.policy_loss(batch.obs, batch.action, standardise(advantage))
+    loss, _ = second.policy_loss(batch, standardise(advantage))
     torch.testing.assert_close(taken["second"], second.learned_policy.params.grad(loss), rtol=1e-3, atol=1e-5)
 
 

@@ -13,7 +13,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import Tensor
 
-from ascent.algorithms import a2c, a3c, ppo, reinforce, trpo
+from ascent.algorithms import a2c, a3c, ppo, trpo
 from ascent.algorithms.heads import Normaliser
 from ascent.algorithms.seedwise import Batch, Moments, Streams
 from tests.algorithms.seedwise.tools import check_packing, numbers
@@ -28,7 +28,7 @@ from tests.algorithms.test_equations import (
     make_batch,
 )
 
-MODULES = [reinforce, a2c, a3c, trpo, ppo]
+MODULES = [a2c, a3c, trpo, ppo]
 EACH = pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__.split(".")[-1])
 STEPS, ENVS = 6, 2
 

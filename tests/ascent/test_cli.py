@@ -147,6 +147,7 @@ BAD_SWEEPS = {
     "title =": "Invalid value",
     'report = { estimator = "mean_of_last" }': "did you mean 'mean_of_last_ten'?",
     'report = { baseline = "sac" }': "unknown baseline 'sac'",
+    'report = { baseline = "a2c (code with envs=3)" }': "'a2c (code with envs=3)'; did you mean 'a2c (",
     "report = { threshold = inf }": "threshold must be finite, not inf",
     'report = { reference = "x" }': "unknown key 'reference'",
     ONE: "missing key 'tasks'",
