@@ -150,7 +150,7 @@ def _check_budget(
         reason = f"a window has {first // experience.envs:,} in each of {experience.envs} environments"
     if never:
         raise InputError(
-            f"steps: {steps:,} are too few for {system} to learn, which needs at least {first:,}: {reason}"
+            f"steps: {steps:,} are too few for {system} to learn: {reason}: choose at least {first:,}"
         )
 
 

@@ -45,7 +45,7 @@ BAD = {
     "algorithm": (["train", "pppo", "CartPole-v1"], "unknown algorithm 'pppo'; did you mean 'ppo'?"),
     "task": (["train", "ppo", "cartpole"], "unknown task 'cartpole'; did you mean 'CartPole-v1'?"),
     "far task": (["train", "ppo", "xyzzy"], "unknown task 'xyzzy'; valid: "),
-    "preset": ([*TRAIN, "--preset", "clasic"], "unknown preset of ppo 'clasic'; did you mean 'classic'?"),
+    "preset": ([*TRAIN, "--preset", "cleanlr"], "unknown preset of ppo 'cleanlr'; did you mean 'cleanrl'?"),
     "hyperparameter": (
         [*TRAIN, "--set", "gama=0.9"],
         "unknown hyperparameter of ppo 'gama'; did you mean 'gamma'?",
@@ -76,12 +76,12 @@ BAD = {
     ),
     "no update": (
         [*A2C, "--set", "steps=16", "--set", "envs=4", "--steps", "60"],
-        "steps: 60 are too few for a2c to learn, which needs at least 64: "
-        "a window has 16 in each of 4 environments",
+        "steps: 60 are too few for a2c to learn: a window has 16 in each of 4 environments: "
+        "choose at least 64",
     ),
     "learning starts late": (
         ["train", "dqn", "CartPole-v1", "--set", "learning_starts=500", "--set", "envs=8", "--steps", "500"],
-        "steps: 500 are too few for dqn to learn, which needs at least 504: learning starts after 500",
+        "steps: 500 are too few for dqn to learn: learning starts after 500: choose at least 504",
     ),
     "too many evaluations": (
         [*A2C, "--set", "steps=16", "--set", "envs=4", "--steps", "160", "--evaluations", "41"],
@@ -105,10 +105,13 @@ BAD = {
     "show": (["show", "ppoo"], "unknown algorithm 'ppoo'; did you mean 'ppo'?"),
     "show task": (["show", "ppo", "--task", "CartPole"], "unknown task 'CartPole'; did you mean"),
     "show preset": (
-        ["show", "dqn", "--preset", "doubel"],
-        "unknown preset of dqn 'doubel'; did you mean 'double'?",
+        ["show", "dqn", "--preset", "cleanlr"],
+        "unknown preset of dqn 'cleanlr'; did you mean 'cleanrl'?",
     ),
-    "show against": (["show", "dqn", "--against", "doubel"], "unknown preset of dqn 'doubel'; did you mean"),
+    "show against": (
+        ["show", "dqn", "--against", "cleanlr"],
+        "unknown preset of dqn 'cleanlr'; did you mean",
+    ),
     "show other task": (
         ["show", "dqn", "--task", "Hopper-v5"],
         "Hopper-v5: dqn needs a discrete action space",
@@ -254,7 +257,7 @@ def test_nothing_to_report(tmp_path: Path, capsys: pytest.CaptureFixture) -> Non
 def test_list(capsys: pytest.CaptureFixture) -> None:
     code, out, _ = call(capsys, "list")
     assert code == 0
-    for name in ("ppo", "dqn", "double", "Acrobot-v1", "demo", "classic"):
+    for name in ("ppo", "dqn", "cleanrl", "Acrobot-v1", "demo", "classic"):
         assert name in out
 
 
@@ -274,13 +277,14 @@ def test_help_without_torch() -> None:
         ("ascent train re", "reinforce"),
         ("ascent train ppo CartP", "CartPole-v1"),
         ("ascent sweep de", "demo"),
-        ("ascent show dqn --preset do", "double"),
-        ("ascent show dqn --against do", "double"),
+        ("ascent show dqn --preset cl", "cleanrl"),
+        ("ascent train dqn CartPole-v1 --preset cl", "cleanrl"),
+        ("ascent show dqn --against cl", "cleanrl"),
         ("ascent list al", "algorithms"),
     ],
 )
 def test_completion(words: str, expected: str) -> None:
-    """The shell completes commands, algorithms, tasks and sweeps."""
+    """The shell completes commands, algorithms, tasks, presets and sweeps."""
     environment = {"_ASCENT_COMPLETE": "complete_bash", "COMP_WORDS": words}
     environment["COMP_CWORD"] = str(len(words.split()) - 1)
     command = [sys.executable, "-c", "import sys, ascent.cli; sys.argv = ['ascent']; ascent.cli.main()"]
@@ -361,6 +365,6 @@ def test_show_names_what_a_system_sets(
 ) -> None:
     out = shown(capsys, monkeypatch, "sac-fixed", "--task", "Hopper-v5")
     assert (
-        re.search(r"\ntune +false +true", out)
-        and "sac-fixed sets in every preset: tune=false, alpha=0.2" in out
+        re.search(r"\ntune_alpha +false +true", out)
+        and "sac-fixed sets in every preset: tune_alpha=false" in out
     )

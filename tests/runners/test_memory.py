@@ -42,7 +42,7 @@ def test_limits_of_control_groups(tmp_path: Path) -> None:
 
 def test_processes_at_once_count_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """The largest of those that may run at the same time."""
-    small, large = (resolve("td3", "Hopper-v5", steps=steps) for steps in (20_000, 100_000))
+    small, large = (resolve("td3", "Hopper-v5", steps=steps) for steps in (50_000, 100_000))
     need = replay_bytes(large, 4) + replay_bytes(small, 4)
     packs = [(small, 4), (small, 4), (large, 4)]
     monkeypatch.setattr(ascent.runners.memory, "memory", lambda device: need)

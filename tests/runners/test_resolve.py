@@ -48,18 +48,25 @@ def test_refusal(
 
 
 @pytest.mark.parametrize(
-    ("system", "task", "preset"),
+    ("system", "task", "preset", "key"),
     [
-        ("maddpg", "simple_tag_v3", "code"),
-        ("iddpg", "simple_tag-openai", "code"),
-        ("mappo", "simple_tag-openai", "code"),
-        ("ppo", "CartPole-v1", "cleanrl"),
-        ("a2c", "Pendulum-v1", "zoo"),
-        ("sac-fixed", "Hopper-v5", "haarnoja-2018a"),
+        ("maddpg", "simple_tag_v3", "code", "default"),
+        ("iddpg", "simple_tag-openai", "code", "openai"),
+        ("mappo", "simple_tag-openai", "code", "default"),
+        ("mappo", "simple_reference-openai", "code", "simple_reference-openai"),
+        ("ppo", "CartPole-v1", "cleanrl", "discrete"),
+        ("ppo", "Pendulum-v1", "cleanrl", "continuous"),
+        ("trpo", "Acrobot-v1", "zoo", "Acrobot-v1"),
+        ("sac-fixed", "Hopper-v5", "haarnoja-2018a", "default"),  # a default of its own
+        ("sac-fixed", "Pendulum-v1", "zoo", "Pendulum-v1"),
     ],
 )
-def test_preset_of_the_kind_of_task(system: str, task: str, preset: str) -> None:
-    assert resolve(system, task).preset == preset
+def test_settings_of_the_task(system: str, task: str, preset: str, key: str) -> None:
+    """The suite's default preset, and in its table the task, its kind, or the rest, in this order."""
+    cell = resolve(system, task)
+    assert cell.preset == preset
+    settings = SYSTEMS[system].module().PRESETS[preset]
+    assert cell.config == plain(settings[key]) | SYSTEMS[system].overrides
 
 
 def test_defaults_are_not_in_the_digest() -> None:
