@@ -52,6 +52,7 @@ from ascent.algorithms.seedwise import (
     Widths,
     captured,
     clip_grad_norm,
+    gradient,
     standardise,
 )
 
@@ -200,6 +201,7 @@ class Agent:
         ]
         # The numbers of parameters of each agent's policy and value function.
         self.sizes = [[sum(getattr(*x)[0].numel() for x in part.slots()) for part in pair] for pair in pairs]
+        self.ends_at_limit = not c.bootstrap_time_limit
         self.norms = [ValueNorm(streams) for _ in self.agents]
         self._step = [captured(partial(self.step, i), device) for i in self.agents]
 
@@ -220,18 +222,11 @@ class Agent:
     def learn(self, i: int, batch: Batch, rng: Streams) -> Tensor:
         """Update agent i and return its mean metrics (S, 6)."""
         c, norm = self.config, self.norms[i]
-        policy_obs = self.policy_obs(i, batch.obs)
-        value_obs, next_value_obs = self.value_obs(i, batch.obs), self.value_obs(i, batch.next_obs)
-        action = batch.action.split(self.n_actions, -1)[i]
-        action = action.squeeze(-1) if self.discrete else action
+        policy_obs, value_obs = self.policy_obs(i, batch.obs), self.value_obs(i, batch.obs)
+        action = self.own_action(i, batch.action)
         with torch.no_grad():
-            mean, deviation = (x[..., None] for x in norm.moments())
-            old_value = self.values[i](value_obs).squeeze(-1)  # (S, T, E), in units of the moments
-            value = mean + deviation * old_value
-            next_value = mean + deviation * self.values[i](next_value_obs).squeeze(-1)
+            advantage, old_value, ret = self.estimates(i, batch)
             old_logp, _ = self.policies[i].evaluate(policy_obs, action)
-            advantage = advantages(self.rewarded(i, batch), value, next_value, c.gamma, c.lam)
-            ret = advantage + value
         transitions = (policy_obs, value_obs, action, old_logp, advantage, old_value, ret)
         columns = [x.flatten(1, 2) for x in transitions]  # (S, T * E, ...)
         metrics: list[Tensor] = []
@@ -243,12 +238,23 @@ class Agent:
                 metrics.append(self._step[i](*minibatch, (ret - mean) / deviation).clone())
         return sum(metrics[1:], metrics[0]) / len(metrics)
 
+    def estimates(self, i: int, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return agent i's advantages, values in units of the moments, and returns, each (S, T, E)."""
+        c = self.config
+        mean, deviation = (x[..., None] for x in self.norms[i].moments())
+        scaled, next_scaled = (
+            self.values[i](self.value_obs(i, obs)).squeeze(-1) for obs in (batch.obs, batch.next_obs)
+        )
+        value, next_value = mean + deviation * scaled, mean + deviation * next_scaled
+        advantage = advantages(self.rewarded(i, batch), value, next_value, c.gamma, c.lam)
+        return advantage, scaled, advantage + value
+
     def rewarded(self, i: int, batch: Batch) -> Batch:
         """Return the batch as agent i learns from it: with its reward (S, T, E), and its terminal states."""
         rewards = batch.reward.unbind(-1)
         reward = sum(rewards[1:], rewards[0]) if self.config.shared_reward else rewards[i]
         terminated = batch.terminated
-        if not self.config.bootstrap_time_limit:
+        if self.ends_at_limit:
             assert batch.truncated is not None
             terminated = torch.maximum(terminated, batch.truncated)
         return replace(batch, reward=reward, terminated=terminated)
@@ -303,9 +309,34 @@ class Agent:
         """Return agent i's own observations: (S, ..., O) -> (S, ..., O_i)."""
         return obs.split(self.n_obs, -1)[i]
 
+    def own_action(self, i: int, action: Tensor) -> Tensor:
+        """Return agent i's actions (S, ...) or (S, ..., A_i)."""
+        own = action.split(self.n_actions, -1)[i]
+        return own.squeeze(-1) if self.discrete else own
+
     def value_obs(self, i: int, obs: Tensor) -> Tensor:
         """Return the observations that agent i's value function sees."""
         return self.policy_obs(i, obs) if self.config.local_value else obs
+
+    def value_estimate(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Return each agent's V (S, B, N) of observations (S, B, O), in units of the task's rewards."""
+        scaled = [self.values[i](self.value_obs(i, obs)).squeeze(-1) for i in self.agents]
+        moments = [norm.moments() for norm in self.norms]
+        return torch.stack([mean + std * v for (mean, std), v in zip(moments, scaled, strict=True)], -1)
+
+    def value_reward(self, batch: Batch, rng: Streams) -> Tensor:
+        """Return the rewards that each agent's V adds up, (S, B, N)."""
+        return torch.stack([self.rewarded(i, batch).reward for i in self.agents], -1)
+
+    def policy_gradient(self, batch: Batch) -> Tensor:
+        """Return the gradients (S, P) of all agents' L_clip at pi = pi_old; the minibatch is a window."""
+        parts = []
+        for i, policy in enumerate(self.policies):
+            with torch.no_grad():
+                advantage, *_ = self.estimates(i, batch)
+            logp, _ = policy.evaluate(self.policy_obs(i, batch.obs), self.own_action(i, batch.action))
+            parts.append(gradient((standardise(advantage) * logp).flatten(1).mean(1), policy))
+        return torch.cat(parts, 1)
 
     def state_dict(self) -> State:
         state: State = {}

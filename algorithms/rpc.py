@@ -278,7 +278,8 @@ class Agent:
         mean, std = self.encoder(batch.next_obs)
         paid, spent = torch.zeros_like(batch.reward), {}  # lambda cost, (S, B), and its metrics
         if c.bottleneck:
-            cost, price = self.pay(batch.obs, action, (mean, std), z_noise)
+            cost = self.cost(batch.obs, action, (mean, std), z_noise)
+            price = self.price(cost.detach())
             paid, spent = price * cost, {"cost": cost.mean(1), "lambda": price.squeeze(1)}
 
         with torch.no_grad():
@@ -304,18 +305,38 @@ class Agent:
         metrics |= {"entropy": -logp.mean(1), "alpha": alpha.squeeze(1)}
         return {name: metric.detach() for name, metric in metrics.items()}
 
-    def pay(self, obs: Tensor, action: Tensor, next_z: Gaussian, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the cost of each step, (S, B), and its price lambda, (S, 1), which first moves one step."""
-        c = self.config
+    def cost(self, obs: Tensor, action: Tensor, next_z: Gaussian, noise: Tensor) -> Tensor:
+        """Return the cost of each step, (S, B); the noise is for z."""
         with torch.no_grad():
             mean, std = self.encoder(obs)
             z = mean + std * noise
-        cost = kl(next_z, self.prior(z, action)) / (log(2) if c.bits else 1.0)
-        gap = cost.detach().mean(1) - c.rate
+        return kl(next_z, self.prior(z, action)) / (log(2) if self.config.bits else 1.0)
+
+    def price(self, cost: Tensor) -> Tensor:
+        """Move lambda one step for the costs (S, B), and return it, (S, 1)."""
+        c = self.config
+        gap = cost.mean(1) - c.rate
         self.learned_lambda.descend(-self.log_lambda.value.squeeze(1) * gap, c.learning_rate)
         with torch.no_grad():
             self.learned_lambda.params.matrix.clamp_(-LARGEST_LOG_LAMBDA, LARGEST_LOG_LAMBDA)
-        return cost, self.log_lambda.value.detach().exp()
+        return self.log_lambda.value.detach().exp()
+
+    def value_estimate(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Return the smaller Q (S, B), which includes the cost and the entropy of later actions."""
+        return self.q(obs, self.bounds.normalise(action)).amin(1) / self.config.reward_scale
+
+    def value_reward(self, batch: Batch, rng: Streams) -> Tensor:
+        """Return r~ and the entropy bonus of a next action (S, B), both over the reward scale."""
+        c, n = self.config, batch.reward.shape[1]
+        mean, std = self.encoder(batch.next_obs)
+        reward = batch.reward
+        if c.bottleneck and c.cost_in_reward:
+            action = self.bounds.normalise(batch.action)
+            cost = self.cost(batch.obs, action, (mean, std), rng.normal(n, c.latent))
+            reward = reward - self.log_lambda.value.exp() * cost
+        noise = rng.normal(n, c.latent), rng.normal(n, self.bounds.size)
+        bonus = -self.log_alpha.value.exp() * self.policy.sample(mean + std * noise[0], noise[1])[1]
+        return reward + c.gamma * (1 - batch.terminated) * bonus / c.reward_scale
 
     def state_dict(self) -> State:
         return save_learners(self.learners, self.updates)

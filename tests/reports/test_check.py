@@ -254,6 +254,15 @@ FORGERIES: dict[str, tuple[str, Mutation]] = {
     "metric dropped": ("digest-ladder", table("metrics.csv", drop_first)),
     "metric doubled": ("digest-ladder", table("metrics.csv", double_first)),
     "metrics swapped": ("digest-ladder", table("metrics.csv", swap_first)),
+    "measures dropped": ("measures", table("measures.csv", drop_first)),
+    "measures doubled": ("measures", table("measures.csv", double_first)),
+    "no states": ("measures", field("measures.csv", 1, 1, "0")),
+    "value missing": ("measures", field("measures.csv", 1, 2, "")),
+    "other bias": ("measures", field("measures.csv", 1, 4, "0.5")),
+    "error below the bias": ("measures", field("measures.csv", 1, 5, "0.0")),
+    "gradients that nobody asked for": (
+        "measures", lambda cell: rows(cell / "seed-1" / "measures.csv", lambda lines: lines.__setitem__(
+            1, lines[1].replace(",0,,", ",10,0.5,0.1")))),
     "ladder dropped": ("digest-ladder", table("ladder.csv", drop_first)),
     "ladder doubled": ("digest-ladder", table("ladder.csv", double_first)),
     "ladder swapped": ("digest-ladder", table("ladder.csv", swap_first)),

@@ -13,13 +13,14 @@ import torch
 from gymnasium import spaces
 
 from ascent import suites
-from ascent.algorithms.seedwise import Parameters, Streams
+from ascent.algorithms.seedwise import Batch, Parameters, Streams
 from ascent.records import layout
 from ascent.records.cell import Cell
 from ascent.records.errors import InputError
 from ascent.records.read import load
 from ascent.reports.checking import check
 from ascent.runners import attempt, measures, sweep
+from ascent.runners.play import env_seeds
 from ascent.runners.resolve import make_agent, resolve
 from ascent.runners.train import train
 from ascent.runners.trainer import Trainer
@@ -101,11 +102,11 @@ def linear(cell: Cell, seeds: list[int], slope: float, intercept: float) -> obje
 DISCRETE = spaces.Discrete(2)
 
 
-@pytest.mark.parametrize("system", ["dqn", "a2c", "a3c", "trpo", "ppo"])
+@pytest.mark.parametrize("system", ["dqn", "a2c", "a3c", "trpo", "ppo", "vpg"])
 def test_bias_on_a_chain(system: str, task: Callable[..., str]) -> None:
     """Returns by hand, gamma = 1/2: from the last step back 3, 2, -1, 1/2."""
     name = task(Chain, DISCRETE, horizon=20)
-    cell = resolve(system, name, overrides={"gamma": 0.5, "hidden": []}, steps=10_000)
+    cell = resolve(system, name, overrides={"gamma": 0.5, "hidden": []}, steps=100_000)
     rows = measures.values(linear(cell, [0, 1], 0.25, -1.0), cell, [0, 1], step=0)
     estimate, returns = np.array([-1.0, -0.75, -0.5, -0.25]), np.array([0.5, -1.0, 2.0, 3.0])
     expected = (4, estimate.mean(), returns.mean(), (estimate - returns).mean())
@@ -169,6 +170,93 @@ def test_a_soft_critic_is_compared_with_soft_returns(task: Callable[..., str]) -
     error = rows[:, 2] - (np.array([0.5, -1.0, 2.0, 3.0]) + bonus).mean()
     assert abs(error.mean()) < 4 * error.std() / np.sqrt(len(seeds)) < 0.03
     assert abs(bonus.mean()) > 0.05, "or the test would not notice a missing bonus"
+
+
+@pytest.mark.parametrize(
+    "system,settings",
+    [
+        ("sac", {"alpha": 0.7, "reward_scale": 3.0}),
+        ("sac", {"alpha": 0.7, "environment_units": True}),
+        ("rpc", {"alpha": 0.7, "first_lambda": 0.2}),
+        ("rpc", {"alpha": 0.7, "first_lambda": 0.2, "bits": True, "reward_scale": 1.0}),
+        ("rpc", {"alpha": 0.7, "cost_in_reward": False}),
+        ("rpc", {"alpha": 0.7, "bottleneck": False}),
+    ],
+)
+def test_a_soft_critic_counts_what_its_targets_do(system: str, settings: dict) -> None:
+    """With all Q at 0, the loss of the critics is the mean square of y, which is the counted reward. The
+    learner's noise is given to both, and lambda does not move before it is a price.
+    """
+    cell = resolve(system, "Pendulum-v1", preset="small", overrides=settings)
+    agent = make_agent(cell, Streams([0, 1], "init"), "cpu")
+    c = agent.config
+    s = Streams([0, 1], "data")
+    for learned in agent.learners:
+        if learned.name in ("policy", "actor"):
+            learned.params.matrix += 0.3 * s.normal(learned.params.matrix.shape[1])
+    for matrix in (agent.learned_q.params.matrix, agent.learned_q.target.matrix):
+        matrix.zero_()
+    batch = Batch(
+        obs=s.normal(16, 3), action=s.normal(16, 1), reward=s.normal(16), next_obs=s.normal(16, 3),
+        terminated=(s.uniform(16) < 0.3).float(), truncated=None,
+    )  # fmt: skip
+    action_noise = s.normal(16, 1)
+    if system == "sac":
+        numbers, metrics = [action_noise], lambda: agent.improve_critics(batch, action_noise)
+    else:
+        z, target_z = s.normal(16, c.latent), s.normal(16, c.latent)
+        numbers = (
+            [z, target_z, action_noise] if c.bottleneck and c.cost_in_reward else [target_z, action_noise]
+        )
+        agent.price = lambda cost: agent.log_lambda.value.detach().exp()
+        metrics = lambda: agent.learn(batch, z, z, target_z, action_noise, action_noise)  # noqa: E731
+
+    class Given:
+        def normal(self, *shape: int) -> torch.Tensor:
+            return numbers.pop(0).view(2, *shape)
+
+    counted = agent.value_reward(batch, Given()).detach()
+    assert not numbers
+    expected = (c.reward_scale * counted).square().mean(1)
+    torch.testing.assert_close(metrics()["q_loss"].detach(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_an_agent_without_a_critic_has_no_values() -> None:
+    for baseline, states in (("mean", False), ("learned", True)):
+        cell = resolve("reinforce", "CartPole-v1", overrides={"baseline": baseline})
+        agent = make_agent(cell, Streams([0], "init"), "cpu")
+        ((count, *cells),) = measures.values(agent, cell, [0], step=0)
+        assert (count > 0) == states and (cells != ["", "", "", ""]) == states
+
+
+@pytest.mark.parametrize("system", ["mappo", "ippo"])
+def test_values_of_a_team(system: str) -> None:
+    """An episode of the particle worlds ends at its limit, by MAPPO's authors. The values in units of the
+    returns' deviation, the shared rewards and the pooling over agents, done again.
+    """
+    cell = resolve(system, "simple_spread_v3", overrides={"shared_reward": True, "value_norm": True})
+    agent = make_agent(cell, Streams([0], "init"), "cpu")
+    for k, norm in enumerate(agent.norms):
+        norm.update(10.0 * k + Streams([0], "returns").normal(50))
+    ((count, estimate, returned, bias, _),) = measures.values(agent, cell, [0], step=3)
+    env = suites.make(cell.task, env_seeds([0], 1, "measure", 3, measures.EPISODE))
+    rng = Streams([0], "measure", 3, measures.EPISODE)
+    obs, rewards, estimates = env.reset(), [], []
+    for _ in range(25):
+        x = torch.from_numpy(obs)
+        for i, norm in enumerate(agent.norms):
+            own = x[..., 18 * i : 18 * (i + 1)] if system == "ippo" else x
+            average, square, weight = norm.sums[0].tolist()
+            mean = average / weight
+            deviation = np.sqrt(square / weight - mean**2)
+            estimates.append(mean + deviation * agent.values[i](own).item())
+        step = env.step(agent.act(x, rng, True, 0.0)[0].numpy())
+        rewards.append(step.reward.sum())
+        obs = step.obs
+    returns = [sum(r * 0.99**k for k, r in enumerate(rewards[t:])) for t in range(25)]
+    assert count == 25
+    assert (estimate, returned) == pytest.approx((np.mean(estimates), np.mean(returns)), rel=1e-4)
+    assert bias == pytest.approx(estimate - returned)
 
 
 # ---- the policy gradient
@@ -287,6 +375,27 @@ def test_windows_begin_at_different_times(monkeypatch: pytest.MonkeyPatch) -> No
     assert [batch.reward[0, 0, 0].item() for batch in batches] == [1 + 50 * k for k in range(10)]
     assert all(batch.reward.shape == (1, 16, 2) for batch in batches)
     assert len({batch.obs.numpy().tobytes() for batch in batches}) == 10
+
+
+@pytest.mark.parametrize("system", ["reinforce", "vpg"])
+def test_divergence_of_a_step(system: str) -> None:
+    """r - 1 - log r of each action by torch's distributions; on average the exact KL(old || new)."""
+    cell = small_cell(system, "CartPole-v1", learning_rate=0.02, envs=8)
+    agent = make_agent(cell, Streams([0, 1], "init"), "cpu")
+    batch = measures.windows(agent, cell, [0, 1], step=64)[0]
+    old = torch.distributions.Categorical(logits=agent.policy.net(batch.obs).detach())
+    metric = agent.update(batch, Streams([0, 1], "learn"), 0.0)["approx_kl"]
+    new = torch.distributions.Categorical(logits=agent.policy.net(batch.obs).detach())
+    log_ratio = new.log_prob(batch.action) - old.log_prob(batch.action)
+    weight = torch.ones_like(batch.reward) if batch.weight is None else batch.weight
+    for k in range(2):
+        counts = weight[k] > 0
+        sampled = (log_ratio.exp() - 1 - log_ratio)[k][counts]
+        exact = torch.distributions.kl_divergence(old, new)[k][counts]
+        assert metric[k].item() == pytest.approx(sampled.mean().item(), rel=1e-3)
+        difference = sampled - exact
+        assert abs(difference.mean()) < 4 * difference.std() / len(sampled) ** 0.5
+        assert exact.mean() > 1e-4
 
 
 # ---- the record
