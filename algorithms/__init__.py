@@ -36,7 +36,7 @@ class Algorithm(Protocol):
     """
 
     VERSION: int
-    Config: Callable[..., Any]
+    Config: type[Any]
     PRESETS: Mapping[str, Any]
     DEFAULTS: Mapping[str, str]  # the preset of each suite
     Agent: Callable[..., "Agent"]

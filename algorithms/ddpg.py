@@ -188,6 +188,10 @@ class Agent:
         self.learned_actor.follow(self.config.tau)
         self.learned_q.follow(self.config.tau)
 
+    def value_estimate(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Return Q (S, B) of observations (S, B, O) and actions (S, B, A)."""
+        return self.q(obs, self.bounds.normalise(action))[:, 0]
+
     def state_dict(self) -> State:
         return save_learners(self.learners, self.updates)
 

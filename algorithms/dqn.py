@@ -206,6 +206,10 @@ class Agent:
         loss = huber_loss(q, y, reduction="none", delta=self.config.huber).mean(1)
         return loss, {"loss": loss.detach(), "q": q.detach().mean(1)}
 
+    def value_estimate(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Return Q (S, B) of observations (S, B, O) and actions (S, B)."""
+        return self.q(obs).gather(-1, action[..., None]).squeeze(-1)
+
     def state_dict(self) -> State:
         return save_learners([self.learned], self.updates)
 

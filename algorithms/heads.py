@@ -204,6 +204,18 @@ class Normaliser:
         self.obs_moments.update(batch.obs)
         return window
 
+    def frozen(self, batch: Batch) -> Batch:
+        """Return the window (S, T, E) as the networks see it; the moments stay as they are."""
+        reward = batch.reward
+        if self.on and self.rewards:
+            reward = (reward / self.reward_unit()[..., None]).clamp(-10, 10)
+        return replace(batch, obs=self.obs(batch.obs), next_obs=self.obs(batch.next_obs), reward=reward)
+
+    def reward_unit(self) -> Tensor:
+        """Return by what rewards are divided, (S, 1); values are in this unit."""
+        var = self.return_moments.var
+        return (var + 1e-8).sqrt().float() if self.on and self.rewards else torch.ones_like(var).float()
+
     def scaled(self, batch: Batch) -> Tensor:
         """Include the rewards (S, T, E) of a window in the moments, and return them scaled."""
         assert batch.truncated is not None
@@ -213,8 +225,7 @@ class Normaliser:
             returns[:, t] = self.ret = self.gamma * self.ret + batch.reward[:, t]
             self.ret = self.ret * continues[:, t]
         self.return_moments.update(returns[..., None])
-        std = (self.return_moments.var + 1e-8).sqrt().float()[..., None]  # (S, 1, 1)
-        return (batch.reward / std).clamp(-10, 10)
+        return (batch.reward / self.reward_unit()[..., None]).clamp(-10, 10)
 
     def state_dict(self) -> State:
         """Return the moments, or nothing if the normaliser is off."""

@@ -25,12 +25,11 @@ Greedy actions omit u. Other actions are tanh(out), scaled to their bounds, with
 
 y = reward_i where x' is terminal. A time limit does not count as terminal.
 
-Departures (presets `particle` and `particle-openai` follow the authors' code where it differs from the paper)
+Departures of preset `code` (which follows the authors' code where it differs from the paper)
 | what | authors' code (github.com/openai/maddpg) | here | why |
 |---|---|---|---|
 | discrete actions | the environment takes soft ones | hard ones | mpe2 needs indices; soft with `simplex` |
 | continuous actions | Gaussian, learned variance | deterministic, with noise | as in the paper and DDPG |
-| environments | 1, an update every 100 steps | 4, every 25 steps | faster; the same updates per transition |
 | evaluation | sampled actions, in training | greedy; at the end also sampled | as in the other files |
 | policies of other agents | known | known | the paper also infers them |
 | ensembles of policies | not in the code | none | section 4.3 of the paper is not implemented |
@@ -76,14 +75,14 @@ TEAM = True  # for multi-agent tasks
 class Config:
     """Defaults: the authors' code (github.com/openai/maddpg, train.py and maddpg/trainer/maddpg.py)."""
 
-    envs: Count = 4  # environments per seed
+    envs: Count = 1  # environments per seed
     capacity: Count = 1_000_000  # transitions kept per seed
     batch: Count = 1024  # transitions per update
     learning_starts: Count = 25_600  # environment steps before the first update
     train_every: Count = 100  # environment steps between updates; then each agent does one
-    actor_learning_rate: Positive = 1e-2
-    critic_learning_rate: Positive = 1e-2
-    adam_eps: Positive = 1e-8
+    actor_learning_rate: Positive = 1e-2  # of the actors
+    critic_learning_rate: Positive = 1e-2  # of the critics
+    adam_eps: Positive = 1e-8  # Adam's epsilon
     gamma: Fraction = 0.95  # discount
     tau: Fraction = 0.01  # fraction of the online networks that goes into their targets
     max_grad_norm: NonNegative = 0.5  # of each weight matrix and each bias by itself; 0: no limit
@@ -95,11 +94,17 @@ class Config:
 
 
 PRESETS = {
-    "particle": Config(),
-    "particle-openai": Config(simplex=True),
-    # Without clipping and penalty, as DDPG here, but with the authors' learning rates.
-    "particle-continuous": Config(max_grad_norm=0.0, penalty=0.0),
+    # The authors' code. Noise is ours: their policies for continuous actions are Gaussian.
+    "code": {"openai": Config(simplex=True), "default": Config()},
+    # For quick runs: as many updates per transition, but from four environments at once. Continuous actions
+    # without clipping and penalty, as in DDPG here. Not searched.
+    "small": {
+        "openai": Config(envs=4, simplex=True),
+        "discrete": Config(envs=4),
+        "continuous": Config(envs=4, max_grad_norm=0.0, penalty=0.0),
+    },
 }
+DEFAULTS = {"particle": "code"}  # the authors' code
 
 
 def glorot(streams: Streams, n_in: int, n_out: int) -> tuple[Tensor, Tensor]:
@@ -286,6 +291,15 @@ class Agent:
         if self.config.max_grad_norm:
             grad = clip_each(learned.params, grad, self.config.max_grad_norm)
         learned.optimiser.step(grad, learning_rate)
+
+    def value_estimate(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Return each agent's Q (S, B, N) of observations (S, B, O) and actions (S, B, ...)."""
+        actions = self.encoded(action)
+        values = []
+        for i, seen in enumerate(self.seen):
+            own = obs.split(self.n_obs, -1)[i] if self.config.local_critic else obs
+            values.append(self.q[i](torch.cat([own, *(actions[j] for j in seen)], -1)))
+        return torch.cat(values, -1)
 
     def state_dict(self) -> State:
         return save_learners(self.learners, self.updates)

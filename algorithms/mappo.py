@@ -7,23 +7,26 @@ function V_i, which sees x, all observations. With r_t the ratio pi_i(a_t|o_t) /
     delta_t = reward_t + gamma V_i(x_t+1) - V_i(x_t)
     A_t     = delta_t + gamma lam A_t+1                                       (arXiv 1506.02438, eq. 16)
     L_clip  = mean min(r_t A_t, clip(r_t, 1 - clip, 1 + clip) A_t)
-    L       = L_clip - value_coef mean (V_i(x_t) - ret_t)^2 / 2 + entropy_coef mean H(pi_i)
+    L       = L_clip - value_coef mean h(V_i(x_t) - ret_t) + entropy_coef mean H(pi_i)
 
-where reward_t, A_t and ret_t = A_t + V_i(x_t) are agent i's own. With `value_norm`, the network predicts the
-value minus the running mean of ret, divided by its running standard deviation, and L compares it with ret
-in these units. With `local_value`, V_i sees only o_i: independent PPO (arXiv 2011.09533).
+where reward_t, A_t and ret_t = A_t + V_i(x_t) are agent i's own; with `shared_reward`, reward_t is the sum
+over all agents. h(e) is e^2 / 2, but linear where |e| > huber_delta. With `clip_value`, the larger of
+h(V_i - ret_t) and h(V_old + clip(V_i - V_old, -clip, clip) - ret_t) counts. With `value_norm`, the network
+predicts the value minus the running mean of ret, divided by its running standard deviation, and L compares it
+with ret in these units. With `local_value`, V_i sees only o_i: independent PPO (arXiv 2011.09533). The
+gradients of policy and value function are clipped separately.
 
-Departures
+Departures of preset `code` (the authors' scripts for the particle worlds)
 | what | authors' code (github.com/marlbenchmark/on-policy) | here | why |
 |---|---|---|---|
-| parameters | shared by all agents | separate for each agent | agents differ; also an option of theirs |
-| value loss | Huber, maximum of clipped and unclipped | half the squared error | as in PPO here |
-| layer normalisation | at the input and after each layer | none | as in PPO here |
-| gradient | clipped separately for policy and value | clipped together | one optimiser, as in PPO here |
-| moments of ret | updated in every epoch | updated once, before the first | returns are the same |
-| time limit | terminal | bootstraps from the successor's value | arXiv 1712.00378 |
-| environments | 128 | 32 | more updates within the budget |
-| actions | not stated | clipped when executed; log densities of the sample itself | as in PPO here |
+| recurrence | a GRU of 64 units, trained on chunks of 10 steps | feed-forward | also an option of theirs |
+| layer normalisation | at the input, after each layer and after the GRU | none | as in PPO here |
+| gain of hidden layers | 5/3 with tanh, sqrt 2 with ReLU | sqrt 2 | as in PPO here |
+| parameters | shared by the agents, except in speaker_listener | separate | also an option of theirs |
+| advantages | standardised over all agents that share parameters | over each agent's | follows |
+| standardisation | divisor n, eps 1e-5 | divisor n - 1, eps 1e-8 | as in PPO here |
+| length | spread 20M steps, reference 3M, speaker_listener 2M | 1.5M | the budget is the task's |
+| continuous actions | none | Gaussian, clipped when executed | as in PPO here |
 """
 
 from dataclasses import dataclass, replace
@@ -33,7 +36,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from ascent.algorithms.heads import Policy, value_network
+from ascent.algorithms.heads import Activation, Policy, value_network
 from ascent.algorithms.seedwise import (
     MLP,
     Adam,
@@ -49,39 +52,65 @@ from ascent.algorithms.seedwise import (
     Widths,
     captured,
     clip_grad_norm,
+    gradient,
     standardise,
 )
 
-VERSION = 1  # raise it when a change here changes results
+VERSION = 2  # raise it when a change here changes results
 TEAM = True  # for multi-agent tasks
 
 
 @dataclass(frozen=True)
 class Config:
-    """Defaults: the authors' code (scripts/train_mpe_scripts), except for `envs`."""
+    """Defaults: the authors' script for simple_spread, without its shared reward."""
 
-    envs: Count = 32  # environments per seed
+    envs: Count = 128  # environments per seed
     steps: Count = 25  # time steps in a rollout: an episode of the particle worlds
     epochs: Count = 10  # passes over a rollout
-    minibatch: Count = 800  # transitions per gradient step: the whole rollout
-    learning_rate: Positive = 7e-4
-    adam_eps: Positive = 1e-5
+    minibatch: Count = 3200  # transitions per gradient step: the whole rollout
+    learning_rate: Positive = 7e-4  # of policies and value functions
+    adam_eps: Positive = 1e-5  # Adam's epsilon
     gamma: Fraction = 0.99  # discount
     lam: Fraction = 0.95  # of the advantage estimator
-    clip: Positive = 0.2
-    value_coef: NonNegative = 1.0
-    entropy_coef: NonNegative = 0.01
-    max_grad_norm: Positive = 10.0
+    clip: Positive = 0.2  # of the probability ratio; with clip_value also of the value function's change
+    clip_value: bool = True  # the value loss is the larger of that of the value and of the clipped value
+    huber_delta: NonNegative = 10.0  # the value loss is linear in larger errors; 0: never
+    value_coef: NonNegative = 1.0  # weight of the value loss
+    entropy_coef: NonNegative = 0.01  # weight of the entropy bonus
+    max_grad_norm: Positive = 10.0  # of each policy and of each value function
+    bootstrap_time_limit: bool = False  # at the time limit, add the successor's value; else it is terminal
+    shared_reward: bool = False  # every agent receives the sum of all rewards
     value_norm: bool = True  # normalise values and returns by the running moments of the returns
     local_value: bool = False  # value functions see only their agent's observation: independent PPO
-    hidden: Widths = (64, 64)  # tanh units of each policy and each value network
+    activation: Activation = "tanh"  # of the hidden units, whose initial weights are orthogonal
+    hidden: Widths = (64, 64)  # units of the hidden layers of each policy and each value function
 
     def __post_init__(self) -> None:
         if self.minibatch < 2 or (self.envs * self.steps) % self.minibatch:
             raise ValueError(f"minibatch: {self.minibatch} must be at least 2 and divide envs x steps")
 
 
-PRESETS = {"particle": Config()}
+SPREAD = Config(shared_reward=True)
+COMMUNICATION = replace(SPREAD, epochs=15, activation="relu")  # simple_reference, simple_speaker_listener
+
+PRESETS = {
+    # The authors' scripts. Scenarios that have none take the settings of simple_spread, but not its shared
+    # reward: agents may be opponents. The tasks NAME-openai sum the rewards themselves, as the authors' do.
+    "code": {
+        "simple_spread_v3": SPREAD,
+        "simple_spread_v3-continuous": SPREAD,
+        "simple_reference_v3": COMMUNICATION,
+        "simple_reference_v3-continuous": COMMUNICATION,
+        "simple_reference-openai": replace(COMMUNICATION, shared_reward=False),
+        "simple_speaker_listener_v4": COMMUNICATION,
+        "simple_speaker_listener_v4-continuous": COMMUNICATION,
+        "simple_speaker_listener-openai": replace(COMMUNICATION, shared_reward=False),
+        "default": Config(),
+    },
+    # For quick runs: more updates within a short budget, and the value loss of PPO. Not searched.
+    "small": Config(envs=32, minibatch=800, clip_value=False, huber_delta=0.0, bootstrap_time_limit=True),
+}
+DEFAULTS = {"particle": "code"}  # the authors' code
 
 
 def advantages(batch: Batch, value: Tensor, next_value: Tensor, gamma: float, lam: float) -> Tensor:
@@ -120,8 +149,8 @@ class ValueNorm:
         self.sums = self.DECAY * self.sums + (1 - self.DECAY) * new
 
     def moments(self) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation, each (S, 1, 1) float32."""
-        mean, square, weight = self.sums[:, :, None, None].unbind(1)
+        """Return mean and standard deviation, each (S, 1) float32."""
+        mean, square, weight = self.sums[:, :, None].unbind(1)
         updated = weight > 0
         weight = weight.clamp(min=1 - self.DECAY)
         mean, square = mean / weight, square / weight
@@ -162,14 +191,17 @@ class Agent:
         self.values: list[MLP] = []
         for n_obs, space in zip(self.n_obs, action_spaces, strict=True):
             n_seen = n_obs if c.local_value else sum(self.n_obs)
-            self.policies.append(Policy(streams, n_obs, c.hidden, space))
-            self.values.append(value_network(streams, n_seen, c.hidden))
+            self.policies.append(Policy(streams, n_obs, c.hidden, space, c.activation))
+            self.values.append(value_network(streams, n_seen, c.hidden, c.activation))
         adam = partial(Adam, eps=c.adam_eps)
-        networks = zip(self.agents, self.policies, self.values, strict=True)
+        pairs = list(zip(self.policies, self.values, strict=True))
         self.learned = [
-            Learned(f"agent_{i}", policy, value, optimiser=adam, optimiser_name=f"optimiser_{i}")
-            for i, policy, value in networks
+            Learned(f"agent_{i}", *pair, optimiser=adam, optimiser_name=f"optimiser_{i}")
+            for i, pair in enumerate(pairs)
         ]
+        # The numbers of parameters of each agent's policy and value function.
+        self.sizes = [[sum(getattr(*x)[0].numel() for x in part.slots()) for part in pair] for pair in pairs]
+        self.ends_at_limit = not c.bootstrap_time_limit
         self.norms = [ValueNorm(streams) for _ in self.agents]
         self._step = [captured(partial(self.step, i), device) for i in self.agents]
 
@@ -190,39 +222,51 @@ class Agent:
     def learn(self, i: int, batch: Batch, rng: Streams) -> Tensor:
         """Update agent i and return its mean metrics (S, 6)."""
         c, norm = self.config, self.norms[i]
-        policy_obs = self.policy_obs(i, batch.obs)
-        value_obs, next_value_obs = self.value_obs(i, batch.obs), self.value_obs(i, batch.next_obs)
-        action = batch.action.split(self.n_actions, -1)[i]
-        action = action.squeeze(-1) if self.discrete else action
+        policy_obs, value_obs = self.policy_obs(i, batch.obs), self.value_obs(i, batch.obs)
+        action = self.own_action(i, batch.action)
         with torch.no_grad():
-            mean, deviation = norm.moments()
-            value = mean + deviation * self.values[i](value_obs).squeeze(-1)  # (S, T, E)
-            next_value = mean + deviation * self.values[i](next_value_obs).squeeze(-1)
+            advantage, old_value, ret = self.estimates(i, batch)
             old_logp, _ = self.policies[i].evaluate(policy_obs, action)
-            rewards = replace(batch, reward=batch.reward[..., i])
-            advantage = advantages(rewards, value, next_value, c.gamma, c.lam)
-            ret = advantage + value
-            if c.value_norm:
-                norm.update(ret)
-                mean, deviation = norm.moments()
-                ret = (ret - mean) / deviation
-        transitions = (policy_obs, value_obs, action, old_logp, advantage, ret)
+        transitions = (policy_obs, value_obs, action, old_logp, advantage, old_value, ret)
         columns = [x.flatten(1, 2) for x in transitions]  # (S, T * E, ...)
-        sums: Tensor | None = None
+        metrics: list[Tensor] = []
         for _ in range(c.epochs):
-            for minibatch in rng.minibatches(columns, c.minibatch):
-                metrics = self._step[i](*minibatch)
-                sums = metrics.clone() if sums is None else sums + metrics
-        assert sums is not None
-        return sums / (c.epochs * (columns[0].shape[1] // c.minibatch))
+            for *minibatch, ret in rng.minibatches(columns, c.minibatch):
+                if c.value_norm:
+                    norm.update(ret)
+                mean, deviation = norm.moments()
+                metrics.append(self._step[i](*minibatch, (ret - mean) / deviation).clone())
+        return sum(metrics[1:], metrics[0]) / len(metrics)
+
+    def estimates(self, i: int, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return agent i's advantages, values in units of the moments, and returns, each (S, T, E)."""
+        c = self.config
+        mean, deviation = (x[..., None] for x in self.norms[i].moments())
+        scaled, next_scaled = (
+            self.values[i](self.value_obs(i, obs)).squeeze(-1) for obs in (batch.obs, batch.next_obs)
+        )
+        value, next_value = mean + deviation * scaled, mean + deviation * next_scaled
+        advantage = advantages(self.rewarded(i, batch), value, next_value, c.gamma, c.lam)
+        return advantage, scaled, advantage + value
+
+    def rewarded(self, i: int, batch: Batch) -> Batch:
+        """Return the batch as agent i learns from it: with its reward (S, T, E), and its terminal states."""
+        rewards = batch.reward.unbind(-1)
+        reward = sum(rewards[1:], rewards[0]) if self.config.shared_reward else rewards[i]
+        terminated = batch.terminated
+        if self.ends_at_limit:
+            assert batch.truncated is not None
+            terminated = torch.maximum(terminated, batch.truncated)
+        return replace(batch, reward=reward, terminated=terminated)
 
     def step(self, i: int, *minibatch: Tensor) -> Tensor:
         """Take one step of agent i's optimiser and return the metrics (S, 6) that `learn` averages."""
-        loss, parts = self.loss(i, *minibatch)
-        learned = self.learned[i]
-        grad, norm = clip_grad_norm(learned.params.grad(loss), self.config.max_grad_norm)
-        learned.optimiser.step(grad, self.config.learning_rate)
-        return torch.stack([*parts, norm], 1)
+        loss, metrics = self.loss(i, *minibatch)
+        c, learned = self.config, self.learned[i]
+        grad = learned.params.grad(loss)
+        clipped = [clip_grad_norm(part, c.max_grad_norm)[0] for part in grad.split(self.sizes[i], 1)]
+        learned.optimiser.step(torch.cat(clipped, 1), c.learning_rate)
+        return torch.stack([*metrics, grad.norm(dim=1)], 1)
 
     def loss(
         self,
@@ -232,6 +276,7 @@ class Agent:
         action: Tensor,
         old_logp: Tensor,
         advantage: Tensor,
+        old_value: Tensor,
         ret: Tensor,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return -L of agent i on a minibatch (S, B), a loss (S,), and metrics."""
@@ -242,7 +287,12 @@ class Agent:
         advantage = standardise(advantage)
         clipped = ratio.clamp(1 - c.clip, 1 + c.clip)
         policy_loss = -torch.min(ratio * advantage, clipped * advantage).mean(1)
-        value_loss = 0.5 * (self.values[i](value_obs).squeeze(-1) - ret).square().mean(1)
+        value = self.values[i](value_obs).squeeze(-1)
+        value_loss = self.huber(value - ret)
+        if c.clip_value:
+            near = old_value + (value - old_value).clamp(-c.clip, c.clip)
+            value_loss = torch.max(value_loss, self.huber(near - ret))
+        value_loss = value_loss.mean(1)
         entropy = entropy.mean(1)
         loss = policy_loss + c.value_coef * value_loss - c.entropy_coef * entropy
         with torch.no_grad():
@@ -250,13 +300,43 @@ class Agent:
             clip_fraction = (ratio != clipped).float().mean(1)
         return loss, (policy_loss.detach(), value_loss.detach(), entropy.detach(), approx_kl, clip_fraction)
 
+    def huber(self, error: Tensor) -> Tensor:
+        """Return h(error)."""
+        delta, size, half = self.config.huber_delta, error.abs(), 0.5 * error.square()
+        return torch.where(size <= delta, half, delta * (size - 0.5 * delta)) if delta else half
+
     def policy_obs(self, i: int, obs: Tensor) -> Tensor:
         """Return agent i's own observations: (S, ..., O) -> (S, ..., O_i)."""
         return obs.split(self.n_obs, -1)[i]
 
+    def own_action(self, i: int, action: Tensor) -> Tensor:
+        """Return agent i's actions (S, ...) or (S, ..., A_i)."""
+        own = action.split(self.n_actions, -1)[i]
+        return own.squeeze(-1) if self.discrete else own
+
     def value_obs(self, i: int, obs: Tensor) -> Tensor:
         """Return the observations that agent i's value function sees."""
         return self.policy_obs(i, obs) if self.config.local_value else obs
+
+    def value_estimate(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Return each agent's V (S, B, N) of observations (S, B, O), in units of the task's rewards."""
+        scaled = [self.values[i](self.value_obs(i, obs)).squeeze(-1) for i in self.agents]
+        moments = [norm.moments() for norm in self.norms]
+        return torch.stack([mean + std * v for (mean, std), v in zip(moments, scaled, strict=True)], -1)
+
+    def value_reward(self, batch: Batch, rng: Streams) -> Tensor:
+        """Return the rewards that each agent's V adds up, (S, B, N)."""
+        return torch.stack([self.rewarded(i, batch).reward for i in self.agents], -1)
+
+    def policy_gradient(self, batch: Batch) -> Tensor:
+        """Return the gradients (S, P) of all agents' L_clip at pi = pi_old; the minibatch is a window."""
+        parts = []
+        for i, policy in enumerate(self.policies):
+            with torch.no_grad():
+                advantage, *_ = self.estimates(i, batch)
+            logp, _ = policy.evaluate(self.policy_obs(i, batch.obs), self.own_action(i, batch.action))
+            parts.append(gradient((standardise(advantage) * logp).flatten(1).mean(1), policy))
+        return torch.cat(parts, 1)
 
     def state_dict(self) -> State:
         state: State = {}

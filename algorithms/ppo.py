@@ -47,6 +47,7 @@ from ascent.algorithms.seedwise import (
     Widths,
     captured,
     clip_grad_norm,
+    gradient,
     load_learners,
     part,
     prefixed,
@@ -67,9 +68,7 @@ class Config:
     minibatch: Count = 64  # transitions per gradient step
     learning_rate: Positive = 3e-4  # of policy and value network
     anneal: bool = True  # learning rate linear to zero
-    anneal_from: Literal["start", "end"] = (
-        "start"  # the i-th of N updates has the rate 1 - (i-1)/N or 1 - i/N
-    )
+    anneal_from: Literal["start", "end"] = "start"  # the i-th of N rates is 1 - (i-1)/N or 1 - i/N
     anneal_steps: Count | None = None  # environment steps after which the rate is zero; None: the budget
     adam_eps: Positive = 1e-5  # added to the root of Adam's second moment
     gamma: Fraction = 0.99  # discount
@@ -82,7 +81,7 @@ class Config:
     entropy_coef: NonNegative = 0.0  # weight of the entropy bonus
     max_grad_norm: Positive = 0.5  # of the gradient of policy and value network together
     hidden: Widths = (64, 64)  # units of the policy, and of the value network
-    activation: Activation = "tanh"  # of these units; "relu" comes with torch's initial weights, as in RL Zoo
+    activation: Activation = "tanh"  # of hidden units; "relu" has torch's initial weights, as in RL Zoo
     log_std_init: float = 0.0  # initial log standard deviation of continuous actions
     normalise: bool = False  # scale observations and rewards by running moments
     return_scaling: bool = False  # V predicts returns over their running deviation; rewards are not scaled
@@ -97,38 +96,14 @@ CLEANRL = Config(clip_value=True, bootstrap_time_limit=False)
 SB3 = Config(anneal=False, value_coef=1.0)  # Stable-Baselines3's defaults
 
 
-def zoo(
-    steps: int,
-    minibatch: int,
-    epochs: int,
-    learning_rate: float,
-    gamma: float,
-    lam: float,
-    clip: float,
-    entropy_coef: float,
-    vf_coef: float,
-    max_grad_norm: float,
-    relu: bool = False,
-) -> Config:
-    """Return RL Zoo's settings for a MuJoCo task, in its units: `vf_coef` weighs the whole squared error."""
-    relu_net: dict[str, Any] = {"hidden": (256, 256), "activation": "relu", "log_std_init": -2.0}
-    return replace(
-        SB3,
-        steps=steps,
-        minibatch=minibatch,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        gamma=gamma,
-        lam=lam,
-        clip=clip,
-        entropy_coef=entropy_coef,
-        value_coef=2 * vf_coef,
-        max_grad_norm=max_grad_norm,
-        normalise=True,
-        **(relu_net if relu else {}),
-    )
+def zoo(*numbers: float, **others: Any) -> Config:
+    """Return RL Zoo's settings for a MuJoCo task, its numbers in the order of `names`."""
+    names = "steps minibatch epochs learning_rate gamma lam clip entropy_coef value_coef max_grad_norm"
+    values: dict[str, Any] = dict(zip(names.split(), numbers, strict=True))
+    return replace(SB3, normalise=True, **values, **others)
 
 
+RELU: dict[str, Any] = {"hidden": (256, 256), "activation": "relu", "log_std_init": -2.0}
 PRESETS = {
     "cleanrl": {
         "continuous": replace(CLEANRL, normalise=True),
@@ -148,18 +123,20 @@ PRESETS = {
         return_scaling=True,
     ),
     "zoo": {
-        "HalfCheetah-v5": zoo(512, 64, 20, 2.0633e-5, 0.98, 0.92, 0.1, 4.01762e-4, 0.58096, 0.8, relu=True),
-        "Hopper-v5": zoo(512, 32, 5, 9.80828e-5, 0.999, 0.99, 0.2, 2.29519e-3, 0.835671, 0.7, relu=True),
-        "Walker2d-v5": zoo(512, 32, 20, 5.05041e-5, 0.99, 0.95, 0.1, 5.85045e-4, 0.871923, 1.0),
-        "Humanoid-v5": zoo(512, 256, 5, 3.56987e-5, 0.95, 0.9, 0.3, 2.38306e-3, 0.431892, 2.0, relu=True),
+        "HalfCheetah-v5": zoo(512, 64, 20, 2.0633e-5, 0.98, 0.92, 0.1, 4.01762e-4, 2 * 0.58096, 0.8, **RELU),
+        "Hopper-v5": zoo(512, 32, 5, 9.80828e-5, 0.999, 0.99, 0.2, 2.29519e-3, 2 * 0.835671, 0.7, **RELU),
+        "Walker2d-v5": zoo(512, 32, 20, 5.05041e-5, 0.99, 0.95, 0.1, 5.85045e-4, 2 * 0.871923, 1.0),
+        "Humanoid-v5": zoo(512, 256, 5, 3.56987e-5, 0.95, 0.9, 0.3, 2.38306e-3, 2 * 0.431892, 2.0, **RELU),
         "HumanoidStandup-v5": zoo(
-            512, 32, 20, 2.55673e-5, 0.99, 0.9, 0.3, 3.62109e-6, 0.430793, 0.7, relu=True
+            512, 32, 20, 2.55673e-5, 0.99, 0.9, 0.3, 3.62109e-6, 2 * 0.430793, 0.7, **RELU
         ),
-        "Swimmer-v5": replace(zoo(1024, 256, 10, 6e-4, 0.9999, 0.98, 0.2, 0.0, 0.5, 0.5), envs=4),
-        "Ant-v5": zoo(2048, 64, 10, 3e-4, 0.99, 0.95, 0.2, 0.0, 0.5, 0.5),
-        "InvertedPendulum-v5": zoo(32, 32, 5, 2.22425e-4, 0.999, 0.9, 0.4, 1.37976e-7, 0.19816, 0.3),
-        "InvertedDoublePendulum-v5": zoo(128, 128, 10, 1.55454e-4, 0.98, 0.8, 0.4, 1.05057e-6, 0.695929, 0.5),
-        "Reacher-v5": zoo(512, 32, 5, 1.04019e-4, 0.9, 1.0, 0.3, 7.52585e-8, 0.950368, 0.9),
+        "Swimmer-v5": replace(zoo(1024, 256, 10, 6e-4, 0.9999, 0.98, 0.2, 0.0, 2 * 0.5, 0.5), envs=4),
+        "Ant-v5": zoo(2048, 64, 10, 3e-4, 0.99, 0.95, 0.2, 0.0, 2 * 0.5, 0.5),
+        "InvertedPendulum-v5": zoo(32, 32, 5, 2.22425e-4, 0.999, 0.9, 0.4, 1.37976e-7, 2 * 0.19816, 0.3),
+        "InvertedDoublePendulum-v5": zoo(
+            128, 128, 10, 1.55454e-4, 0.98, 0.8, 0.4, 1.05057e-6, 2 * 0.695929, 0.5
+        ),
+        "Reacher-v5": zoo(512, 32, 5, 1.04019e-4, 0.9, 1.0, 0.3, 7.52585e-8, 2 * 0.950368, 0.9),
         "Pusher-v5": SB3,
         "CartPole-v1": replace(
             SB3,
@@ -215,6 +192,7 @@ class Agent:
         adam = partial(Adam, eps=c.adam_eps)
         self.learned = Learned("all", self.policy, self.value, optimiser=adam, optimiser_name="optimiser")
         self.updates = 0
+        self.ends_at_limit = not c.bootstrap_time_limit
         self._step = captured(self.step, device)
 
     @torch.inference_mode()
@@ -233,19 +211,13 @@ class Agent:
         self.updates += 1
         learning_rate = self.learning_rate(progress)
         batch = self.normaliser.batch(batch)
-        if not c.bootstrap_time_limit:
-            assert batch.truncated is not None
-            batch = replace(batch, terminated=torch.maximum(batch.terminated, batch.truncated))
         with torch.no_grad():
-            scale = self.return_scale()
-            value = self.value(batch.obs).squeeze(-1)  # (S, T, E), in units of `scale`
-            next_value = self.value(batch.next_obs).squeeze(-1)
+            advantage, value = self.estimates(batch)
             old_logp, _ = self.policy.evaluate(batch.obs, batch.action)
-            advantage = advantages(batch, scale * value, scale * next_value, c.gamma, c.lam)
-            ret = advantage + scale * value
+            ret, scale = advantage + value, self.return_scale()
             if c.return_scaling:
                 self.return_moments.update(ret[..., None])
-        transitions = (batch.obs, batch.action, old_logp, advantage, ret / scale, value)
+        transitions = (batch.obs, batch.action, old_logp, advantage, ret / scale, value / scale)
         columns = [x.flatten(1, 2) for x in transitions]  # (S, T * E, ...)
         sums: Tensor | None = None
         for _ in range(c.epochs):
@@ -256,6 +228,16 @@ class Agent:
         names = ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction", "grad_norm")
         means = sums / (c.epochs * (columns[0].shape[1] // c.minibatch))
         return dict(zip(names, means.T, strict=True))
+
+    def estimates(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the advantages and values of a window (S, T, E), in the units of its rewards."""
+        c, scale = self.config, self.return_scale()
+        if self.ends_at_limit:
+            assert batch.truncated is not None
+            batch = replace(batch, terminated=torch.maximum(batch.terminated, batch.truncated))
+        value = scale * self.value(batch.obs).squeeze(-1)
+        next_value = scale * self.value(batch.next_obs).squeeze(-1)
+        return advantages(batch, value, next_value, c.gamma, c.lam), value
 
     def learning_rate(self, progress: float) -> float:
         """Return the learning rate of the present update."""
@@ -311,6 +293,21 @@ class Agent:
             approx_kl = (ratio - 1 - log_ratio).mean(1)  # unbiased and never negative
             clip_fraction = (ratio != clipped).float().mean(1)
         return loss, (policy_loss.detach(), value_loss.detach(), entropy.detach(), approx_kl, clip_fraction)
+
+    def value_estimate(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Return V (S, B) of observations (S, B, O), in units of the task's rewards."""
+        unit = self.normaliser.reward_unit() * self.return_scale()[..., 0]
+        return unit * self.value(self.normaliser.obs(obs)).squeeze(-1)
+
+    def policy_gradient(self, batch: Batch) -> Tensor:
+        """Return the gradient (S, P) of equation 7 at pi = pi_old; the minibatch is a window (S, T, E)."""
+        batch = self.normaliser.frozen(batch)
+        with torch.no_grad():
+            advantage, _ = self.estimates(batch)
+            if self.config.normalise_advantage:
+                advantage = standardise(advantage)
+        logp, _ = self.policy.evaluate(batch.obs, batch.action)
+        return gradient((advantage * logp).flatten(1).mean(1), self.policy)
 
     def state_dict(self) -> State:
         state = save_learners([self.learned], self.updates) | self.normaliser.state_dict()

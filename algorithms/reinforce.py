@@ -48,6 +48,7 @@ from ascent.algorithms.seedwise import (
     Streams,
     WholeEpisodes,
     Widths,
+    gradient,
     sqrt,
 )
 
@@ -141,6 +142,7 @@ class Agent:
             self.baseline = value_network(streams, n_obs, c.hidden, init="torch")
             self.learned_baseline = Learned("baseline", self.baseline, optimiser=adam)
             self.learners.append(self.learned_baseline)
+        self.ends_at_limit = True  # the baseline predicts returns up to the time limit
 
     @torch.inference_mode()
     def act(
@@ -157,9 +159,11 @@ class Agent:
         c = self.config
         assert batch.weight is not None
         ret = monte_carlo_returns(batch, c.gamma)
+        old_logp = self.policy.evaluate(batch.obs, batch.action)[0].detach()
         policy_loss, entropy = self.policy_loss(batch, self.advantage(batch, ret))
         self.learned_policy.descend(policy_loss, c.learning_rate)
-        metrics = {"policy_loss": policy_loss, "entropy": entropy, "used": batch.weight.flatten(1).mean(1)}
+        metrics = {"policy_loss": policy_loss, "entropy": entropy, "approx_kl": self.kl(batch, old_logp)}
+        metrics["used"] = batch.weight.flatten(1).mean(1)
         if c.baseline == "learned":
             for _ in range(c.value_epochs):  # after the policy: its baseline must not know these returns
                 value_loss = self.value_loss(batch, ret)
@@ -185,11 +189,28 @@ class Agent:
         assert batch.weight is not None
         return -(batch.weight * advantage * logp).flatten(1).mean(1), entropy.flatten(1).mean(1)
 
+    @torch.no_grad()
+    def kl(self, batch: Batch, old_logp: Tensor) -> Tensor:
+        """Return the mean of r - 1 - log r (S,) over whole episodes, r = pi / pi_old: KL(pi_old || pi)."""
+        assert batch.weight is not None
+        log_ratio = self.policy.evaluate(batch.obs, batch.action)[0] - old_logp
+        sums = (batch.weight * (log_ratio.exp() - 1 - log_ratio)).flatten(1).sum(1)
+        return sums / batch.weight.flatten(1).sum(1)
+
     def value_loss(self, batch: Batch, ret: Tensor) -> Tensor:
         """Return the squared error (S,) of the learned baseline, on whole episodes."""
         assert batch.weight is not None
         error = self.baseline(batch.obs).squeeze(-1) - ret
         return (batch.weight * error.square()).flatten(1).mean(1)
+
+    def value_estimate(self, obs: Tensor, action: Tensor) -> Tensor | None:
+        """Return the learned baseline (S, B) of observations (S, B, O); None with another baseline."""
+        return self.baseline(obs).squeeze(-1) if self.config.baseline == "learned" else None
+
+    def policy_gradient(self, batch: Batch) -> Tensor:
+        """Return grad J (S, P), up to the loss's constant, as a window (S, T, E) estimates it."""
+        advantage = self.advantage(batch, monte_carlo_returns(batch, self.config.gamma))
+        return gradient(-self.policy_loss(batch, advantage)[0], self.policy)
 
     def state_dict(self) -> State:
         return {name: x for learner in self.learners for name, x in learner.state_dict().items()}

@@ -16,11 +16,13 @@ and y = r~ where s' is terminal. One optimiser moves encoder, model and policy d
 has no gradient, so that phi is not shaped to make prediction easy. The critics see the raw state, since only
 training uses them. The policy sees z alone, so an agent without observations acts by z = mean m(.|z, a).
 
-The baselines of the paper's section 6 are presets. With the fixed prior N(0, 1) instead of m, this is the
-variational information bottleneck, with its cost in the actor's loss only (`vib`, Igl et al. 2019, arXiv
-1910.12911) or also in the reward (`vib_reward`, Lu et al. 2020, arXiv 2008.00614).
+The controls are presets. With the fixed prior N(0, 1) instead of m, this is the variational information
+bottleneck, with its cost in the actor's loss only (`vib`, Igl et al. 2019, arXiv 1910.12911) or also in the
+reward (`vib_reward`, Lu et al. 2020, arXiv 2008.00614). `latent_space` learns m, but its rate never binds and
+lambda stays at 1e-6. `no_bottleneck` has no cost, lambda or m: SAC with RPC's networks and noise in z.
 
-Departures from the paper, and from the authors' code (github.com/google-research/google-research, rpc/)
+Departures from the paper, and from the authors' code (github.com/google-research/google-research, rpc/, which
+derives from SAC of tf_agents 0.7.1)
 | what | paper | their code | here |
 |---|---|---|---|
 | unit of the cost | bits | nats | bits in preset `paper`, otherwise nats |
@@ -29,11 +31,12 @@ Departures from the paper, and from the authors' code (github.com/google-researc
 | reward scale | not stated | 0.1, for r~ but not in L(actor) | 1 in `paper`, otherwise as in the code |
 | hidden layers of m | two | one, as the same layer is listed twice | two in `paper`, otherwise one |
 | size of z | 50 (figures) | 10 | 50 in `paper`, otherwise 10 |
-| initial lambda | not stated | 1e-6 (1 with its LSTM) | 1 in `paper`, 1e-3 in `classic`, otherwise 1e-6 |
-| L(Q) | 1/2 of the squared error | the whole square | the paper |
-| samples of z, a | | fresh for each loss | shared by the cost, L(alpha) and L(actor) |
+| initial lambda | not stated | 1e-6 (1 with its LSTM) | 1 in `paper`, 1e-3 in `small`, otherwise 1e-6 |
+| L(alpha) | none | at s, after the actor's step | at s', with the a' of L(actor) |
+| samples of z | | one for L(lambda) and r~, another for L(actor) | one for all three |
+| units of actions in m, Q, log pi | | the environment's | [-1, 1]; the same if these are the bounds |
 | log standard deviation of pi | | not limited | clipped to [-20, 2], as in SAC |
-| initial weights | | Glorot | torch's default; last layer of m zero, as in the code |
+| initial weights | | Glorot, biases 0 | torch's default; last layer of m zero, as in the code |
 | evaluation | | mode of pi, z sampled | the same |
 """
 
@@ -78,7 +81,7 @@ LARGEST_LOG_LAMBDA = log(1e6)
 
 @dataclass(frozen=True)
 class Config:
-    """Defaults: what the authors' code computes."""
+    """Defaults: what the authors' code computes with the settings in its README."""
 
     envs: Count = 1  # environments per seed
     capacity: Count = 1_000_000  # transitions kept per seed
@@ -87,13 +90,14 @@ class Config:
     train_every: Count = 1  # environment steps between updates
     updates: Count = 1  # updates each time
     learning_rate: Positive = 3e-4  # of actor, critics, temperature and lambda
-    adam_eps: Positive = 1e-8
+    adam_eps: Positive = 1e-8  # epsilon of Adam
     gamma: Fraction = 0.99  # discount
     tau: Fraction = 0.005  # fraction of the online critics that goes into their targets
     alpha: Positive = 1.0  # initial temperature
     target_entropy: float = -0.5  # of the policy, per action dimension
-    reward_scale: Positive = 0.1
-    rate: Positive = 0.3  # cost per step that lambda enforces, from their README
+    reward_scale: Positive = 0.1  # factor of r~, not of the cost in the actor's loss
+    bottleneck: bool = True  # information has a price; otherwise there are no cost, lambda and model
+    rate: Positive = 0.3  # cost per step that lambda enforces
     bits: bool = False  # rate and cost in bits; otherwise in nats
     first_lambda: Positive = 1e-6  # initial lambda
     cost_in_reward: bool = True  # otherwise in the actor's loss only
@@ -104,22 +108,21 @@ class Config:
 
 
 PRESETS = {
-    "mujoco": Config(),
-    "released_code": Config(),  # the same as "mujoco"
+    "code": Config(),
     "paper": Config(bits=True, reward_scale=1.0, first_lambda=1.0, latent=50, model_hidden=(256, 256)),
+    "no_bottleneck": Config(bottleneck=False),
+    "latent_space": Config(rate=100_000.0, cost_in_reward=False),
     "vib": Config(learned_prior=False, cost_in_reward=False),
     "vib_reward": Config(learned_prior=False),
-    # Small networks and a higher learning rate, as in SAC. With it, lambda must start close.
-    "classic": Config(
-        capacity=100_000,
-        batch=128,
-        learning_starts=1_000,
-        learning_rate=1e-3,
-        first_lambda=1e-3,
-        hidden=(64, 64),
-        model_hidden=(64,),
+    # For quick runs, not searched: as SAC's `small`. Lambda starts higher, as log lambda moves by at most
+    # about the learning rate per update, and quick runs have few updates.
+    "small": Config(
+        capacity=100_000, batch=128, learning_starts=1_000, learning_rate=1e-3, first_lambda=1e-3,
+        hidden=(64, 64), model_hidden=(64,),
     ),
-}
+}  # fmt: skip
+# The authors' code. It has no settings for classic control, and neither CleanRL nor RL Zoo has RPC.
+DEFAULTS = {"classic": "code", "mujoco": "code"}
 
 Gaussian = tuple[Tensor, Tensor]  # mean and standard deviation of independent numbers, (S, B, Z) each
 
@@ -149,25 +152,29 @@ class Latent:
         return within(mean, -LARGEST_MEAN, LARGEST_MEAN), softplus(within(spread, self.LOW, self.HIGH))
 
 
+def squashed(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a = tanh(u) for u = mean + std * noise, all (S, B, A), and log pi(a) (S, B) (appendix C)."""
+    u = mean + log_std.exp() * noise
+    log_normal = -0.5 * noise * noise - log_std - 0.5 * log(2 * pi)
+    # log(1 - tanh(u)^2), without log(1 - a^2 + 1e-6), which loses precision for |u| > 5
+    log_slope = 2 * (log(2) - u - softplus(-2 * u))
+    return tanh(u), (log_normal - log_slope).sum(-1)
+
+
 class SquashedGaussian:
-    """A Gaussian u for each state, squashed to actions tanh(u) in [-1, 1] (appendix C)."""
+    """A Gaussian u for each state, squashed to actions tanh(u) in [-1, 1]."""
 
     def __init__(self, streams: Streams, sizes: tuple[int, ...]) -> None:
         self.net = MLP(streams, sizes, torch.relu_, [uniform_fan_in] * (len(sizes) - 1))
 
-    def greedy(self, obs: Tensor) -> Tensor:
-        """Return tanh of the mean: (S, B, O) -> (S, B, A)."""
-        return tanh(self.net(obs).chunk(2, -1)[0])
+    def greedy(self, z: Tensor) -> Tensor:
+        """Return tanh of the mean: (S, B, Z) -> (S, B, A)."""
+        return tanh(self.net(z).chunk(2, -1)[0])
 
-    def sample(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def sample(self, z: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return an action, made from standard normal noise, both (S, B, A), and its log density (S, B)."""
-        mean, log_std = self.net(obs).chunk(2, -1)
-        log_std = log_std.clamp(-20, 2)
-        u = mean + log_std.exp() * noise
-        log_normal = -0.5 * noise * noise - log_std - 0.5 * log(2 * pi)
-        # log(1 - tanh(u)^2), without log(1 - a^2 + 1e-6), which loses precision for |u| > 5
-        log_slope = 2 * (log(2) - u - softplus(-2 * u))
-        return tanh(u), (log_normal - log_slope).sum(-1)
+        mean, log_std = self.net(z).chunk(2, -1)
+        return squashed(mean, log_std.clamp(-20, 2), noise)
 
 
 class Agent:
@@ -178,26 +185,28 @@ class Agent:
     ) -> None:
         c = self.config = config
         self.experience = Replay(c.envs, c.capacity, c.batch, c.learning_starts, c.train_every, c.updates)
-        self.predicts = c.learned_prior  # can act without an observation, by the model and the last z and a
+        self.predicts = c.bottleneck and c.learned_prior  # can act without an observation, by the model
         self.bounds = Bounds(action_space, "rpc", device)
         n_obs, n_actions = observation_space.shape[0], self.bounds.size
         self.encoder = Latent(streams, (n_obs, *c.hidden, 2 * c.latent), uniform_fan_in)
         self.policy = SquashedGaussian(streams, (c.latent, 2 * n_actions))
         actor = [self.encoder.net, self.policy.net]
-        if c.learned_prior:
+        if self.predicts:
             sizes = (c.latent + n_actions, *c.model_hidden, 2 * c.latent)
             self.model = Latent(streams, sizes, orthogonal(0.0))
             actor.append(self.model.net)
         self.q = Critic(streams, (n_obs + n_actions, *c.hidden, 1), n=2)
         self.target_q = copy.deepcopy(self.q)  # before Learned, which makes parameters views of a matrix
         self.log_alpha = Vector(streams, 1, log(c.alpha))  # value (S, 1)
-        self.log_lambda = Vector(streams, 1, log(c.first_lambda))
         adam = partial(Adam, eps=c.adam_eps)
         self.learned_actor = Learned("actor", *actor, optimiser=adam)
         self.learned_q = Learned("q", self.q, optimiser=adam, target=self.target_q, copies=2)
         self.learned_alpha = Learned("alpha", self.log_alpha, optimiser=adam)
-        self.learned_lambda = Learned("lambda", self.log_lambda, optimiser=adam)
-        self.learners = [self.learned_actor, self.learned_q, self.learned_alpha, self.learned_lambda]
+        self.learners = [self.learned_actor, self.learned_q, self.learned_alpha]
+        if c.bottleneck:
+            self.log_lambda = Vector(streams, 1, log(c.first_lambda))
+            self.learned_lambda = Learned("lambda", self.log_lambda, optimiser=adam)
+            self.learners.append(self.learned_lambda)
         self.constant_q = self.q.constant(2)  # after Learned: a view; saves the critics' weight gradients
         self.updates = 0
         self._latent = captured(self.latent, device)  # on a GPU a CUDA graph, on a CPU the function
@@ -265,23 +274,16 @@ class Agent:
         """Move all parameters one step, with standard normal noise for z (S, B, Z) and actions (S, B, A)."""
         c = self.config
         action = self.bounds.normalise(batch.action)  # replay stores environment actions
-        unit = log(2) if c.bits else 1.0
         alpha = self.log_alpha.value.detach().exp()  # (S, 1)
-        with torch.no_grad():
-            mean, std = self.encoder(batch.obs)
-            z = mean + std * z_noise
         mean, std = self.encoder(batch.next_obs)
-        cost = kl((mean, std), self.prior(z, action)) / unit  # (S, B)
-        fixed_cost = cost.detach()
-
-        gap = fixed_cost.mean(1) - c.rate
-        self.learned_lambda.descend(-self.log_lambda.value.squeeze(1) * gap, c.learning_rate)
-        with torch.no_grad():
-            self.learned_lambda.params.matrix.clamp_(-LARGEST_LOG_LAMBDA, LARGEST_LOG_LAMBDA)
-        price = self.log_lambda.value.detach().exp()  # lambda (S, 1)
+        paid, spent = torch.zeros_like(batch.reward), {}  # lambda cost, (S, B), and its metrics
+        if c.bottleneck:
+            cost = self.cost(batch.obs, action, (mean, std), z_noise)
+            price = self.price(cost.detach())
+            paid, spent = price * cost, {"cost": cost.mean(1), "lambda": price.squeeze(1)}
 
         with torch.no_grad():
-            reward = c.reward_scale * (batch.reward - (price * fixed_cost if c.cost_in_reward else 0.0))
+            reward = c.reward_scale * (batch.reward - (paid if c.cost_in_reward else 0.0))
             target_z = mean + std * target_z_noise
             next_action, next_logp = self.policy.sample(target_z, target_noise)
             next_value = self.target_q(batch.next_obs, next_action).amin(1) - alpha * next_logp
@@ -292,16 +294,49 @@ class Agent:
 
         new_action, logp = self.policy.sample(mean + std * next_z_noise, noise)
         value = self.constant_q(batch.next_obs, new_action).amin(1)
-        actor_loss = (alpha * logp - value + price * cost).mean(1)
+        actor_loss = (alpha * logp - value + paid).mean(1)
         self.learned_actor.descend(actor_loss, c.learning_rate)
 
         logp = logp.detach()
         gap = (logp + c.target_entropy * self.bounds.size).mean(1)  # target entropy minus entropy
         self.learned_alpha.descend(-self.log_alpha.value.squeeze(1) * gap, c.learning_rate)
         self.learned_q.follow(c.tau)
-        metrics = {"q_loss": q_loss, "actor_loss": actor_loss, "q": q.mean((1, 2)), "cost": cost.mean(1)}
-        metrics |= {"lambda": price.squeeze(1), "entropy": -logp.mean(1), "alpha": alpha.squeeze(1)}
+        metrics = {"q_loss": q_loss, "actor_loss": actor_loss, "q": q.mean((1, 2)), **spent}
+        metrics |= {"entropy": -logp.mean(1), "alpha": alpha.squeeze(1)}
         return {name: metric.detach() for name, metric in metrics.items()}
+
+    def cost(self, obs: Tensor, action: Tensor, next_z: Gaussian, noise: Tensor) -> Tensor:
+        """Return the cost of each step, (S, B); the noise is for z."""
+        with torch.no_grad():
+            mean, std = self.encoder(obs)
+            z = mean + std * noise
+        return kl(next_z, self.prior(z, action)) / (log(2) if self.config.bits else 1.0)
+
+    def price(self, cost: Tensor) -> Tensor:
+        """Move lambda one step for the costs (S, B), and return it, (S, 1)."""
+        c = self.config
+        gap = cost.mean(1) - c.rate
+        self.learned_lambda.descend(-self.log_lambda.value.squeeze(1) * gap, c.learning_rate)
+        with torch.no_grad():
+            self.learned_lambda.params.matrix.clamp_(-LARGEST_LOG_LAMBDA, LARGEST_LOG_LAMBDA)
+        return self.log_lambda.value.detach().exp()
+
+    def value_estimate(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Return the smaller Q (S, B), which includes the cost and the entropy of later actions."""
+        return self.q(obs, self.bounds.normalise(action)).amin(1) / self.config.reward_scale
+
+    def value_reward(self, batch: Batch, rng: Streams) -> Tensor:
+        """Return r~ and the entropy bonus of a next action (S, B), both over the reward scale."""
+        c, n = self.config, batch.reward.shape[1]
+        mean, std = self.encoder(batch.next_obs)
+        reward = batch.reward
+        if c.bottleneck and c.cost_in_reward:
+            action = self.bounds.normalise(batch.action)
+            cost = self.cost(batch.obs, action, (mean, std), rng.normal(n, c.latent))
+            reward = reward - self.log_lambda.value.exp() * cost
+        noise = rng.normal(n, c.latent), rng.normal(n, self.bounds.size)
+        bonus = -self.log_alpha.value.exp() * self.policy.sample(mean + std * noise[0], noise[1])[1]
+        return reward + c.gamma * (1 - batch.terminated) * bonus / c.reward_scale
 
     def state_dict(self) -> State:
         return save_learners(self.learners, self.updates)

@@ -25,6 +25,7 @@ Departures from the papers; `sources/sac.toml` has those of each preset from its
 """
 
 import copy
+from dataclasses import dataclass, replace
 from functools import partial
 from math import log, pi
 
@@ -33,16 +34,19 @@ from gymnasium.spaces import Box, Space
 from torch import Tensor
 
 from ascent.algorithms.heads import Bounds, Critic
-from ascent.algorithms.sac_config import DEFAULTS, PRESETS, Config
 from ascent.algorithms.seedwise import (
     MLP,
     Adam,
     Batch,
+    Count,
+    Fraction,
     Learned,
+    Positive,
     Replay,
     State,
     Streams,
     Vector,
+    Widths,
     captured,
     load_learners,
     save_learners,
@@ -51,16 +55,106 @@ from ascent.algorithms.seedwise import (
     uniform_fan_in,
 )
 
-__all__ = ["DEFAULTS", "PRESETS", "VERSION", "Agent", "Config"]
-
 VERSION = 2  # raise it when a change here changes results
 
 
-class SquashedGaussian:
-    """A Gaussian u for each state, squashed to actions tanh(u) in [-1, 1] (appendix C)."""
+@dataclass(frozen=True)
+class Config:
+    """Defaults: the authors' code (softlearning, December 2018) on the tasks that it lists."""
 
-    def __init__(self, streams: Streams, sizes: tuple[int, ...]) -> None:
+    envs: Count = 1  # environments per seed
+    capacity: Count = 1_000_000  # transitions kept per seed
+    batch: Count = 256  # transitions per update
+    learning_starts: Count = 10_000  # environment steps, with uniform actions, before the first update
+    train_every: Count = 1  # environment steps between updates
+    updates: Count = 1  # updates each time
+    actor_learning_rate: Positive = 3e-4  # of the policy
+    critic_learning_rate: Positive = 3e-4  # of the critics
+    alpha_learning_rate: Positive = 3e-4  # of the temperature
+    adam_eps: Positive = 1e-8  # added to the root in Adam's step
+    gamma: Fraction = 0.99  # discount
+    tau: Fraction = 0.005  # fraction of the online critics that goes into their targets
+    reward_scale: Positive = 1.0  # factor of the rewards in the critics' targets
+    tune_alpha: bool = True  # learn the temperature; otherwise it is fixed
+    alpha: Positive = 1.0  # initial or fixed temperature
+    target_entropy_per_dim: float = -1.0  # target entropy of the policy, for each action dimension
+    log_alpha_loss: bool = True  # log alpha instead of the factor alpha in eq. 18
+    resample_for_alpha: bool = False  # eq. 18 with new actions of the updated policy
+    environment_units: bool = False  # log pi of the environment's actions instead of those in [-1, 1]
+    tanh_log_std: bool = False  # log deviation squashed to [-5, 2] instead of clipped to [-20, 2]
+    delay: Count = 1  # updates of the critics between those of the policy, which then takes as many steps
+    hidden: Widths = (256, 256)  # ReLU units of the policy, and of each critic
+
+
+_FAST = Config(actor_learning_rate=1e-3, critic_learning_rate=1e-3, alpha_learning_rate=1e-3)
+_LISTED = ("Swimmer-v5", "Hopper-v5", "HalfCheetah-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5")
+_HAARNOJA = Config(learning_starts=1_000, reward_scale=5.0, tune_alpha=False)
+
+# The sources, and what stays different from them: sources/sac.toml.
+PRESETS: dict[str, Config | dict[str, Config]] = {
+    "code": {
+        **dict.fromkeys((*_LISTED, "Reacher-v5"), Config()),
+        "default": Config(learning_starts=1_000),
+    },
+    "paper": Config(learning_starts=1_000, log_alpha_loss=False),
+    "haarnoja-2018a": {
+        "Swimmer-v5": replace(_HAARNOJA, reward_scale=25.0),
+        "Humanoid-v5": replace(_HAARNOJA, reward_scale=20.0),
+        "HumanoidStandup-v5": replace(_HAARNOJA, reward_scale=100.0),
+        **dict.fromkeys(("HalfCheetah-v5", "Ant-v5"), replace(_HAARNOJA, learning_starts=10_000)),
+        "default": _HAARNOJA,  # Hopper-v5, Walker2d-v5; and tasks for which the source has no scale
+    },
+    "cleanrl": Config(
+        learning_starts=5_000,
+        critic_learning_rate=1e-3,
+        alpha_learning_rate=1e-3,
+        log_alpha_loss=False,
+        resample_for_alpha=True,
+        environment_units=True,
+        tanh_log_std=True,
+        delay=2,
+    ),
+    "zoo": {
+        **dict.fromkeys(_LISTED, Config()),
+        "Swimmer-v5": Config(gamma=0.999),
+        "Pendulum-v1": replace(_FAST, learning_starts=100),
+        "MountainCarContinuous-v0": Config(
+            capacity=50_000,
+            batch=512,
+            learning_starts=1,
+            train_every=32,
+            updates=32,
+            gamma=0.9999,
+            tau=0.01,
+            tune_alpha=False,
+            alpha=0.1,
+            hidden=(64, 64),
+        ),
+        "default": Config(learning_starts=100),
+    },
+    "tianshou": replace(_FAST, alpha_learning_rate=3e-4, tune_alpha=False, alpha=0.2),
+    # Small networks, a higher learning rate: the first values tried, on seeds 1000-1004; not tuned.
+    "small": replace(_FAST, capacity=100_000, batch=128, learning_starts=1_000, hidden=(64, 64)),
+}
+# By the rule: the authors' code for MuJoCo; for classic control RL Zoo, as the first with settings for it.
+DEFAULTS = {"mujoco": "code", "classic": "zoo"}
+
+
+def squashed(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a = tanh(u) for u = mean + std * noise, all (S, B, A), and log pi(a) (S, B) (appendix C)."""
+    u = mean + log_std.exp() * noise
+    log_normal = -0.5 * noise * noise - log_std - 0.5 * log(2 * pi)
+    # log(1 - tanh(u)^2), without log(1 - a^2 + 1e-6), which loses precision for |u| > 5
+    log_slope = 2 * (log(2) - u - softplus(-2 * u))
+    return tanh(u), (log_normal - log_slope).sum(-1)
+
+
+class SquashedGaussian:
+    """A Gaussian u for each state, squashed to actions tanh(u) in [-1, 1]."""
+
+    def __init__(self, streams: Streams, sizes: tuple[int, ...], tanh_log_std: bool) -> None:
         self.net = MLP(streams, sizes, torch.relu_, [uniform_fan_in] * (len(sizes) - 1))
+        self.tanh_log_std = tanh_log_std
 
     def greedy(self, obs: Tensor) -> Tensor:
         """Return tanh of the mean: (S, B, O) -> (S, B, A)."""
@@ -69,23 +163,8 @@ class SquashedGaussian:
     def sample(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return an action, made from standard normal noise, both (S, B, A), and its log density (S, B)."""
         mean, log_std = self.net(obs).chunk(2, -1)
-        log_std = log_std.clamp(-20, 2)
-        u = mean + log_std.exp() * noise
-        log_normal = -0.5 * noise * noise - log_std - 0.5 * log(2 * pi)
-        # log(1 - tanh(u)^2), without log(1 - a^2 + 1e-6), which loses precision for |u| > 5
-        log_slope = 2 * (log(2) - u - softplus(-2 * u))
-        return tanh(u), (log_normal - log_slope).sum(-1)
-
-
-class Stretched(MLP):
-    """A policy's network whose log standard deviation is tanh of its output, stretched to [-5, 2]."""
-
-    def __init__(self, net: MLP) -> None:
-        vars(self).update(vars(net))  # the same layers
-
-    def __call__(self, obs: Tensor) -> Tensor:
-        mean, log_std = super().__call__(obs).chunk(2, -1)
-        return torch.cat([mean, -1.5 + 3.5 * tanh(log_std)], -1)
+        log_std = -1.5 + 3.5 * tanh(log_std) if self.tanh_log_std else log_std.clamp(-20, 2)
+        return squashed(mean, log_std, noise)
 
 
 class Agent:
@@ -98,9 +177,7 @@ class Agent:
         self.experience = Replay(c.envs, c.capacity, c.batch, c.learning_starts, c.train_every, c.updates)
         self.bounds = Bounds(action_space, "sac", device)
         n_obs, n_actions = observation_space.shape[0], self.bounds.size
-        self.policy = SquashedGaussian(streams, (n_obs, *c.hidden, 2 * n_actions))
-        if c.tanh_log_std:
-            self.policy.net = Stretched(self.policy.net)
+        self.policy = SquashedGaussian(streams, (n_obs, *c.hidden, 2 * n_actions), c.tanh_log_std)
         # log pi of the environment's actions is smaller by this.
         self.log_volume = self.bounds.half.log().sum().item() if c.environment_units else 0.0
         self.q = Critic(streams, (n_obs + n_actions, *c.hidden, 1), n=2)
@@ -182,6 +259,17 @@ class Agent:
         """Return the policy's action in [-1, 1] (S, B, A), and log pi (S, B) in the configured units."""
         action, logp = self.policy.sample(obs, noise)
         return action, logp - self.log_volume
+
+    def value_estimate(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Return the smaller Q (S, B), which includes the entropy of later actions."""
+        return self.q(obs, self.bounds.normalise(action)).amin(1) / self.config.reward_scale
+
+    def value_reward(self, batch: Batch, rng: Streams) -> Tensor:
+        """Return the reward and the entropy bonus of a next action (S, B), so that y = this + gamma Q'."""
+        noise = rng.normal(batch.reward.shape[1], self.bounds.size)
+        alpha = self.log_alpha.value.exp() / self.config.reward_scale
+        bonus = -alpha * self.sample(batch.next_obs, noise)[1]
+        return batch.reward + self.config.gamma * (1 - batch.terminated) * bonus
 
     def state_dict(self) -> State:
         return save_learners(self.learners, self.updates)

@@ -178,6 +178,10 @@ class Agent:
         self.learned_actor.follow(self.config.tau)
         self.learned_q.follow(self.config.tau)
 
+    def value_estimate(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Return the smallest Q (S, B) of observations (S, B, O) and actions (S, B, A), as targets use it."""
+        return self.q(obs, self.bounds.normalise(action)).amin(1)
+
     def state_dict(self) -> State:
         return save_learners(self.learners, self.updates)
 

@@ -4,7 +4,7 @@ Schulman, Levine, Moritz, Jordan, Abbeel 2015, "Trust Region Policy Optimization
 pi_old the policy that acted and theta_old its parameters:
 
     maximise L(theta) = mean pi(a|s) / pi_old(a|s) A,  subject to  mean KL(pi_old || pi) <= delta    (eq. 14)
-    F = mean J^T M J: the Hessian of that KL at theta_old, J the Jacobian of the network's outputs,
+    F = mean J^T M J: the Hessian of either KL at theta_old, J the Jacobian of the network's outputs,
         M the Fisher matrix of the distribution with respect to these outputs                       (app. C.1)
     x = F^-1 g by conjugate gradient, g = grad L(theta_old)                                         (app. C)
     theta = theta_old + shrink^j sqrt(2 delta / x^T F x) x, the smallest j with L improved and KL <= delta
@@ -12,6 +12,8 @@ pi_old the policy that acted and theta_old its parameters:
 Departures from the paper
 | what | paper | here | why |
 |---|---|---|---|
+| constraint | KL(pi_old, pi) | or KL(pi, pi_old), as `kl` says | Stable-Baselines3-contrib |
+| KL divergence | summed over the dimensions of an action | or averaged, F too | Stable-Baselines3-contrib |
 | advantages | returns of single paths or vines | GAE with a value network, standardised | the author's code |
 | Fisher matrix | on a tenth of the states | on all of them, damped | exact; as in Stable-Baselines3-contrib |
 | line search | until it succeeds | at most `search_steps`, then keeps the old parameters | openai/baselines |
@@ -25,6 +27,7 @@ Departures from the paper
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import torch
 from gymnasium.spaces import Box, Space
@@ -44,25 +47,24 @@ from ascent.algorithms.seedwise import (
     State,
     Streams,
     Widths,
+    gradient,
     standardise,
 )
 
-VERSION = 1  # raise it when a change here changes results
+VERSION = 2  # raise it when a change here changes results
 
 
 @dataclass(frozen=True)
 class Config:
-    """Defaults: Stable-Baselines3-contrib's TRPO, except for `delta` and `adam_eps`.
-
-    There, `delta` bounds KL(pi || pi_old), averaged over the dimensions of an action; here it is the paper's.
-    There, Adam's epsilon is 1e-5.
-    """
+    """Defaults: those of Stable-Baselines3-contrib's TRPO."""
 
     envs: Count = 1  # environments per seed
     steps: Count = 2048  # time steps in a rollout
     gamma: Fraction = 0.99  # discount
     lam: Fraction = 0.95  # of the advantage estimator
-    delta: Positive = 0.01  # maximal mean KL divergence of a step, in nats
+    kl: Literal["old_new", "new_old"] = "new_old"  # the divergence bounded: KL(old || new), or KL(new || old)
+    per_dimension: bool = True  # average the divergence over the dimensions of an action; else sum it
+    delta: Positive = 0.01  # maximal mean divergence of a step, in nats
     cg_steps: Count = 15  # iterations of conjugate gradient
     damping: NonNegative = 0.1  # multiple of the identity added to the Fisher matrix
     search_steps: Count = 10  # maximal candidates of the line search
@@ -70,7 +72,7 @@ class Config:
     value_epochs: Count = 10  # passes over a rollout for the value function
     minibatch: Count = 128  # transitions per step of the value function
     learning_rate: Positive = 1e-3  # of the value function
-    adam_eps: Positive = 1e-8
+    adam_eps: Positive = 1e-5  # of the value function's Adam
     hidden: Widths = (64, 64)  # tanh units of the policy, and of the value network
     normalise: bool = False  # scale observations and rewards by running moments
 
@@ -82,11 +84,36 @@ class Config:
             raise ValueError(f"minibatch: {self.minibatch} must divide envs x steps, which is {n}")
 
 
-PRESETS = {"classic": Config(steps=1024)}
-PRESETS["classic-continuous"] = replace(PRESETS["classic"], gamma=0.9)
-# Normalised as in RL Baselines3 Zoo, which also uses 2 environments, 25 steps of conjugate gradient, 20
-# epochs for the value function and, on HalfCheetah, a larger delta.
-PRESETS["mujoco"] = Config(normalise=True)
+MUJOCO = Config(envs=2, steps=1024, cg_steps=25, value_epochs=20, normalise=True)
+# RL Baselines3 Zoo, whose settings for MuJoCo are of the -v4 tasks. Where it is silent,
+# Stable-Baselines3-contrib's defaults hold.
+ZOO = {
+    "CartPole-v1": Config(envs=2, steps=512, lam=0.98, damping=1e-3, value_epochs=20, minibatch=512),
+    "Acrobot-v1": Config(envs=2, steps=1024, normalise=True),
+    "MountainCar-v0": Config(envs=2, steps=1024, value_epochs=20, normalise=True),
+    "Pendulum-v1": Config(envs=2, steps=1024, gamma=0.9, value_epochs=15),
+    "MountainCarContinuous-v0": Config(envs=2, normalise=True),
+    "HalfCheetah-v5": replace(MUJOCO, delta=0.04),
+    "Ant-v5": MUJOCO,
+    "Hopper-v5": MUJOCO,
+    "Walker2d-v5": MUJOCO,
+    "Humanoid-v5": MUJOCO,
+    "Swimmer-v5": replace(MUJOCO, gamma=0.9999),
+    "default": Config(),
+}
+# Stable-Baselines3-contrib's with the paper's constraint, torch's epsilon for Adam and shorter rollouts. Not
+# searched. The discount for continuous actions is that of RL Baselines3 Zoo for Pendulum-v1.
+SMALL = Config(steps=1024, kl="old_new", per_dimension=False, adam_eps=1e-8)
+# Not expressible: the paper (no value function), the authors' modular_rl (L-BFGS for the value function, no
+# test of the divergence), openai/baselines (accepts 1.5 delta, F on a fifth of the samples), Spinning Up
+# (targets of the value without lambda, Glorot weights), Tianshou (values in units of the returns' deviation).
+PRESETS: dict[str, Config | dict[str, Config]] = {
+    "zoo": ZOO,
+    "small": {"discrete": SMALL, "continuous": replace(SMALL, gamma=0.9)},
+}
+# The first of authors' code, CleanRL and RL Zoo with settings for such tasks that can be expressed: see above
+# for the authors'; CleanRL has no TRPO.
+DEFAULTS = {"classic": "zoo", "mujoco": "zoo"}
 
 
 def advantages(batch: Batch, value: Tensor, next_value: Tensor, gamma: float, lam: float) -> Tensor:
@@ -135,6 +162,9 @@ class Agent:
         self.policy = Policy(streams, n_obs, c.hidden, action_space)
         self.value = value_network(streams, n_obs, c.hidden)
         self.policy_params = Parameters(self.policy)
+        self.dimensions = 1  # by which the divergence is divided
+        if c.per_dimension and isinstance(action_space, Box):
+            self.dimensions = action_space.shape[0]
         adam = partial(Adam, eps=c.adam_eps)
         self.learned_value = Learned("value", self.value, optimiser=adam, optimiser_name="optimiser")
 
@@ -174,20 +204,25 @@ class Agent:
         return torch.cat([out, self.policy.log_std.value[:, None].expand_as(out)], -1)
 
     def kl(self, old: Tensor, new: Tensor) -> Tensor:
-        """Return the mean KL(old || new) (S,) between distributions given by their outputs (S, B, ...)."""
+        """Return the mean divergence (S,) of distributions given by their outputs (S, B, ...).
+
+        It is KL(old || new) or KL(new || old), summed or averaged over the dimensions of an action.
+        """
+        p, q = (old, new) if self.config.kl == "old_new" else (new, old)  # KL(p || q)
         if self.policy.discrete:
-            logp = old.log_softmax(-1)
-            return (logp.exp() * (logp - new.log_softmax(-1))).sum(-1).mean(1)
-        (mean, log_std), (new_mean, new_log_std) = old.chunk(2, -1), new.chunk(2, -1)
-        z = (mean - new_mean) * (-new_log_std).exp()
-        ratio = (2 * (log_std - new_log_std)).exp()  # of the variances
-        return (new_log_std - log_std + 0.5 * (ratio + z * z - 1)).sum(-1).mean(1)
+            logp = p.log_softmax(-1)
+            return (logp.exp() * (logp - q.log_softmax(-1))).sum(-1).mean(1)
+        (mean, log_std), (q_mean, q_log_std) = p.chunk(2, -1), q.chunk(2, -1)
+        z = (mean - q_mean) * (-q_log_std).exp()
+        ratio = (2 * (log_std - q_log_std)).exp()  # of the variances
+        kl = (q_log_std - log_std + 0.5 * (ratio + z * z - 1)).sum(-1).mean(1)
+        return kl / self.dimensions
 
     def fisher(self, obs: Tensor) -> Callable[[Tensor], Tensor]:
         """Return the product v -> (F + damping) v of vectors (S, P), with F exact over all of obs (S, B, O).
 
         J^T u is linear in u, so its derivative along v with respect to u is J v: two passes through graphs
-        that are built once.
+        that are built once. Where the divergence is averaged over the dimensions of an action, so is F.
         """
         params, outputs = self.policy_params, self.outputs(obs)
         u = torch.zeros_like(outputs, requires_grad=True)
@@ -202,7 +237,8 @@ class Agent:
         def product(v: Tensor) -> Tensor:
             (jv,) = torch.autograd.grad(pulled, u, v, retain_graph=True)
             mjv = p * (jv - (p * jv).sum(-1, keepdim=True)) if self.policy.discrete else diagonal * jv
-            return params.grad(outputs, mjv / obs.shape[1], retain_graph=True) + self.config.damping * v
+            mean = mjv / (obs.shape[1] * self.dimensions)
+            return params.grad(outputs, mean, retain_graph=True) + self.config.damping * v
 
         return product
 
@@ -253,6 +289,20 @@ class Agent:
                 self.learned_value.descend(loss, c.learning_rate)
                 total, n = total + loss.detach(), n + 1
         return total / n
+
+    def value_estimate(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Return V (S, B) of observations (S, B, O), in units of the task's rewards."""
+        return self.normaliser.reward_unit() * self.value(self.normaliser.obs(obs)).squeeze(-1)
+
+    def policy_gradient(self, batch: Batch) -> Tensor:
+        """Return the gradient (S, P) of mean A log pi, with A standardised, over a window (S, T, E)."""
+        c = self.config
+        batch = self.normaliser.frozen(batch)
+        with torch.no_grad():
+            value = self.value(batch.obs).squeeze(-1)
+            advantage = advantages(batch, value, self.value(batch.next_obs).squeeze(-1), c.gamma, c.lam)
+        logp, _ = self.policy.evaluate(batch.obs, batch.action)
+        return gradient((standardise(advantage) * logp).flatten(1).mean(1), self.policy)
 
     def state_dict(self) -> State:
         policy = {"params/policy": self.policy_params.matrix}

@@ -45,6 +45,7 @@ from ascent.algorithms.seedwise import (
     State,
     Streams,
     Widths,
+    gradient,
     standardise,
 )
 
@@ -157,12 +158,15 @@ class Agent:
         """Take one step of the policy on a window (S, T, E), then fit the value function to its returns."""
         c = self.config
         advantage, ret = self.estimates(batch)
+        old_logp = self.policy.evaluate(batch.obs, batch.action)[0].detach()
         policy_loss, entropy = self.policy_loss(batch, advantage)
         self.learned_policy.descend(policy_loss - c.entropy_coef * entropy, c.learning_rate)
+        approx_kl = self.kl(batch, old_logp)
         for _ in range(c.value_epochs):
             value_loss = (self.value(batch.obs).squeeze(-1) - ret).square().flatten(1).mean(1)
             self.learned_value.descend(value_loss, c.value_learning_rate)
         parts = {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
+        parts["approx_kl"] = approx_kl
         return {name: part.detach() for name, part in parts.items()}
 
     @torch.no_grad()
@@ -177,6 +181,20 @@ class Agent:
         """Return -mean(advantage log pi), whose gradient is -grad J, and the mean entropy, both (S,)."""
         logp, entropy = self.policy.evaluate(batch.obs, batch.action)
         return -(advantage * logp).flatten(1).mean(1), entropy.flatten(1).mean(1)
+
+    @torch.no_grad()
+    def kl(self, batch: Batch, old_logp: Tensor) -> Tensor:
+        """Return the mean of r - 1 - log r (S,) over a window, r = pi / pi_old: KL(pi_old || pi)."""
+        log_ratio = self.policy.evaluate(batch.obs, batch.action)[0] - old_logp
+        return (log_ratio.exp() - 1 - log_ratio).flatten(1).mean(1)
+
+    def value_estimate(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Return V (S, B) of observations (S, B, O)."""
+        return self.value(obs).squeeze(-1)
+
+    def policy_gradient(self, batch: Batch) -> Tensor:
+        """Return the gradient (S, P) of mean A log pi, with A standardised, over a window (S, T, E)."""
+        return gradient(-self.policy_loss(batch, self.estimates(batch)[0])[0], self.policy)
 
     def state_dict(self) -> State:
         return self.learned_policy.state_dict() | self.learned_value.state_dict()

@@ -32,6 +32,7 @@ def train(
     overrides: Mapping[str, object] | None = None,
     evaluations: int = 50,
     episodes: int = 10,
+    measures: Iterable[str] = (),
     runs: str | PathLike[str] = "runs",
     pack: int = 10,
     jobs: int = 0,
@@ -45,12 +46,13 @@ def train(
     Args:
         algorithm: name from `ascent list algorithms`.
         task: name from `ascent list tasks`.
-        seeds: one run each; seeds from 1000 up are for tuning.
+        seeds: one run each; seeds from 1000 up are for tuning, and not mixed with others.
         steps: environment steps per seed; default: the task's budget.
-        preset: hyperparameter preset; default: the one for the task's suite.
+        preset: hyperparameter preset; default: the algorithm's default for the task's suite.
         overrides: hyperparameters that differ from the preset.
         evaluations: number of evaluations after the one at step 0.
         episodes: episodes per evaluation.
+        measures: costly measures that are also taken at evaluations: "gradient_variance".
         runs: folder of run records.
         pack: seeds trained in one process; on the CPU, results do not depend on it.
         jobs: number of parallel processes; 0 means one per core, or one on a GPU.
@@ -78,6 +80,7 @@ def train(
         overrides=dict(overrides or {}),
         steps=steps,
         evaluation=Evaluation(evaluations, episodes),
+        measures=tuple(measures),
     )
     seeds = tuple(seeds)
     check_seeds(seeds)
@@ -88,8 +91,10 @@ def train(
 def load(runs: str | PathLike[str] = "runs") -> "list[CellRecord]":
     """Load the records of all cells in a folder, sorted by suite, task, system and preset.
 
+    Tuning seeds are left out where there are reporting seeds.
+
     Raises:
-        ValueError: there are no runs, or tuning seeds and reporting seeds are mixed.
+        ValueError: there are no runs.
 
     Example:
         >>> for cell in ascent.load("runs"):

@@ -1,10 +1,11 @@
 """A cell of the benchmark: (system, resolved config, task, step budget, evaluation protocol).
 
 A run is a cell and a seed. The cell's digest, which names its folder, covers everything that may change a
-result.
+result. A hyperparameter at its default is not part of it, so that one that is added later renames no cell.
 """
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -15,6 +16,12 @@ from ascent.records import files, layout
 from ascent.records.errors import DamagedFile, InputError, unknown
 
 FIRST_TUNING_SEED = 1000  # seeds from here up choose hyperparameters; they never enter a reported number
+
+
+def without_tuning(seeds: Iterable[int]) -> list[int]:
+    """Return the reporting seeds among these; all of them if they are tuning seeds only."""
+    seeds = list(seeds)
+    return [seed for seed in seeds if seed < FIRST_TUNING_SEED] or seeds
 
 
 @dataclass(frozen=True)
@@ -36,17 +43,26 @@ class Cell:
     system: str
     algorithm: str
     preset: str
-    config: dict[str, Any]  # every hyperparameter
+    config: dict[str, Any]  # every hyperparameter, for the reader
     suite: str
     task: str
     steps: int  # environment steps per seed, summed over its environments
     evaluation: Evaluation
     versions: dict[str, int]  # of the algorithm file, seedwise, the suite and the runner
+    settings: dict[str, Any] | None = None  # the hyperparameters that differ from the algorithm's defaults
+    measures: tuple[str, ...] = ()  # what is also measured at evaluations; it changes no training
 
     @cached_property
     def digest(self) -> str:
-        """Ten hex digits that change with anything that may change a result."""
-        return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:10]
+        """Ten hex digits that change with anything that may change a result.
+
+        They cover `settings`, and not the rest of `config`. In records of versions before 0.3, which have no
+        `settings`, they cover `config`.
+        """
+        identity = self.to_json()
+        if self.settings is not None:
+            del identity["config"]
+        return sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]
 
     @property
     def name(self) -> str:
@@ -69,6 +85,15 @@ class Cell:
         """Return whether a run is done or has diverged: there is nothing left to train."""
         return (self.run_folder(seed, runs) / layout.RESULT).exists()
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields of the cell; `settings` and `measures` only if it has them."""
+        record = asdict(self)
+        if self.settings is None:
+            del record["settings"]
+        if not self.measures:
+            del record["measures"]
+        return record
+
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "Cell":
         """Return the cell whose fields are among those of `record`.
@@ -76,8 +101,26 @@ class Cell:
         Raises:
             LookupError, TypeError: the record does not describe a cell.
         """
-        fields = {name: record[name] for name in cls.__dataclass_fields__}
-        return cls(**{**fields, "evaluation": Evaluation(**record["evaluation"])})
+        names = cls.__dataclass_fields__.keys() - {"settings", "measures"}
+        settings, config = record.get("settings"), record["config"]
+        if settings is not None and any(config[name] != value for name, value in settings.items()):
+            raise TypeError("settings and config contradict each other")
+        fields = {name: record[name] for name in names} | {
+            "evaluation": Evaluation(**record["evaluation"]),
+            "settings": settings,
+            "measures": tuple(record.get("measures", ())),
+        }
+        return cls(**fields)
+
+
+def overrides(changed: Mapping[str, Any]) -> list[str]:
+    """Return hyperparameter overrides as `ascent train --set` takes them: "gamma=0.9"."""
+    return [f"{name}={x if isinstance(x, str) else json.dumps(x)}" for name, x in changed.items()]
+
+
+def setting(preset: str, changed: Mapping[str, Any]) -> str:
+    """Return a preset with its overrides in words: "code", "code with rate=3.0, bits=true"."""
+    return " with ".join([preset, *([", ".join(overrides(changed))] if changed else [])])
 
 
 def read_cell(folder: Path) -> Cell:

@@ -12,6 +12,8 @@
             train.csv             step,env,return,length,unstable[,agents][,measures]
             metrics.csv           step and the means of the update's metrics since the previous evaluation
             ladder.csv            step,event,digest of the learner's whole state
+            measures.csv          step,value_states,value_estimate,value_return,value_bias,value_rmse,
+                                  gradient_windows,gradient_variance,gradient_square: see below
             policy.npz            the final policy
             policy-<step>.npz     earlier policies (`--keep-policies`)
             result.json           status and digests of the result files; written last
@@ -21,6 +23,13 @@
 `unstable` counts the steps of an episode in which the simulator met a bad state and reset itself. A
 multi-agent task has a column for the return of each agent, under the agent's name, and one for each of its
 own measures.
+
+measures.csv has a row per evaluation. The value_* columns compare the critic's estimates with the discounted
+returns that followed, in units of the task's rewards, over `value_states` states that the exploring policy
+visited and whose returns are known. `gradient_variance` is the trace of the covariance of the policy gradient
+of a window, estimated from `gradient_windows` windows, and `gradient_square` the squared norm of its
+expectation. Cells of what was not measured are empty and its count is 0. Records of versions before 0.3 have
+no such table.
 """
 
 import re
@@ -34,13 +43,15 @@ EVAL = "eval.csv"
 TRAIN = "train.csv"
 METRICS = "metrics.csv"
 LADDER = "ladder.csv"
+MEASURES = "measures.csv"
 POLICY = "policy.npz"
 SEAL = "sealed.zip"
 LOGS = "logs"
 ROBUSTNESS = "robustness"
 
-TABLES = (EVAL, TRAIN, METRICS, LADDER)
+TABLES = (EVAL, TRAIN, METRICS, LADDER, MEASURES)
 RESULT_FILES = (*TABLES, POLICY)  # the result bytes: no times and no machine in them
+OPTIONAL = (MEASURES,)  # those that records of earlier versions lack
 
 SEED_FOLDER = re.compile(r"seed-(0|[1-9]\d*)")
 CELLS = f"*/*/*/{CELL}"  # pattern of the cell descriptions below a folder of records

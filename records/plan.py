@@ -3,10 +3,10 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-from ascent.records.cell import Cell
+from ascent.records.cell import FIRST_TUNING_SEED, Cell
 from ascent.records.errors import InputError
 
 MOST_SEEDS = 100_000  # in one range
@@ -38,7 +38,7 @@ class Job:
         `ascent verify` runs, know fewer fields.
         """
         values = {x.name: getattr(self, x.name) for x in fields(self) if getattr(self, x.name) != x.default}
-        return json.dumps({**values, "cell": asdict(self.cell), "out": str(self.out)})
+        return json.dumps({**values, "cell": self.cell.to_json(), "out": str(self.out)})
 
     @classmethod
     def from_json(cls, text: str) -> "Job":
@@ -52,7 +52,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     """Return the seeds in a list such as "0-9" or "0,2,5-7".
 
     Raises:
-        InputError: the text is no such list, or names a seed twice.
+        InputError: the text is no such list, or as `check_seeds`.
     """
     seeds: list[int] = []
     for piece in text.split(","):
@@ -70,10 +70,19 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def check_seeds(seeds: Sequence[object]) -> None:
-    """Raise InputError unless there is at least one seed and all are different whole numbers below 2**32."""
+    """Raise InputError unless there is at least one seed, all are different whole numbers below 2**32, and
+    tuning seeds are not mixed with reporting seeds.
+    """
+    kinds: dict[bool, int] = {}  # the first tuning seed and the first reporting seed
     for seed in seeds:
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
             raise InputError(f"seeds must be whole numbers from 0 to {2**32 - 1}, not {seed!r}")
+        kinds.setdefault(seed >= FIRST_TUNING_SEED, seed)
+    if len(kinds) == 2:
+        raise InputError(
+            f"seeds: {kinds[False]} and {kinds[True]} must be in separate commands or sweeps: "
+            f"seeds from {FIRST_TUNING_SEED} up are for tuning"
+        )
     duplicates = [seed for seed, count in Counter(seeds).items() if count > 1]
     if duplicates:
         raise InputError(f"seeds: {duplicates[0]} is listed twice")

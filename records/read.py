@@ -14,9 +14,8 @@ A run is in one of five states, and every expected run is in the result with its
 No evaluation of a damaged run is used, not even the part that can still be read.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from ascent.records import layout, run_reader
-from ascent.records.cell import FIRST_TUNING_SEED, Cell
+from ascent.records.cell import FIRST_TUNING_SEED, Cell, overrides, setting, without_tuning
 from ascent.records.run_reader import Damaged, RunReader
 from ascent.records.seal import sealed_names
 
@@ -77,9 +76,11 @@ class RunRecord:
         note: what is wrong, or how far the run is, in one line.
         about: run.json; {} without one.
         result: result.json; {} unless the run is finished.
-        evaluations: columns step, policy, episode, return, length; a row per episode. None unless finished.
-        training: returns of the last training episodes, in the order in which they ended; None without a
-            record.
+        evaluations: columns step, policy, episode, return, length and the task's measures; a row per episode.
+            None unless finished.
+        training: columns return and the task's measures; the last training episodes, in the order in which
+            they ended. None without a record.
+        measured: content of measures.csv; empty without a record.
     """
 
     seed: int
@@ -89,7 +90,8 @@ class RunRecord:
     about: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
     evaluations: pd.DataFrame | None = None
-    training: np.ndarray | None = None
+    training: pd.DataFrame | None = None
+    measured: bytes = b""
 
     @property
     def finished(self) -> bool:
@@ -100,7 +102,7 @@ class RunRecord:
     def means(self) -> pd.DataFrame:
         """Means over the episodes of each evaluation of a finished run.
 
-        Columns: policy, step, episodes, return, length; sorted by policy and step.
+        Columns: policy, step, episodes, return, length, the task's measures; sorted by policy and step.
         """
         assert self.evaluations is not None, "means are of finished runs"
         table = self.evaluations
@@ -118,18 +120,28 @@ class RunRecord:
             "step": steps[starts],
             "episodes": episodes,
         }
-        for name in ("return", "length"):
+        for name in table.columns.drop(["step", "policy", "episode"]):
             columns[name] = np.add.reduceat(table[name].to_numpy(float)[order], starts) / episodes
         return pd.DataFrame(columns)
 
     @cached_property
+    def measures(self) -> pd.DataFrame | None:
+        """measures.csv, with NaN in empty cells; None without a record. Raises Damaged if it is malformed."""
+        return run_reader.measures(self.measured) if self.measured else None
+
+    @cached_property
     def greedy(self) -> pd.Series:
         """Mean return of the greedy policy at each evaluation, (P,) with index step; finite values only."""
+        return self.greedy_means("return")
+
+    def greedy_means(self, score: str) -> pd.Series:
+        """Return the same of a measure of the task, where the return is finite as well."""
         means = self.means
-        returns = means["return"].to_numpy()
+        values = means[score].to_numpy()
         # Only a diverged run has values that are not finite, and those are no measurements.
-        rows = (means["policy"].to_numpy() == "greedy") & np.isfinite(returns)
-        return pd.Series(returns[rows], means["step"].to_numpy()[rows])
+        finite = np.isfinite(values) & np.isfinite(means["return"].to_numpy())
+        rows = (means["policy"].to_numpy() == "greedy") & finite
+        return pd.Series(values[rows], means["step"].to_numpy()[rows])
 
 
 @dataclass(frozen=True)
@@ -158,16 +170,17 @@ class CellRecord:
     @property
     def changed(self) -> list[str]:
         """The hyperparameter overrides as `ascent train --set` takes them: "gamma=0.9"."""
-        changed = self.facts.get("changed") or {}
-        return [
-            f"{name}={value if isinstance(value, str) else json.dumps(value)}"
-            for name, value in changed.items()
-        ]
+        return overrides(self.facts.get("changed") or {})
 
     @property
     def setting(self) -> str:
-        """The preset and its overrides: "mujoco", "mujoco with gamma=0.9"."""
-        return " with ".join([self.name.preset, *([", ".join(self.changed)] if self.changed else [])])
+        """The preset and its overrides: "code", "code with gamma=0.9"."""
+        return setting(self.name.preset, self.facts.get("changed") or {})
+
+    @property
+    def measures(self) -> dict[str, str]:
+        """The recorded measures of the task: name -> how the steps of an episode become one number."""
+        return {} if self.imported else measures_of(self.facts)
 
     @property
     def imported(self) -> bool:
@@ -175,22 +188,42 @@ class CellRecord:
         return self.facts.get("algorithm") == IMPORTED
 
 
+def measures_of(facts: dict[str, Any]) -> dict[str, str]:
+    """Return the measures of the task in a cell.json: name -> "sum", "mean" or "last"; {} if it has none."""
+    return dict((facts.get("spec", {}).get("team") or {}).get("measures", ()))
+
+
 def load(runs: Path, expected: Sequence[Expected] | None = None) -> list[CellRecord]:
     """Return the cells in a folder of run records, sorted by suite, task, system, preset, digest.
 
     Args:
         runs: the folder of run records.
-        expected: exactly these cells and seeds; default: everything in the folder.
+        expected: exactly these cells and seeds; default: those of `find`.
 
     Raises:
-        ValueError: there are no runs, or tuning seeds and reporting seeds are mixed.
+        ValueError: there are no runs, or tuning seeds and reporting seeds are mixed in `expected`.
     """
-    names = _names_in(runs) if expected is None else _merged(expected)
+    names = find(runs)[0] if expected is None else _merged(expected)
     cells = [_load_cell(runs, name) for name in names]
     if all(run.state == MISSING for cell in cells for run in cell.runs):
         raise ValueError(f"no runs found in {runs}")
     _refuse_mixed_seeds(cells)
     return cells
+
+
+def find(runs: Path) -> tuple[list[Expected], dict[str, tuple[int, ...]]]:
+    """Return the cells of a folder with their seeds, and by cell the tuning seeds that are left out.
+
+    Tuning seeds, sealed or not, are left out where any cell has reporting seeds. If there are tuning seeds
+    only, nothing is left out.
+    """
+    names = _names_in(runs)
+    tuning = {name.folder: tuple(seed for seed in name.seeds if seed >= FIRST_TUNING_SEED) for name in names}
+    if not any(set(name.seeds) - set(tuning[name.folder]) for name in names):
+        return names, {}
+    kept = [replace(name, seeds=tuple(without_tuning(name.seeds))) for name in names]
+    reported = [name for name in kept if not set(name.seeds) & set(tuning[name.folder])]
+    return reported, {folder: seeds for folder, seeds in tuning.items() if seeds}
 
 
 def _names_in(runs: Path) -> list[Expected]:
@@ -254,7 +287,8 @@ def _load_cell(runs: Path, name: Expected) -> CellRecord:
             facts = {}
             fault = f"../{error}"
     reader = RunReader(folder)
-    runs_of_cell = [_load_run(reader, name.folder, seed, fault) for seed in name.seeds]
+    measures = () if facts.get("algorithm") == IMPORTED else tuple(measures_of(facts))
+    runs_of_cell = [_load_run(reader, name.folder, seed, fault, measures) for seed in name.seeds]
     return CellRecord(name, facts, tuple(_without_copies(runs_of_cell)))
 
 
@@ -280,6 +314,10 @@ def _cell_facts(folder: Path) -> dict[str, Any]:
             raise Damaged(f"{layout.CELL}: {key} is not an object")
     if not {"points", "episodes"} <= facts["evaluation"].keys():
         raise Damaged(f"{layout.CELL}: evaluation has no points or no episodes")
+    try:
+        measures_of(facts)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise Damaged(f"{layout.CELL}: the measures of the task are not pairs of names") from error
     return facts
 
 
@@ -298,7 +336,9 @@ def _check_identity(facts: dict[str, Any], name: Expected) -> None:
         raise Damaged(f"{layout.CELL}: was modified: its content has digest {content}, not {name.digest}")
 
 
-def _load_run(reader: RunReader, cell_name: str, seed: int, cell_fault: str) -> RunRecord:
+def _load_run(
+    reader: RunReader, cell_name: str, seed: int, cell_fault: str, measures: tuple[str, ...]
+) -> RunRecord:
     name = f"{cell_name}/{layout.seed_folder(seed)}"
     if not reader.has(seed):
         return RunRecord(seed, name, MISSING, "no folder")
@@ -317,13 +357,15 @@ def _load_run(reader: RunReader, cell_name: str, seed: int, cell_fault: str) -> 
         if status not in (DONE, DIVERGED):
             raise Damaged(f"{layout.RESULT}: status is {status}")
         reader.check_digests(seed, result)
-        evaluations = run_reader.evaluations(reader.read(seed, layout.EVAL), status == DONE)
+        evaluations = run_reader.evaluations(reader.read(seed, layout.EVAL), status == DONE, measures)
         training = None
         if layout.TRAIN in result["digests"]:
-            training = run_reader.last_training_returns(reader.read(seed, layout.TRAIN), status == DONE)
+            content = reader.read(seed, layout.TRAIN)
+            training = run_reader.last_training_episodes(content, status == DONE, measures)
+        measured = reader.read(seed, layout.MEASURES) if layout.MEASURES in result["digests"] else b""
     except Damaged as error:
         return RunRecord(seed, name, DAMAGED, str(error), about)
-    return RunRecord(seed, name, status, "", about, result, evaluations, training)
+    return RunRecord(seed, name, status, "", about, result, evaluations, training, measured)
 
 
 def _progress(reader: RunReader, seed: int) -> str:

@@ -105,7 +105,7 @@ class Run:
         path = self.folder.parent / layout.CELL
         if not path.exists():
             files.write_json(path, self.origin.facts)
-        elif files.read_json(path) != json.loads(json.dumps(self.origin.facts)):
+        elif not _same_cell(files.read_json(path), json.loads(json.dumps(self.origin.facts))):
             raise InputError(f"{path} describes another cell than this version of the project: move it away")
         path = self.folder.parent / layout.sources(self.record["source_digest"])
         if not path.exists():
@@ -174,6 +174,8 @@ class Run:
         checkpoint, vouched = self.checkpoints.load(step)
         contents = {name: self.tables[name].verify(size, digest) for name, (size, digest) in vouched.items()}
         self.checkpoints.cut(step)
+        # A run that an earlier version began has fewer tables to its end.
+        self.tables = {name: table for name, table in self.tables.items() if name in contents}
         for name, table in self.tables.items():
             table.begin(contents[name], self.owner.check)
         return checkpoint
@@ -227,6 +229,22 @@ class Run:
         """Remove what only an unfinished run needs."""
         self.owner.hush()
         self.owner.remove_files(layout.unfinished_files(self.folder))
+
+
+def _same_cell(recorded: dict[str, Any], facts: dict[str, Any]) -> bool:
+    """Return whether two contents of cell.json describe the same cell.
+
+    Hyperparameters that were added since the first was written are not in it. In `facts` they have their
+    defaults: any other value is among `settings`, which must be equal.
+    """
+    known = {*recorded.get("config", ()), *(facts.get("settings") or ())}
+    config = {name: value for name, value in facts["config"].items() if name in known}
+    return _without_notes(recorded) == _without_notes(facts | {"config": config})
+
+
+def _without_notes(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return cell.json without what it says about the preset, which a later version may say differently."""
+    return {name: value for name, value in facts.items() if name not in ("changed", "source")}
 
 
 def result_digest(result: dict[str, Any]) -> str:

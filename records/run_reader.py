@@ -6,6 +6,7 @@ the sealed sizes and are older than the seal.
 """
 
 import json
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,12 @@ from pyarrow import csv
 from ascent.records import layout
 from ascent.records.errors import DamagedFile
 from ascent.records.seal import SEALED, read_seal
+from ascent.records.tables import GRADIENTS, HEADERS, VALUES
 
 LAST_EPISODES = 100  # training episodes that are read, the last ones
+_MEASURE_TYPES = {
+    name: pa.float64() if name in (*VALUES, *GRADIENTS) else pa.int64() for name in HEADERS[layout.MEASURES]
+}
 _EVALUATION_TYPES = {
     "step": pa.int64(), "policy": pa.dictionary(pa.int32(), pa.string()), "episode": pa.int64(),
     "return": pa.float64(), "length": pa.int64(),
@@ -108,13 +113,17 @@ def _parse_json(data: bytes, name: str) -> dict[str, Any]:
     return content
 
 
-def evaluations(content: bytes, done: bool) -> pd.DataFrame:
-    """Return step, policy, episode, return and length of eval.csv, checked. Raises Damaged.
+def evaluations(content: bytes, done: bool, measures: Sequence[str]) -> pd.DataFrame:
+    """Return step, policy, episode, return, length and the task's measures of eval.csv, checked.
 
-    `done` says that the run is not one that diverged: then a return that is not finite is an error.
+    `done` says that the run is not one that diverged: then a value that is not finite is an error.
+
+    Raises:
+        Damaged: the table is malformed, or holds what a run does not write.
     """
     try:
-        table = _read_table(content, _EVALUATION_TYPES).to_pandas()
+        types = _EVALUATION_TYPES | dict.fromkeys(measures, pa.float64())
+        table = _read_table(content, types).to_pandas()
     except ValueError as error:
         raise Damaged(f"{layout.EVAL}: malformed table of evaluations") from error
     if table.duplicated(["policy", "step", "episode"]).any():
@@ -123,6 +132,9 @@ def evaluations(content: bytes, done: bool) -> pd.DataFrame:
     # A diverged run may have recorded what it diverged to; in one that is done it is a silent failure.
     if done and not finite.all():
         raise Damaged(f"{layout.EVAL}: a return is not finite, although the status is done")
+    for name in measures if done else ():
+        if not np.isfinite(table[name].to_numpy()).all():
+            raise Damaged(f"{layout.EVAL}: {name} is not finite, although the status is done")
     greedy = table["step"].to_numpy()[(table["policy"] == "greedy").to_numpy() & finite]
     if not len(greedy):
         raise Damaged(f"{layout.EVAL}: no finite greedy evaluation")
@@ -131,23 +143,39 @@ def evaluations(content: bytes, done: bool) -> pd.DataFrame:
     return table
 
 
-def last_training_returns(content: bytes, done: bool) -> np.ndarray:
-    """Return the returns of the last training episodes in train.csv, at most LAST_EPISODES, in the order in
-    which they ended. Raises Damaged.
+def last_training_episodes(content: bytes, done: bool, measures: Sequence[str]) -> pd.DataFrame:
+    """Return the last training episodes in train.csv, at most LAST_EPISODES, as they ended.
+
+    Columns: return, and the task's measures.
+
+    Raises:
+        Damaged: the table is malformed, or a value is not finite although the run is `done`.
     """
     try:
-        table = _read_table(content, {"return": pa.float64()})
+        table = _read_table(content, dict.fromkeys(["return", *measures], pa.float64()))
     except ValueError as error:
         raise Damaged(f"{layout.TRAIN}: malformed table of training episodes") from error
-    returns: np.ndarray = table["return"].to_numpy()[-LAST_EPISODES:]
-    if done and not np.isfinite(returns).all():
-        raise Damaged(f"{layout.TRAIN}: a return is not finite, although the status is done")
-    return returns
+    last: pd.DataFrame = table.slice(max(0, len(table) - LAST_EPISODES)).to_pandas()
+    for name in last if done else ():
+        if not np.isfinite(last[name].to_numpy()).all():
+            what = "a return" if name == "return" else name
+            raise Damaged(f"{layout.TRAIN}: {what} is not finite, although the status is done")
+    return last
 
 
-def _read_table(content: bytes, types: dict[str, pa.DataType]) -> pa.Table:
+def measures(content: bytes) -> pd.DataFrame:
+    """Return measures.csv, with NaN in empty cells. Raises Damaged."""
+    try:
+        return _read_table(content, _MEASURE_TYPES, null_values=[""]).to_pandas()
+    except ValueError as error:
+        raise Damaged(f"{layout.MEASURES}: malformed table of measures") from error
+
+
+def _read_table(content: bytes, types: dict[str, pa.DataType], null_values: Sequence[str] = ()) -> pa.Table:
     """Return these columns of a CSV. Raises ValueError."""
-    options = csv.ConvertOptions(include_columns=list(types), column_types=types, null_values=[])
+    options = csv.ConvertOptions(
+        include_columns=list(types), column_types=types, null_values=list(null_values)
+    )
     try:
         return csv.read_csv(
             pa.BufferReader(content), csv.ReadOptions(use_threads=False), convert_options=options

@@ -11,13 +11,18 @@ from pathlib import Path
 from ascent.records import files, layout
 from ascent.records.errors import DamagedFile
 
-SEALED = (layout.RUN, layout.RESULT, layout.EVAL, layout.TRAIN)  # of each run
+SEALED = (layout.RUN, layout.RESULT, layout.EVAL, layout.TRAIN, layout.MEASURES)  # of each run
 
 
 def seal(cell_folder: Path) -> None:
     """Copy what reports read of a cell's finished runs into one file, unless it holds all of them already."""
     finished = sorted(path.parent for path in cell_folder.glob(f"seed-*/{layout.RESULT}"))
-    names = {f"{run.name}/{name}" for run in finished for name in SEALED}
+    names = {
+        f"{run.name}/{name}"
+        for run in finished
+        for name in SEALED
+        if name not in layout.OPTIONAL or (run / name).exists()
+    }
     if names != sealed_names(cell_folder):
         contents = {name: (cell_folder / name).read_bytes() for name in names}
         files.write(cell_folder / layout.SEAL, files.zip_files(contents))

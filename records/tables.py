@@ -9,11 +9,14 @@ from ascent.records import files, layout
 from ascent.records.errors import DamagedFile
 
 EPISODE = ("return", "length", "unstable")  # columns of an episode, before the task's own
+VALUES = ("value_estimate", "value_return", "value_bias", "value_rmse")
+GRADIENTS = ("gradient_variance", "gradient_square")
 HEADERS: dict[str, tuple[str, ...]] = {
     layout.EVAL: ("step", "policy", "episode", *EPISODE),
     layout.TRAIN: ("step", "env", *EPISODE),
     layout.METRICS: (),  # depends on the algorithm: it is written with the first row
     layout.LADDER: ("step", "event", "digest"),
+    layout.MEASURES: ("step", "value_states", *VALUES, "gradient_windows", *GRADIENTS),
 }
 EPISODE_TABLES = (layout.EVAL, layout.TRAIN)  # those with the task's own columns
 

@@ -9,8 +9,8 @@ import shlex
 from pathlib import Path
 
 from ascent.records import layout
-from ascent.records.cell import FIRST_TUNING_SEED, find
-from ascent.records.declared import Declared
+from ascent.records.cell import FIRST_TUNING_SEED, find, without_tuning
+from ascent.records.declared import ESTIMATORS, RETURN, Declared
 from ascent.records.errors import InputError
 from ascent.records.plan import seed_ranges
 from ascent.records.read import CellRecord, Expected, load, seeds_of
@@ -21,20 +21,22 @@ from ascent.reports.page.provenance import mixed_platforms
 from ascent.reports.statistics.aggregate import CellSummary, Score, aggregate
 from ascent.reports.statistics.estimators import describe
 from ascent.reports.statistics.intervals import FEW_SEEDS
+from ascent.reports.statistics.measures import Measured
 
 
-def cite(target: str, runs: Path, estimator: str | None = None) -> str:
+def cite(target: str, runs: Path, estimator: str | None = None, score: str = RETURN) -> str:
     """Return the citation of a cell's score.
 
     Args:
         target: the cell's folder, or its digest or the start of it.
         runs: folder of run records, for a digest.
         estimator: how a run becomes a score (default: mean_of_last_ten).
+        score: what the score of an episode is: its return, or a measure of the task.
 
     Raises:
         InputError: the cell must not be cited.
     """
-    declared = Declared(estimator) if estimator else Declared()
+    declared = Declared(estimator or ESTIMATORS[0], score)
     folder = find(target, runs)
     cell = _load(folder)
     _check_citable(cell)
@@ -43,7 +45,7 @@ def cite(target: str, runs: Path, estimator: str | None = None) -> str:
     summary = task.cells[0]
     if summary.score is None:
         raise InputError(f"{cell.name.folder} has no {declared.estimator} score: {summary.refusal}")
-    sentence = _sentence(summary, summary.score, declared.estimator, decimals(task))
+    sentence = _sentence(summary, summary.score, declared.estimator, task.measured, decimals(task))
     keys = [
         bibliography.SUITE, *bibliography.algorithm_keys(cell.facts),
         *bibliography.task_keys(task.suite, task.name),
@@ -59,7 +61,7 @@ def cite(target: str, runs: Path, estimator: str | None = None) -> str:
 
 
 def _load(folder: Path) -> CellRecord:
-    """Load the cell in a folder, with every seed that has a folder."""
+    """Load the cell in a folder, with every seed that has a folder; without tuning seeds beside others."""
     place = folder.resolve()
     suite, task, name = place.parts[-3:]
     try:
@@ -68,7 +70,7 @@ def _load(folder: Path) -> CellRecord:
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder}/cell.json is damaged") from error
     digest = name.removeprefix(f"{system}-{preset}-")
-    seeds = seeds_of(place)
+    seeds = tuple(without_tuning(seeds_of(place)))
     if not seeds:
         raise InputError(f"{folder} has no runs")
     try:
@@ -111,7 +113,7 @@ def _check_rules(folder: Path) -> None:
                 raise InputError(f"{finding.where}: {finding.what} (rule {outcome.rule} of `ascent check`)")
 
 
-def _sentence(summary: CellSummary, score: Score, estimator: str, places: int) -> str:
+def _sentence(summary: CellSummary, score: Score, estimator: str, measured: Measured, places: int) -> str:
     """Return the sentence for a paper."""
     cell = summary.cell
     evaluation = cell.facts["evaluation"]
@@ -124,11 +126,11 @@ def _sentence(summary: CellSummary, score: Score, estimator: str, places: int) -
         spread = f"95% confidence interval (Student-t) {interval(score.low, score.high, places)}"
     text = (
         f"{cell.name.system} (preset {cell.setting}) on {cell.name.task}, {cell.facts['steps']:,} "
-        f"environment steps per seed: mean evaluation return {number(score.mean, places)} over n = {score.n} "
-        f"{'seed' if score.n == 1 else 'seeds'} ({seeds}{few}), {spread}, IQM "
+        f"environment steps per seed: mean evaluation {measured.text} {number(score.mean, places)} "
+        f"over n = {score.n} {'seed' if score.n == 1 else 'seeds'} ({seeds}{few}), {spread}, IQM "
         f"{number(score.iqm, places)}{failed}. "
-        f"Score of a run: {_lower(describe(estimator))} ({evaluation['points']} evaluations of "
-        f"{evaluation['episodes']} episodes). "
+        f"Score of a run: {_lower(describe(estimator, measured.name))} ({evaluation['points']} "
+        f"evaluations of {evaluation['episodes']} episodes). "
     )
     mixed = [run.seed for run in cell.runs if mixed_platforms(run)]
     keys = {(run.about.get("platform") or {}).get("key") for run in cell.runs}

@@ -7,7 +7,6 @@ imported curves like others, but give no verdicts on them; they cannot be traine
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,7 +85,7 @@ def import_curves(
     evaluation = Evaluation(sum(step > 0 for step in grid), int(curves["episode"].nunique()))
     budget = _budget(grid[-1], steps)
     cell = Cell(system, IMPORTED, IMPORTED, source, spec.suite, task, budget, evaluation, {})
-    facts = {**asdict(cell), "digest": cell.digest, "spec": spec.facts()}
+    facts = {**cell.to_json(), "digest": cell.digest, "spec": spec.facts()}
     _write(cell.folder(out), out, _records(facts, curves))
     return cell.folder(out)
 

@@ -1,12 +1,12 @@
 """Build a report: load the records, compute the statistics, write the files into place."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ascent.records.declared import Declared
-from ascent.records.read import Expected, load
+from ascent.records.read import Expected, find, load
 from ascent.reports.page.write import FILES, write
 from ascent.reports.statistics.study import analyse
 
@@ -20,6 +20,7 @@ def build(
     expected: Sequence[Expected] | None = None,
     title: str = "Ascent report",
     declared: Declared | None = None,
+    left_out: Mapping[str, Sequence[int]] | None = None,
 ) -> Path:
     """Write the report on the records below `runs` to the folder `out`, and return its index.html.
 
@@ -31,14 +32,17 @@ def build(
         expected: cells and seeds to report; missing ones are listed (default: all runs below `runs`).
         title: heading of the page.
         declared: the `[report]` table of the sweep (default: its default values).
+        left_out: the tuning seeds that `expected` leaves out, by cell; found below `runs` if it is None.
 
     Raises:
-        ValueError: there are no runs, tuning and reporting seeds are mixed, the declared baseline is missing,
-            or `out` holds anything but a report.
+        ValueError: there are no runs, tuning and reporting seeds are mixed in `expected`, the declared
+            baseline is missing, or `out` holds anything but a report.
     """
     runs, out = Path(runs), Path(out).resolve()
     _check_replaceable(out, runs)
-    study = analyse(runs, load(runs, expected), title, declared or Declared())
+    if expected is None:
+        expected, left_out = find(runs)
+    study = analyse(runs, load(runs, expected), title, declared or Declared(), left_out or {})
     out.parent.mkdir(parents=True, exist_ok=True)
     # A sibling folder, because a rename is atomic only within one file system.
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as work:
@@ -64,7 +68,8 @@ def rebuild(provenance: dict[str, Any], runs: Path, out: Path) -> Path:
     """
     report = provenance["report"]
     expected = [Expected.from_json(cell) for cell in report["expected"]]
-    return build(runs, out, expected, report["title"], Declared(**report["settings"]))
+    left_out = report.get("left_out", {})  # absent from reports of versions before 0.3
+    return build(runs, out, expected, report["title"], Declared(**report["settings"]), left_out)
 
 
 def _check_replaceable(out: Path, runs: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from ascent.records import layout
 from ascent.records.run import Run
+from ascent.runners.measures import measure
 from ascent.runners.play import evaluate
 from ascent.runners.trainer import Trainer
 
@@ -108,8 +109,21 @@ class Attempt:
         self._play("greedy", explore=False)
         if trainer.step >= self.grid[-1]:
             self._play("sampled", explore=True)
+        self._measure()
         for row in self.active:
             self.runs[row].flush()
+
+    def _measure(self) -> None:
+        """Record the measures of this step."""
+        trainer = self.trainer
+        tables = {row: self.runs[row].tables.get(layout.MEASURES) for row in self.active}
+        if any(tables.values()):
+            rows = measure(
+                trainer.agent, trainer.cell, trainer.seeds, trainer.step, trainer.device, trainer.threads
+            )
+            for row, table in tables.items():
+                if table is not None:
+                    table.add(trainer.step, *rows[row])
 
     def _play(self, policy: str, explore: bool) -> None:
         """Evaluate a policy of all seeds and record the episodes."""

@@ -14,7 +14,7 @@ import torch
 from ascent.algorithms import SYSTEMS
 from ascent.algorithms.seedwise import Agent, Streams
 from ascent.records import files, layout
-from ascent.records.cell import FIRST_TUNING_SEED, Cell
+from ascent.records.cell import Cell, without_tuning
 from ascent.records.checkpoints import State, unpack_arrays
 from ascent.records.errors import DamagedFile, InputError, differences
 from ascent.runners.resolve import make_agent, versions
@@ -23,26 +23,22 @@ from ascent.runners.resolve import make_agent, versions
 def seeds_with(cell: Cell, folder: Path) -> list[int]:
     """Return the seeds of a cell's folder that have a final policy: all except those that diverged.
 
+    Tuning seeds are left out beside reporting seeds.
+
     Raises:
-        InputError: a run is not finished, there are no policies, or tuning seeds and others are mixed.
+        InputError: a run is not finished, or there are no policies.
     """
     seeds = []
-    for path in folder.iterdir():
-        seed = layout.seed_of(path)
-        if seed is None:
-            continue
+    present = (layout.seed_of(path) for path in folder.iterdir())
+    for seed in without_tuning(seed for seed in present if seed is not None):
+        path = folder / layout.seed_folder(seed)
         if not (path / layout.RESULT).exists():
             raise InputError(f"{cell.label()}: seed {seed} is not finished")
         if files.read_json(path / layout.RESULT).get("status") == "done":
             seeds.append(seed)
     if not seeds:
         raise InputError(f"{cell.label()} has no finished runs with a policy")
-    seeds.sort()
-    if seeds[0] < FIRST_TUNING_SEED <= seeds[-1]:
-        raise InputError(
-            f"{cell.label()}: tuning seeds ({FIRST_TUNING_SEED} and up) cannot play together with other seeds"
-        )
-    return seeds
+    return sorted(seeds)
 
 
 def seed_of(run: Path) -> int:
@@ -78,6 +74,8 @@ def load(cell: Cell, folder: Path, seeds: Sequence[int], step: int | None = None
             )
     for name in needed:
         state[name] = torch.from_numpy(np.concatenate([policy[name] for policy in policies]))
+    if "updates" in state:  # exploring is uniform before the first update
+        state["updates"] = torch.ones_like(state["updates"])
     agent.load_state_dict(state)
     return agent
 

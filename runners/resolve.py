@@ -1,18 +1,22 @@
 """Resolve a user's choices to a cell: check names and values, and fill in every hyperparameter."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
-from functools import cache
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from functools import cache, lru_cache
+from itertools import count
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from ascent import runners, suites
-from ascent.algorithms import SYSTEMS, System, seedwise
-from ascent.algorithms.seedwise import Agent
+from ascent.algorithms import SYSTEMS, seedwise
+from ascent.algorithms.seedwise import Agent, Replay, Rollout, WholeEpisodes
 from ascent.records.cell import Cell, Evaluation
 from ascent.records.errors import InputError, differences, unknown
+from ascent.runners import presets
+from ascent.runners.experience import window
+from ascent.runners.measures import check_requests
 
 
 def resolve(
@@ -23,34 +27,31 @@ def resolve(
     overrides: dict[str, Any] | None = None,
     steps: int | None = None,
     evaluation: Evaluation | None = None,
+    measures: Sequence[str] = (),
 ) -> Cell:
     """Return the cell with these names and values.
 
     Args:
         system: a name in `SYSTEMS`.
         task: a name in `suites.TASKS`.
-        preset: default: the preset for the task's suite.
+        preset: default: the system's default preset for the task's suite.
         overrides: hyperparameters that differ from the preset.
         steps: environment steps per seed; default: the task's budget.
         evaluation: default: the default protocol.
+        measures: names in `REQUESTS` of what is also measured at evaluations.
 
     Raises:
-        InputError: an unknown name, an invalid value, or an algorithm that cannot learn the task.
+        InputError: an unknown name, an invalid value, an algorithm that cannot learn the task or lacks a
+            measure, a budget in which it never learns, or more evaluations than the budget has time steps.
     """
-    if system not in SYSTEMS:
-        raise unknown("algorithm", system, SYSTEMS)
-    if task not in suites.TASKS:
-        raise unknown("task", task, suites.TASKS)
+    check_names(system, task)
     spec = suites.TASKS[task]
     try:
         suites.check(task)
     except (OSError, ValueError) as error:  # a model file
         raise InputError(str(error)) from error
-    if objection := _objection(system, task):
-        able = [name for name in SYSTEMS if not _objection(name, task)]
-        raise InputError(f"{task}: {objection}; supported algorithms: {', '.join(able)}")
     if preset is None:
-        preset = _default_preset(spec, SYSTEMS[system])
+        preset = SYSTEMS[system].default_preset(spec.suite)
     config = resolve_config(system, preset, task, overrides or {})
     steps = spec.budget if steps is None else steps
     evaluation = evaluation or Evaluation()
@@ -61,17 +62,39 @@ def resolve(
     ):
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             raise InputError(f"{name} must be a whole number of at least 1, not {number!r}")
+    experience = _experience(system, task, config)
+    _check_budget(system, experience, spec, steps)
+    _check_evaluations(experience.envs, steps, evaluation)
+    check_requests(system, measures)
     return Cell(
         system=system,
         algorithm=SYSTEMS[system].algorithm,
         preset=preset,
-        config=_plain(config),
+        config=plain(config),
         suite=spec.suite,
         task=task,
         steps=steps,
         evaluation=evaluation,
         versions=versions(system, spec.suite),
+        settings=changes(plain(config), plain(SYSTEMS[system].module().Config())),
+        measures=tuple(measures),
     )
+
+
+def check_names(system: str, task: str) -> None:
+    """Raise InputError unless the system and the task exist and the system can be trained on the task."""
+    if system not in SYSTEMS:
+        raise unknown("algorithm", system, SYSTEMS)
+    if task not in suites.TASKS:
+        raise unknown("task", task, suites.TASKS)
+    if objection := _objection(system, task):
+        able = [name for name in SYSTEMS if not _objection(name, task)]
+        raise InputError(f"{task}: {objection}; supported algorithms: {', '.join(able)}")
+
+
+def learnable(system: str) -> list[suites.Spec]:
+    """Return the tasks that a system can be trained on."""
+    return [spec for task, spec in suites.TASKS.items() if not _objection(system, task)]
 
 
 @cache  # a sweep may have thousands of cells of few systems and tasks
@@ -90,18 +113,55 @@ def _objection(system: str, task: str) -> str | None:
     return None
 
 
-def _default_preset(spec: suites.Spec, system: System) -> str:
-    """Return the name of the suite's preset."""
-    module = system.module()
-    if hasattr(module, "DEFAULTS"):
-        return system.default_preset(spec.suite)
-    kinds = []  # TODO remove when every file has DEFAULTS
-    if spec.id.endswith("-openai"):
-        kinds.append("openai")
-    if spec.choices is None:
-        kinds.append("continuous")
-    names = (f"{spec.suite}-{kind}" for kind in kinds)
-    return next((name for name in names if name in module.PRESETS), spec.suite)
+@lru_cache(maxsize=1024)
+def _experience(system: str, task: str, config: Any) -> Rollout | WholeEpisodes | Replay:
+    """Return the experience that the system's agent asks for."""
+    spec = suites.TASKS[task]
+    streams = seedwise.Streams([0], "init")
+    try:
+        agent: Agent = (
+            SYSTEMS[system].module().Agent(config, spec.observation_space, spec.action_space, streams, "cpu")
+        )
+    except ValueError as error:
+        raise InputError(f"{task}: {error}") from error
+    return agent.experience
+
+
+def first_update(experience: Rollout | WholeEpisodes | Replay, spec: suites.Spec) -> int:
+    """Return the environment step after which the first update comes."""
+    x = experience
+    if isinstance(x, Replay):  # due at the first step of all environments at or after a multiple of `every`
+        due = (-(-number * x.every // x.envs) * x.envs for number in count(x.starts // x.every))
+        return next(step for step in due if step >= max(x.starts, x.envs))
+    return window(x, spec) * x.envs
+
+
+def _check_budget(
+    system: str, experience: Rollout | WholeEpisodes | Replay, spec: suites.Spec, steps: int
+) -> None:
+    """Raise InputError if the system would never learn, or only after the last step."""
+    first = first_update(experience, spec)
+    never = first > -(-steps // experience.envs) * experience.envs
+    if isinstance(experience, Replay):
+        reason = f"learning starts after {experience.starts:,}"
+        never |= experience.starts >= steps
+        first = max(first, experience.starts + 1)
+    else:
+        reason = f"a window has {first // experience.envs:,} in each of {experience.envs} environments"
+    if never:
+        raise InputError(
+            f"steps: {steps:,} are too few for {system} to learn: {reason}: choose at least {first:,}"
+        )
+
+
+def _check_evaluations(envs: int, steps: int, evaluation: Evaluation) -> None:
+    """Raise InputError if two points of the evaluation grid fall into the same step of all environments."""
+    points, decisions = evaluation.points, -(-steps // envs)
+    if points > decisions or len({-(-point // envs) for point in evaluation.grid(steps)}) <= points:
+        raise InputError(
+            f"evaluations: {points:,} are more than {steps:,} steps of {envs} environments can hold: "
+            f"choose at most {max(1, steps // envs):,}"
+        )
 
 
 def preset_config(system: str, preset: str, task: str) -> Any:
@@ -136,13 +196,19 @@ def resolve_config(system: str, preset: str, task: str, overrides: dict[str, Any
     Raises:
         InputError: an unknown preset or hyperparameter, or an invalid value.
     """
-    module = SYSTEMS[system].module()
     values = asdict(preset_config(system, preset, task)) | SYSTEMS[system].overrides
-    for name in overrides:
-        if name not in values:
-            raise unknown(f"hyperparameter of {system}", name, values)
+    return _checked(system, values | overrides)
+
+
+def _checked(system: str, values: dict[str, Any]) -> Any:
+    """Return a system's Config with these values, all checked; what is not among them has its default."""
+    config: Any = SYSTEMS[system].module().Config
+    names = [field.name for field in fields(config)]
+    for name in values:
+        if name not in names:
+            raise unknown(f"hyperparameter of {system}", name, names)
     try:  # by way of JSON, whose strict rules accept a list for a tuple and an int for a float, but no "0.1"
-        return _adapter(module.Config).validate_json(json.dumps(values | overrides), strict=True)
+        return _adapter(config).validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "config"
@@ -151,10 +217,15 @@ def resolve_config(system: str, preset: str, task: str, overrides: dict[str, Any
         raise InputError(f"{system}: {where}{message}") from error
 
 
-def _plain(config: Any) -> dict[str, Any]:
+def plain(config: Any) -> dict[str, Any]:
     """Return a Config as it is read back from JSON: tuples are lists."""
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return plain
+    values: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return values
+
+
+def changes(config: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    """Return the hyperparameters in which `config` differs from `base`."""
+    return {name: value for name, value in config.items() if value != base[name]}
 
 
 def versions(system: str, suite: str) -> dict[str, int]:
@@ -177,10 +248,26 @@ def check_versions(cell: Cell) -> None:
         )
 
 
+def cell_config(cell: Cell) -> Any:
+    """Return the Config that a cell describes. What its record does not know has its default.
+
+    Raises:
+        InputError: `config`, which is for the reader, is not what `settings` and the defaults give.
+    """
+    config = _checked(cell.system, cell.config if cell.settings is None else cell.settings)
+    expected = plain(config)
+    known = {name: expected.get(name, "absent") for name in cell.config}
+    if known != cell.config:
+        raise InputError(
+            f"{cell.label()}: config is not what its settings give: {differences(cell.config, known)}"
+        )
+    return config
+
+
 def make_agent(cell: Cell, streams: seedwise.Streams, device: str) -> Agent:
     """Return the algorithm's Agent for the cell's task, with the seeds of `streams`."""
     spec = suites.TASKS[cell.task]
-    config = resolve_config(cell.system, cell.preset, cell.task, cell.config)
+    config = cell_config(cell)
     agent: Agent = (
         SYSTEMS[cell.system]
         .module()
@@ -190,8 +277,13 @@ def make_agent(cell: Cell, streams: seedwise.Streams, device: str) -> Agent:
 
 
 def describe(cell: Cell) -> dict[str, Any]:
-    """Return the content of cell.json: the cell, facts about its task, and the overrides of its preset."""
-    preset = _plain(resolve_config(cell.system, cell.preset, cell.task, {}))
-    changed = {name: value for name, value in cell.config.items() if value != preset[name]}
-    facts = {**asdict(cell), "digest": cell.digest, "spec": suites.TASKS[cell.task].facts()}
-    return facts | ({"changed": changed} if changed else {})
+    """Return the content of cell.json: the cell, facts about its task, the overrides of its preset, and where
+    the preset is from.
+    """
+    preset = plain(resolve_config(cell.system, cell.preset, cell.task, {}))
+    facts = {**cell.to_json(), "digest": cell.digest, "spec": suites.TASKS[cell.task].facts()}
+    if changed := changes(cell.config, preset):
+        facts["changed"] = changed
+    if source := presets.summary(cell.algorithm, cell.preset):
+        facts["source"] = source
+    return facts

@@ -4,10 +4,10 @@
     runs/<suite>/<task>/<cell>/robustness/grid.json              the levels that are fixed in advance
 
 `suites/perturb.py` defines the perturbations and the grid; this module has what needs the policy. Policies
-act greedily. Environments and noise depend on the seed and the episode alone: they are the same at every
-level of every perturbation and for every cell of a task. Each level is played by itself, so that its bytes do
-not depend on which other levels are requested (the last bits of a row of a matrix product depend on the
-number of rows).
+act greedily, except under `rpc_dropout`, where they act as in training. Environments and noise depend on the
+seed and the episode alone: they are the same at every level of every perturbation and for every cell of a
+task. Each level is played by itself, so that its bytes do not depend on which other levels are requested (the
+last bits of a row of a matrix product depend on the number of rows).
 
 Where an observation is missing, a policy that predicts (`predicts` of an Agent: RPC) gets NaN; any other
 policy gets the last observation it had.
@@ -95,28 +95,37 @@ def parse_levels(task: str, words: Sequence[str]) -> list[Perturbation]:
     """Return the perturbations that words such as "drop" or "drop=0.5,0.9" select; without words, the whole
     grid.
 
-    The nominal task is always included.
+    The nominal task is always included, and so is level 0 of `rpc_dropout` with any of its levels.
 
     Raises:
         InputError: a multi-agent task, an unknown perturbation or an invalid level.
     """
-    grid = perturb.grid(task)
+    levels: list[Perturbation] = []
+    for word in (NOMINAL, *(words or perturb.kinds(task))):
+        chosen = levels_of(task, word)
+        levels += [Perturbation(chosen[0].kind, 0.0)] * chosen[0].explore + chosen
+    return list(dict.fromkeys(levels))
+
+
+def levels_of(task: str, word: str) -> list[Perturbation]:
+    """Return the perturbations that a word such as "drop", all levels of the grid, or "drop=0.5" selects.
+
+    Raises:
+        InputError: as `parse_levels`.
+    """
     if not perturb.kinds(task):
         raise InputError(f"{task} has several agents: perturbations need a single-agent task")
-    levels = [grid[0], *(grid[1:] if not words else ())]
-    for word in words:
-        kind, equals, values = word.partition("=")
-        if equals:
-            chosen = [Perturbation(kind, _number(kind, value)) for value in values.split(",")]
-        else:
-            chosen = [level for level in grid if level.kind == kind] or [Perturbation(kind, 0.0)]
-        for level in chosen:
-            try:
-                perturb.check(task, level)
-            except ValueError as error:
-                raise InputError(str(error)) from error
-        levels += chosen
-    return list(dict.fromkeys(levels))
+    kind, equals, values = word.partition("=")
+    if equals:
+        levels = [Perturbation(kind, _number(kind, value)) for value in values.split(",")]
+    else:
+        levels = [level for level in perturb.grid(task) if level.kind == kind] or [Perturbation(kind, 0.0)]
+    for level in levels:
+        try:
+            perturb.check(task, level)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+    return levels
 
 
 def _number(kind: str, text: str) -> float:
@@ -209,7 +218,7 @@ def play_level(
         threads,
     )
     policy = perturbed_policy(agent, level, suites.TASKS[cell.task], seeds)
-    return play(policy, env, Streams(seeds, "robustness"))
+    return play(policy, env, Streams(seeds, "robustness"), level.explore)
 
 
 def perturbed_policy(agent: Any, level: Perturbation, spec: suites.Spec, seeds: Sequence[int]) -> Policy:

@@ -4,28 +4,31 @@ title = "PPO and DQN on CartPole"
 seeds = "0-9"
 evaluations = 50          # optional: evaluations over the budget; default: 50
 episodes = 10             # optional: episodes per evaluation; default: 10
+measures = ["gradient_variance"]  # optional: costly measures, for the algorithms that have them
 
 [report]                  # optional: what the report will say, declared before the first run
 estimator = "final"       # of the headline numbers, a name in ESTIMATORS; default: mean_of_last_ten
-baseline = "ppo"          # compare every system with this one; default: compare all pairs
+score = "return"          # or a measure that all tasks have, such as "reached", or a table task = "measure"
+baseline = "ppo"          # compare every system with this one; default: compare all pairs. One setting of a
+                          # system is named so: "ppo (cleanrl)" or "ppo (cleanrl with gamma=0.98)"
 threshold = 0.9           # normalised score, for the steps until it is reached; default: 0.5
 
 [[cells]]                 # every algorithm on every task
 algorithms = ["ppo", "dqn"]
 tasks = ["CartPole-v1"]
 steps = 100_000           # optional; default: the task's budget
-preset = "classic"        # optional; default: the preset for the task's suite
+preset = "zoo"            # optional; default: the algorithm's default preset for the task's suite
 set = { gamma = 0.98 }    # optional: hyperparameter overrides
 """
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ascent.records.cell import Cell, Evaluation
+from ascent.records.cell import Cell, Evaluation, setting
 from ascent.records.cell import find as find_cell
 from ascent.records.declared import Declared
 from ascent.records.errors import InputError, unknown
@@ -33,10 +36,12 @@ from ascent.records.plan import Planned, check_seeds, parse_seeds
 
 FOLDER = Path(__file__).resolve().parent / "sweeps"
 KEYS: dict[str, type | tuple[type, ...]] = {
-    "title": str, "seeds": (str, list), "evaluations": int, "episodes": int, "report": dict, "cells": list,
+    "title": str, "seeds": (str, list), "evaluations": int, "episodes": int, "measures": list,
+    "report": dict, "cells": list,
 }  # fmt: skip
 REPORT_KEYS: dict[str, type | tuple[type, ...]] = {
     "estimator": str,
+    "score": (str, dict),
     "baseline": str,
     "threshold": (float, int),
 }
@@ -100,6 +105,7 @@ def load(name_or_file: str) -> Sweep:
 
 def _parse(name: str, content: dict[str, Any]) -> Sweep:
     try:  # resolving needs torch; the name of a sweep does not
+        from ascent.runners.measures import requested
         from ascent.runners.resolve import resolve
     except ModuleNotFoundError as error:
         raise InputError(
@@ -114,6 +120,9 @@ def _parse(name: str, content: dict[str, Any]) -> Sweep:
     evaluation = Evaluation(
         content.get("evaluations", default.points), content.get("episodes", default.episodes)
     )
+    measures = content.get("measures", [])
+    if not all(isinstance(name, str) for name in measures):
+        raise InputError(f"measures must be names, not {measures!r}")
     report = content.get("report", {})
     _check(report, REPORT_KEYS, required=())
     declared = Declared(**report)
@@ -129,17 +138,50 @@ def _parse(name: str, content: dict[str, Any]) -> Sweep:
                     overrides=block.get("set"),
                     steps=block.get("steps"),
                     evaluation=evaluation,
+                    measures=requested(system, measures),
                 )
                 if cell.digest in cells:
                     raise InputError(f"{cell.label()} is listed twice")
                 cells[cell.digest] = cell
     if not cells:
         raise InputError("cells: none are listed")
-    systems = sorted({cell.system for cell in cells.values()})
-    if declared.baseline and declared.baseline not in systems:
-        raise unknown("baseline", declared.baseline, systems)
+    _check_baseline(declared, cells.values())
+    _check_scores(declared, sorted({cell.task for cell in cells.values()}))
+    for measure in measures:
+        if not any(measure in cell.measures for cell in cells.values()):
+            raise InputError(f"measures: none of these algorithms has {measure}")
     planned = tuple(Planned(cell, tuple(seeds)) for cell in cells.values())
     return Sweep(name, content.get("title", name), planned, declared)
+
+
+def _check_baseline(declared: Declared, cells: Iterable[Cell]) -> None:
+    """Raise InputError if a baseline is declared of which a task has no cell."""
+    from ascent.runners.resolve import describe
+
+    if not declared.baseline:
+        return
+    named = [
+        (cell.task, cell.system, setting(cell.preset, describe(cell).get("changed", {}))) for cell in cells
+    ]
+    covered = {task for task, *name in named if declared.is_baseline(*name)}
+    if not covered:
+        systems = {system for _, system, _ in named}
+        settings = {f"{system} ({words})" for _, system, words in named}
+        raise unknown("baseline", declared.baseline, sorted(systems) + sorted(settings))
+    if lacking := sorted({task for task, *_ in named} - covered):
+        raise InputError(f"baseline {declared.baseline!r} has no cell on {', '.join(lacking)}")
+
+
+def _check_scores(declared: Declared, tasks: Sequence[str]) -> None:
+    """Raise InputError unless the declared scores are measures of the sweep's tasks, or their returns."""
+    from ascent import suites
+
+    for task in declared.score if isinstance(declared.score, dict) else ():
+        if task not in tasks:
+            raise unknown("task in score", task, tasks)
+    for task in tasks:
+        team = suites.TASKS[task].team
+        declared.score_of(task, [name for name, _ in team.measures] if team else [])
 
 
 def _check(values: object, keys: Mapping[str, type | tuple[type, ...]], required: tuple[str, ...]) -> None:

@@ -111,7 +111,7 @@ def film(
     try:
         with imageio.get_writer(unfinished, **options) as writer:
             filmed = Filmed(env, camera, every, writer.append_data)  # type: ignore[attr-defined]  # of writers
-            ((score, length, *_),) = play(policy, filmed, Streams([seed], "robustness"))[0]
+            ((score, length, *_),) = play(policy, filmed, Streams([seed], "robustness"), level.explore)[0]
         unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -99,7 +99,7 @@ def write(manifest: Manifest) -> None:
     """Write a manifest to its file."""
     cells = [
         {
-            **asdict(plan.cell),
+            **plan.cell.to_json(),
             "digest": plan.cell.digest,
             "seeds": plan.seeds,
             "replay_bytes_per_seed": manifest.replay[plan.cell.digest],

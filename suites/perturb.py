@@ -3,6 +3,10 @@
 A perturbation has a kind and a level. Some kinds change the physics, others the observations that the policy
 receives or the actions that are executed. The noise of each environment comes from its own generator, in the
 same order at every level: a higher level of `drop` hides the same observations, and more.
+
+`rpc_dropout` is the protocol of RPC's authors (google-research/google-research, rpc/rpc_utils.py,
+eval_helper_fn): `drop` with policies that act as in training, by sampled actions. Its level 0, the nominal
+task for such policies, is a part of the grid.
 """
 
 import math
@@ -17,7 +21,7 @@ from ascent.suites.spec import Spec, Step
 
 VERSION = 1  # version of the results under perturbations, those of runners/robustness.py included
 
-ALWAYS_SEEN = 10  # first steps that `drop` never hides, as in the RPC authors' code (arXiv 2109.03214)
+ALWAYS_SEEN = 10  # first steps that `drop` and `rpc_dropout` never hide (RPC's authors, see above)
 
 
 class Kind(NamedTuple):
@@ -29,6 +33,7 @@ class Kind(NamedTuple):
     high: float = 100.0  # highest valid level
     whole: bool = False  # whether levels must be whole numbers
     neutral: float = 0.0  # the level at which nothing is perturbed
+    explore: bool = False  # policies act as in training, by sampled actions, instead of greedily
 
 
 def _scaling(title: str, low: float = 0.0) -> Kind:
@@ -38,6 +43,12 @@ def _scaling(title: str, low: float = 0.0) -> Kind:
 
 KINDS = {
     "drop": Kind("observations missing, probability", (0.1, 0.25, 0.5, 0.75, 0.9, 1.0), high=1.0),
+    "rpc_dropout": Kind(
+        "dropout as RPC's authors test it",
+        (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0),
+        high=1.0,
+        explore=True,
+    ),
     "open_loop": Kind("all missing from step", (300, 100, 30, 10), 1.0, math.inf, True, math.inf),
     "observation_noise": Kind("noise on observations", (0.01, 0.03, 0.1, 0.3)),  # standard deviation
     "adversary": Kind("adversary on observations", (0.01, 0.03, 0.1, 0.3)),  # largest change of a value
@@ -65,6 +76,11 @@ class Perturbation:
     def name(self) -> str:
         """The name of the perturbation, for example "drop-0.5"."""
         return f"{self.kind}-{repr(float(self.level)).removesuffix('.0')}"
+
+    @property
+    def explore(self) -> bool:
+        """Whether policies act as in training, see `Kind`."""
+        return self.kind != NOMINAL and KINDS[self.kind].explore
 
 
 def kinds(task: str) -> tuple[str, ...]:
@@ -180,7 +196,7 @@ class Perturbed:
 
     def _perturb_obs(self, obs: np.ndarray) -> np.ndarray:
         """Perturb observations (S, E, O) in place and return them."""
-        if self.kind == "drop":
+        if self.kind in ("drop", "rpc_dropout"):
             missing = self._uniform()[:, 0] < self.level
             obs[(missing & (self.steps >= ALWAYS_SEEN)).reshape(self.shape)] = np.nan
         elif self.kind == "open_loop" and self.steps >= self.level:

@@ -33,9 +33,11 @@ MOST_EVERY = 8  # environment steps between updates
 WINDOWS = 5.5  # in a run at least, where a window lasts as long as the task's time limit asks
 # Discrete and continuous actions, and a simulator; teams whose agents are unlike, or both move and speak.
 TASKS = ("CartPole-v1", "Pendulum-v1", "Hopper-v5", "simple_adversary_v3", "simple_reference-openai")
+RESULT_FILES = (
+    "eval.csv", "train.csv", "metrics.csv", "ladder.csv", "measures.csv", "policy.npz", "result.json",
+)  # fmt: skip
 # What stands in for a task whose time limit makes windows of whole episodes too long for small runs.
 SHORTER = {"Hopper-v5": "Reacher-v5"}
-RESULT_FILES = ("eval.csv", "train.csv", "metrics.csv", "ladder.csv", "policy.npz", "result.json")
 
 
 def small_cell(
@@ -47,6 +49,9 @@ def small_cell(
     if "train_every" in known:
         shrunk["train_every"] = min(known["train_every"], MOST_EVERY)
     overrides = {name: value for name, value in overrides.items() if name in known}
+    envs = ({**known, **shrunk} | overrides).get("workers" if "workers" in known else "envs", 1)
+    if "steps" in shrunk:  # a budget without an update is refused
+        shrunk["steps"] = min(shrunk["steps"], steps // int(envs))
     evaluation = Evaluation(points, episodes)
     if learns_whole_episodes(system):
         config = known | shrunk | overrides

@@ -27,8 +27,7 @@ REPORTS_MAY_IMPORT = {
 NO_TORCH = ("records", "slurm", "reports/statistics", "reports/page", "suites")
 MOST_LINES = 400  # of a module
 TASK_FILES = {"suites/mujoco.py", "suites/particle.py"}
-MOST_LINES_OF_AN_ALGORITHM = 320
-MOST_LINES_OF_SAC = 200
+MOST_LINES_OF_AN_ALGORITHM = 350
 
 
 def modules(root: Path) -> list[Path]:
@@ -102,7 +101,6 @@ def test_module_sizes() -> None:
     assert not long
     algorithms = {name: n for name, n in lines.items() if name.count("/") == 1 and "algorithms/" in name}
     assert not {name: n for name, n in algorithms.items() if n > MOST_LINES_OF_AN_ALGORITHM}
-    assert lines["algorithms/sac.py"] <= MOST_LINES_OF_SAC
 
 
 def test_record_files_are_named_in_one_place() -> None:

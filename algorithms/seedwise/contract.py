@@ -1,7 +1,7 @@
 """The contract between an algorithm and the runner: hyperparameter types, experience, and the agent."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Annotated, Protocol
 
@@ -74,7 +74,7 @@ class Batch:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         """Return the batch with every tensor replaced by the function's value for it."""
-        return Batch(**{name: None if x is None else function(x) for name, x in vars(self).items()})
+        return replace(self, **{name: function(x) for name, x in vars(self).items() if x is not None})
 
 
 class Agent(Protocol):
@@ -118,3 +118,31 @@ class Predictor(Agent, Protocol):
     """An agent that may act without observations."""
 
     predicts: bool  # whether `act` accepts NaN for an observation that is missing
+
+
+class Valued(Agent, Protocol):
+    """An agent whose critic the runner can compare with returns (`runners/measures.py`).
+
+    It may also have a method `value_reward(batch, rng)` and an attribute `ends_at_limit`. The method returns
+    what the critic counts for each transition (S, B) of a batch, in units of the task's rewards, if that is
+    not the reward alone: a soft critic adds the bonus of the next action. `ends_at_limit` is True if the
+    critic takes the time limit for the end of the episode; the default is False.
+    """
+
+    def value_estimate(self, obs: Tensor, action: Tensor) -> Tensor | None:
+        """Return the estimated discounted return from observations (S, B, O) and actions (S, B, ...) on.
+
+        It is (S, B), or (S, B, N) in a multi-agent task, in units of the task's rewards; None if the agent's
+        settings leave it without a critic.
+        """
+
+
+class PolicyGradient(Agent, Protocol):
+    """An agent whose policy gradient the runner can measure."""
+
+    def policy_gradient(self, batch: Batch) -> Tensor:
+        """Return the gradient (S, P) of the policy's objective that a window gives, without entropy bonus.
+
+        It is the gradient at the present parameters, before any clipping. Nothing moves, and normalisers stay
+        as they are.
+        """

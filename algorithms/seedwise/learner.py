@@ -1,7 +1,7 @@
 """Parameter matrices, optimisers, target networks and running moments, each seed by itself."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -56,6 +56,12 @@ class Parameters:
             create_graph=create_graph,
         )
         return torch.cat([g.flatten(1) for g in grads], 1).view_as(self.matrix)
+
+
+def gradient(y: Tensor, *modules: Module) -> Tensor:
+    """Return each seed's gradient (S, P) of y (S,) with respect to the parameters of some modules alone."""
+    leaves = [getattr(*slot) for module in modules for slot in module.slots()]
+    return torch.cat([g.flatten(1) for g in torch.autograd.grad(y, leaves, torch.ones_like(y))], 1)
 
 
 # ---- optimisers, on the (S, P) matrix
@@ -128,19 +134,32 @@ class Adam:
 
 
 class RMSProp:
-    """RMSProp with eps inside the root, as in TensorFlow and the authors' A2C, each seed by itself."""
+    """RMSProp (Tieleman & Hinton 2012), each seed by itself.
 
-    def __init__(self, parameters: Parameters, eps: float, decay: float) -> None:
+    The mean square is g <- decay g + (1 - decay) gradient^2. There are two conventions. "tensorflow", as in
+    openai/baselines: g starts at 1, and a step is gradient / sqrt(g + eps). "torch", as in Stable-Baselines3:
+    g starts at 0, and a step is gradient / (sqrt(g) + eps).
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        eps: float,
+        decay: float,
+        convention: Literal["tensorflow", "torch"] = "tensorflow",
+    ) -> None:
         self.x = parameters.matrix
         self.eps = eps
         self.decay = decay
-        self.g = torch.ones_like(self.x)  # TensorFlow starts at 1
+        self.inside = convention == "tensorflow"  # eps, of the root
+        self.g = torch.ones_like(self.x) if self.inside else torch.zeros_like(self.x)
 
     @torch.no_grad()
     def step(self, grad: Tensor, learning_rate: float | Tensor) -> None:
         """Move the parameters one step down `grad` (S, P)."""
         self.g.mul_(self.decay).addcmul_(grad, grad, value=1 - self.decay)
-        self.x.addcdiv_(grad, sqrt(self.g + self.eps), value=-float(learning_rate))
+        root = sqrt(self.g + self.eps) if self.inside else sqrt(self.g) + self.eps
+        self.x.addcdiv_(grad, root, value=-float(learning_rate))
 
     def state_dict(self) -> State:
         return {"g": self.g}

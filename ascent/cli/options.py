@@ -62,6 +62,15 @@ def _tasks() -> Iterable[str]:
     return suites.TASKS
 
 
+def _presets(context: typer.Context) -> Iterable[str]:
+    """Return the presets of the algorithm that the command line names."""
+    from ascent.algorithms import SYSTEMS
+
+    # While the shell completes an option, Typer leaves the arguments unassigned.
+    systems = (SYSTEMS[word] for word in context.args if word in SYSTEMS)
+    return next((system.module().PRESETS for system in systems), ())
+
+
 def _sweeps() -> Iterable[str]:
     from ascent.runners import sweep
 
@@ -79,6 +88,27 @@ Task = Annotated[
 TaskOption = Annotated[
     str,
     typer.Option("--task", help="Name from `ascent list tasks`.", autocompletion=_tasks),
+]
+TaskFilter = Annotated[
+    str | None,
+    typer.Option("--task", help="Only the settings for this task.", autocompletion=_tasks),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        help="Settings of one source. Default: the algorithm's default for the suite.",
+        autocompletion=_presets,
+    ),
+]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        "--against",
+        metavar="PRESET",
+        help="Show only where the preset differs from this one.",
+        autocompletion=_presets,
+    ),
 ]
 Sweep = Annotated[
     str,

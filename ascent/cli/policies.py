@@ -70,11 +70,11 @@ def watch(
     from ascent.records.cell import read_cell
     from ascent.records.errors import InputError
     from ascent.runners import policies
-    from ascent.runners.robustness import parse_levels
+    from ascent.runners.robustness import levels_of
     from ascent.runners.watch import film
 
     seed, cell = policies.seed_of(run), read_cell(run.resolve().parent)
-    levels = parse_levels(cell.task, [perturb])[1:] if perturb else []
+    levels = levels_of(cell.task, perturb) if perturb else []
     if len(levels) > 1:
         example = f"{levels[0].kind}={levels[0].level:g}"
         raise InputError(f"--perturb {perturb}: give one level, such as {example}")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ascent.cli.options import RUNS, Runs, default_folder, expected, group, terminal
-from ascent.records.declared import ESTIMATORS
+from ascent.records.declared import ESTIMATORS, RETURN
 
 app = group()
 
@@ -109,6 +109,9 @@ def cite(
         str | None,
         typer.Option(help=f"How a run becomes a score: {', '.join(ESTIMATORS)}. Default: {ESTIMATORS[0]}."),
     ] = None,
+    score: Annotated[
+        str, typer.Option(help="What the score of an episode is: return, or a measure of a multi-agent task.")
+    ] = RETURN,
     runs: Runs = RUNS,
 ) -> None:
     """Print a citation of a cell's score.
@@ -117,4 +120,4 @@ def cite(
     """
     from ascent.reports.cite import cite as citation
 
-    print(citation(cell, runs, estimator), end="")
+    print(citation(cell, runs, estimator, score), end="")

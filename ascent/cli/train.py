@@ -9,15 +9,18 @@ import typer
 
 from ascent.cli.options import (
     RUNS,
+    Against,
     Algorithm,
     CheckpointSeconds,
     Device,
     Jobs,
     KeepPolicies,
     Pack,
+    Preset,
     Runs,
     Sweep,
     Task,
+    TaskFilter,
     group,
     terminal,
     warn_of_unknown_commit,
@@ -60,6 +63,23 @@ def list_command(
 
 
 @app.command()
+def show(
+    algorithm: Algorithm,
+    preset: Preset = None,
+    task: TaskFilter = None,
+    against: Against = None,
+) -> None:
+    """Show the hyperparameters of an algorithm: values, meanings, and the source of the preset."""
+    from ascent.cli import showing
+
+    if against is None:
+        parts = showing.show(algorithm, preset, task)
+    else:
+        parts = showing.compare(algorithm, preset, against, task)
+    terminal().print(*parts, sep="\n")
+
+
+@app.command()
 def train(
     algorithm: Algorithm,
     task: Task,
@@ -69,10 +89,7 @@ def train(
     steps: Annotated[
         int | None, typer.Option(help="Environment steps per seed. Default: the task's budget.")
     ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(help="Named hyperparameter settings. Default: the preset of the task's suite."),
-    ] = None,
+    preset: Preset = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a hyperparameter. Can be repeated."),
@@ -81,6 +98,12 @@ def train(
         int, typer.Option(help="Number of evaluations, not counting the one at step 0.")
     ] = 50,
     episodes: Annotated[int, typer.Option(help="Episodes per evaluation.")] = 10,
+    measures: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Also measure this at evaluations: gradient_variance. Can be repeated."
+        ),
+    ] = None,
     pack: Pack = 10,
     jobs: Jobs = 0,
     device: Device = "cpu",
@@ -111,6 +134,7 @@ def train(
         overrides=_overrides(settings or []),
         steps=steps,
         evaluation=Evaluation(evaluations, episodes),
+        measures=tuple(measures or ()),
     )
     planned = Planned(cell, parse_seeds(seeds))
     warn_of_unknown_commit()

@@ -138,7 +138,7 @@ def one_configuration(
 ) -> Iterator[Finding]:
     """No two cells of a task share system and preset."""
     names: dict[tuple[str, ...], list[str]] = {}
-    for cell in cells:
+    for cell in _reported(cells):
         names.setdefault(cell.title, []).append(cell.digest)
     planned = {plan.cell.digest for plan in declared or ()}
     for title, digests in names.items():
@@ -147,16 +147,20 @@ def one_configuration(
             yield Finding("/".join(title[:2]) + f" {title[2]}-{title[3]}", what, note=planned >= set(digests))
 
 
-def no_tuning_seeds(
-    cells: Sequence[CellFingerprint], declared: Sequence[Planned] | None
-) -> Iterator[Finding]:
-    """Seeds that were used for tuning are not among the reported seeds."""
+def _reported(cells: Sequence[CellFingerprint]) -> list[CellFingerprint]:
+    """Return the cells that a report of the folder has: not those with tuning seeds only beside others."""
+    reported = [cell for cell in cells if not cell.seeds or min(cell.seeds) < FIRST_TUNING_SEED]
+    return reported or list(cells)
+
+
+def tuning_seeds(cells: Sequence[CellFingerprint], declared: Sequence[Planned] | None) -> Iterator[Finding]:
+    """Tuning seeds are named; reports leave them out."""
     tuning = {cell.name: [seed for seed in cell.seeds if seed >= FIRST_TUNING_SEED] for cell in cells}
     mixed = any(seed < FIRST_TUNING_SEED for cell in cells for seed in cell.seeds)
     for where, seeds in tuning.items():
         if seeds:
-            more = "" if mixed else "; these are tuning runs only: do not report them"
-            yield Finding(where, f"tuning seeds {', '.join(map(str, seeds))}{more}", note=not mixed)
+            more = "reports leave them out" if mixed else "these are tuning runs only: do not report them"
+            yield Finding(where, f"tuning seeds {', '.join(map(str, seeds))}; {more}", note=True)
 
 
 def as_declared(cells: Sequence[CellFingerprint], declared: Sequence[Planned] | None) -> Iterator[Finding]:
@@ -164,7 +168,12 @@ def as_declared(cells: Sequence[CellFingerprint], declared: Sequence[Planned] | 
     if declared is None:
         return
     planned = {plan.cell.folder(Path()).as_posix(): set(plan.seeds) for plan in declared}
-    present = {cell.name: set(cell.seeds) for cell in cells}
+    present = {
+        cell.name: {
+            seed for seed in cell.seeds if seed < FIRST_TUNING_SEED or seed in planned.get(cell.name, ())
+        }
+        for cell in cells
+    }
     for where in sorted(planned.keys() | present.keys()):
         for what, seeds in (
             ("missing", planned.get(where, set()) - present.get(where, set())),
@@ -190,8 +199,9 @@ CELL_RULES: tuple[Callable[[CellFiles], Iterator[Finding]], ...] = (
     protocol.team_returns,
     protocol.training_episodes,
     protocol.digest_ladder,
+    protocol.measures,
     protocol.finite_numbers,
     protocol.results_agree,
     identity.robustness_tables,
 )
-ALL_RULES = (unique_seeds, one_configuration, no_tuning_seeds, as_declared)
+ALL_RULES = (unique_seeds, one_configuration, tuning_seeds, as_declared)

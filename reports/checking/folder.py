@@ -22,7 +22,7 @@ from ascent.records.cell import Cell
 from ascent.records.errors import InputError
 from ascent.records.provenance import source_digest
 from ascent.records.read import DIVERGED, DONE, IMPORTED
-from ascent.records.tables import EPISODE_TABLES, HEADERS
+from ascent.records.tables import EPISODE_TABLES, GRADIENTS, HEADERS, VALUES
 
 MAX_COUNT = 100_000  # evaluations, episodes, environments: a hostile record may demand any number
 MAX_MODULE = 1_000_000  # bytes
@@ -75,20 +75,24 @@ class RunFiles:
 
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame | str]:
-        """The four tables, by file name; for a table that cannot be read, one line with the reason."""
+        """The tables, by file name; for a table that cannot be read, one line with the reason.
+
+        One that records of earlier versions lack is in it only if its file exists.
+        """
         tables: dict[str, pd.DataFrame | str] = {}
         for name in layout.TABLES:
             try:
                 tables[name] = _table(name, self.contents[name], self.task_columns)
             except KeyError:
-                tables[name] = f"{name} is missing"
+                if name not in layout.OPTIONAL:
+                    tables[name] = f"{name} is missing"
             except ValueError as error:
                 tables[name] = f"{name}: {str(error).strip().splitlines()[0]}"
         return tables
 
     def table(self, name: str) -> pd.DataFrame | None:
         """Return a table; None if it cannot be read."""
-        table = self.tables[name]
+        table = self.tables.get(name)
         return None if isinstance(table, str) else table
 
     @cached_property
@@ -241,11 +245,12 @@ def _table(name: str, data: bytes, task_columns: tuple[str, ...]) -> pd.DataFram
     expected = [*(HEADERS[name] or columns), *extra]
     if columns != expected or columns[0] != "step" or len(set(columns)) < len(columns):
         raise ValueError(f"unexpected header {','.join(columns)!r}")
+    numbers = ("return", *extra, *VALUES, *GRADIENTS)
     types: dict[str, type] = {}
     for column in columns:
         if column in _TEXT:
             types[column] = str
-        elif column in ("return", *extra) or (name == layout.METRICS and column != "step"):
+        elif column in numbers or (name == layout.METRICS and column != "step"):
             types[column] = np.float64
         else:
             types[column] = np.int64
@@ -255,5 +260,5 @@ def _table(name: str, data: bytes, task_columns: tuple[str, ...]) -> pd.DataFram
         index_col=False,
         skip_blank_lines=False,
         keep_default_na=False,
-        na_values=["nan"],
+        na_values=["nan", ""] if name == layout.MEASURES else ["nan"],
     )

@@ -5,9 +5,10 @@ import json
 import re
 from collections.abc import Container, Iterator
 from hashlib import sha256
+from typing import Any
 
 from ascent.records import layout
-from ascent.records.cell import Cell
+from ascent.records.cell import Cell, without_tuning
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.read import DONE
 from ascent.records.run import result_digest
@@ -42,7 +43,7 @@ def folder_names(cell: CellFiles) -> Iterator[Finding]:
 
 
 def cell_digest(cell: CellFiles) -> Iterator[Finding]:
-    """The digest in cell.json, which names the folder, matches the content."""
+    """The digest in cell.json, which names the folder, matches the content, config included."""
     if cell.cell and cell.facts.get("digest") != cell.cell.digest:
         what = f"cell.json has digest {cell.facts.get('digest')}, but its content gives {cell.cell.digest}"
         yield Finding(cell.name, what)
@@ -50,6 +51,27 @@ def cell_digest(cell: CellFiles) -> Iterator[Finding]:
         if cell.cell and value != cell.cell.config.get(name):
             what = f"cell.json says {name} was set to {value}, but config has {cell.cell.config.get(name)}"
             yield Finding(cell.name, what)
+    if cell.cell and cell.cell.settings is not None:  # which the digest covers instead of config
+        expected = _declared_defaults(cell, cell.cell) | cell.cell.settings
+        for name, value in cell.cell.config.items():
+            if name in expected and value != expected[name]:
+                what = f"cell.json: config has {name} = {value}, but by settings and defaults it is"
+                yield Finding(cell.name, f"{what} {expected[name]}")
+
+
+def _declared_defaults(files: CellFiles, cell: Cell) -> dict[str, Any]:
+    """Return the defaults of the hyperparameters in the recorded sources, which are parsed, not run."""
+    for digest in _source_digests(files):
+        try:
+            _, content = folder.sources(files.path / layout.sources(digest))
+        except InputError:
+            continue  # a finding of `recorded-sources`
+        module = ast.parse(content.get(versioned_modules(cell, content)["algorithm"], b""))
+        configs = [node for node in module.body if isinstance(node, ast.ClassDef) and node.name == "Config"]
+        fields = [node for config in configs for node in config.body if isinstance(node, ast.AnnAssign)]
+        names = {ast.unparse(field.target): field.value for field in fields if field.value}
+        return {name: json.loads(json.dumps(ast.literal_eval(value))) for name, value in names.items()}
+    return {}
 
 
 def all_finished(cell: CellFiles) -> Iterator[Finding]:
@@ -59,8 +81,9 @@ def all_finished(cell: CellFiles) -> Iterator[Finding]:
     for run in cell.runs:
         if not run.finished:
             yield Finding(run.name, "is not finished: no result.json with status done or diverged")
-        tables = (run.result.get("digests") or {}) if cell.imported else layout.RESULT_FILES
-        for file in (layout.RUN, *tables):
+        digests = run.result.get("digests") or {}
+        files = [file for file in layout.RESULT_FILES if file not in layout.OPTIONAL or file in digests]
+        for file in (layout.RUN, *(digests if cell.imported else files)):
             if not (run.path / file).is_file():
                 yield Finding(run.name, f"{file} is missing")
 
@@ -72,7 +95,7 @@ def result_digests(cell: CellFiles) -> Iterator[Finding]:
         if not isinstance(digests, dict):
             yield Finding(run.name, "result.json has no digests")
             continue
-        if not cell.imported and set(digests) != set(layout.RESULT_FILES):
+        if not cell.imported and set(digests) | set(layout.OPTIONAL) != set(layout.RESULT_FILES):
             yield Finding(run.name, f"result.json has digests of other files: {', '.join(sorted(digests))}")
         for file, data in run.contents.items():
             if digests.get(file) != sha256(data).hexdigest():
@@ -126,7 +149,8 @@ def seal_agrees(cell: CellFiles) -> Iterator[Finding]:
 def robustness_tables(cell: CellFiles) -> Iterator[Finding]:
     """The records of `ascent robustness` were made with the final policies of the cell's runs."""
     if robustness.files(cell.path):
-        done = [run for run in cell.finished if run.result["status"] == DONE]
+        seeds = without_tuning(run.seed for run in cell.runs)
+        done = [run for run in cell.finished if run.result["status"] == DONE and run.seed in seeds]
         policies = {run.seed: robustness.policy(run.result) for run in done}
         _, _, faults = robustness.read(cell.path, policies)
         for fault in faults:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ascent.records import layout
 from ascent.records.read import DIVERGED, DONE
-from ascent.records.tables import EPISODE_TABLES
+from ascent.records.tables import EPISODE_TABLES, GRADIENTS, VALUES
 from ascent.reports.checking.folder import CellFiles, RunFiles
 
 
@@ -163,6 +163,34 @@ def digest_ladder(cell: CellFiles) -> Iterator[Finding]:
                 else "has duplicate rows or rows out of order"
             )
             yield Finding(run.name, f"metrics.csv {what}")
+
+
+def measures(cell: CellFiles) -> Iterator[Finding]:
+    """measures.csv has a row per evaluation, whose numbers fit each other and what cell.json asks for."""
+    for run in _trained(cell):
+        table = run.table(layout.MEASURES)
+        if table is None:
+            continue
+        steps = cell.evaluation_steps()[: _evaluations(cell, run)]
+        if list(table["step"]) != steps:
+            what = _first_difference([(step,) for step in table["step"]], [(step,) for step in steps])
+            yield Finding(run.name, f"{layout.MEASURES}: {what}")
+        done = run.result["status"] == DONE
+        for count, columns in (("value_states", VALUES), ("gradient_windows", GRADIENTS)):
+            measured = table[count].to_numpy() > 0
+            numbers = table[list(columns)].to_numpy()
+            if (table[count] < 0).any() or not np.isnan(numbers[~measured]).all():
+                yield Finding(run.name, f"{layout.MEASURES}: {count} contradicts the columns behind it")
+            if done and not np.isfinite(numbers[measured]).all():
+                yield Finding(run.name, f"{layout.MEASURES}: a number is missing or not finite")
+        estimate, returned, bias, rmse = (table[name] for name in VALUES)
+        scale = 1e-9 * (1 + estimate.abs() + returned.abs())
+        if ((estimate - returned - bias).abs() > scale).any() or (bias.abs() - rmse > scale).any():
+            yield Finding(run.name, f"{layout.MEASURES}: a bias or an error does not follow from the means")
+        windows = table["gradient_windows"]
+        asked = "gradient_variance" in cell.described().measures
+        if not (windows > 1 if asked else windows == 0).all():
+            yield Finding(run.name, f"{layout.MEASURES}: gradient_windows is not what cell.json asks for")
 
 
 def finite_numbers(cell: CellFiles) -> Iterator[Finding]:

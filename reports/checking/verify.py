@@ -22,7 +22,7 @@ from rich.progress import Progress
 from rich.text import Text
 
 from ascent.records import layout
-from ascent.records.declared import Declared
+from ascent.records.declared import RETURN, Declared
 from ascent.records.errors import InputError, unknown
 from ascent.records.read import Expected, load
 from ascent.reports.checking import bundle, folder, rerun
@@ -269,11 +269,11 @@ def _compare_run(pack: Pack, run: RunFiles, depth: str) -> Outcome:
         )
     ladder_rows = _rows(retrained.read(layout.LADDER), step)
     differences = []
-    for file in (layout.LADDER, layout.EVAL, layout.TRAIN, layout.METRICS):
+    for file in (layout.LADDER, layout.EVAL, layout.TRAIN, layout.METRICS, layout.MEASURES):
         recorded_rows, retrained_rows = (_rows(files.read(file), step) for files in (run, retrained))
         if difference := first_difference(file, recorded_rows, retrained_rows):
             differences.append(difference)
-    names = (*layout.RESULT_FILES, layout.RESULT)
+    names = [name for name in (*layout.RESULT_FILES, layout.RESULT) if run.read(name) is not None]
     if depth == "whole":
         described = {difference.partition(" ")[0] for difference in differences}
         unlike = [name for name in names if run.read(name) != retrained.read(name)]
@@ -311,6 +311,7 @@ def _compare_scores(pairs: Sequence[tuple[Pack, RunFiles]], declared: Declared) 
     cell = pack.cell
     basis = f"compared statistically, not byte by byte ({_platform_difference(pack, run)})"
     seeds = tuple(run.seed for _, run in pairs)
+    declared = replace(declared, score=RETURN)  # the margin is a share of the span of returns
     if len(seeds) < 2:
         return Outcome(cell.name, CANNOT, f"{basis}: a test needs at least two runs")
     recorded, retrained = (_scores(root, cell, seeds, declared) for root in (cell.path.parents[2], pack.out))

@@ -63,7 +63,7 @@ class Stream:
     def _start(self, service: Service) -> None:
         environment = client_environment(service, self.out / FOLDER)
         job = {
-            "cell": asdict(self.cell),
+            "cell": self.cell.to_json(),
             "seeds": self.seeds,
             "out": str(self.out.resolve()),
             "project": service.project,

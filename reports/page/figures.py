@@ -66,7 +66,8 @@ def learning_curves(task: Task, style: Style) -> Figure | None:
     columns = min(max(len(drawn), 3), 5)
     rows = -(-len(drawn) // columns)
     # Sizes in inches, from the top. Automatic layouts draw everything twice.
-    legend, main, panel, gap = 0.2 + 0.2 * -(-len(drawn) // 4), 3.4, 1.15, 0.62
+    entries = legend_columns([f"{summary.label}  {summary.counts}" for summary in drawn])
+    legend, main, panel, gap = 0.2 + 0.2 * -(-len(drawn) // entries), 3.4, 1.15, 0.62
     height = legend + main + 0.75 + rows * (panel + gap)
     figure = Figure(figsize=(WIDTH, height))
     box = Boxes(figure, left=0.75, right=0.85)
@@ -77,10 +78,9 @@ def learning_curves(task: Task, style: Style) -> Figure | None:
     _frame(axes, ranges)
     _draw_anchors(axes, task, named=True)
     axes.set_xlabel("environment steps per seed")
-    axes.set_ylabel("evaluation return")
-    figure.legend(
-        loc="upper left", bbox_to_anchor=(0.65 / WIDTH, 1.0), ncols=min(len(drawn), 4), frameon=False
-    )
+    measured = task.measured
+    axes.set_ylabel("evaluation return" if measured.is_return else f"{measured.name} ({measured.better})")
+    figure.legend(loc="upper left", bbox_to_anchor=(0.65 / WIDTH, 1.0), ncols=entries, frameon=False)
     for k, summary in enumerate(drawn):
         row, column = divmod(k, columns)
         place = box.place(legend + main + 0.85 + row * (panel + gap), panel, column, columns)
@@ -97,7 +97,8 @@ def profiles(group: Group, style: Style) -> Figure:
 
     Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice", figure 5.
     """
-    legend = 0.2 + 0.2 * -(-len(group.systems) // 4)
+    entries = legend_columns(group.systems)
+    legend = 0.2 + 0.2 * -(-len(group.systems) // entries)
     figure = Figure(figsize=(WIDTH, legend + 3.4 + 0.6))
     axes = figure.add_axes(Boxes(figure, left=0.75, right=0.35).place(legend, 3.4))
     for label in group.systems:
@@ -109,9 +110,7 @@ def profiles(group: Group, style: Style) -> Figure:
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("normalised score")
     axes.set_ylabel("share of runs above score")
-    figure.legend(
-        loc="upper left", bbox_to_anchor=(0.65 / WIDTH, 1.0), ncols=min(len(group.systems), 4), frameon=False
-    )
+    figure.legend(loc="upper left", bbox_to_anchor=(0.65 / WIDTH, 1.0), ncols=entries, frameon=False)
     return figure
 
 
@@ -189,6 +188,12 @@ class Boxes:
         width = (self.width - self.left - self.right - gap * (columns - 1)) / columns
         left = self.left + column * (width + gap)
         return left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height
+
+
+def legend_columns(labels: Sequence[str]) -> int:
+    """Return how many labels stand in a row of a legend: at most four, fewer where they are long."""
+    fitting = int(WIDTH / (0.45 + 0.075 * max(map(len, labels))))  # inches of a line and of a letter
+    return max(1, min(len(labels), fitting, 4))
 
 
 def drawing() -> AbstractContextManager:

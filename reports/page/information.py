@@ -56,14 +56,16 @@ def figure(costs: Sequence[InformationCost], style: figures.Style) -> Figure:
 
     Call within `figures.drawing()`.
     """
-    legend, height = 0.2 + 0.2 * -(-len(costs) // 4), 2.2
+    columns = figures.legend_columns([cost.summary.label for cost in costs])
+    legend, height = 0.2 + 0.2 * -(-len(costs) // columns), 2.2
     result = Figure(figsize=(figures.WIDTH, legend + height + 0.85))
     box = figures.Boxes(result, left=0.75, right=0.6)
     axes = [result.add_axes(box.place(legend + 0.25, height, column, 2)) for column in (0, 1)]
     for cost in costs:
         colour, dash = style[cost.summary.label]
         _line(axes[0], cost.steps, cost.cost, colour, dash, cost.summary.label)
-        axes[0].axhline(cost.rate, color=colour, linestyle=":", lw=1.2)
+        if cost.rate < 10 * cost.cost.max():  # else no step comes near it: it is no target
+            axes[0].axhline(cost.rate, color=colour, linestyle=":", lw=1.2)
         _line(axes[1], cost.steps, cost.price, colour, dash, None)
     units = sorted({cost.unit for cost in costs})
     titles = (f"cost per step [{' or '.join(units)}]; dotted: target rate", "price (lambda)")
@@ -76,9 +78,7 @@ def figure(costs: Sequence[InformationCost], style: figures.Style) -> Figure:
     axes[1].yaxis.tick_right()
     axes[1].spines.left.set_visible(False)
     axes[1].spines.right.set_visible(True)
-    result.legend(
-        loc="upper left", bbox_to_anchor=(0.65 / figures.WIDTH, 1.0), ncols=min(len(costs), 4), frameon=False
-    )
+    result.legend(loc="upper left", bbox_to_anchor=(0.65 / figures.WIDTH, 1.0), ncols=columns, frameon=False)
     return result
 
 

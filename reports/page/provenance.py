@@ -23,11 +23,12 @@ def provenance(study: Study) -> str:
     expected run.
     """
     cells = [summary for task in study.tasks for summary in task.cells]
-    keys = ("algorithm", "config", "steps", "evaluation", "versions", "spec")
+    keys = ("algorithm", "config", "source", "steps", "evaluation", "versions", "spec")
     report = {
         "title": study.title,
         "settings": asdict(study.declared),
         "expected": [asdict(summary.cell.name) for summary in cells],
+        "left_out": study.left_out,
         "made_with": made_with(),
     }
     content = {

@@ -15,6 +15,7 @@ import jinja2
 import pandas as pd
 
 from ascent.records.cell import FIRST_TUNING_SEED
+from ascent.records.declared import RETURN
 from ascent.records.plan import seed_ranges
 from ascent.records.read import DAMAGED
 from ascent.reports.page import figures
@@ -50,6 +51,7 @@ def render(
     environment.filters |= {"number": html_number, "interval": html_interval, "seed_ranges": seed_ranges}
     cells = [summary for task in study.tasks for summary in task.cells]
     runs = [(summary, run) for summary in cells for run in summary.cell.runs]
+    by_measure = [task for task in study.tasks if not task.measured.is_return]
     sources = {run.folder: run_provenance(summary, run) for summary, run in runs}
     return environment.get_template("page.html.jinja").render(
         study=study,
@@ -72,9 +74,10 @@ def render(
         provenance=sources,
         environments=environments(list(sources.values())),
         mixed={summary.cell.name for summary, run in runs if mixed_platforms(run)},
+        by_measure=by_measure,
         tuning=any(run.seed >= FIRST_TUNING_SEED for _, run in runs),
         estimators=list(ESTIMATORS),
-        estimator_text=describe(study.declared.estimator),
+        estimator_text=describe(study.declared.estimator, "score" if by_measure else RETURN),
         few=FEW_SEEDS,
         level=f"{LEVEL:.0%}",
         alpha=f"{ALPHA:.0%}",
@@ -139,6 +142,7 @@ def command(summary: CellSummary) -> str:
         "--steps", str(facts["steps"]),
         "--evaluations", str(protocol["points"]), "--episodes", str(protocol["episodes"]),
         *(word for change in summary.cell.changed for word in ("--set", change)),
+        *(word for measure in facts.get("measures", ()) for word in ("--measures", measure)),
     ])  # fmt: skip
 
 

@@ -163,7 +163,8 @@ def figure(curves: Sequence[Curve], style: figures.Style) -> Figure:
     labels = list(dict.fromkeys(curve.summary.label for curve in curves))
     columns = min(len(kinds), 4)
     rows = -(-len(kinds) // columns)
-    legend, panel, gap = 0.2 + 0.2 * -(-len(labels) // 4), 1.7, 0.75
+    entries = figures.legend_columns(labels)
+    legend, panel, gap = 0.2 + 0.2 * -(-len(labels) // entries), 1.7, 0.75
     result = Figure(figsize=(figures.WIDTH, legend + rows * (panel + gap)))
     box = figures.Boxes(result, left=0.75, right=0.2)
     means = [curve.scores.mean(1) for curve in curves] + [curve.nominal.mean()[None] for curve in curves]
@@ -183,9 +184,7 @@ def figure(curves: Sequence[Curve], style: figures.Style) -> Figure:
     for label in labels:
         colour, dash = style[label]
         axes.plot([], [], color=colour, linestyle=dash, lw=1.8, label=label)
-    result.legend(
-        loc="upper left", bbox_to_anchor=(0.65 / figures.WIDTH, 1.0), ncols=min(len(labels), 4), frameon=False
-    )
+    result.legend(loc="upper left", bbox_to_anchor=(0.65 / figures.WIDTH, 1.0), ncols=entries, frameon=False)
     return result
 
 

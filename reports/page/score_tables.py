@@ -20,9 +20,10 @@ class CellRow:
 
 
 def scores(tasks: Sequence[Task], declared: Declared) -> Table:
-    """Return the table of scores: one row per cell, in units of return."""
+    """Return the table of scores: one row per cell, in units of the score."""
     columns = [
         *_CELL,
+        *_measured(tasks),
         Column(lambda row: declared.estimator, "estimator"),
         Column(lambda row: row.summary.cell.complete, "complete"),
         Column(lambda row: row.summary.cell.finished, "finished"),
@@ -71,8 +72,8 @@ def scores(tasks: Sequence[Task], declared: Declared) -> Table:
         *_AREA,
         *_TOLERANCE,
         *_THRESHOLD,
-        Column(lambda row: row.task.spec.get("random_score"), "random_score"),
-        Column(lambda row: row.task.spec.get("reference_score"), "reference_score"),
+        Column(lambda row: dict(row.task.anchors).get("random"), "random_score"),
+        Column(lambda row: dict(row.task.anchors).get("reference"), "reference_score"),
     ]  # fmt: skip
     rows = [CellRow(task, summary) for task in tasks for summary in task.cells]
     return make_table("scores", "Scores", rows, columns)
@@ -82,6 +83,7 @@ def spread(tasks: Sequence[Task]) -> Table:
     """Return the table of tolerance interval, failure rate, steps to threshold and area of complete cells."""
     columns = [
         *_CELL,
+        *_measured(tasks),
         _score_column(lambda score: score.n, "n"),
         *_FAILURES,
         *_AREA,
@@ -108,6 +110,12 @@ def spread(tasks: Sequence[Task]) -> Table:
     ]  # fmt: skip
     rows = [CellRow(task, summary) for task in tasks for summary in task.cells if summary.score]
     return make_table("spread", "Spread, failures and speed of learning", rows, columns)
+
+
+def _measured(tasks: Sequence[Task]) -> list[Column[CellRow]]:
+    """Return the column that names the score of each row; it is shown where not all are returns."""
+    head = "" if all(task.measured.is_return for task in tasks) else "score"
+    return [Column(lambda row: row.task.measured.name, "score", head)]
 
 
 def _of_score(get: Callable[[Score], Any]) -> Callable[[CellRow], Any]:

@@ -117,9 +117,11 @@ def pairs(comparisons: Comparisons) -> Table:
     def places(pair: Pair) -> int:
         return decimals(pair.task)
 
+    measured = any(not pair.task.measured.is_return for pair in comparisons.pairs)
     columns: list[Column[Pair]] = [
         Column(lambda pair: pair.task.suite, "suite"),
         Column(lambda pair: pair.task.name, "task", "task"),
+        Column(lambda pair: pair.task.measured.name, "score", "score" if measured else ""),
         Column(lambda pair: pair.x.label, "x", "x"),
         Column(lambda pair: pair.x.cell.name.digest, "x_digest"),
         Column(lambda pair: pair.x.score.n if pair.x.score else None, "x_n"),

@@ -25,13 +25,14 @@ from ascent.reports.statistics.intervals import (
     student_t_interval,
     tolerance_interval,
 )
+from ascent.reports.statistics.measures import RETURNS, Measured, measured
 
-LONG_LABEL = 40  # characters of a setting beyond which a label shows the digest instead
+LONG_LABEL = 40  # characters of a setting beyond which its label shows the digest instead
 
 
 @dataclass(frozen=True)
 class Score:
-    """Run scores of a complete cell over seeds, in units of return; `low` and `high` are None for n = 1."""
+    """Run scores of a complete cell over seeds; `low` and `high` are None for n = 1."""
 
     n: int
     failures: int  # diverged runs among the n
@@ -95,7 +96,7 @@ class CellSummary:
 
 @dataclass(frozen=True)
 class Task:
-    """The cells of one task.
+    """The cells of one task. `measured` is what their scores are.
 
     `unlike` states how the cells differ in what a comparison needs; then they are not compared. `best` is the
     digest of the cell whose interval lies above all others, None if there is no such cell.
@@ -108,26 +109,48 @@ class Task:
     unlike: tuple[str, ...]
     warnings: tuple[str, ...]
     best: str | None
+    measured: Measured = RETURNS
 
     @property
     def anchors(self) -> list[tuple[str, float]]:
-        """The fixed scores that the task declares: ("reference", score), ("random", score) or fewer."""
+        """The fixed scores that the task declares: ("reference", score), ("random", score) or fewer.
+
+        They are returns, so there is none where the score is a measure.
+        """
+        if not self.measured.is_return:
+            return []
         scores = [(name, self.spec.get(f"{name}_score")) for name in ("reference", "random")]
         return [(name, float(score)) for name, score in scores if score is not None]
 
 
 def aggregate(cells: Sequence[CellRecord], declared: Declared) -> list[Task]:
-    """Summarise cells by task, in the order of `cells` (which `records.read.load` has sorted)."""
+    """Summarise cells by task, in the order of `cells` (which `records.read.load` has sorted).
+
+    Raises:
+        InputError: a task lacks the measure that is declared as its score.
+    """
     labels = _labels(cells)
     tasks = []
-    for (suite, name), group in groupby(cells, key=lambda cell: (cell.name.suite, cell.name.task)):
-        summaries = tuple(_summarise(cell, labels[cell.name.folder], declared) for cell in group)
-        spec: dict = next((summary.cell.facts["spec"] for summary in summaries if summary.cell.facts), {})
+    for (suite, name), members in groupby(cells, key=lambda cell: (cell.name.suite, cell.name.task)):
+        group = list(members)
+        spec: dict = next((cell.facts["spec"] for cell in group if cell.facts), {})
+        kind = _measured(name, group, declared)
+        summaries = tuple(_summarise(cell, labels[cell.name.folder], declared, kind) for cell in group)
         unlike = tuple(_unlike(summaries))
-        best = None if unlike else _separate_best(summaries)
+        best = None if unlike else _separate_best(summaries, kind)
         warnings = _warnings(summaries, declared)
-        tasks.append(Task(suite, name, spec, summaries, unlike, tuple(warnings), best))
+        tasks.append(Task(suite, name, spec, summaries, unlike, tuple(warnings), best, kind))
     return tasks
+
+
+def _measured(task: str, cells: Sequence[CellRecord], declared: Declared) -> Measured:
+    """Return what the declared score of a task's cells is; the return where no cell tells its measures."""
+    kinds = [
+        measured(task, declared.score_of(task, list(cell.measures)), cell.measures)
+        for cell in cells
+        if cell.facts
+    ]
+    return kinds[0] if kinds else RETURNS
 
 
 def mixed_versions(cell: CellRecord) -> list[str]:
@@ -140,11 +163,13 @@ def mixed_versions(cell: CellRecord) -> list[str]:
 def evaluation_means(cells: Sequence[CellRecord]) -> pd.DataFrame:
     """Return the mean evaluation returns of all finished runs, one row per run, policy and step.
 
-    Columns suite, task, system, preset, digest, seed, state, policy, step, episodes, return, length.
+    Columns suite, task, system, preset, digest, seed, state, policy, step, episodes, return, length, and the
+    measures of the tasks.
     """
     names = ["suite", "task", "system", "preset", "digest"]
     runs = [(cell, run) for cell in cells for run in cell.runs if run.finished]
     columns = [*names, "seed", "state", "policy", "step", "episodes", "return", "length"]
+    columns += sorted({name for cell, _ in runs for name in cell.measures})
     if not runs:
         return pd.DataFrame(columns=columns)
     table = pd.concat([run.means for _, run in runs], ignore_index=True)
@@ -156,25 +181,28 @@ def evaluation_means(cells: Sequence[CellRecord]) -> pd.DataFrame:
     return table[columns]
 
 
-def _summarise(cell: CellRecord, label: str, declared: Declared) -> CellSummary:
+def _summarise(cell: CellRecord, label: str, declared: Declared, kind: Measured) -> CellSummary:
     finished = [run for run in cell.runs if run.finished]
-    spec = cell.facts["spec"] if cell.facts else {}
+    spec = cell.facts["spec"] if cell.facts and kind.is_return else {}  # its anchors are returns
     random, reference = spec.get("random_score"), spec.get("reference_score")
     diverged = [run.state == DIVERGED for run in finished]
+    greedy = {run.seed: run.greedy_means(kind.name) for run in finished}
     fill = {
-        run.seed: diverged_score(run.greedy.to_numpy(), random) for run in finished if run.state == DIVERGED
+        run.seed: kind.sign * diverged_score(kind.sign * greedy[run.seed].to_numpy(), random)
+        for run in finished
+        if run.state == DIVERGED
     }
-    seeds = pd.DataFrame({run.seed: run.greedy for run in finished}).sort_index()
+    seeds = pd.DataFrame(greedy).sort_index()
     _check_same_grid(cell, seeds)
     if not finished:
         return CellSummary(cell, label, {name: {} for name in ESTIMATORS}, seeds, None, None, None, None)
     flat = np.array([fill.get(run.seed, np.nan) for run in finished])
     # A diverged run has one score, whatever the estimator.
     returns = np.where(diverged, flat, seeds.to_numpy())
-    training = np.where(diverged, flat, [_training_score(run) for run in finished])
-    curves = Curves(seeds.index.to_numpy(), returns, training)
+    training = np.where(diverged, flat, [_training_score(run, kind.name) for run in finished])
+    curves = Curves(seeds.index.to_numpy(), kind.sign * returns, kind.sign * training)
     run_scores = {
-        name: dict(zip(seeds.columns, estimator(curves).tolist(), strict=True))
+        name: dict(zip(seeds.columns, (kind.sign * estimator(curves)).tolist(), strict=True))
         for name, estimator in ESTIMATORS.items()
         if cell.complete or name not in ACROSS_SEEDS
     }
@@ -193,8 +221,9 @@ def _summarise(cell: CellRecord, label: str, declared: Declared) -> CellSummary:
     return CellSummary(cell, label, run_scores, seeds, score, curve, sample, normalised)
 
 
-def _training_score(run: RunRecord) -> float:
-    return float(run.training.mean()) if run.training is not None and len(run.training) else np.nan
+def _training_score(run: RunRecord, score: str) -> float:
+    episodes = run.training
+    return float(episodes[score].mean()) if episodes is not None and len(episodes) else np.nan
 
 
 def _crossing(curves: Curves, diverged: np.ndarray, level: float) -> Crossing:
@@ -256,11 +285,15 @@ def _check_same_grid(cell: CellRecord, seeds: pd.DataFrame) -> None:
 def _labels(cells: Sequence[CellRecord]) -> dict[str, str]:
     """Return cell folder -> label.
 
-    The label is the shortest of "sac", "sac (preset)", "sac (preset with tau=0.1)" (unless it is long) and
-    "sac (preset, digest)" that is unique within every task. A system with several cells on some tasks and one
-    on others keeps the short name for the cell with the preset of the latter and no overrides: one more
-    experiment must not rename all others.
+    The label is the shortest of "sac", "sac (preset)", "sac (preset with tau=0.1)", where a long setting
+    gives way to the digest, and "sac (preset, digest)" that is unique within every task. A system with
+    several cells on some tasks and one on others keeps the short name for the cell with the preset of the
+    latter and no overrides: one more experiment must not rename all others.
     """
+
+    def by_digest(cell: CellRecord) -> str:
+        return f" ({cell.name.preset}, {cell.name.digest})"
+
     labels: dict[str, str] = {}
     for title in sorted({cell.title for cell in cells}):
         namesakes = [cell for cell in cells if cell.title == title]
@@ -277,11 +310,9 @@ def _labels(cells: Sequence[CellRecord]) -> dict[str, str]:
         forms: list[Callable[[CellRecord], str]] = [
             lambda cell: "",
             lambda cell: f" ({cell.name.preset})",
-            lambda cell: f" ({cell.setting})",
-            lambda cell: f" ({cell.name.preset}, {cell.name.digest})",
+            lambda cell: f" ({cell.setting})" if len(cell.setting) <= LONG_LABEL else by_digest(cell),
+            by_digest,
         ]
-        if max(len(cell.setting) for cell in namesakes) > LONG_LABEL:
-            del forms[2]
         for form in forms:
             chosen = {c.name.folder: title + ("" if c.name.folder in short else form(c)) for c in namesakes}
             distinct = {(c.name.suite, c.name.task, chosen[c.name.folder]) for c in namesakes}
@@ -291,13 +322,14 @@ def _labels(cells: Sequence[CellRecord]) -> dict[str, str]:
     return labels
 
 
-def _separate_best(summaries: Sequence[CellSummary]) -> str | None:
-    """Return the digest of the cell whose interval lies above all others; None if a cell has no interval."""
-    intervals = [
-        (summary.score.mean, summary.score.low, summary.score.high, summary.cell.name.digest)
-        for summary in summaries
-        if summary.score is not None and summary.score.low is not None and summary.score.high is not None
-    ]
+def _separate_best(summaries: Sequence[CellSummary], kind: Measured) -> str | None:
+    """Return the digest of the cell whose interval is better than all others; None if one has no interval."""
+    intervals = []  # where higher is better
+    for summary in summaries:
+        score = summary.score
+        if score is not None and score.low is not None and score.high is not None:
+            low, high = sorted((kind.sign * score.low, kind.sign * score.high))
+            intervals.append((kind.sign * score.mean, low, high, summary.cell.name.digest))
     if len(intervals) < max(2, len(summaries)):
         return None
     leader = max(intervals, key=lambda interval: interval[0])

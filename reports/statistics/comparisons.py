@@ -1,9 +1,10 @@
 """Comparisons of systems within and across tasks.
 
-Within a task, every pair of systems (or each system and the declared baseline) is compared by Welch's test
-and by a permutation test. All of these pairs, over all tasks, form the family of Holm's correction. Across
-tasks, scores are normalised by the fixed anchors of each task, and only systems with scores on the same tasks
-form a group. Incomplete cells have no sample and enter no comparison.
+Within a task, every pair of systems is compared by Welch's test and by a permutation test; with a declared
+baseline, which is a system or one setting of a system, only the pairs that include it. All of these pairs,
+over all tasks, form the family of Holm's correction. Across tasks, scores are normalised by the fixed anchors
+of each task, and only systems with scores on the same tasks form a group. Incomplete cells have no sample and
+enter no comparison.
 """
 
 from collections import defaultdict
@@ -50,7 +51,7 @@ class TestedDifference:
 
 @dataclass(frozen=True)
 class Pair(TestedDifference):
-    """The difference `x` minus `y` of two systems on one task, in units of return."""
+    """The difference `x` minus `y` of two systems on one task, in units of the score."""
 
     task: Task
     x: CellSummary
@@ -131,7 +132,10 @@ def declared_pairs(tasks: Sequence[Task], declared: Declared) -> PairFilter:
         ValueError: the declared baseline is not among the systems.
     """
     baseline = {
-        cell.label for task in tasks for cell in task.cells if cell.cell.name.system == declared.baseline
+        summary.label
+        for task in tasks
+        for summary in task.cells
+        if declared.is_baseline(summary.cell.name.system, summary.cell.setting)
     }
     if declared.baseline and not baseline:
         raise ValueError(f"the declared baseline {declared.baseline} is not in this report")
@@ -204,7 +208,8 @@ def _groups(tasks: Sequence[Task], systems: dict[str, dict[str, np.ndarray]]) ->
     """Form one group per set of planned tasks: the systems that have scores on all of them."""
     planned: dict[str, dict[str, str]] = defaultdict(dict)  # system -> task -> why it has no score there
     for task in tasks:
-        for cell in task.cells if not task.unlike else ():  # such cells are not compared
+        # Cells that are unlike are not compared, and scores by a measure are not normalised.
+        for cell in task.cells if task.measured.is_return and not task.unlike else ():
             why = cell.counts if cell.score is None else "no reference score"
             planned[cell.label][f"{task.suite}/{task.name}"] = f"{task.name}: {why}"
     groups = []

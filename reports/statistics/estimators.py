@@ -1,8 +1,9 @@
 """Estimators: named functions that reduce the learning curves of a cell to one score per run.
 
-An estimator takes the `Curves` of a cell and returns the scores (S,) of its runs, in units of return. The
-page prints the first line of its docstring. The estimator of the headline numbers is declared in the sweep's
-file, before the first run.
+An estimator takes the `Curves` of a cell and returns the scores (S,) of its runs, in units of return; higher
+is better. Of a measure that is better if lower, it gets and returns the negative. The page prints the first
+line of its docstring. The estimator of the headline numbers is declared in the sweep's file, before the first
+run.
 """
 
 import inspect
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ascent.records.declared import ESTIMATORS as NAMES
+from ascent.records.declared import RETURN
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def final(curves: Curves) -> np.ndarray:
 
 
 def peak_of_mean_curve(curves: Curves) -> np.ndarray:
-    """Greedy evaluation return at the point where the mean over the seeds is largest.
+    """Greedy evaluation return at the point where the mean over the seeds is best.
 
     The mean of these scores is the peak of the mean curve, which some papers report (TD3: "max average
     return"). As the largest of many noisy means, it is biased upwards, and so is its interval.
@@ -51,7 +53,7 @@ def peak_of_mean_curve(curves: Curves) -> np.ndarray:
 
 
 def mean_of_per_seed_peaks(curves: Curves) -> np.ndarray:
-    """Largest greedy evaluation return of each run, at whichever point: a score that selects its noise."""
+    """Best greedy evaluation return of each run, at whichever point: a score that selects its noise."""
     return curves.returns.max(axis=0)
 
 
@@ -80,9 +82,13 @@ ACROSS_SEEDS = (
 )  # the score of a run depends on other runs: undefined in incomplete cells
 
 
-def describe(name: str) -> str:
-    """Return the first line of the estimator's docstring."""
-    return (inspect.getdoc(ESTIMATORS[name]) or name).partition("\n")[0]
+def describe(name: str, score: str = RETURN) -> str:
+    """Return the first line of the estimator's docstring, with the name of the score in place of "return"."""
+    line = (inspect.getdoc(ESTIMATORS[name]) or name).partition("\n")[0]
+    if score == RETURN:
+        return line
+    named = line.replace("evaluation returns", f"evaluations of {score}")
+    return named.replace("evaluation return", f"evaluation of {score}").replace("return", score)
 
 
 def diverged_score(known: np.ndarray, random_score: float | None) -> float:

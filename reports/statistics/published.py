@@ -35,7 +35,7 @@ class _Row(BaseModel):
 
 
 class Reference(_Row):
-    """A published score, in units of return: a row of published.csv."""
+    """A published score: a row of published.csv."""
 
     source: Annotated[str, Field(min_length=1)]  # key in sources.csv
     locator: Annotated[str, Field(min_length=1)]  # table, figure or file in the source
@@ -58,6 +58,7 @@ class Reference(_Row):
     algorithm_differs: str  # how the algorithm differs, or may differ, from ours
     no_verdict: str  # reason why no verdict may be given, whatever the spread
     notes: str
+    score: Annotated[str, Field(min_length=1)]  # "return", or the measure of the task that it is of
 
     @property
     def std(self) -> float | None:

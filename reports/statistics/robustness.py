@@ -2,7 +2,9 @@
 
 The score of a seed at a level is the mean return of its episodes. The retained share of a score is
 (score - random) / (nominal - random), with the seed's own nominal score and the task's random score. The area
-of a curve is its mean over the levels of the grid, each counted once, without the nominal one.
+of a curve is its mean over the levels of the grid, each counted once, without the nominal one. The nominal
+score of a kind whose neutral level was played is the score there: under `rpc_dropout` it is that of sampled
+actions.
 """
 
 import hashlib
@@ -45,7 +47,7 @@ class Kind:
 
     name: str
     title: str
-    levels: tuple[float, ...]  # of the grid, which is fixed beforehand
+    levels: tuple[float, ...]  # of the grid, which is fixed beforehand; perhaps with the neutral one
     neutral: float  # the level without a perturbation
 
     @property
@@ -62,7 +64,7 @@ class Curve:
         task: the task of the cell.
         summary: the cell.
         kind: the kind of perturbation.
-        levels: the L levels, the mildest first.
+        levels: the L levels, without the neutral one, the mildest first.
         nominal: (n,) scores without a perturbation, by seed, in units of return.
         scores: (L, n) scores at each level.
         retained: (L, n) retained shares of the nominal score; None unless the nominal score of every seed is
@@ -234,6 +236,11 @@ def read(cell: Path, policies: dict[int, str]) -> tuple[list[Kind], Tables, list
             faults.append(f"{path.name}: {error}")
         else:
             tables[means.kind][means.level] = means
+    for one in kinds:
+        played = tables.get(one.name, {})
+        if played and one.neutral in one.levels and one.neutral not in played:
+            faults.append(f"{one.name}-{one.neutral:g}.csv: missing; all tables of {one.name} are ignored")
+            del tables[one.name]
     return kinds, tables, faults
 
 
@@ -294,17 +301,20 @@ def _curves(task: Task, summary: CellSummary, kinds: Sequence[Kind], tables: Tab
     if nominal is None:
         return
     anchors = dict(task.anchors)
-    base = nominal.returns.to_numpy()
-    for kind in (kind for kind in kinds if kind.name in tables):
-        levels = tuple(sorted(tables[kind.name], reverse=kind.falls))
-        scores = np.array([tables[kind.name][level].returns.to_numpy() for level in levels])
+    for kind in kinds:
+        played = tables.get(kind.name, {})
+        levels = tuple(sorted(played.keys() - {kind.neutral}, reverse=kind.falls))
+        if not levels:
+            continue
+        base = played.get(kind.neutral, nominal).returns.to_numpy()
+        scores = np.array([played[level].returns.to_numpy() for level in levels])
         retained = None
         if len(anchors) == 2:
             random = anchors["random"]
             if (base - random > LEAST * abs(anchors["reference"] - random)).all():
                 retained = (scores - random) / (base - random)
         grid_rows = [row for row, level in enumerate(levels) if level in kind.levels]
-        complete = len(grid_rows) == len(kind.levels)
+        complete = set(kind.levels) <= played.keys()
         yield Curve(
             task,
             summary,
@@ -315,7 +325,7 @@ def _curves(task: Task, summary: CellSummary, kinds: Sequence[Kind], tables: Tab
             retained,
             grid_rows if complete else None,
             nominal.protocol,
-            sum(means.unstable for means in tables[kind.name].values()),
+            sum(means.unstable for means in played.values()),
         )
 
 

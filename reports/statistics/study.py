@@ -1,6 +1,6 @@
 """A study: all statistics of a report, computed from its records and read by its page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ class Study:
         verdicts: scores against published ones.
         robustness: scores under perturbations.
         information: cost of observations, of the cells whose policies pay for them.
+        left_out: tuning seeds in the folder that are not in the report, by cell.
     """
 
     title: str
@@ -36,9 +37,16 @@ class Study:
     verdicts: tuple[Verdict, ...]
     robustness: Robustness
     information: tuple[InformationCost, ...]
+    left_out: Mapping[str, Sequence[int]]
 
 
-def analyse(runs: Path, cells: Sequence[CellRecord], title: str, declared: Declared) -> Study:
+def analyse(
+    runs: Path,
+    cells: Sequence[CellRecord],
+    title: str,
+    declared: Declared,
+    left_out: Mapping[str, Sequence[int]],
+) -> Study:
     """Compute the statistics of cells, which were loaded from the folder `runs`.
 
     Raises:
@@ -54,4 +62,5 @@ def analyse(runs: Path, cells: Sequence[CellRecord], title: str, declared: Decla
         verdicts=tuple(verdicts(tasks)),
         robustness=measure(runs, tasks, declared),
         information=tuple(information_costs(runs, tasks)),
+        left_out=left_out,
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ascent.records.cell import FIRST_TUNING_SEED
+from ascent.records.declared import RETURN
 from ascent.reports.statistics.aggregate import CellSummary, Task
 from ascent.reports.statistics.equivalence import Equivalence, equivalence
 from ascent.reports.statistics.estimators import describe
@@ -29,7 +30,7 @@ DESCRIPTIVE = "descriptive"
 
 @dataclass(frozen=True)
 class Sample:
-    """Mean and standard deviation (ddof 1) of run scores over n seeds, in units of return."""
+    """Mean and standard deviation (ddof 1) of run scores over n seeds, in units of the score."""
 
     mean: float
     std: float
@@ -68,13 +69,17 @@ class Verdict:
 def verdicts(tasks: Sequence[Task]) -> list[Verdict]:
     """Compare cells with published scores of the same algorithm, task family and step budget (within 2%).
 
-    Covers complete cells of at least two seeds, but not imported ones. The order is that of `tasks`, then of
-    published.csv.
+    The score is the return or the same measure in both. Covers complete cells of at least two seeds, but not
+    imported ones. The order is that of `tasks`, then of published.csv.
     """
     judged = []
     for task in tasks:
         family, _ = split_version(task.name)
-        published = [reference for reference in references() if reference.family == family]
+        published = [
+            reference
+            for reference in references()
+            if (reference.family, reference.score) == (family, task.measured.name)
+        ]
         for summary in task.cells:
             if summary.cell.imported or summary.score is None or summary.score.n < 2:
                 continue
@@ -89,14 +94,14 @@ def verdicts(tasks: Sequence[Task]) -> list[Verdict]:
 
 def _judge(task: Task, summary: CellSummary, reference: Reference) -> Verdict:
     ours = _sample(summary, reference.estimator)
-    margin = margins().get(reference.family)
+    margin = margins().get(reference.family) if reference.score == RETURN else None  # margins are returns
     differences = tuple(_differences(task, summary, reference))
     if ours is None:
         reason = f"nothing is recorded here for {reference.estimator}"
     elif any(run.seed >= FIRST_TUNING_SEED for run in summary.cell.runs):
         reason = "these are tuning seeds"
     elif margin is None:
-        reason = "no margin is declared for this task"
+        reason = "no margin is declared for this task and score"
     else:
         reason = reference.obstacle
     test = None
@@ -132,7 +137,7 @@ def _differences(task: Task, summary: CellSummary, reference: Reference) -> list
         differences.append(f"the temperature here is {facts['config']['alpha']:g}")
     if reference.steps != facts["steps"]:
         differences.append(f"{reference.steps:,} steps, here {facts['steps']:,}")
-    protocol = _protocol(reference.estimator, facts["evaluation"])
+    protocol = _protocol(reference.estimator, facts["evaluation"], reference.score)
     differences.append(f"score: {reference.metric}; here: {protocol}")
     differences.append(_settings(reference.preset, summary.cell.setting))
     if summary.score and summary.score.failures:
@@ -160,9 +165,9 @@ def _changed(family: str, theirs: str, ours: str) -> list[str]:
     ]
 
 
-def _protocol(estimator: str, evaluation: dict[str, int]) -> str:
+def _protocol(estimator: str, evaluation: dict[str, int], score: str) -> str:
     """Describe how our score is computed."""
-    words = describe(estimator).rstrip(".").lower()
+    words = describe(estimator, score).rstrip(".").lower()
     if estimator == "last_100_training_episodes":
         return words
     points, episodes = evaluation["points"], evaluation["episodes"]
@@ -170,5 +175,5 @@ def _protocol(estimator: str, evaluation: dict[str, int]) -> str:
     if estimator == "mean_of_last_ten":
         text += f", the last ten cover {min(10, points) / points:.0%} of it"
     elif estimator.endswith(("peaks", "peak_of_mean_curve")):
-        text += "; the more evaluations, the higher a peak"
+        text += "; the more evaluations, the better a peak"
     return text

@@ -1,19 +1,27 @@
-"""Golden digests: each system over its first five updates, for each kind of action, on each platform.
+"""What may change only with a VERSION: golden digests and the defaults of hyperparameters.
 
     make golden           records them for this platform, after a deliberate change of results
 
-Bits depend on the processor and on torch, so they are kept by platform
-(`ascent.runners.platform.platform_key`).
+The digests are of each system over its first five updates, for each kind of action. Bits depend on the
+processor and on torch, so they are kept by platform (`ascent.runners.platform.platform_key`).
+
+A hyperparameter at its default is not in the digest of a cell: another default under the same VERSION would
+give two different cells one name.
 """
 
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
+from ascent.algorithms import SYSTEMS
+from ascent.runners import resolve
 from ascent.runners.platform import platform_key
 from ascent.runners.trainer import Trainer
 from tests.small import small_cell, systems_and_tasks
 
 FILE = Path(__file__).with_name("golden.json")
+DEFAULTS = Path(__file__).with_name("defaults.json")
 
 
 def digests() -> dict[str, list[str]]:
@@ -39,6 +47,34 @@ def recorded() -> dict[str, dict[str, list[str]]]:
     return json.loads(FILE.read_text()) if FILE.exists() else {}
 
 
+def defaults() -> dict[str, dict[str, Any]]:
+    """The default of every hyperparameter, by algorithm file, with the file's version."""
+    modules = {system.algorithm: system.module() for system in SYSTEMS.values()}
+    return {
+        name: {"version": module.VERSION, "defaults": resolve.plain(module.Config())}
+        for name, module in modules.items()
+    }
+
+
+def recorded_defaults() -> dict[str, dict[str, Any]]:
+    """What is on file."""
+    return json.loads(DEFAULTS.read_text()) if DEFAULTS.exists() else {}
+
+
+def conflicts(before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]]) -> list[str]:
+    """The hyperparameters whose default has changed, or that are gone, under the same version."""
+    return [
+        f"{name}: {field}"
+        for name, known in before.items()
+        if name in after and known["version"] == after[name]["version"]
+        for field, value in known["defaults"].items()
+        if after[name]["defaults"].get(field, "absent") != value
+    ]
+
+
 if __name__ == "__main__":
+    if changed := conflicts(recorded_defaults(), defaults()):
+        sys.exit(f"raise VERSION first, the default has changed of {', '.join(changed)}")
+    DEFAULTS.write_text(json.dumps(defaults(), indent=1, sort_keys=True) + "\n")
     FILE.write_text(json.dumps(recorded() | {platform_key(): digests()}, indent=1, sort_keys=True) + "\n")
     print(f"recorded for {platform_key()}")

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from ascent.algorithms import a2c, a3c
 from ascent.algorithms.seedwise import Batch, Streams
+from ascent.runners.resolve import resolve
+from ascent.runners.trainer import Trainer
 from tests.algorithms.test_equations import (
     BOTH_KINDS,
     CONTINUOUS,
@@ -54,7 +56,7 @@ def copies_of(agent: a3c.Agent) -> Tensor:
 Parts = dict[str, Tensor]
 
 
-def window_parts(row: Tensor, window: Batch, k: int, w: int, space: spaces.Space) -> Parts:
+def window_parts(row: Tensor, window: Batch, k: int, w: int, space: spaces.Space, lam: float) -> Parts:
     """The sums over time of what the loss is made of, for worker w of seed k with these parameters."""
     one = window.map(lambda x: x[k : k + 1, :, w : w + 1])
     obs, next_obs = one.obs[0, :, 0].double(), one.next_obs[0, :, 0].double()
@@ -62,7 +64,7 @@ def window_parts(row: Tensor, window: Batch, k: int, w: int, space: spaces.Space
     value = network(rest, (N_OBS, *HIDDEN, 1), obs)[0][:, 0]
     with torch.no_grad():
         next_value = network(rest, (N_OBS, *HIDDEN, 1), next_obs)[0][:, 0]
-        ret = torch.from_numpy(lambda_returns(one, next_value[None, :, None], GAMMA, 1.0))[0, :, 0]
+        ret = torch.from_numpy(lambda_returns(one, next_value[None, :, None], GAMMA, lam))[0, :, 0]
     logp = policy.log_prob(one.action[0, :, 0])
     return {
         "policy_loss": -(logp * (ret - value.detach())).sum(),
@@ -74,16 +76,20 @@ def window_parts(row: Tensor, window: Batch, k: int, w: int, space: spaces.Space
 def window_gradient(row: Tensor, window: Batch, k: int, w: int, space: spaces.Space, c: a3c.Config) -> Tensor:
     """Of the loss: -d theta, not limited."""
     row = row.double().requires_grad_()
-    parts = window_parts(row, window, k, w, space)
+    parts = window_parts(row, window, k, w, space, c.lam)
     ascent = -parts["policy_loss"] + c.entropy_coef * parts["entropy"] - c.value_coef * parts["value_loss"]
-    return -torch.autograd.grad(ascent, row)[0]
+    return -torch.autograd.grad(ascent, row)[0] / (1 if c.reduction == "sum" else STEPS)
 
 
 @BOTH_KINDS
 @pytest.mark.parametrize("value_coef, entropy_coef", [(0.0, 0.0), (0.7, 0.0), (0.0, 0.3), (0.7, 0.3)])
-def test_gradient_by_autograd(space: spaces.Space, value_coef: float, entropy_coef: float) -> None:
-    """Each worker's own, at its own copy: a sum over time, with more entropy and less error downhill."""
-    agent = make_workers(space, value_coef=value_coef, entropy_coef=entropy_coef, max_grad_norm=1e6)
+@pytest.mark.parametrize("reduction, lam", [("sum", 1.0), ("mean", 1.0), ("mean", 0.7)])
+def test_gradient_by_autograd(
+    space: spaces.Space, value_coef: float, entropy_coef: float, reduction: str, lam: float
+) -> None:
+    """Each worker's own, at its own copy: over time, with more entropy and less error downhill."""
+    settings = {"value_coef": value_coef, "entropy_coef": entropy_coef, "reduction": reduction, "lam": lam}
+    agent = make_workers(space, max_grad_norm=1e6, **settings)
     (window,), copies, gradients = make_windows(space, 1), copies_of(agent), []
     agent.learned.optimiser.step = lambda gradient, rate: gradients.append(gradient)
     metrics = agent.update(window, Streams(SEEDS, "learn"), 0.0)
@@ -94,7 +100,7 @@ def test_gradient_by_autograd(space: spaces.Space, value_coef: float, entropy_co
             expected = window_gradient(copies[k, w], window, k, w, space, agent.config)
             torch.testing.assert_close(gradient[k].double(), expected, rtol=1e-4, atol=1e-5)
             norms.append(float(expected.norm()))
-            parts.append(window_parts(copies[k, w].double(), window, k, w, space))
+            parts.append(window_parts(copies[k, w].double(), window, k, w, space, lam))
             of_value = split(agent, gradient)[1][k]  # the policy's loss does not get there
             assert (of_value == 0).all() == (value_coef == 0)
         np.testing.assert_allclose(metrics["grad_norm"][k], np.mean(norms), rtol=1e-4)
@@ -115,7 +121,8 @@ class Numpy:
             agent.learned.params.matrix.double().numpy(),
             copies_of(agent).double().numpy(),
         )
-        self.g = np.ones_like(self.theta)
+        self.inside = agent.config.rmsprop == "tensorflow"  # eps, of the root
+        self.g = np.full_like(self.theta, float(self.inside))
         self.clipped: list[bool] = []
 
     def round(self, window: Batch, order: np.ndarray, space: spaces.Space, rate: float) -> None:
@@ -128,15 +135,21 @@ class Numpy:
                 self.clipped.append(norm > c.max_grad_norm)
                 d = d * min(1.0, c.max_grad_norm / norm)
                 self.g[k] = c.rms_decay * self.g[k] + (1 - c.rms_decay) * d**2
-                self.theta[k] = self.theta[k] - rate * d / np.sqrt(self.g[k] + c.rms_eps)
+                g, eps = self.g[k], c.rms_eps
+                root = np.sqrt(g + eps) if self.inside else np.sqrt(g) + eps
+                self.theta[k] = self.theta[k] - rate * d / root
                 self.copies[k, w] = self.theta[k]
 
 
 @BOTH_KINDS
-@pytest.mark.parametrize("max_grad_norm", [12.0, 1e6])
-def test_rounds_by_numpy(space: spaces.Space, max_grad_norm: float) -> None:
+@pytest.mark.parametrize(
+    "rmsprop, reduction, max_grad_norm",
+    [("tensorflow", "sum", 12.0), ("tensorflow", "sum", 1e6), ("torch", "mean", 2.4), ("torch", "sum", 1e6)],
+)
+def test_rounds_by_numpy(space: spaces.Space, rmsprop: str, reduction: str, max_grad_norm: float) -> None:
     """Five rounds: the shared parameters and statistics, and what every worker copied when it arrived."""
     settings = {"learning_rate": 0.02, "rms_decay": 0.9, "rms_eps": 0.01, "max_grad_norm": max_grad_norm}
+    settings |= {"rmsprop": rmsprop, "reduction": reduction, "anneal": True}
     agent = make_workers(space, entropy_coef=0.1, value_coef=0.7, **settings)
     twin, start = Numpy(agent), agent.learned.params.matrix.clone()
     rng, orders = Streams(SEEDS, "learn"), Streams(SEEDS, "learn")
@@ -151,7 +164,7 @@ def test_rounds_by_numpy(space: spaces.Space, max_grad_norm: float) -> None:
         ):
             np.testing.assert_allclose(ours.numpy(), theirs, rtol=2e-4, atol=2e-5)
     assert (agent.learned.params.matrix - start).abs().amax(1).min() > 0.05
-    assert any(twin.clipped) == (max_grad_norm == 12.0)
+    assert any(twin.clipped) == (max_grad_norm < 1e6)
     assert not all(twin.clipped), "each worker's own norm counts"
 
 
@@ -324,16 +337,17 @@ def test_workers_of_one_mind_act_as_one_policy(space: spaces.Space) -> None:
         torch.testing.assert_close(one.act(obs, streams[0], True, 0.0), many.act(obs, streams[1], True, 0.0))
 
 
-# ---- one worker is A2C -------------------------------------------------------------------------------------
+# ---- A2C but for the schedule ------------------------------------------------------------------------------
 
 
 def run_both(
-    space: spaces.Space, steps: int, times: float, updates: int = 12, **settings: object
+    space: spaces.Space, steps: int, times: float, reduction: str, updates: int = 12, **settings: object
 ) -> tuple[a2c.Agent, a3c.Agent, Tensor]:
     """A2C in one environment, its gradient multiplied, and A3C with one worker live the same life: what they
     see next depends on what they did. Returns A2C's gradients' norms (updates, S) too."""
     shared = {"steps": steps, "hidden": HIDDEN, "gamma": GAMMA, "learning_rate": 0.01} | settings
-    first, second = make_agent(a2c, space, envs=1, **shared), make_agent(a3c, space, workers=1, **shared)
+    first = make_agent(a2c, space, envs=1, **shared)
+    second = make_agent(a3c, space, workers=1, reduction=reduction, **shared)
     second.worker_params.matrix.copy_(second.learned.params.matrix)
     grad = first.learned.params.grad
     first.learned.params.grad = lambda loss: times * grad(loss)
@@ -354,33 +368,80 @@ def run_both(
 
 
 @BOTH_KINDS
-def test_one_worker_is_a2c_with_a_sum_over_time(space: spaces.Space) -> None:
-    """Bit for bit: a window of 8 makes the mean's gradient an eighth of the sum's, which rounds nothing."""
-    settings = {"max_grad_norm": 40.0, "rms_eps": 0.1, "value_coef": 0.25, "entropy_coef": 0.02}
-    first, second, _ = run_both(space, 8, 8.0, **settings)
+@pytest.mark.parametrize("rmsprop, lam", [("torch", 1.0), ("tensorflow", 0.8)])
+def test_one_worker_is_a2c(space: spaces.Space, rmsprop: str, lam: float) -> None:
+    """Bit for bit, with the mean over time: some gradients are clipped and some are not."""
+    limit = 1.0 if space is DISCRETE else 3.0
+    settings = {"rmsprop": rmsprop, "lam": lam, "entropy_coef": 0.02, "max_grad_norm": limit, "anneal": True}
+    first, second, norms = run_both(space, STEPS, 1.0, "mean", **settings)
+    assert 0 < (norms > limit).float().mean() < 1
     start = make_agent(a2c, space, hidden=HIDDEN).learned.params.matrix
-    assert (first.learned.params.matrix - start).abs().amax(1).min() > 0.02
+    assert (first.learned.params.matrix - start).abs().amax(1).min() > 0.005
     assert torch.equal(first.learned.params.matrix, second.learned.params.matrix)
     assert torch.equal(first.learned.params.matrix, second.worker_params.matrix)
     assert torch.equal(first.learned.optimiser.g, second.learned.optimiser.g)
-    plain, _, _ = run_both(space, 8, 1.0, **settings)
-    assert not torch.allclose(plain.learned.params.matrix, second.learned.params.matrix, atol=1e-3)
-
-
-def test_one_worker_is_a2c_in_windows_that_round() -> None:
-    """A window of 5: a fifth is not a binary number. Continuous actions, as no action can flip."""
-    first, second, _ = run_both(CONTINUOUS, 5, 5.0, max_grad_norm=40.0, rms_eps=0.1, value_coef=0.25)
-    torch.testing.assert_close(
-        first.learned.params.matrix, second.learned.params.matrix, rtol=1e-4, atol=1e-5
-    )
-    torch.testing.assert_close(first.learned.optimiser.g, second.learned.optimiser.g, rtol=1e-4, atol=1e-5)
 
 
 @BOTH_KINDS
-def test_one_worker_is_a2c_where_every_gradient_is_clipped(space: spaces.Space) -> None:
-    """The gradient's length does not matter then: A2C as it is."""
-    settings = {"max_grad_norm": 0.05, "rms_eps": 1e-4, "entropy_coef": 0.02, "value_coef": 0.25}
-    first, second, norms = run_both(space, 8, 1.0, **settings)
-    assert (norms > 0.05).all()
+def test_one_worker_is_a2c_with_a_sum_over_time(space: spaces.Space) -> None:
+    """Bit for bit: a window of 8 makes the mean's gradient an eighth of the sum's, which rounds nothing."""
+    settings = {"max_grad_norm": 40.0, "rms_eps": 0.1, "value_coef": 0.25, "entropy_coef": 0.02}
+    settings["rmsprop"] = "tensorflow"
+    first, second, _ = run_both(space, 8, 8.0, "sum", **settings)
     assert torch.equal(first.learned.params.matrix, second.learned.params.matrix)
     assert torch.equal(first.learned.optimiser.g, second.learned.optimiser.g)
+    plain, _, _ = run_both(space, 8, 1.0, "sum", **settings)
+    assert not torch.allclose(plain.learned.params.matrix, second.learned.params.matrix, atol=1e-3)
+
+
+@BOTH_KINDS
+def test_without_the_schedule_workers_are_a2c(space: spaces.Space) -> None:
+    """Equal copies: the mean of the workers' gradients is the gradient that A2C takes on the same window."""
+    shared = {"steps": STEPS, "hidden": HIDDEN, "gamma": GAMMA, "entropy_coef": 0.02, "max_grad_norm": 1e6}
+    one = make_agent(a2c, space, envs=WORKERS, **shared)
+    many = make_agent(a3c, space, workers=WORKERS, **shared)
+    many.worker_params.matrix.copy_(many.learned.params.matrix.repeat_interleave(WORKERS, 0))
+    taken: dict[object, list[Tensor]] = {}
+    for agent in (one, many):
+        steps = taken[agent] = []
+        agent.learned.optimiser.step = lambda gradient, rate, steps=steps: steps.append(gradient)
+        agent.update(make_windows(space, 1)[0], Streams(SEEDS, "learn"), 0.0)
+    assert (len(taken[one]), len(taken[many])) == (1, WORKERS)
+    torch.testing.assert_close(torch.stack(taken[many]).mean(0), taken[one][0], rtol=1e-4, atol=1e-6)
+
+
+CLASSIC = ("CartPole-v1", "Acrobot-v1", "MountainCar-v0", "Pendulum-v1", "MountainCarContinuous-v0")
+MUJOCO = ("HalfCheetah-v5", "Hopper-v5", "Swimmer-v5", "InvertedPendulum-v5", "Pusher-v5")
+
+
+@pytest.mark.parametrize("task", CLASSIC + MUJOCO)
+def test_default_preset_is_a2cs(task: str) -> None:
+    """A2C's default on classic control; on MuJoCo A2C's `parallel`, the default with 16 environments."""
+    ours = dict(resolve("a3c", task).config)
+    assert ours.pop("reduction") == "mean"
+    theirs = dict(resolve("a2c", task, preset="zoo" if task in CLASSIC else "parallel").config)
+    assert resolve("a2c", task).preset == "zoo"
+    workers = ours.pop("workers")
+    assert workers == theirs.pop("envs") > 1
+    assert ours == theirs
+    if task in MUJOCO:
+        assert workers == 16
+        assert theirs | {"envs": 1} == resolve("a2c", task).config
+
+
+@pytest.mark.parametrize("task", ["InvertedPendulum-v5", "Swimmer-v5", "CartPole-v1"])
+def test_one_worker_trains_as_a2c(task: str) -> None:
+    """In the runner, with the default presets: the same bits after 200 updates, and the same evaluations."""
+    trainers = [
+        Trainer(resolve(system, task, overrides={name: 1}, steps=1_000), SEEDS)
+        for system, name in (("a2c", "envs"), ("a3c", "workers"))
+    ]
+    for trainer in trainers:
+        while trainer.step < 1_000:
+            trainer.advance()
+        assert trainer.updates == 200
+    one, many = (trainer.agent.learned for trainer in trainers)
+    assert torch.equal(one.params.matrix, many.params.matrix)
+    assert torch.equal(one.optimiser.g, many.optimiser.g)
+    fresh = resolve("a2c", task, overrides={"envs": 1}, steps=1_000)
+    assert not torch.equal(one.params.matrix, Trainer(fresh, SEEDS).agent.learned.params.matrix)

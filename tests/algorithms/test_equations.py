@@ -67,8 +67,8 @@ def flatten(x: Tensor) -> Tensor:
 
 COPIES = {  # equations that stay in every file that uses them
     "advantages": {"vpg", "ppo", "trpo", "mappo"},
-    "returns_to_go": {"vpg", "a2c", "a3c"},
-    "SquashedGaussian": {"sac", "rpc"},
+    "lambda_returns": {"a2c", "a3c"},
+    "squashed": {"sac", "rpc"},
 }
 
 
@@ -138,7 +138,15 @@ def test_advantages_by_definition(flagged: tuple[Batch, Tensor, Tensor], lam: fl
     np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("module", [a2c, vpg])
+@pytest.mark.parametrize("lam", [0.0, 0.8, 1.0])
+def test_lambda_returns_by_definition(flagged: tuple[Batch, Tensor, Tensor], lam: float) -> None:
+    batch, _, next_value = flagged
+    expected = lambda_returns(batch, next_value, GAMMA, lam)
+    ours = a2c.lambda_returns(batch, next_value, GAMMA, lam)
+    np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("module", [vpg])
 def test_returns_by_definition(flagged: tuple[Batch, Tensor, Tensor], module: ModuleType) -> None:
     batch, _, next_value = flagged
     expected = lambda_returns(batch, next_value, GAMMA, 1.0)
@@ -146,7 +154,7 @@ def test_returns_by_definition(flagged: tuple[Batch, Tensor, Tensor], module: Mo
     np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("module", [a2c, vpg])
+@pytest.mark.parametrize("module", [vpg])
 def test_uncut_paths_are_a_linear_filter(module: ModuleType) -> None:
     """Against scipy: the sum of what follows, discounted, runs a filter backwards."""
     s = Streams(SEEDS, "paths")
@@ -174,11 +182,14 @@ def test_constant_reward_closed_form() -> None:
     decay = GAMMA * LAM
     series = np.tile((1 - decay**left) / (1 - decay), (2, 1, 1))
     np.testing.assert_allclose(advantage.numpy(), series, rtol=1e-5)
-    ret, series = a2c.returns_to_go(batch, zeros, GAMMA), np.tile((1 - GAMMA**left) / (1 - GAMMA), (2, 1, 1))
-    np.testing.assert_allclose(ret.numpy(), series, rtol=1e-5)
+    for lam in (1.0, LAM):
+        ret, decay = a2c.lambda_returns(batch, zeros, GAMMA, lam), GAMMA * lam
+        series = np.tile((1 - decay**left) / (1 - decay), (2, 1, 1))
+        np.testing.assert_allclose(ret.numpy(), series, rtol=1e-5)
     forever = torch.full_like(ones, 1 / (1 - GAMMA))  # the value of reward 1 for ever: no surprise anywhere
     assert ppo.advantages(batch, forever, forever, GAMMA, LAM).abs().max() < 1e-5
-    torch.testing.assert_close(a2c.returns_to_go(batch, forever, GAMMA), forever)
+    for lam in (0.0, LAM, 1.0):
+        torch.testing.assert_close(a2c.lambda_returns(batch, forever, GAMMA, lam), forever)
 
 
 # ---- the policy --------------------------------------------------------------------------------------------
@@ -704,7 +715,10 @@ def test_ppo_against_stable_baselines(
 
 @BOTH_KINDS
 @pytest.mark.parametrize("max_grad_norm", [0.05, 100.0])
-def test_a2c_against_stable_baselines(space: spaces.Space, max_grad_norm: float) -> None:
+@pytest.mark.parametrize("rmsprop, lam", [("tensorflow", 1.0), ("torch", 1.0), ("torch", 0.7)])
+def test_a2c_against_stable_baselines(
+    space: spaces.Space, max_grad_norm: float, rmsprop: str, lam: float
+) -> None:
     """Three updates with RMSProp's memory between them, from rewards and flags to the weights."""
     steps, envs, progress = 8, 3, 0.25
     settings = {
@@ -713,6 +727,9 @@ def test_a2c_against_stable_baselines(space: spaces.Space, max_grad_norm: float)
         "entropy_coef": 0.02,
         "value_coef": 0.6,
         "rms_eps": 1e-3,
+        "rmsprop": rmsprop,
+        "lam": lam,
+        "anneal": True,
     }
     settings |= {"rms_decay": 0.9, "max_grad_norm": max_grad_norm, "envs": envs, "steps": steps}
     agent = make_agent(a2c, space, **settings)
@@ -721,12 +738,12 @@ def test_a2c_against_stable_baselines(space: spaces.Space, max_grad_norm: float)
     metrics = [agent.update(window, None, progress) for window in windows]
     for k in range(len(SEEDS)):
         model = sb3_model(
-            stable_baselines3.A2C, space, envs, progress, n_steps=steps, gamma=GAMMA, gae_lambda=1.0,
+            stable_baselines3.A2C, space, envs, progress, n_steps=steps, gamma=GAMMA, gae_lambda=lam,
             ent_coef=0.02, vf_coef=0.6, max_grad_norm=max_grad_norm, use_rms_prop=False,
             learning_rate=lambda remaining: 1e-2 * remaining,
             policy_kwargs={
                 "net_arch": {"pi": [16, 8], "vf": [16, 8]},
-                "optimizer_class": RMSpropTFLike,
+                "optimizer_class": RMSpropTFLike if rmsprop == "tensorflow" else torch.optim.RMSprop,
                 "optimizer_kwargs": {"alpha": 0.9, "eps": 1e-3},
             },
         )  # fmt: skip

@@ -24,35 +24,35 @@ SEEDS = list(range(10))
 # preset if it is not the default)
 COLUMNS = ("system", "task", "steps", "points", "last", "least", "preset")
 SHORT = [
-    ("ppo", "CartPole-v1", 25_000, 10, 3, 400.0),
-    ("a2c", "CartPole-v1", 100_000, 10, 3, 80.0),
+    ("ppo", "CartPole-v1", 25_000, 10, 3, 400.0, "small"),
+    ("a2c", "CartPole-v1", 100_000, 10, 3, 80.0, "small"),
     ("reinforce", "CartPole-v1", 40_000, 10, 3, 250.0, "small"),
     ("vpg", "CartPole-v1", 40_000, 10, 3, 250.0, "small"),
-    ("a3c", "CartPole-v1", 60_000, 10, 3, 250.0),
-    ("trpo", "CartPole-v1", 25_000, 10, 3, 400.0),
+    ("a3c", "CartPole-v1", 60_000, 10, 3, 250.0, "small"),
+    ("trpo", "CartPole-v1", 25_000, 10, 3, 400.0, "small"),
     ("dqn", "CartPole-v1", 40_000, 10, 3, 100.0, "small"),
     ("ddpg", "Pendulum-v1", 5_000, 10, 3, -450.0, "small"),
     ("td3", "Pendulum-v1", 8_000, 10, 3, -450.0, "small"),
     ("sac", "Pendulum-v1", 6_000, 10, 3, -450.0, "small"),
     # Of a random policy -40.
-    ("mappo", "simple_speaker_listener_v4", 40_000, 10, 3, -30.0),
+    ("mappo", "simple_speaker_listener_v4", 40_000, 10, 3, -30.0, "small"),
 ]
 FULL = [
-    ("ppo", "CartPole-v1", 100_000, 50, 10, 475.0),
-    ("a2c", "CartPole-v1", 300_000, 50, 10, 450.0),
+    ("ppo", "CartPole-v1", 100_000, 50, 10, 475.0, "small"),
+    ("a2c", "CartPole-v1", 300_000, 50, 10, 450.0, "small"),
     ("dqn", "CartPole-v1", 100_000, 50, 10, 400.0, "small"),
     ("reinforce", "CartPole-v1", 100_000, 50, 10, 350.0, "small"),
     ("vpg", "CartPole-v1", 100_000, 50, 10, 350.0, "small"),
-    ("a3c", "CartPole-v1", 200_000, 50, 10, 450.0),
-    ("trpo", "CartPole-v1", 100_000, 50, 10, 475.0),
-    ("trpo", "Pendulum-v1", 100_000, 10, 3, -300.0),
-    ("ppo", "Acrobot-v1", 200_000, 50, 10, -95.0),
-    ("ppo", "Pendulum-v1", 300_000, 50, 10, -250.0),
+    ("a3c", "CartPole-v1", 200_000, 50, 10, 450.0, "small"),
+    ("trpo", "CartPole-v1", 100_000, 50, 10, 475.0, "small"),
+    ("trpo", "Pendulum-v1", 100_000, 10, 3, -300.0, "small"),
+    ("ppo", "Acrobot-v1", 200_000, 50, 10, -95.0, "small"),
+    ("ppo", "Pendulum-v1", 300_000, 50, 10, -250.0, "small"),
     ("ddpg", "Pendulum-v1", 30_000, 50, 10, -180.0, "small"),
     ("td3", "Pendulum-v1", 30_000, 50, 10, -180.0, "small"),
     ("sac", "Pendulum-v1", 30_000, 50, 10, -180.0, "small"),
     ("sac-fixed", "Pendulum-v1", 30_000, 50, 10, -180.0, "small"),
-    ("maddpg", "simple_speaker_listener_v4", 64_000, 8, 2, -25.0),
+    ("maddpg", "simple_speaker_listener_v4", 64_000, 8, 2, -25.0, "small"),
     # A tenth of the budget of the MuJoCo tasks.
     ("ppo", "Hopper-v5", 100_000, 10, 3, 350.0),
     ("trpo", "Hopper-v5", 100_000, 10, 3, 450.0),
@@ -149,10 +149,10 @@ def test_rpc_learns_at_its_rate(tmp_path: Path) -> None:
     """It learns the task while every seed's lambda holds the cost where it was asked to, in replay and, on
     average, where it acts; a lower rate buys less.
     """
-    found = scores("rpc", "Pendulum-v1", 20_000, 50, 10, tmp_path / "0.3")
+    found = scores("rpc", "Pendulum-v1", 20_000, 50, 10, tmp_path / "0.3", "small")
     costs, acting = settled_costs(tmp_path / "0.3"), cost_of_acting(tmp_path / "0.3")
     np.testing.assert_allclose(costs, 0.3, rtol=0.2)
     np.testing.assert_allclose(acting.mean(), 0.3, rtol=0.2)
     assert found.mean() >= -220.0
-    scores("rpc", "Pendulum-v1", 20_000, 10, 2, tmp_path / "0.1", rate=0.1)
+    scores("rpc", "Pendulum-v1", 20_000, 10, 2, tmp_path / "0.1", "small", rate=0.1)
     assert (settled_costs(tmp_path / "0.1") < 0.7 * costs).all()

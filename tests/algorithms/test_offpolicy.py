@@ -362,7 +362,7 @@ def test_td3_without_its_three_changes_is_ddpg(pack: list[int], space: spaces.Bo
 
 def gaussian(mean: Tensor, log_std: Tensor) -> tuple[sac.SquashedGaussian, Tensor]:
     """Policies, one a seed, with these (S, A) in every state; and the bias that holds both."""
-    policy = sac.SquashedGaussian(Streams(range(len(mean)), "init"), (1, 2 * mean.shape[1]))
+    policy = sac.SquashedGaussian(Streams(range(len(mean)), "init"), (1, 2 * mean.shape[1]), False)
     (layer,) = policy.net.layers
     layer.bias = torch.cat([mean, log_std], 1)[:, None].requires_grad_()
     layer.weight = torch.zeros_like(layer.weight).requires_grad_()

@@ -209,7 +209,8 @@ def toy(**settings: object) -> tuple[rpc.Agent, dict[str, Tensor], Tensor]:
     box = spaces.Box(-2.0, 2.0, (1,))
     agent = make_agent(rpc, box, n_obs=2, latent=1, gamma=GAMMA, learning_rate=0.5, reward_scale=0.2,
                        rate=0.6, **settings)  # fmt: skip
-    agent.log_lambda.value.detach().copy_(torch.tensor([[-1.0], [0.0], [1.0]]))
+    if agent.config.bottleneck:
+        agent.log_lambda.value.detach().copy_(torch.tensor([[-1.0], [0.0], [1.0]]))
     agent.log_alpha.value.detach().fill_(log(0.25))
     agent.encoder = lambda obs: (obs[..., :1], obs[..., 1:])
     agent.model = lambda x: (x[..., 1:] / 2, torch.full_like(x[..., 1:], 1.5))  # z + a / 2
@@ -238,12 +239,13 @@ def recorded(learned: Learned, losses: dict[str, Tensor]) -> Callable[[Tensor, f
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"cost_in_reward": False}, {"bits": True}, {"learned_prior": False}],
-    ids=["default", "actor-alone", "bits", "fixed-prior"],
+    [{}, {"cost_in_reward": False}, {"bits": True}, {"learned_prior": False}, {"bottleneck": False}],
+    ids=["default", "actor-alone", "bits", "fixed-prior", "no-bottleneck"],
 )
 def test_three_steps_by_hand(settings: dict[str, bool]) -> None:
     """What step t pays for is what s[t + 1] told, priced at the lambda after this update's step; it is taken
     off before the reward is scaled, and only the actor's loss has it unscaled. A true end has no next value.
+    Without a bottleneck, nothing is paid anywhere.
     """
     agent, losses, values = toy(**settings)
     batch, draws = walk()
@@ -260,10 +262,14 @@ def test_three_steps_by_hand(settings: dict[str, bool]) -> None:
         cost.append(nats / np.log(2) if agent.config.bits else nats)
     cost = np.array(cost)
     assert min(cost) > 0.05 and np.abs(np.diff(np.sort(cost))).min() > 0.05 and cost.mean() > 0.6
-    np.testing.assert_allclose(metrics["cost"], [cost.mean()] * 3, rtol=1e-5)
     before = np.exp([-1.0, 0.0, 1.0])
     price = before * np.exp(0.5)  # above the rate: Adam's first step is the learning rate
-    np.testing.assert_allclose(metrics["lambda"], price, rtol=1e-5)
+    if agent.config.bottleneck:
+        np.testing.assert_allclose(metrics["cost"], [cost.mean()] * 3, rtol=1e-5)
+        np.testing.assert_allclose(metrics["lambda"], price, rtol=1e-5)
+    else:
+        assert not {"cost", "lambda"} & metrics.keys() and "lambda" not in losses
+        price = np.zeros(3)
 
     z = nxt[:, 0] + nxt[:, 1] * target_noise
     a, logp = (z + target_a) / 8, z * z - target_a
@@ -279,8 +285,9 @@ def test_three_steps_by_hand(settings: dict[str, bool]) -> None:
         np.testing.assert_allclose(losses["actor"][k].detach(), (actor + price[k] * cost).mean(), rtol=1e-4)
         np.testing.assert_allclose(metrics["entropy"][k], -logp.mean(), rtol=1e-4)
         np.testing.assert_allclose(losses["alpha"][k].detach(), -log(0.25) * (logp.mean() - 0.5), rtol=1e-4)
-        dual = -np.log(before[k]) * (cost.mean() - 0.6)
-        np.testing.assert_allclose(losses["lambda"][k].detach(), dual, rtol=1e-4, atol=1e-6)
+        if agent.config.bottleneck:
+            dual = -np.log(before[k]) * (cost.mean() - 0.6)
+            np.testing.assert_allclose(losses["lambda"][k].detach(), dual, rtol=1e-4, atol=1e-6)
 
 
 @torch.no_grad()
@@ -332,7 +339,9 @@ def expected_gradients(
     pair = (Normal(*x) for x in (there, prior))
     cost = kl_divergence(*pair).sum(1) / (log(2) if c.bits else 1)
     gap = cost.mean().item() - c.rate
-    price = (rows["params/lambda"] + c.learning_rate * np.sign(gap)).exp()
+    price = torch.zeros(1).double()
+    if c.bottleneck:
+        price = (rows["params/lambda"] + c.learning_rate * np.sign(gap)).exp()
     alpha = rows["params/alpha"].exp()
     with torch.no_grad():
         a, logp = plain.sample(mean + std * target_noise, target_a)
@@ -355,7 +364,9 @@ def expected_gradients(
 
 @SPACES
 @pytest.mark.parametrize(
-    "settings", [{}, {"cost_in_reward": False, "bits": True}, {"learned_prior": False}], ids=str
+    "settings",
+    [{}, {"cost_in_reward": False, "bits": True}, {"learned_prior": False}, {"bottleneck": False}],
+    ids=str,
 )
 def test_gradients(space: spaces.Box, settings: dict[str, bool], monkeypatch: pytest.MonkeyPatch) -> None:
     """Of all four losses, by autograd of what the docstring says, with each seed's numbers alone."""
@@ -371,25 +382,25 @@ def test_gradients(space: spaces.Box, settings: dict[str, bool], monkeypatch: py
     monkeypatch.setattr(Adam, "step", watched)
     start = copied(agent)
     agent.learn(batch, *draws)
-    assert [name for name, _ in taken] == ["lambda", "q", "actor", "alpha"]
+    assert [name for name, _ in taken] == ["lambda"] * agent.config.bottleneck + ["q", "actor", "alpha"]
     agent.load_state_dict(start)
     for k in range(3):
         expected = expected_gradients(agent, k, batch, draws)
         for name, grad in taken:
             np.testing.assert_allclose(grad[k], expected[name], rtol=1e-3, atol=1e-4, err_msg=name)
-        if agent.config.learned_prior:
+        if agent.predicts:
             bent = expected_gradients(agent, k, batch, draws, through_z=True)["actor"]
             assert (bent - expected["actor"]).abs().max() > 0.1
 
 
-@pytest.mark.parametrize("learned_prior", [True, False])
-def test_each_loss_moves_its_own(learned_prior: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("settings", [{}, {"learned_prior": False}, {"bottleneck": False}], ids=str)
+def test_each_loss_moves_its_own(settings: dict[str, bool], monkeypatch: pytest.MonkeyPatch) -> None:
     """Lambda, critics, actor, alpha, in this order: no loss has a path to what it does not train, and no step
     moves anything else. The actor's has none to what was seen before the step: z in the cost is a constant.
     """
-    agent, grad, step, order = make(learned_prior=learned_prior), Parameters.grad, Adam.step, []
+    agent, grad, step, order = make(**settings), Parameters.grad, Adam.step, []
     everything = parameters(agent)
-    assert len(everything) == 5
+    assert len(everything) == 4 + agent.config.bottleneck
     batch = transitions(WIDE)
     batch.obs.requires_grad_()
     batch.next_obs.requires_grad_()
@@ -412,7 +423,8 @@ def test_each_loss_moves_its_own(learned_prior: bool, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Adam, "step", watched)
     agent.learn(batch, *noises(N))
     none, here, there = [False, False], [True, False], [False, True]
-    paths = {"lambda": none, "q": here, "actor": there, "alpha": none}
+    paths = {"lambda": none} if agent.config.bottleneck else {}
+    paths |= {"q": here, "actor": there, "alpha": none}
     assert order == [x for name, path in paths.items() for x in (path, [f"params/{name}"])]
 
 
@@ -474,15 +486,21 @@ def test_lambda_stays_in_its_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- SAC ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("bottleneck", [True, False])
 @SPACES
-def test_without_a_cost_it_is_sac(space: spaces.Box, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_cost_it_is_sac(
+    space: spaces.Box, bottleneck: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If z is the state, nothing costs and no step leads away: critics, policy and temperature of SAC, over
-    updates with Adam's memory between them. SAC's policy is made linear, as RPC's is.
+    updates with Adam's memory between them. SAC's policy is made linear, as RPC's is. Nothing costs if it is
+    made so, or without a bottleneck.
     """
     shared = {"learning_rate": 1e-2, "gamma": GAMMA, "tau": 0.1, "target_entropy": -1.0, "hidden": (16, 8)}
     linear = sac.SquashedGaussian
     monkeypatch.setattr(
-        sac, "SquashedGaussian", lambda streams, sizes: linear(streams, (sizes[0], sizes[-1]))
+        sac,
+        "SquashedGaussian",
+        lambda streams, sizes, stretch: linear(streams, (sizes[0], sizes[-1]), stretch),
     )
 
     def state(self: rpc.Latent, x: Tensor) -> rpc.Gaussian:
@@ -490,8 +508,10 @@ def test_without_a_cost_it_is_sac(space: spaces.Box, monkeypatch: pytest.MonkeyP
         return x[..., :N_OBS] + nothing, nothing
 
     monkeypatch.setattr(rpc.Latent, "__call__", state)
-    monkeypatch.setattr(rpc, "kl", lambda p, q: 0 * (p[0] + q[0]).sum(-1))
-    ours = make_agent(rpc, space, latent=N_OBS, model_hidden=(), reward_scale=1.0, **shared)
+    monkeypatch.setattr(rpc, "kl", lambda p, q: 0 * (p[0] + q[0]).sum(-1) if bottleneck else 1 / 0)
+    ours = make_agent(
+        rpc, space, latent=N_OBS, model_hidden=(), reward_scale=1.0, bottleneck=bottleneck, **shared
+    )
     theirs = make_agent(sac, space, **shared)
     n, size = (
         sum(getattr(*slot)[0].numel() for slot in net.slots()) for net in (ours.encoder.net, ours.policy.net)
@@ -633,30 +653,84 @@ def test_presets_train(preset: str) -> None:
     cell = resolve("rpc", "Pendulum-v1", preset=preset, overrides=shrunk, steps=400)
     trainer = Trainer(cell, [0, 1])
     agent = trainer.agent
-    assert agent.predicts == hasattr(agent, "model") == (preset not in ("vib", "vib_reward"))
+    assert agent.predicts == hasattr(agent, "model") == (preset not in ("vib", "vib_reward", "no_bottleneck"))
     groups = parameters(agent)
     before = [[leaf.detach().clone() for leaf in group.leaves] for group in groups]
-    assert len(before) == 5
+    assert len(before) == 4 + (preset != "no_bottleneck")
     while trainer.step < cell.steps:
         trainer.advance()
     assert trainer.updates > 20 and np.isfinite(trainer.take_metrics()).all()
     for group, leaves in zip(groups, before, strict=True):
+        if preset == "latent_space" and group is agent.learned_lambda.params:
+            # Its least value, from the start.
+            assert group.matrix.flatten().tolist() == pytest.approx([-log(1e6)] * 2)
+            continue
         moved = [(new.detach() != old).flatten(1) for new, old in zip(group.leaves, leaves, strict=True)]
         for flags in moved:
             assert (flags.float().mean(1) > 0.2).all(), f"a layer of {flags.shape[1]} numbers hardly moved"
         assert (torch.cat(moved, 1).float().mean(1) > 0.5).all()
 
 
-def test_presets_are_what_they_say() -> None:
-    """The authors' code counts nats and has one hidden layer in its model; the paper, bits and two; a fixed
-    prior is all that makes a bottleneck of it, and where it is paid."""
-    code, paper, vib, both = (rpc.PRESETS[x] for x in ("released_code", "paper", "vib", "vib_reward"))
-    assert rpc.PRESETS["mujoco"] == code == rpc.Config()
+ARMS = {
+    "no_bottleneck": {"bottleneck": False},
+    "vib_reward": {"learned_prior": False},
+    "vib": {"learned_prior": False, "cost_in_reward": False},  # from vib_reward, where the cost is paid
+    "latent_space": {"rate": 1e5, "cost_in_reward": False},  # no price: neither constraint nor cost in r~
+}
+
+
+def test_arms_differ_in_one_thing() -> None:
+    """From the authors' settings, in what they are named for; the numbers of these settings."""
+    code, paper = (rpc.PRESETS[name] for name in ("code", "paper"))
+    assert code == rpc.Config() and set(rpc.PRESETS) == {"code", "paper", "small", *ARMS}
+    for name, changed in ARMS.items():
+        assert rpc.PRESETS[name] == replace(code, **changed) != code
     names = ("bits", "reward_scale", "first_lambda", "latent", "model_hidden", "rate", "target_entropy")
     assert [vars(code)[x] for x in names] == [False, 0.1, 1e-6, 10, (256,), 0.3, -0.5]
     assert [vars(paper)[x] for x in names] == [True, 1.0, 1.0, 50, (256, 256), 0.3, -0.5]
-    assert both == replace(code, learned_prior=False)
-    assert vib == replace(both, cost_in_reward=False)
     agent = rpc.Agent(paper, OBS, WIDE, Streams([0], "init"), "cpu")
     assert [x.weight.shape[1:] for x in agent.model.net.layers] == [(52, 256), (256, 256), (256, 100)]
     assert [x.weight.shape[1:] for x in agent.policy.net.layers] == [(50, 4)]
+
+
+def test_arms_have_the_same_networks() -> None:
+    """Encoder, policy and critics; they have a model, lambda, both or neither."""
+    agents = {
+        name: rpc.Agent(rpc.PRESETS[name], OBS, WIDE, Streams([0], "init"), "cpu") for name in ("code", *ARMS)
+    }
+
+    def shapes(agent: rpc.Agent) -> list[list[torch.Size]]:
+        nets = (agent.encoder.net, agent.policy.net, agent.q)
+        return [[getattr(*slot).shape for slot in net.slots()] for net in nets]
+
+    for agent in agents.values():
+        assert shapes(agent) == shapes(agents["code"])
+    has = {
+        name: (hasattr(agent, "model"), "params/lambda" in agent.state_dict())
+        for name, agent in agents.items()
+    }
+    assert has == {
+        "code": (True, True),
+        "latent_space": (True, True),
+        "vib_reward": (False, True),
+        "vib": (False, True),
+        "no_bottleneck": (False, False),
+    }
+
+
+def test_information_is_free_in_latent_space() -> None:
+    """Lambda never leaves its lower limit, and the critics' rewards have no cost; the model still learns."""
+    agent, batch, draws = make(**ARMS["latent_space"], first_lambda=1e-6), transitions(WIDE), noises(N)
+    agent.log_lambda.value.detach().fill_(-log(1e6))
+    free = make(**ARMS["latent_space"], bottleneck=False)
+    free.load_state_dict({**free.state_dict(), **{
+        name: x.clone() for name, x in agent.state_dict().items() if "/q" in name or "/alpha" in name
+    }})  # fmt: skip
+    n, before = free.learned_actor.params.matrix.shape[1], copied(agent)["params/actor"]
+    free.learned_actor.params.matrix.copy_(agent.learned_actor.params.matrix[:, :n])
+    metrics, expected = agent.learn(batch, *draws), free.learn(batch, *draws)
+    torch.testing.assert_close(metrics["lambda"], torch.full((3,), 1e-6))
+    assert torch.equal(metrics["q_loss"], expected["q_loss"])
+    torch.testing.assert_close(metrics["actor_loss"], expected["actor_loss"], rtol=0, atol=1e-3)
+    moved = agent.learned_actor.params.matrix != before
+    assert moved[:, n:].double().mean() > 0.5

@@ -13,11 +13,14 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from ascent import suites
 from ascent.algorithms import ddpg, maddpg, mappo, ppo
 from ascent.algorithms.seedwise import Batch, Learned, Replay, Rollout, Streams
+from ascent.runners.resolve import preset_config
 from tests.algorithms.test_equations import SEEDS, flatten, lambda_returns, make_batch
 
 N_OBS = [8, 4, 11]
+Setting = maddpg.Config | mappo.Config
 
 
 def boxes(*sizes: int) -> spaces.Tuple:
@@ -35,11 +38,11 @@ SKEWED = spaces.Tuple(
 )
 SPEAKS = spaces.Tuple([boxes(5, 3), *boxes(5, 2)])  # the first moves and speaks
 
-# Kinds of actions, each with the preset for it.
+# Kinds of actions, each with the setting of MADDPG for it.
 KINDS = {
-    "discrete": (DISCRETE, "particle"),
-    "soft": (SPEAKS, "particle-openai"),
-    "continuous": (SKEWED, "particle-continuous"),
+    "discrete": (DISCRETE, maddpg.PRESETS["small"]["discrete"]),
+    "soft": (SPEAKS, maddpg.PRESETS["code"]["openai"]),
+    "continuous": (SKEWED, maddpg.PRESETS["small"]["continuous"]),
 }
 SIZES = {"discrete": [3, 5, 4], "soft": [8, 5, 2], "continuous": [3, 2, 2]}
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
@@ -50,8 +53,8 @@ HIDDEN = (16, 8)
 
 def make_team(kind: str, seeds: list[int] = SEEDS, moved: bool = True, **settings: object) -> maddpg.Agent:
     """A MADDPG team, its weights well away from their initial values unless they are not to be `moved`."""
-    space, preset = KINDS[kind]
-    config = replace(maddpg.PRESETS[preset], **{"hidden": HIDDEN, "batch": B, **settings})
+    space, config = KINDS[kind]
+    config = replace(config, **{"hidden": HIDDEN, "batch": B, **settings})
     agent = maddpg.Agent(config, OBS, space, Streams(seeds, "init"), "cpu")
     for name, tensor in agent.state_dict().items():
         if moved and name.startswith(("params/", "target/")):
@@ -61,7 +64,8 @@ def make_team(kind: str, seeds: list[int] = SEEDS, moved: bool = True, **setting
 
 def make_ppo_team(space: spaces.Tuple, seeds: list[int] = SEEDS, **settings: object) -> mappo.Agent:
     defaults = {"envs": 4, "steps": 6, "minibatch": 8, "epochs": 2, "hidden": HIDDEN}
-    agent = mappo.Agent(mappo.Config(**(defaults | settings)), OBS, space, Streams(seeds, "init"), "cpu")
+    config = replace(mappo.PRESETS["small"], **(defaults | settings))
+    agent = mappo.Agent(config, OBS, space, Streams(seeds, "init"), "cpu")
     for name, tensor in agent.state_dict().items():
         if name.startswith("params/"):
             tensor += 0.3 * Streams(seeds, name).normal(tensor.shape[1])
@@ -112,7 +116,7 @@ def network(row: Tensor, sizes: tuple[int, ...], x: Tensor, tanh: bool = False) 
 
 def test_one_agent_is_ddpg() -> None:
     """The same parameters, batches and noise: bit for bit DDPG, for twenty updates and actions between."""
-    c = maddpg.PRESETS["particle-continuous"]
+    c = KINDS["continuous"][1]
     names = set(ddpg.Config.__dataclass_fields__) & set(maddpg.Config.__dataclass_fields__)
     shared = {name: getattr(c, name) for name in names}
     box, obs_box = SKEWED[2], spaces.Box(-1, 1, (4,))
@@ -263,7 +267,7 @@ def test_gradients_go_nowhere_else(kind: str, monkeypatch: pytest.MonkeyPatch) -
 def test_agents_learn_in_turn(kind: str) -> None:
     """The k-th update is agent k's, and its targets are those that the agents before it have moved."""
     agent, batch = make_team(kind, tau=0.5), transitions(kind)
-    assert agent.experience == Replay(4, 1_000_000, B, 25_600, 100, updates=3)
+    assert agent.experience == Replay(1 if kind == "soft" else 4, 1_000_000, B, 25_600, 100, updates=3)
     for k in range(7):
         before = copied(agent)
         agent.update(batch, Streams(SEEDS, "learn"), 0.0)
@@ -478,20 +482,24 @@ def test_fresh_teams(kind: str) -> None:
     "space", [spaces.Discrete(3), spaces.Box(-2.0, 2.0, (2,), np.float32)], ids=["discrete", "continuous"]
 )
 @LOCAL
-def test_one_agent_is_ppo(space: spaces.Space, local: bool) -> None:
+@pytest.mark.parametrize("authors", [False, True], ids=["small", "code"])
+def test_one_agent_is_ppo(space: spaces.Space, local: bool, authors: bool) -> None:
     """PPO's settings and no moments of returns: bit for bit PPO, its initial weights too."""
     settings = {
+        "clip": 0.05,
+        "clip_value": authors,
+        "bootstrap_time_limit": not authors,
         "envs": 4,
         "steps": 16,
         "minibatch": 16,
         "epochs": 3,
-        "max_grad_norm": 0.5,
+        "max_grad_norm": 1e9,  # PPO clips policy and value together
         "learning_rate": 3e-3,
     }
     settings |= {"value_coef": 0.5, "entropy_coef": 0.02, "hidden": HIDDEN}
     obs_box = spaces.Box(-1, 1, (4,))
     single = ppo.Agent(ppo.Config(**settings, anneal=False), obs_box, space, Streams(SEEDS, "init"), "cpu")
-    config = mappo.Config(**settings, value_norm=False, local_value=local)
+    config = replace(mappo.PRESETS["small"], **settings, value_norm=False, local_value=local)
     one = mappo.Agent(config, spaces.Tuple([obs_box]), spaces.Tuple([space]), Streams(SEEDS, "init"), "cpu")
     assert one.experience == single.experience
     rngs, kept = (Streams(SEEDS, "learn"), Streams(SEEDS, "learn")), Streams(SEEDS, "act")
@@ -530,7 +538,7 @@ def test_windows_by_the_paper(space: spaces.Tuple, local: bool) -> None:
         window = experience((6, 4), space, seeds)
         agent.update(window, rng, 0.0)
         for i in range(3):
-            own, seen, action, logp, advantage, target = (x.double() for x in given[i])
+            own, seen, action, logp, advantage, old_value, target = (x.double() for x in given[i])
             order, params = orders.permutation(24), agent.state_dict()[f"params/agent_{i}"].double()
 
             def turned(x: Tensor) -> Tensor:
@@ -552,6 +560,7 @@ def test_windows_by_the_paper(space: spaces.Tuple, local: bool) -> None:
             alone = replace(window, reward=window.reward[..., i])
             ret = torch.from_numpy(lambda_returns(alone, values[1], 0.99, 0.95))
             close(advantage, turned(ret - values[0]), atol=1e-4)
+            close(old_value, turned((values[0] - mean[i]) / deviation[i]), atol=1e-4)
             history[i].append(ret.flatten(1))
             numbers = torch.cat(history[i], 1)  # the last count 1e-5 more: too little to see here
             mean[i], deviation[i] = (x.view(3, 1, 1) for x in (numbers.mean(1), numbers.std(1, correction=0)))
@@ -567,11 +576,102 @@ def test_windows_by_the_paper(space: spaces.Tuple, local: bool) -> None:
             close(logp, expected)
 
 
+@LOCAL
+@pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
+@pytest.mark.parametrize("delta", [0.7, 0.0], ids=["huber", "square"])
+def test_a_window_by_the_authors_code(local: bool, shared: bool, delta: float) -> None:
+    """Three epochs of a window in plain float64 torch, agent by agent and seed by seed, with what the authors
+    have and PPO here has not: ReLU, the sum of the rewards, the time limit as the end, moments that move at
+    every step, the clipped value loss by Huber, and the two gradients clipped apart.
+    """
+    rate = 3e-3
+    settings = {"huber_delta": delta, "shared_reward": shared, "max_grad_norm": 0.4, "learning_rate": rate}
+    settings |= {"clip_value": True, "bootstrap_time_limit": False, "activation": "relu"}
+    agent = make_ppo_team(DISCRETE, local_value=local, minibatch=24, epochs=3, clip=0.01, **settings)
+    before, window = copied(agent), experience((6, 4), DISCRETE)
+    metrics = agent.update(window, Streams(SEEDS, "learn"), 0.0)
+    after, found = copied(agent), np.zeros((3, 3, 6))
+    limits = {"apart": 0, "clipped values": 0, "long errors": 0}
+    for i, k in np.ndindex(3, 3):
+        sizes = (N_OBS[i], *HIDDEN, [3, 5, 4][i]), (N_OBS[i] if local else 23, *HIDDEN, 1)
+        at = sum(n_in * n_out + n_out for n_in, n_out in pairwise(sizes[0]))
+        row = before[f"params/agent_{i}"][k].double()
+        parts = [row[:at].clone().requires_grad_(), row[at:].clone().requires_grad_()]
+        optimisers = [torch.optim.Adam([part], rate, eps=1e-5) for part in parts]
+        obs, next_obs = (x[k].double().flatten(0, 1) for x in (window.obs, window.next_obs))
+        own = obs.split(N_OBS, -1)[i]
+        seen, next_seen = (x.split(N_OBS, -1)[i] if local else x for x in (obs, next_obs))
+        with torch.no_grad():
+            old = network(parts[1], sizes[1], seen)[:, 0]
+            bootstrap = network(parts[1], sizes[1], next_seen)[:, 0]
+            old_logp = network(parts[0], sizes[0], own).log_softmax(-1)
+        reward = window.reward[k].double().sum(-1) if shared else window.reward[k, ..., i].double()
+        done = torch.maximum(window.terminated[k], window.truncated[k]).double()
+        advantage, running = torch.zeros(6, 4, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
+        for t in reversed(range(6)):  # the last step's successor is known: a window may end within an episode
+            delta_t = reward[t] + 0.99 * bootstrap.view(6, 4)[t] * (1 - done[t]) - old.view(6, 4)[t]
+            advantage[t] = running = delta_t + 0.99 * 0.95 * (1 - done[t]) * running
+        advantage = advantage.flatten()
+        ret, scaled = advantage + old, (advantage - advantage.mean()) / advantage.std()
+        index = window.action[k, ..., i].flatten()[:, None]
+        mean = square = weight = 0.0
+        for _ in range(3):
+            mean, square, weight = (
+                0.99999 * x + 1e-5 * new
+                for x, new in ((mean, ret.mean()), (square, (ret**2).mean()), (weight, 1.0))
+            )
+            deviation = (square / weight - (mean / weight) ** 2).clamp(min=1e-2).sqrt()
+            target = (ret - mean / weight) / deviation
+            logp = network(parts[0], sizes[0], own).log_softmax(-1)
+            log_ratio = (logp - old_logp).gather(1, index)[:, 0]
+            ratio = log_ratio.exp()
+            policy_loss = -torch.minimum(ratio * scaled, ratio.clamp(0.99, 1.01) * scaled).mean()
+            entropy = -(logp.exp() * logp).sum(1).mean()
+            value = network(parts[1], sizes[1], seen)[:, 0]
+            errors = torch.stack([value - target, old + (value - old).clamp(-0.01, 0.01) - target])
+            losses = torch.nn.functional.huber_loss(
+                errors, torch.zeros_like(errors), reduction="none", delta=delta or 1e9
+            )
+            value_loss = losses.max(0).values.mean()
+            for optimiser in optimisers:
+                optimiser.zero_grad()
+            (policy_loss - 0.01 * entropy + value_loss).backward()
+            norms = [torch.nn.utils.clip_grad_norm_([part], 0.4) for part in parts]
+            for optimiser in optimisers:
+                optimiser.step()
+            limits["apart"] += int((norms[0] < 0.4) != (norms[1] < 0.4))
+            limits["clipped values"] += int((losses[1] > losses[0]).sum())
+            limits["long errors"] += int((errors[0].abs() > delta).sum()) if delta else 1
+            clip_fraction = ((ratio - 1).abs() > 0.01).double().mean()
+            whole = (norms[0] ** 2 + norms[1] ** 2) ** 0.5
+            kl = (ratio - 1 - log_ratio).mean()
+            numbers = (policy_loss, value_loss, entropy, kl, clip_fraction, whole)
+            found[k, i] += [float(x.detach()) / 3 for x in numbers]
+        close(after[f"params/agent_{i}"][k], torch.cat(parts).detach(), atol=1e-5)
+        moments = torch.stack([torch.as_tensor(x, dtype=torch.float64) for x in (mean, square, weight)])
+        torch.testing.assert_close(after[f"value_norm/agent_{i}"][k], moments, rtol=1e-6, atol=1e-9)
+    for name, expected in zip(metrics, found.mean(1).T, strict=True):
+        np.testing.assert_allclose(metrics[name].numpy(), expected, rtol=2e-3, atol=2e-5, err_msg=name)
+    assert all(limits.values()), limits
+
+
+def test_the_tasks_that_share_rewards() -> None:
+    """Agents of the three cooperative scenarios receive the sum, once: some tasks sum it themselves."""
+    table = mappo.PRESETS["code"]
+    for task, spec in suites.TASKS.items():
+        if spec.team:
+            cooperative = task.startswith(("simple_spread", "simple_reference", "simple_speaker_listener"))
+            config = preset_config("mappo", "code", task)
+            assert config.shared_reward == (cooperative and not task.endswith("-openai")), task
+            assert not config.shared_reward or "adversary" not in spec.team.sides
+    assert set(table) - {"default"} <= set(suites.TASKS)
+
+
 def test_moments_of_returns(monkeypatch: pytest.MonkeyPatch) -> None:
     """0 and 1 at first; exactly the first numbers' mean and deviation; then older ones count less."""
     norm, s = mappo.ValueNorm(Streams(SEEDS, "init")), Streams(SEEDS, "data")
     mean, deviation = norm.moments()
-    assert mean.shape == deviation.shape == (3, 1, 1)
+    assert mean.shape == deviation.shape == (3, 1)
     assert not mean.any() and (deviation == 1).all()
     windows = [7 + 3 * s.normal(50, 4), 2 + s.normal(50, 4), 40 * s.normal(50, 4)]
     numbers = [x.flatten(1).double() for x in windows]
@@ -603,21 +703,21 @@ def test_returns_that_hardly_vary() -> None:
 # ---- both --------------------------------------------------------------------------------------------------
 
 
-def learner(module: ModuleType, preset: str, kind: str, seeds: list[int], local: bool) -> object:
-    config = replace(module.PRESETS[preset], **{"local_critic" if module is maddpg else "local_value": local})
+def learner(module: ModuleType, setting: Setting, kind: str, seeds: list[int], local: bool) -> object:
+    config = replace(setting, **{"local_critic" if module is maddpg else "local_value": local})
     return module.Agent(config, OBS, KINDS[kind][0], Streams(seeds, "init"), "cpu")
 
 
 PRESETS = pytest.mark.parametrize(
-    "module, preset, kind",
+    "module, setting, kind",
     [
-        (maddpg, "particle", "discrete"),
-        (maddpg, "particle-openai", "soft"),
-        (maddpg, "particle-continuous", "continuous"),
-        (mappo, "particle", "discrete"),
-        (mappo, "particle", "soft"),
+        (maddpg, maddpg.PRESETS["code"]["default"], "discrete"),
+        (maddpg, maddpg.PRESETS["code"]["openai"], "soft"),
+        (maddpg, maddpg.PRESETS["small"]["continuous"], "continuous"),
+        (mappo, mappo.PRESETS["code"]["simple_reference_v3"], "discrete"),
+        (mappo, mappo.PRESETS["small"], "soft"),
     ],
-    ids=lambda x: getattr(x, "__name__", str(x)).rpartition(".")[2],
+    ids=["maddpg-discrete", "maddpg-soft", "maddpg-continuous", "mappo-discrete", "mappo-soft"],
 )
 
 
@@ -636,25 +736,25 @@ def trained(agent: object, kind: str, seeds: list[int], updates: int) -> dict[st
 
 @PRESETS
 @LOCAL
-def test_packing(module: ModuleType, preset: str, kind: str, local: bool) -> None:
+def test_packing(module: ModuleType, setting: Setting, kind: str, local: bool) -> None:
     """At a preset's own sizes: seeds together and alone have the same bits after every agent has learned."""
     updates = 4 if module is maddpg else 1
     pack = [0, 1, 2, 3, 4]
-    expected = trained(learner(module, preset, kind, pack, local), kind, pack, updates)
+    expected = trained(learner(module, setting, kind, pack, local), kind, pack, updates)
     for seeds in ([3], [4, 1]):
-        found = trained(learner(module, preset, kind, seeds, local), kind, seeds, updates)
+        found = trained(learner(module, setting, kind, seeds, local), kind, seeds, updates)
         for name, values in found.items():
             for row, seed in enumerate(seeds):
                 assert torch.equal(values[row], expected[name][seed]), (name, seed)
 
 
 @PRESETS
-def test_state_is_all(module: ModuleType, preset: str, kind: str) -> None:
+def test_state_is_all(module: ModuleType, setting: Setting, kind: str) -> None:
     """Put into a fresh team, the state goes on to the same bits, and is nobody else's memory."""
-    first = learner(module, preset, kind, SEEDS, False)
+    first = learner(module, setting, kind, SEEDS, False)
     trained(first, kind, SEEDS, 4 if module is maddpg else 1)
     state = copied(first)
-    second = learner(module, preset, kind, [s + 10 for s in SEEDS], False)
+    second = learner(module, setting, kind, [s + 10 for s in SEEDS], False)
     second.load_state_dict(state)
     kept = {name: x.clone() for name, x in state.items()}
     ours, theirs = (trained(agent, kind, SEEDS, 1) for agent in (first, second))
@@ -664,8 +764,8 @@ def test_state_is_all(module: ModuleType, preset: str, kind: str) -> None:
 
 
 @PRESETS
-def test_every_parameter_moves(module: ModuleType, preset: str, kind: str) -> None:
-    agent = learner(module, preset, kind, SEEDS, False)
+def test_every_parameter_moves(module: ModuleType, setting: Setting, kind: str) -> None:
+    agent = learner(module, setting, kind, SEEDS, False)
     groups = [learned.params for learned in (agent.learners if module is maddpg else agent.learned)]
     before = [[leaf.detach().clone() for leaf in group.leaves] for group in groups]
     trained(agent, kind, SEEDS, 6 if module is maddpg else 1)

@@ -32,6 +32,11 @@ from tests.algorithms.test_equations import (
 )
 
 HIDDEN = (6,)  # few enough parameters for the whole Fisher matrix
+PAPER = {"kl": "old_new", "per_dimension": False}
+CONTRIB = {"kl": "new_old", "per_dimension": True}  # as in Stable-Baselines3-contrib
+CONVENTIONS = pytest.mark.parametrize(
+    "convention", [PAPER, CONTRIB, PAPER | {"kl": "new_old"}], ids=["paper", "contrib", "new_old"]
+)
 
 
 # ---- the same policy again, in plain float64 torch, from one seed's row of parameters ----------------------
@@ -64,11 +69,20 @@ def distribution(
 
 
 def mean_kl(
-    old: Tensor, new: Tensor, obs: Tensor, space: spaces.Space, hidden: tuple[int, ...] = HIDDEN
+    old: Tensor,
+    new: Tensor,
+    obs: Tensor,
+    space: spaces.Space,
+    hidden: tuple[int, ...] = HIDDEN,
+    kl: str = "old_new",
+    per_dimension: bool = False,
 ) -> Tensor:
-    """Mean KL(old || new) of two rows of parameters."""
-    before, after = (distribution(row, obs, space, hidden)[0] for row in (old, new))
-    return torch.distributions.kl_divergence(before, after).mean()
+    """Mean KL(old || new) or KL(new || old) of two rows of parameters, by torch.distributions."""
+    rows = (old, new) if kl == "old_new" else (new, old)
+    p, q = (distribution(row, obs, space, hidden)[0] for row in rows)
+    if per_dimension and not isinstance(space, spaces.Discrete):
+        p, q = p.base_dist, q.base_dist  # whose divergences are (B, A)
+    return torch.distributions.kl_divergence(p, q).mean()
 
 
 def surrogate(
@@ -84,15 +98,12 @@ def kl_hessian(
     obs: Tensor,
     space: spaces.Space,
     hidden: tuple[int, ...] = HIDDEN,
-    reverse: bool = False,
+    **convention: object,
 ) -> Tensor:
-    """The Hessian of mean KL(old || new) by the new parameters, at the old ones."""
-
-    def divergence(new: Tensor) -> Tensor:
-        old_and_new = (new, row) if reverse else (row, new)
-        return mean_kl(*old_and_new, obs, space, hidden)
-
-    return torch.autograd.functional.hessian(divergence, row)
+    """The Hessian of the divergence by the new parameters, at the old ones."""
+    return torch.autograd.functional.hessian(
+        lambda new: mean_kl(row, new, obs, space, hidden, **convention), row
+    )
 
 
 Data = tuple[Tensor, Tensor, Tensor]  # obs (S, B, O), action, advantage (S, B)
@@ -115,7 +126,8 @@ def full_step(row: Tensor, data: Data, space: spaces.Space, c: trpo.Config) -> T
     obs, action, advantage = data
     zero = row.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(surrogate(row, zero, obs, action, advantage, space), zero)
-    fisher = kl_hessian(row, obs, space) + c.damping * torch.eye(len(row), dtype=torch.float64)
+    convention = {"kl": c.kl, "per_dimension": c.per_dimension}
+    fisher = kl_hessian(row, obs, space, **convention) + c.damping * torch.eye(len(row), dtype=torch.float64)
     x = torch.linalg.solve(fisher, gradient)
     return (2 * c.delta / (x @ fisher @ x)).sqrt() * x
 
@@ -214,22 +226,25 @@ def fisher_matrix(agent: trpo.Agent, obs: Tensor) -> np.ndarray:
 @BOTH_KINDS
 @pytest.mark.parametrize("damping", [0.0, 0.3])
 @pytest.mark.parametrize("n, hidden", [(64, HIDDEN), (9, HIDDEN), (40, (17,))], ids=str)
+@pytest.mark.parametrize("per_dimension", [False, True])
 def test_fisher_product_is_the_hessian_of_the_divergence(
-    space: spaces.Space, damping: float, n: int, hidden: tuple[int, ...]
+    space: spaces.Space, damping: float, n: int, hidden: tuple[int, ...], per_dimension: bool
 ) -> None:
     """Of KL(old || new), and there of KL(new || old) too; symmetric, and nowhere curved downwards.
 
     The sizes are such that `Linear` takes each of its ways.
     """
-    agent = make_agent(trpo, space, hidden=hidden, damping=damping)
+    agent = make_agent(trpo, space, hidden=hidden, damping=damping, per_dimension=per_dimension)
     obs, rows = make_data(space, n)[0], agent.policy_params.matrix.double()
     ours = fisher_matrix(agent, obs)
     for k in range(len(SEEDS)):
-        plain = kl_hessian(rows[k], obs[k].double(), space, hidden).numpy()
-        reverse = kl_hessian(rows[k], obs[k].double(), space, hidden, reverse=True).numpy()
+        plain, reverse = (
+            kl_hessian(rows[k], obs[k].double(), space, hidden, kl=kl, per_dimension=per_dimension).numpy()
+            for kl in ("old_new", "new_old")
+        )
         np.testing.assert_allclose(reverse, plain, atol=1e-12)
         size = np.abs(plain).max()
-        assert size > 0.1
+        assert size > 0.05
         expected = plain + damping * np.eye(len(plain))
         np.testing.assert_allclose(ours[k], expected, rtol=1e-4, atol=2e-6 * size)
         np.testing.assert_allclose(ours[k], ours[k].T, rtol=1e-4, atol=2e-6 * size)
@@ -252,7 +267,7 @@ def test_fisher_product_is_linear_and_repeatable(space: spaces.Space) -> None:
 
 def test_fisher_of_a_linear_gaussian_policy() -> None:
     """E[s s^T] / sigma^2 for each mean, s with a 1 for the bias; 2 for each log deviation; nothing across."""
-    agent = make_agent(trpo, CONTINUOUS, hidden=(), damping=0.0)
+    agent = make_agent(trpo, CONTINUOUS, hidden=(), damping=0.0, per_dimension=False)
     obs = make_data(CONTINUOUS)[0] + 0.5  # so that weights and biases hang together
     ours, log_std = fisher_matrix(agent, obs), agent.policy.log_std.value.detach().double().numpy()
     for k in range(len(SEEDS)):
@@ -284,9 +299,30 @@ def test_fisher_of_a_linear_categorical_policy() -> None:
 
 
 @BOTH_KINDS
-def test_kl_is_of_the_old_from_the_new(space: spaces.Space) -> None:
+@CONVENTIONS
+def test_kl_is_that_of_the_convention(space: spaces.Space, convention: dict[str, object]) -> None:
+    """By torch.distributions, for other policies and in both directions, which differ."""
+    agent = make_agent(trpo, space, hidden=HIDDEN, **convention)
+    other = make_agent(trpo, space, hidden=HIDDEN)
+    with torch.no_grad():
+        other.policy_params.matrix += Streams(SEEDS, "new").normal(other.policy_params.matrix.shape[1])
+        obs = make_data(space, 7)[0]
+        old, new = agent.outputs(obs), other.outputs(obs)
+        ours, reverse = agent.kl(old, new), agent.kl(new, old)
+        assert agent.kl(old, old).abs().max() < 1e-6
+    for k in range(len(SEEDS)):
+        rows = [a.policy_params.matrix[k].double() for a in (agent, other)]
+        expected = [mean_kl(*pair, obs[k].double(), space, **convention) for pair in (rows, rows[::-1])]
+        np.testing.assert_allclose(ours[k], expected[0], rtol=1e-4)
+        np.testing.assert_allclose(reverse[k], expected[1], rtol=1e-4)
+        assert abs(float(expected[0] / expected[1]) - 1) > 0.05
+
+
+@BOTH_KINDS
+def test_the_papers_kl_is_of_the_old_from_the_new(space: spaces.Space) -> None:
     """KL(old || new): the mean over the old policy's samples of log old - log new; the reverse is not it."""
-    agent, other = make_agent(trpo, space, hidden=HIDDEN), make_agent(trpo, space, hidden=HIDDEN)
+    agent = make_agent(trpo, space, hidden=HIDDEN, **PAPER)
+    other = make_agent(trpo, space, hidden=HIDDEN)
     with torch.no_grad():
         other.policy_params.matrix += Streams(SEEDS, "new").normal(other.policy_params.matrix.shape[1])
         obs = make_data(space, 7)[0]
@@ -296,8 +332,6 @@ def test_kl_is_of_the_old_from_the_new(space: spaces.Space) -> None:
     torch.manual_seed(0)
     for k in range(len(SEEDS)):
         rows = [a.policy_params.matrix[k].double() for a in (agent, other)]
-        np.testing.assert_allclose(ours[k], mean_kl(*rows, obs[k].double(), space), rtol=1e-4)
-        np.testing.assert_allclose(reverse[k], mean_kl(*rows[::-1], obs[k].double(), space), rtol=1e-4)
         before, after = (distribution(row, obs[k].double(), space)[0] for row in rows)
         sample = before.sample((20_000,))
         log_ratio = (before.log_prob(sample) - after.log_prob(sample)).mean(1).numpy()
@@ -308,7 +342,7 @@ def test_kl_is_of_the_old_from_the_new(space: spaces.Space) -> None:
 
 def test_kl_of_certain_policies_is_a_number() -> None:
     """Logits so far apart that some probabilities are 0."""
-    agent = make_agent(trpo, DISCRETE)
+    agent = make_agent(trpo, DISCRETE, **PAPER)
     old, new = torch.tensor([[[0.0, 200.0, 0.0]]]), torch.tensor([[[0.0, 190.0, -300.0]]])
     assert abs(float(agent.kl(old, new))) < 1e-6
     np.testing.assert_allclose(agent.kl(new, torch.tensor([[[150.0, 0.0, 0.0]]])), 150.0, rtol=1e-6)
@@ -318,17 +352,20 @@ def test_kl_of_certain_policies_is_a_number() -> None:
 
 
 @BOTH_KINDS
-@pytest.mark.parametrize("delta", [3e-4, 0.01, 0.3, 3.0])
-def test_accepted_steps_improve_within_the_trust_region(space: spaces.Space, delta: float) -> None:
+@CONVENTIONS
+@pytest.mark.parametrize("delta", [3e-4, 0.01, 0.3, 1.0])
+def test_accepted_steps_improve_within_the_trust_region(
+    space: spaces.Space, delta: float, convention: dict[str, object]
+) -> None:
     """KL <= delta and the surrogate is better, from the parameters before and after, in float64."""
-    agent = make_agent(trpo, space, hidden=HIDDEN, delta=delta)
+    agent = make_agent(trpo, space, hidden=HIDDEN, delta=delta, **convention)
     for batch in range(4):
         data, before = make_data(space, purpose=f"{batch}"), agent.policy_params.matrix.clone()
         metrics = agent.improve(*data)
         for k in range(len(SEEDS)):
             rows = before[k].double(), agent.policy_params.matrix[k].double()
             obs, action, advantage = double(k, data)
-            kl = float(mean_kl(*rows, obs, space))
+            kl = float(mean_kl(*rows, obs, space, **convention))
             gain = float(surrogate(*rows, obs, action, advantage, space) - advantage.mean())
             assert metrics["accepted"][k] == 1
             assert 0 < kl < delta * 1.001
@@ -341,12 +378,15 @@ def test_accepted_steps_improve_within_the_trust_region(space: spaces.Space, del
 
 
 @BOTH_KINDS
-@pytest.mark.parametrize("delta, shrink", [(0.01, 0.8), (1.0, 0.8), (2.0, 0.6)])
-def test_the_step_is_the_first_good_candidate(space: spaces.Space, delta: float, shrink: float) -> None:
+@CONVENTIONS
+@pytest.mark.parametrize("delta, shrink", [(0.01, 0.8), (0.7, 0.8), (1.0, 0.6)])
+def test_the_step_is_the_first_good_candidate(
+    space: spaces.Space, delta: float, shrink: float, convention: dict[str, object]
+) -> None:
     """Of the natural gradient's candidates, each judged in float64. Large regions are not what the quadratic
     model makes of them, so that the first candidates leave them while they do improve."""
     settings = {"delta": delta, "shrink": shrink, "damping": 0.03, "cg_steps": 60, "search_steps": 12}
-    agent = make_agent(trpo, space, hidden=HIDDEN, **settings)
+    agent = make_agent(trpo, space, hidden=HIDDEN, **settings, **convention)
     refused_for_kl_alone = 0
     for batch in range(3):
         data, before = make_data(space, purpose=f"{batch}"), agent.policy_params.matrix.double()
@@ -357,7 +397,7 @@ def test_the_step_is_the_first_good_candidate(space: spaces.Space, delta: float,
             good = []
             for j in range(12):
                 rows = before[k], before[k] + shrink**j * step
-                kl = float(mean_kl(*rows, obs, space))
+                kl = float(mean_kl(*rows, obs, space, **convention))
                 gain = float(surrogate(*rows, obs, action, advantage, space) - advantage.mean())
                 assert abs(kl / delta - 1) > 1e-3 or j > 0, "too close to call"
                 refused_for_kl_alone += gain > 0 and kl > delta and not any(good)
@@ -499,17 +539,22 @@ UPDATE = {"envs": 2, "steps": 16, "minibatch": 8, "gamma": GAMMA, "lam": LAM, "l
 
 @BOTH_KINDS
 @pytest.mark.parametrize("delta, damping", [(0.01, 0.1), (2.0, 0.01)])
+@pytest.mark.parametrize("convention", [PAPER, CONTRIB], ids=["paper", "contrib"])
 def test_trpo_against_stable_baselines(
-    space: spaces.Space, delta: float, damping: float, monkeypatch: pytest.MonkeyPatch
+    space: spaces.Space,
+    delta: float,
+    damping: float,
+    convention: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Two updates from rewards and flags to the weights of both networks, for each seed of a pack.
 
-    Some things of theirs are changed for it: conjugate gradient starts there from random numbers, and the
-    divergence is that of the new policy from the old one, over the actions' dimensions a mean and not a sum.
+    One thing of theirs is changed for it: conjugate gradient starts there from random numbers. For the
+    paper's convention, so is the divergence.
     """
     envs, steps, epochs = UPDATE["envs"], UPDATE["steps"], 2
     settings = UPDATE | {"delta": delta, "damping": damping, "cg_steps": 8, "shrink": 0.7, "search_steps": 9}
-    agent = make_agent(trpo, space, **settings, value_epochs=epochs, adam_eps=1e-5)
+    agent = make_agent(trpo, space, **settings, **convention, value_epochs=epochs, adam_eps=1e-5)
     starts = [torch.cat([agent.policy_params.matrix, agent.learned_value.params.matrix], 1)]
     width, batch = agent.policy_params.matrix.shape[1], make_batch((2 * steps, envs), space)
     windows = [batch.map(lambda x: x[:, i : i + steps]) for i in (0, steps)]
@@ -519,10 +564,12 @@ def test_trpo_against_stable_baselines(
     for window in windows:
         metrics.append(agent.update(window, rng, 0.25))
         starts.append(torch.cat([agent.policy_params.matrix, agent.learned_value.params.matrix], 1))
-    candidates = []
+    candidates, theirs_as_it_is = [], sb3_contrib.trpo.trpo.kl_divergence
 
     def divergence(new: object, old: object) -> Tensor:
         candidates[-1] += 1
+        if convention is CONTRIB:
+            return theirs_as_it_is(new, old)
         kl = torch.distributions.kl_divergence(old.distribution, new.distribution)
         return kl if kl.dim() == 1 else kl.sum(-1)
 

@@ -115,7 +115,14 @@ COMPARISONS = {
     "trpo-mujoco": Comparison(
         "trpo",
         "HalfCheetah-v5",
-        {"normalise": False},
+        {
+            "envs": 1,
+            "steps": 2048,
+            "delta": 0.01,
+            "cg_steps": 15,
+            "value_epochs": 10,
+            "normalise": False,
+        },
         lambda env: TRPO("MlpPolicy", env, device="cpu"),
         2 * 2048,
         4 * 2048,

@@ -254,6 +254,15 @@ FORGERIES: dict[str, tuple[str, Mutation]] = {
     "metric dropped": ("digest-ladder", table("metrics.csv", drop_first)),
     "metric doubled": ("digest-ladder", table("metrics.csv", double_first)),
     "metrics swapped": ("digest-ladder", table("metrics.csv", swap_first)),
+    "measures dropped": ("measures", table("measures.csv", drop_first)),
+    "measures doubled": ("measures", table("measures.csv", double_first)),
+    "no states": ("measures", field("measures.csv", 1, 1, "0")),
+    "value missing": ("measures", field("measures.csv", 1, 2, "")),
+    "other bias": ("measures", field("measures.csv", 1, 4, "0.5")),
+    "error below the bias": ("measures", field("measures.csv", 1, 5, "0.0")),
+    "gradients that nobody asked for": (
+        "measures", lambda cell: rows(cell / "seed-1" / "measures.csv", lambda lines: lines.__setitem__(
+            1, lines[1].replace(",0,,", ",10,0.5,0.1")))),
     "ladder dropped": ("digest-ladder", table("ladder.csv", drop_first)),
     "ladder doubled": ("digest-ladder", table("ladder.csv", double_first)),
     "ladder swapped": ("digest-ladder", table("ladder.csv", swap_first)),
@@ -266,7 +275,6 @@ FORGERIES: dict[str, tuple[str, Mutation]] = {
     "run copied and edited": ("unique-seeds", copy_some),
     "learner of another seed": (
         "unique-seeds", lambda c: shutil.copy(c / "seed-0/policy.npz", c / "seed-1/policy.npz")),
-    "tuning seed": ("no-tuning-seeds", lambda cell: as_seed(cell / "seed-2", 1000)),
     "budget, everywhere": (
         "evaluation-protocol", lambda c: rename_cell(c, lambda facts: facts.update(steps=200))),
     "evaluations, everywhere": (
@@ -324,6 +332,23 @@ def test_two_configurations_that_a_sweep_declares_are_a_note(runs: Path) -> None
     outcomes = check.check(runs, [*declared(), Planned(twin, SEEDS)])
     notes = [(outcome.rule, finding.note) for outcome in outcomes for finding in outcome.findings]
     assert notes == [("one-configuration", True)]
+
+
+def test_tuning_seeds_are_a_note(runs: Path) -> None:
+    """Beside reporting seeds, since reports leave them out; a sweep need not name them. Alone, too."""
+    for seed, words in (
+        (2, "reports leave them out"),
+        (1, "reports leave them out"),
+        (0, "do not report them"),
+    ):
+        as_seed(cell_of(runs) / f"seed-{seed}", 1000 + seed)
+        reseal(cell_of(runs))
+        outcomes = check.check(
+            cell_of(runs), [Planned(declared()[0].cell, tuple(range(seed)))] if seed else None
+        )
+        found = [(outcome.rule, finding) for outcome in outcomes for finding in outcome.findings]
+        assert [(rule, finding.note) for rule, finding in found] == [("tuning-seeds", True)], found
+        assert found[0][1].what.endswith(words)
 
 
 def test_without_a_seal_all_is_said(runs: Path) -> None:

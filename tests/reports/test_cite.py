@@ -165,8 +165,10 @@ def test_tuning_seeds(store: Records, capsys: pytest.CaptureFixture) -> None:
     for seed in (1000, 1001):
         store.run(folder, seed, [0.0] + [5.0] * 50)
     assert "tuning seeds (1000-1001)" in refused(capsys, folder)
-    store.run(folder, 0, [0.0] + [5.0] * 50)
-    assert "tuning seeds" in refused(capsys, folder)
+    for seed in (0, 1):
+        store.run(folder, seed, [0.0] + [6.0] * 50)
+    code, out, _ = call(capsys, "cite", str(folder))
+    assert code == 0 and "return 6.000 over n = 2 seeds (0-1; " in out
 
 
 def test_imported(store: Records, capsys: pytest.CaptureFixture) -> None:

@@ -68,16 +68,34 @@ def test_only_expected_cells_and_seeds_are_in_the_report(store: "Records") -> No
 
 
 def test_tuning_seeds_are_not_mixed_with_reporting_seeds(store: "Records") -> None:
-    cell = store.cell(system="sac")
-    store.flat_runs(store.cell(), [1.0])
-    store.run(cell, 1000, [0.0] + [9.0] * 50)
-    with pytest.raises(ValueError, match=r"tuning seeds are in classic/CartPole-v1/sac-classic-\w+"):
-        store.build()
+    """Left out of the report on a folder, which says so, sealed or not; marked if they are alone."""
+    ppo, sac = store.cell(), store.cell(system="sac")
+    store.flat_runs(ppo, [1.0, 2.0])
+    for cell, seed in ((ppo, 1000), (ppo, 1001), (sac, 1000)):
+        store.run(cell, seed, [0.0] + [9.0] * 50)
+    (both,) = (name for name in store.expected() if name.system == "ppo")
+    with pytest.raises(ValueError, match=r"tuning seeds are in classic/CartPole-v1/ppo-classic-\w+"):
+        store.build([replace(both, seeds=(0, 1, 1000))])
     assert not store.out.exists()
+    first = store.build()
+    seal(ppo)
+    shutil.rmtree(ppo / "seed-1001")  # the seal still has it
+    for page in (first, store.build()):
+        assert "Tuning seeds left out." in page and "Tuning seeds.</b>" not in page
+        for folder, seeds in ((ppo, "1000-1001"), (sac, "1000")):
+            assert f"<code>{folder.relative_to(store.runs).as_posix()}</code> seeds {seeds}" in page
+        assert store.scores()["mean"].to_dict() == {"ppo": 1.5}
+    about = json.loads((store.out / "provenance.json").read_text())
+    again = reports.rebuild(about, store.runs, store.out.with_name("again"))
+    assert again.read_text(encoding="utf-8") == page
+    shutil.rmtree(store.out)
     # chosen apart, either can be reported; tuning seeds are marked
-    ppo, sac = sorted(store.expected(), key=lambda name: name.system)
-    assert "Tuning seeds." not in store.build([replace(ppo, seeds=(0,))])
-    assert "Tuning seeds." in store.build([replace(sac, seeds=(1000,))])
+    assert "Tuning seeds" not in store.build([replace(both, seeds=(0, 1))])
+    assert "Tuning seeds.</b>" in store.build([replace(both, seeds=(1000,))])
+    for seed in (0, 1):
+        shutil.rmtree(ppo / f"seed-{seed}")
+    seal(ppo)
+    assert "Tuning seeds.</b>" in store.build()
 
 
 def test_nothing_found(store: "Records") -> None:

@@ -78,8 +78,11 @@ def reseal(cell: Path) -> None:
 
 def rename_cell(cell: Path, change: Callable[[dict], object]) -> Path:
     """Change a cell's description and let everything that names it follow. Returns its new folder."""
+    before = files.read_json(cell / "cell.json")["config"]
     edit(cell / "cell.json", change)
     facts = files.read_json(cell / "cell.json")
+    facts["settings"] |= {name: value for name, value in facts["config"].items() if value != before[name]}
+    files.write_json(cell / "cell.json", facts)
     digest = Cell.from_json(facts).digest
     edit(cell / "cell.json", lambda facts: facts.update(digest=digest))
     for path in cell.glob("seed-*/run.json"):

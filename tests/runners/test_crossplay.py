@@ -167,10 +167,6 @@ def without_suite(runs: Path) -> None:
     files.write_json(path, files.read_json(path) | {"suite": 5})
 
 
-def with_tuning_seed(runs: Path) -> None:
-    train(small_cell("ippo", TASK, points=1), [1000], runs)
-
-
 def fewer_seeds(runs: Path) -> None:
     shutil.rmtree(seed(runs))
 
@@ -189,7 +185,7 @@ def of_other_versions(runs: Path) -> None:
 
 def renamed(runs: Path) -> None:
     folder = seed(runs).parent
-    folder.rename(folder.with_name("ippo-particle-0123456789"))
+    folder.rename(folder.with_name("ippo-code-0123456789"))
 
 
 def nothing(runs: Path) -> None:
@@ -216,14 +212,13 @@ BAD = {
     "diverged, named": (diverged, [TASK, "--seeds", "0-1"], "has no policy of seed 1"),
     "no digests": (without_digests, [TASK], "policy.npz is damaged"),
     "no suite": (without_suite, [TASK], "cell.json is damaged"),
-    "tuning seeds": (with_tuning_seed, [TASK], "tuning seeds (1000 and up) cannot play"),
     "no policy": (without_policy, [TASK], "policy.npz is missing"),
     "damaged": (damaged, [TASK], "policy.npz is damaged"),
     "other seeds": (fewer_seeds, [TASK], "have different seeds ("),
     "two cells": (
         second_cell,
         [TASK],
-        "ippo: 2 cells match, choose one by its digest (--systems): ippo-particle-",
+        "ippo: 2 cells match, choose one by its digest (--systems): ippo-code-",
     ),
     "two cells of one named": (second_cell, [TASK, "--systems", "ippo,maddpg"], "ippo: 2 cells match"),
     "other versions": (of_other_versions, [TASK], "was trained with other versions"),

@@ -17,7 +17,8 @@ def test_replay_bytes() -> None:
     """Rows of two observations, action, reward and flag in float32; never more rows than the budget fills."""
     cheetah = resolve("sac", "HalfCheetah-v5", steps=2_000_000)
     assert replay_bytes(cheetah, 10) == 10 * 1_000_000 * (17 + 6 + 1 + 1 + 17) * 4
-    assert replay_bytes(resolve("sac", "HalfCheetah-v5", steps=1_000), 3) == 3 * 1_000 * 42 * 4
+    short = resolve("sac", "HalfCheetah-v5", steps=1_000, overrides={"learning_starts": 100})
+    assert replay_bytes(short, 3) == 3 * 1_000 * 42 * 4
     assert replay_bytes(small_cell("dqn", "CartPole-v1", steps=41, envs=2), 2) == 2 * 42 * (4 + 3 + 4) * 4
     assert replay_bytes(small_cell("dqn", "CartPole-v1", steps=4_000, capacity=99), 2) == 2 * 99 * 11 * 4
     assert replay_bytes(resolve("ppo", "HalfCheetah-v5"), 10) == 0
@@ -41,7 +42,7 @@ def test_limits_of_control_groups(tmp_path: Path) -> None:
 
 def test_processes_at_once_count_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """The largest of those that may run at the same time."""
-    small, large = (resolve("td3", "Hopper-v5", steps=steps) for steps in (10_000, 100_000))
+    small, large = (resolve("td3", "Hopper-v5", steps=steps) for steps in (50_000, 100_000))
     need = replay_bytes(large, 4) + replay_bytes(small, 4)
     packs = [(small, 4), (small, 4), (large, 4)]
     monkeypatch.setattr(ascent.runners.memory, "memory", lambda device: need)

@@ -28,6 +28,7 @@ from ascent.runners.robustness import (
     KEYS,
     Attacked,
     LastSeen,
+    levels_of,
     parse_levels,
     perturbed_policy,
     play_level,
@@ -44,8 +45,8 @@ SEEDS, EPISODES = [0, 1, 2], 2
 TASKS = {"a2c": "CartPole-v1", "sac": "Pendulum-v1", "rpc": "Pendulum-v1", "td3": "Hopper-v5"}
 EVERY_SYSTEM = pytest.mark.parametrize("system", TASKS)
 # A level or two of every kind: 0, or 1 of a mass, perturbs nothing.
-WORDS = ("drop=0,0.5", "open_loop=10", "observation_noise=0,0.3", "adversary=0,0.3", "action_noise=0.4",
-         "action_delay=0,2", "mass=1,2", "gravity=0.5")  # fmt: skip
+WORDS = ("drop=0,0.5", "rpc_dropout=0.9", "open_loop=10", "observation_noise=0,0.3", "adversary=0,0.3",
+         "action_noise=0.4", "action_delay=0,2", "mass=1,2", "gravity=0.5")  # fmt: skip
 NEUTRAL = ("drop-0", "observation_noise-0", "adversary-0", "action_delay-0", "mass-1")
 
 
@@ -122,15 +123,18 @@ def test_tables(system: str, runs: Path, whole: dict[str, dict[str, bytes]]) -> 
 def test_nothing_perturbed_is_the_plain_policy(
     system: str, runs: Path, whole: dict[str, dict[str, bytes]]
 ) -> None:
-    """As the agent that was trained plays, greedily, in the same environments."""
+    """As the agent that was trained plays, greedily, in the same environments; under the protocol of RPC's
+    authors, by sampled actions.
+    """
     cell = cell_of(system)
     trainer = Trainer(cell, SEEDS)
     while trainer.step < cell.steps:
         trainer.advance()
-    env = suites.make(cell.task, env_seeds(SEEDS, EPISODES, "robustness"))
-    played = play(trainer.agent, env, Streams(SEEDS, "robustness"))
-    flat = [tuple(map(repr, episode)) for own in played for episode in own]
-    assert [row[3:] for row in numbers(whole[system]["nominal-0"])] == flat
+    for name, explore in (("rpc_dropout-0", True), ("nominal-0", False)):
+        env = suites.make(cell.task, env_seeds(SEEDS, EPISODES, "robustness"))
+        played = play(trainer.agent, env, Streams(SEEDS, "robustness"), explore)
+        flat = [tuple(map(repr, episode)) for own in played for episode in own]
+        assert [row[3:] for row in numbers(whole[system][name])] == flat
     for name in NEUTRAL:
         assert numbers(whole[system][name]) == numbers(whole[system]["nominal-0"]), name
     assert len({row[0] for row in flat}) > 1
@@ -138,8 +142,11 @@ def test_nothing_perturbed_is_the_plain_policy(
 
 @EVERY_SYSTEM
 def test_every_perturbation_does_something(system: str, whole: dict[str, dict[str, bytes]]) -> None:
-    """Not one table is that of another, but for the neutral levels."""
-    found = {name: numbers(table) for name, table in whole[system].items() if name not in NEUTRAL}
+    """Not one table is that of another, but for the neutral levels, and for samples that hardly depend on
+    what is seen: a2c's policy has not learned much.
+    """
+    same_anyway = (*NEUTRAL, "rpc_dropout-0") if system == "a2c" else NEUTRAL
+    found = {name: numbers(table) for name, table in whole[system].items() if name not in same_anyway}
     same = [(a, b) for a, b in product(found, found) if a < b and found[a] == found[b]]
     assert same == []
 
@@ -312,8 +319,11 @@ def test_who_is_shown_what_is_missing(runs: Path, whole: dict[str, dict[str, byt
     cell, one, spec = cell_of("rpc"), Perturbation("drop", 0.5), suites.TASKS["Pendulum-v1"]
     agent = loaded(runs, "rpc")
     assert agent.predicts and perturbed_policy(agent, one, spec, SEEDS) is agent
-    plain = make_agent(small_cell("rpc", "Pendulum-v1", learned_prior=False), Streams(SEEDS, "init"), "cpu")
-    for other in (plain, loaded(runs, "sac")):
+    plain = [
+        make_agent(small_cell("rpc", "Pendulum-v1", **{name: False}), Streams(SEEDS, "init"), "cpu")
+        for name in ("learned_prior", "bottleneck")
+    ]
+    for other in (*plain, loaded(runs, "sac")):
         assert isinstance(perturbed_policy(other, one, spec, SEEDS), LastSeen)
     found = {}
     for predicts in (True, False):
@@ -333,6 +343,34 @@ def test_who_is_shown_what_is_missing(runs: Path, whole: dict[str, dict[str, byt
         for a, b in zip(x, y, strict=True)
     ]
     assert all(differ)
+
+
+def test_dropout_of_rpcs_authors(runs: Path, whole: dict[str, dict[str, bytes]]) -> None:
+    """Their evaluation, written again: the first ten observations are seen, then each is dropped with
+    probability p. Where it is dropped, z is the mean of the model; elsewhere a sample of the encoder. Actions
+    are samples of the policy, always.
+    """
+    cell, p = cell_of("rpc"), 0.9
+    agent = loaded(runs, "rpc")
+    env = suites.make(cell.task, env_seeds(SEEDS, EPISODES, "robustness"))
+    noise = env_seeds(SEEDS, EPISODES, "perturbation")
+    generators = [np.random.Generator(np.random.PCG64(int(seed))) for seed in noise.flat]
+    rng, returns = Streams(SEEDS, "robustness"), np.zeros((len(SEEDS), EPISODES))
+    obs = torch.from_numpy(env.reset())
+    z = action = None
+    for t in range(env.spec.horizon):
+        dropped = torch.tensor([g.random() < p for g in generators]).view(len(SEEDS), EPISODES, 1)
+        with torch.no_grad():
+            mean, std = agent.encoder(obs)
+            seen = mean + std * rng.normal(EPISODES, agent.config.latent)
+            z = seen if t < 10 else torch.where(dropped, agent.prior(z, action)[0], seen)
+            action, _ = agent.policy.sample(z, rng.normal(EPISODES, agent.bounds.size))
+        low, high = env.spec.bounds
+        step = env.step(agent.bounds.scale(action).numpy().clip(low, high))
+        returns += step.reward
+        obs = torch.from_numpy(step.obs)
+    found = np.array([float(row["return"]) for row in rows(whole["rpc"]["rpc_dropout-0.9"])])
+    np.testing.assert_allclose(found, returns.ravel(), rtol=1e-3)
 
 
 def test_rpc_acts_by_its_model(runs: Path) -> None:
@@ -514,6 +552,9 @@ def test_wanted() -> None:
     few = parse_levels("Pendulum-v1", ["mass=2,3", "drop=0.5", "mass=3.0", "nominal"])
     assert few == [nominal, *(Perturbation(*one) for one in (("mass", 2.0), ("mass", 3.0), ("drop", 0.5)))]
     assert parse_levels("Pendulum-v1", [NOMINAL]) == [nominal]
+    own = [Perturbation("rpc_dropout", level) for level in (0.0, 0.8)]
+    assert parse_levels("Pendulum-v1", ["rpc_dropout=0.8"]) == [nominal, *own]
+    assert levels_of("Pendulum-v1", "rpc_dropout=0.8") == own[1:]
     with pytest.raises(InputError, match="simple_tag_v3 has several agents"):
         parse_levels("simple_tag_v3", [])
 
@@ -610,12 +651,6 @@ def empty(runs: Path) -> list[str]:
     return [folder_of(runs)]
 
 
-def tuned(runs: Path) -> list[str]:
-    folder = cell_of("a2c").folder(runs)
-    (folder / "seed-2").rename(folder / "seed-1000")
-    return [str(folder)]
-
-
 def asks(*words: str) -> Callable[[Path], list[str]]:
     return lambda runs: [folder_of(runs), *words]
 
@@ -629,7 +664,6 @@ REFUSED: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "several agents": (of_a_team, "simple_spread_v3 has several agents"),
     "imported": (imported, "was imported: it has no policy"),
     "no runs": (empty, "has no finished runs with a policy"),
-    "tuning seeds": (tuned, "tuning seeds (1000 and up)"),
     "unknown kind": (asks("--grid", "dorp"), "has no 'dorp' to perturb; it has: drop, "),
     "another task's kind": (asks("--grid", "friction=2"), "CartPole-v1 has no 'friction' to perturb"),
     "out of range": (asks("--grid", "drop=0.5,1.5"), "drop: 1.5 must be a number from 0 to 1"),
@@ -663,6 +697,19 @@ def test_refusals(name: str, copied: Path, capsys: pytest.CaptureFixture) -> Non
     assert sorted(copied.rglob("*")) == before
 
 
+def test_tuning_seeds_do_not_play(copied: Path) -> None:
+    """Beside reporting seeds; alone they do."""
+    cell = cell_of("a2c")
+    folder = cell.folder(copied)
+    (folder / "seed-2").rename(folder / "seed-1002")
+    (folder / "seed-1002" / "result.json").unlink()  # an unfinished one is no obstacle
+    assert policies.seeds_with(cell, folder) == [0, 1]
+    for seed in (0, 1):
+        (folder / f"seed-{seed}").rename(folder / f"seed-{1000 + seed}")
+    shutil.rmtree(folder / "seed-1002")
+    assert policies.seeds_with(cell, folder) == [1000, 1001]
+
+
 def test_every_cell_and_level_meets_the_same(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Environments and noise depend on seed and episode alone: else levels and systems cannot be compared."""
     met: dict[str, set[tuple[bytes, ...]]] = {}
@@ -674,7 +721,7 @@ def test_every_cell_and_level_meets_the_same(runs: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("ascent.runners.robustness.Perturbed", Noted)
     for system in ("sac", "rpc"):
-        for word in ("nominal", "drop=0.5", "drop=1", "observation_noise=0.1", "gravity=2"):
+        for word in ("nominal", "drop=0.5", "rpc_dropout=1", "observation_noise=0.1", "gravity=2"):
             kind, _, level = word.partition("=")
             one = Perturbation(kind, float(level or 0))
             play_level(loaded(runs, system), cell_of(system), SEEDS, one, 2)

@@ -20,9 +20,16 @@ evaluations = 2
 episodes = 1
 
 [[cells]]
-algorithms = ["a2c", "dqn"]
+algorithms = ["a2c"]
 tasks = ["CartPole-v1"]
 steps = 64
+set = { envs = 2, steps = 8 }
+
+[[cells]]
+algorithms = ["dqn"]
+tasks = ["CartPole-v1"]
+steps = 64
+set = { learning_starts = 32 }
 """
 
 

@@ -40,9 +40,22 @@ evaluations = 2
 episodes = 1
 
 [[cells]]
-algorithms = ["a2c", "a3c", "dqn"]
+algorithms = ["a2c"]
 tasks = ["CartPole-v1"]
 steps = 600
+set = { envs = 2, steps = 64 }
+
+[[cells]]
+algorithms = ["ppo"]
+tasks = ["CartPole-v1"]
+steps = 600
+set = { envs = 2, steps = 64, minibatch = 32 }
+
+[[cells]]
+algorithms = ["dqn"]
+tasks = ["CartPole-v1"]
+steps = 600
+set = { learning_starts = 100 }
 """
 # Some seconds of a core, most of which an event may fall into.
 LONG = """

@@ -250,12 +250,13 @@ def true(found: SimpleNamespace) -> list[bytes]:
     return [getattr(found, name).tobytes() for name in suites.Step._fields if name != "obs"]
 
 
+@pytest.mark.parametrize("kind", ["drop", "rpc_dropout"])
 @pytest.mark.parametrize("task", ["Pendulum-v1", "CartPole-v1", "Hopper-v5"])
-def test_drop(task: str) -> None:
+def test_drop(task: str, kind: str) -> None:
     """After the first ten, whole observations are missing; a higher level hides the same and more."""
     usual, missing = play(task, NOMINAL, 0), {}
     for level in (0.0, 0.25, 0.75, 1.0):
-        found = play(task, "drop", level)
+        found = play(task, kind, level)
         assert true(found) == true(usual)
         gone = missing[level] = np.isnan(found.seen)
         assert (gone.all(-1) == gone.any(-1)).all()
@@ -267,6 +268,8 @@ def test_drop(task: str) -> None:
     assert ALWAYS_SEEN == 10 and missing[1.0][10:].all()
     share = missing[0.75][ALWAYS_SEEN:, ..., 0].mean(0)  # each environment has its own noise
     assert len(np.unique(share)) > 5 and not (missing[0.75][:, 0, 0] == missing[0.75][:, 1, 0]).all()
+    hidden = play(task, "drop", 0.75).seen  # the same, whoever plays
+    assert hidden.tobytes() == play(task, kind, 0.75).seen.tobytes()
 
 
 def test_open_loop() -> None:
@@ -382,7 +385,7 @@ def test_noise_belongs_to_its_environment(task: str, kind: str) -> None:
 def test_grid(task: str) -> None:
     """The nominal task, then every level of every kind: enough for a curve, few enough to run."""
     found, horizon = perturb.grid(task), suites.TASKS[task].horizon
-    assert found[0] == Perturbation(NOMINAL, 0.0) and 25 <= len(found) <= 42
+    assert found[0] == Perturbation(NOMINAL, 0.0) and 25 <= len(found) <= 49
     assert len({one.name for one in found}) == len(set(found)) == len(found)
     for one in found:
         perturb.check(task, one)
@@ -391,7 +394,10 @@ def test_grid(task: str) -> None:
     for kind in perturb.kinds(task):
         own = tuple(one.level for one in found if one.kind == kind)
         cut = tuple(level for level in KINDS[kind].grid if kind != "open_loop" or level < horizon)
-        assert own == cut and len(own) > 1 and KINDS[kind].neutral not in own
+        assert own == cut and len(own) > 1
+        # Policies that explore are compared with themselves, not with the greedy ones of the nominal task.
+        assert (KINDS[kind].neutral in own) == (kind == "rpc_dropout")
+    assert {one.kind for one in found if one.explore} == {"rpc_dropout"}
 
 
 def test_a_team_has_none() -> None:
@@ -407,7 +413,7 @@ def test_names_tell_levels_apart() -> None:
     assert Perturbation("open_loop", 1234567).name != Perturbation("open_loop", 1234568).name
 
 
-CARTPOLE = "it has: drop, open_loop, observation_noise, adversary, action_noise, action_delay, "
+CARTPOLE = "it has: drop, rpc_dropout, open_loop, observation_noise, adversary, action_noise, action_delay, "
 REFUSED = {
     "team": (
         "simple_tag_v3",

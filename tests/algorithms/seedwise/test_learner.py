@@ -1,6 +1,7 @@
 """Optimisers, clipping and targets, against torch and other implementations."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -86,14 +87,18 @@ def test_adam_takes_any_memory_layout() -> None:
 
 
 @pytest.mark.parametrize("eps, decay", [(1e-5, 0.99), (0.1, 0.99), (1e-3, 0.5)])
-def test_rmsprop_is_tensorflows(eps: float, decay: float) -> None:
-    """Against Stable-Baselines3's copy of TensorFlow's, and the formula in float64: eps inside the root."""
-    seeds, width = [0, 1, 2], 40
+@pytest.mark.parametrize("convention", ["tensorflow", "torch"])
+def test_rmsprop_is_that_of_its_convention(
+    eps: float, decay: float, convention: Literal["tensorflow", "torch"]
+) -> None:
+    """Against Stable-Baselines3's copy of TensorFlow's, or torch's own; and the formula in float64."""
+    seeds, width, inside = [0, 1, 2], 40, convention == "tensorflow"
     x = vector(seeds, width)
-    start, ours = x.matrix.clone(), RMSProp(x, eps, decay)
+    start, ours = x.matrix.clone(), RMSProp(x, eps, decay, convention)
     theirs = [torch.nn.Parameter(row.clone()) for row in start]
-    optimisers = [RMSpropTFLike([p], lr=1e-2, alpha=decay, eps=eps) for p in theirs]
-    exact, square = start.double().numpy(), np.ones((3, width))
+    kind = RMSpropTFLike if inside else torch.optim.RMSprop
+    optimisers = [kind([p], lr=1e-2, alpha=decay, eps=eps) for p in theirs]
+    exact, square = start.double().numpy(), np.full((3, width), float(inside))
     for grad in gradients(seeds, width, 20):
         ours.step(grad, 1e-2)
         for p, optimiser, g in zip(theirs, optimisers, grad, strict=True):
@@ -101,13 +106,15 @@ def test_rmsprop_is_tensorflows(eps: float, decay: float) -> None:
             optimiser.step()
         g = grad.double().numpy()
         square = decay * square + (1 - decay) * g**2
-        exact -= 1e-2 * g / np.sqrt(square + eps)
+        exact -= 1e-2 * g / (np.sqrt(square + eps) if inside else np.sqrt(square) + eps)
     torch.testing.assert_close(x.matrix, torch.stack([p.detach() for p in theirs]), rtol=1e-6, atol=2e-7)
     np.testing.assert_allclose(x.matrix.numpy(), exact, rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize(
-    "make", [lambda x: Adam(x, 1e-5), lambda x: RMSProp(x, 1e-5, 0.9)], ids=["adam", "rmsprop"]
+    "make",
+    [lambda x: Adam(x, 1e-5), lambda x: RMSProp(x, 1e-5, 0.9), lambda x: RMSProp(x, 1e-5, 0.9, "torch")],
+    ids=["adam", "tensorflow", "torch"],
 )
 def test_optimiser_state_continues(make: Callable[[Parameters], Adam | RMSProp]) -> None:
     """Saved after some steps and loaded for some of the seeds: the same bits as without the break."""

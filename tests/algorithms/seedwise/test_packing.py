@@ -190,8 +190,8 @@ def test_packing_optimisers(width: int) -> None:
     """Some steps of Adam and RMSProp on clipped gradients, and a target that follows."""
 
     def compute(seeds: list[int]) -> dict[str, Tensor]:
-        x, y, target = vector(seeds, width), vector(seeds, width), vector(seeds, width, "target")
-        adam, rmsprop = Adam(x, 1e-5), RMSProp(y, 1e-5, 0.99)
+        x, y, z, target = (vector(seeds, width, name) for name in ("adam", "rmsprop", "torch", "target"))
+        adam, rmsprop, torchs = Adam(x, 1e-5), RMSProp(y, 1e-5, 0.99), RMSProp(z, 1e-5, 0.99, "torch")
         out = {}
         for step in range(4):
             grad, out[f"norm {step}"] = clip_grad_norm(
@@ -199,8 +199,10 @@ def test_packing_optimisers(width: int) -> None:
             )
             adam.step(grad, 1e-3)
             rmsprop.step(grad, 1e-3)
+            torchs.step(grad, 1e-3)
             move_target(target, x, 0.005)
-        out |= {"adam": x.matrix, "rmsprop": y.matrix, "target": target.matrix, "clipped": grad}
+        out |= {"adam": x.matrix, "rmsprop": y.matrix, "torch": z.matrix, "target": target.matrix}
+        out |= {"clipped": grad, "torch g": torchs.g}
         return out | {f"adam {k}": v for k, v in adam.state_dict().items()} | rmsprop.state_dict()
 
     check_packing(compute)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ascent import reports
 from ascent.records.declared import Declared
 from ascent.records.read import load
 from ascent.reports.page import figures
@@ -175,6 +176,30 @@ def test_constant_scores_are_no_claim(store: "Records") -> None:
     store.flat_runs(store.cell(system="sac"), [499.9] * 10)
     (pair,) = compared(store).pairs
     assert pair.p_permutation_holm < 0.05 and not pair.differs
+
+
+def test_a_baseline_may_be_one_setting(store: "Records") -> None:
+    """Named as in labels, but in full: arms of a system are compared with the arm that is their control."""
+    rng = np.random.default_rng(2)
+    arms = (("code", {}), ("code", {"rate": 3.0}), ("small", {}), ("small", {"bottleneck": False}))
+    for task in TASKS:
+        for preset, changed in arms:
+            cell = store.cell(task, "rpc", preset, config={"gamma": 0.9, **changed}, changed=changed)
+            store.flat_runs(cell, list(100 * rng.normal(size=5)))
+        store.flat_runs(store.cell(task, "sac"), list(100 * rng.normal(size=5)))
+    everything = {
+        "rpc (code)", "rpc (code with rate=3.0)", "rpc (small)", "rpc (small with bottleneck=false)", "sac",
+    }  # fmt: skip
+    for control in everything:
+        found = compared(store, baseline=control)
+        assert found.family == len(found.pairs) == 2 * 4
+        for task in TASKS:
+            pairs = [{x, y} for name, x, y in names(found) if name == task]
+            assert set.intersection(*pairs) == {control} and set.union(*pairs) == everything
+    page = reports.build(store.runs, store.out, declared=Declared(baseline="rpc (code)"))
+    assert "every system against rpc (code) on every task" in page.read_text()
+    with pytest.raises(ValueError, match=r"the declared baseline rpc \(vib\) is not in this report"):
+        compared(store, baseline="rpc (vib)")
 
 
 def test_an_unknown_baseline_is_refused(three: "Records") -> None:

@@ -16,9 +16,10 @@ SEEDS = [0, 1, 2]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """RPC in nats and in bits, and an algorithm that pays nothing."""
+    """RPC in nats and in bits, RPC without a price of information, and an algorithm that pays nothing."""
     folder = tmp_path_factory.mktemp("runs")
-    for system, overrides in (("rpc", {}), ("rpc", {"bits": True, "rate": 0.7}), ("sac", {})):
+    free = ("rpc", {"bottleneck": False})
+    for system, overrides in (("rpc", {}), ("rpc", {"bits": True, "rate": 0.7}), free, ("sac", {})):
         assert train(small_cell(system, "Pendulum-v1", points=10, **overrides), SEEDS, folder)
     return folder
 

@@ -381,6 +381,29 @@ def test_the_declared_family(store: "Records") -> None:
     assert (less.family, len(less.pairs)) == (3, 1)
 
 
+def test_sampled_actions_are_measured_from_sampled_actions(store: "Records") -> None:
+    """The nominal score of the protocol of RPC's authors is its own level 0, which is no level of the area;
+    without it, nothing of the protocol is used.
+    """
+    cell = usual(store)
+    for level in KINDS["rpc_dropout"].grid:
+        mean = {0.0: 82.2, 1.0: 22.2}.get(level, 52.2)  # 60 above random, then a half, then nothing
+        table(cell, "rpc_dropout", level, (mean, mean))
+    dropout, noise = found(store).curves
+    assert (dropout.kind.name, dropout.kind.neutral) == ("rpc_dropout", 0.0)
+    assert dropout.levels == (0.1, 0.25, 0.5, 0.75, 0.9, 1.0) and dropout.grid_rows == [0, 1, 2, 3, 4, 5]
+    assert dropout.nominal == pytest.approx([82.2] * 2) and noise.nominal == pytest.approx(NOMINAL)
+    assert dropout.retained == pytest.approx(np.array([[0.5] * 2] * 5 + [[0.0] * 2]))
+    assert [point.level for point in dropout.points] == [0.0, *dropout.levels]
+    row = areas(store).set_index("kind").loc["rpc_dropout"]
+    assert (row["levels"], row["nominal"]) == (6, pytest.approx(82.2))
+    assert row["area"] == pytest.approx((5 * 52.2 + 22.2) / 6)
+    (cell / "robustness" / "rpc_dropout-0.csv").unlink()
+    assert [curve.kind.name for curve in found(store).curves] == ["action_noise"]
+    (fault,) = found(store).refused
+    assert fault.endswith("rpc_dropout-0.csv: missing; all tables of rpc_dropout are ignored")
+
+
 def test_without_its_grid_nothing_is_used(store: "Records") -> None:
     cell = usual(store)
     (cell / "robustness" / "grid.json").unlink()

@@ -1,4 +1,4 @@
-"""Presets `cleanrl` of SAC, TD3, DDPG and DQN: updates against CleanRL's loops, written here in plain torch.
+"""Presets of SAC, TD3, DDPG and DQN: updates of `cleanrl` against CleanRL's loops, written in plain torch.
 
 The other side has `torch.nn` modules and `torch.optim.Adam` in float64, one seed at a time, actions in the
 environment's units, critics' losses without a half, and the step numbers of CleanRL's loops. It takes the
@@ -18,9 +18,14 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from ascent.algorithms import ddpg, dqn, sac, td3
-from ascent.algorithms.seedwise import Batch, Streams
+from ascent.algorithms import SYSTEMS, ddpg, dqn, heads, sac, td3
+from ascent.algorithms.seedwise import Batch, Streams, networks
+from ascent.records.cell import Cell
+from ascent.runners.resolve import preset_config, resolve
+from ascent.runners.trainer import Trainer
+from tests.algorithms.test_captured import Recording
 from tests.algorithms.test_equations import N_OBS, SEEDS, make_agent, make_batch
+from tests.small import SHRUNK
 
 UNIT = spaces.Box(-1.0, 1.0, (2,), np.float32)
 SKEWED = spaces.Box(np.array([-1.0, -3.0], np.float32), np.array([3.0, -2.5], np.float32))
@@ -286,3 +291,52 @@ def test_dqn_updates_against_cleanrl() -> None:
                 torch.testing.assert_close(ours[u][name][k].double(), row_of(expected), rtol=0, atol=1e-5)
         assert copies == 1
     assert (ours[-1]["params/q"] - start["params/q"]).abs().max() > 5e-3
+
+
+# ---- what every preset promises, where a preset has a path of its own --------------------------------------
+
+PATHS = [
+    ("sac", "Hopper-v5", "cleanrl"),  # delay, stretched deviation, the environment's units, resampling
+    ("sac-fixed", "Pendulum-v1", "haarnoja-2018a"),
+    ("ddpg", "Pendulum-v1", "cleanrl"),
+    ("td3", "MountainCarContinuous-v0", "zoo"),  # Ornstein-Uhlenbeck noise
+    ("dqn", "CartPole-v1", "zoo"),
+]
+
+
+def small(system: str, task: str, preset: str) -> Cell:
+    known = asdict(preset_config(system, preset, task))
+    shrunk = {name: value for name, value in SHRUNK.items() if name in known}
+    every = min(known["train_every"], 8)
+    shrunk |= {"train_every": every, "updates": min(known["updates"], every), "envs": 1, "hidden": [16, 8]}
+    return resolve(system, task, preset=preset, overrides=shrunk, steps=120)
+
+
+@pytest.mark.parametrize("path", PATHS, ids="-".join)
+def test_presets_do_not_depend_on_packing(path: tuple[str, str, str]) -> None:
+    """The learner after 100 steps: alone, in another order, and in a pack of three."""
+    cell, found = small(*path), {}
+    for pack in ([0, 1, 2], [2], [1, 0]):
+        trainer = Trainer(cell, pack)
+        while trainer.step < 100:
+            trainer.advance()
+        assert trainer.updates > 5
+        for seed, digest in zip(pack, trainer.digests(), strict=True):
+            assert found.setdefault(seed, digest) == digest
+
+
+@pytest.mark.parametrize("path", PATHS, ids="-".join)
+def test_presets_can_be_replayed(path: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Updates and actions as recorded operations (`test_captured.py`): the same learner."""
+    cell, module = small(*path), SYSTEMS[path[0]].module()
+    for file in (networks, heads, module):
+        if hasattr(file, "tanh"):
+            monkeypatch.setattr(file, "tanh", torch.tanh)
+    plain = Trainer(cell, [0, 1])
+    monkeypatch.setattr(module, "captured", lambda work, device: Recording(work))
+    recorded = Trainer(cell, [0, 1])
+    while plain.step < cell.steps:
+        plain.advance()
+        recorded.advance()
+    assert plain.updates > 5
+    assert recorded.digests() == plain.digests()
