@@ -189,7 +189,7 @@ def test_a_score_that_is_not_recorded(cell: Path, capsys: pytest.CaptureFixture)
 def test_a_trained_cell(runs: Path, capsys: pytest.CaptureFixture) -> None:
     (folder,) = runs.glob("classic/Pendulum-v1/td3-*")
     code, out, err = call(capsys, "cite", str(folder))
-    assert (code, err) == (0, "") and "td3 (preset classic with " in out and "hidden=[8]" in out
+    assert (code, err) == (0, "") and "td3 (preset zoo with " in out and "hidden=[8]" in out
     assert "name a cell" in refused(capsys, "")
 
 
