@@ -170,8 +170,8 @@ def gradient_variance(
 
     Returns:
         For each seed: the number n of windows, the trace of the covariance of their gradients (divisor
-        n - 1), and the squared norm of the expected gradient, that of the mean minus trace / n. Both are
-        unbiased, so the second may be negative.
+        n - 1), and the squared norm of the expected gradient, that of the mean minus trace / n, which may be
+        negative. Both are unbiased if all windows begin with the reset.
     """
     policy_gradient = getattr(agent, REQUESTS["gradient_variance"])
     batches = windows(agent, cell, seeds, step, device, threads)
