@@ -121,7 +121,7 @@ def test_one_agent_is_ddpg() -> None:
     shared = {name: getattr(c, name) for name in names}
     box, obs_box = SKEWED[2], spaces.Box(-1, 1, (4,))
     one = maddpg.Agent(c, spaces.Tuple([obs_box]), spaces.Tuple([box]), Streams(SEEDS, "init"), "cpu")
-    single = ddpg.Agent(ddpg.Config(**shared), obs_box, box, Streams(SEEDS, "init"), "cpu")
+    single = ddpg.Agent(ddpg.Config(**shared, delay=1), obs_box, box, Streams(SEEDS, "init"), "cpu")
     assert one.experience == replace(single.experience, updates=1)
     single.load_state_dict({name.replace("_0", ""): x.clone() for name, x in one.state_dict().items()})
     rngs = Streams(SEEDS, "act"), Streams(SEEDS, "act")
@@ -135,7 +135,7 @@ def test_one_agent_is_ddpg() -> None:
             assert torch.equal(ours[0], theirs[0])
         metrics = one.update(replace(batch, reward=batch.reward[..., None]), rngs[0], 0.0)
         expected = single.update(batch, rngs[1], 0.0)
-        assert metrics.keys() == expected.keys()
+        assert metrics.keys() - expected.keys() == {"actor_loss"}  # which DDPG does not report
         assert all(torch.equal(metrics[name], expected[name]) for name in expected)
     state = {name.replace("_0", ""): x for name, x in one.state_dict().items()}
     theirs = single.state_dict()
