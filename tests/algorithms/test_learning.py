@@ -56,7 +56,7 @@ FULL = [
     # A tenth of the budget of the MuJoCo tasks.
     ("ppo", "Hopper-v5", 100_000, 10, 3, 350.0),
     ("trpo", "Hopper-v5", 100_000, 10, 3, 450.0),
-    ("a2c", "InvertedPendulum-v5", 100_000, 10, 3, 900.0),
+    ("a2c", "InvertedPendulum-v5", 100_000, 10, 3, 250.0),
     ("a3c", "InvertedPendulum-v5", 100_000, 10, 3, 900.0),
 ]
 
