@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Protocol
 
 from annotated_types import Ge, Interval
 from torch import Tensor
