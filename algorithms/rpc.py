@@ -94,7 +94,7 @@ class Config:
     gamma: Fraction = 0.99  # discount
     tau: Fraction = 0.005  # fraction of the online critics that goes into their targets
     alpha: Positive = 1.0  # initial temperature
-    target_entropy: float = -0.5  # of the policy, per action dimension
+    target_entropy_per_dim: float = -0.5  # target entropy of the policy, for each action dimension
     reward_scale: Positive = 0.1  # factor of r~, not of the cost in the actor's loss
     bottleneck: bool = True  # information has a price; otherwise there are no cost, lambda and model
     rate: Positive = 0.3  # cost per step that lambda enforces
@@ -298,7 +298,7 @@ class Agent:
         self.learned_actor.descend(actor_loss, c.learning_rate)
 
         logp = logp.detach()
-        gap = (logp + c.target_entropy * self.bounds.size).mean(1)  # target entropy minus entropy
+        gap = (logp + c.target_entropy_per_dim * self.bounds.size).mean(1)  # target entropy minus entropy
         self.learned_alpha.descend(-self.log_alpha.value.squeeze(1) * gap, c.learning_rate)
         self.learned_q.follow(c.tau)
         metrics = {"q_loss": q_loss, "actor_loss": actor_loss, "q": q.mean((1, 2)), **spent}

@@ -358,7 +358,7 @@ def expected_gradients(
         "lambda": torch.tensor([-gap]).double(),
         "q": q_grad,
         "actor": grad,
-        "alpha": torch.tensor([entropy - c.target_entropy * A]).double(),
+        "alpha": torch.tensor([entropy - c.target_entropy_per_dim * A]).double(),
     }
 
 
@@ -512,7 +512,7 @@ def test_without_a_cost_it_is_sac(
     monkeypatch.setattr(rpc, "kl", lambda p, q: 0 * (p[0] + q[0]).sum(-1) if bottleneck else 1 / 0)
     ours = make_agent(
         rpc, space, latent=N_OBS, model_hidden=(), reward_scale=1.0, bottleneck=bottleneck,
-        learning_rate=1e-2, target_entropy=-1.0, **shared,
+        learning_rate=1e-2, target_entropy_per_dim=-1.0, **shared,
     )  # fmt: skip
     theirs = make_agent(sac, space, target_entropy_per_dim=-1.0, **rates, **shared)
     n, size = (
@@ -688,7 +688,15 @@ def test_arms_differ_in_one_thing() -> None:
     assert code == rpc.Config() and set(rpc.PRESETS) == {"code", "paper", "small", *ARMS}
     for name, changed in ARMS.items():
         assert rpc.PRESETS[name] == replace(code, **changed) != code
-    names = ("bits", "reward_scale", "first_lambda", "latent", "model_hidden", "rate", "target_entropy")
+    names = (
+        "bits",
+        "reward_scale",
+        "first_lambda",
+        "latent",
+        "model_hidden",
+        "rate",
+        "target_entropy_per_dim",
+    )
     assert [vars(code)[x] for x in names] == [False, 0.1, 1e-6, 10, (256,), 0.3, -0.5]
     assert [vars(paper)[x] for x in names] == [True, 1.0, 1.0, 50, (256, 256), 0.3, -0.5]
     agent = rpc.Agent(paper, OBS, WIDE, Streams([0], "init"), "cpu")
