@@ -31,7 +31,7 @@ def authors(settings: dict[str, Any]) -> dict[str, Any]:
         "gamma": s["gamma"],
         "tau": s["target_update_tau"],
         "alpha": 1.0,
-        "target_entropy": s["target_entropy_per_dimension"],
+        "target_entropy_per_dim": s["target_entropy_per_dimension"],
         "reward_scale": s["reward_scale_factor"],
         "bottleneck": True,
         "rate": s["kl_constraint"],
