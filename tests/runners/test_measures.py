@@ -296,7 +296,7 @@ def test_spread_is_the_trace_of_the_covariance() -> None:
     assert square == pytest.approx(np.mean(pairs)), "the mean product of different windows"
 
 
-@pytest.mark.parametrize("system,name", WITH_GRADIENT, ids="-".join)
+@pytest.mark.parametrize("system,name", WITH_GRADIENT)
 def test_gradient_is_the_learners(system: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first gradient that the learner takes on the same window, all at once, is the same up to its sign;
     the loss of values and the entropy bonus are switched off. Measuring changes no state.
@@ -410,7 +410,7 @@ def rows_of(cell: Cell, out: Path, seed: int) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("system,name", PAIRS, ids="-".join)
+@pytest.mark.parametrize("system,name", PAIRS)
 def test_measuring_changes_nothing_else(
     system: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
