@@ -40,6 +40,9 @@ BOLD = {
     "tau": 0.05,
     "alpha": 1e-3,  # what entropy is worth would be in the values
     "reward_scale": 1.0,
+    "bootstrap_time_limit": True,
+    "clip_value": False,
+    "normalise": False,
 }
 BUDGET = 8_000
 
