@@ -33,6 +33,8 @@ MOST_EVERY = 8  # environment steps between updates
 WINDOWS = 5.5  # in a run at least, where a window lasts as long as the task's time limit asks
 # Discrete and continuous actions, and a simulator; teams whose agents are unlike, or both move and speak.
 TASKS = ("CartPole-v1", "Pendulum-v1", "Hopper-v5", "simple_adversary_v3", "simple_reference-openai")
+# For tests of minutes: Hopper has continuous actions, too.
+KINDS = tuple(task for task in TASKS if task != "Pendulum-v1")
 RESULT_FILES = (
     "eval.csv", "train.csv", "metrics.csv", "ladder.csv", "measures.csv", "policy.npz", "result.json",
 )  # fmt: skip

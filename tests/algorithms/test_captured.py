@@ -16,10 +16,10 @@ from ascent.algorithms import SYSTEMS, heads
 from ascent.algorithms.seedwise import Batch, Replay, networks
 from ascent.algorithms.seedwise.graphs import _flat, _static
 from ascent.runners.trainer import Trainer
-from tests.small import small_cell, systems_and_tasks
+from tests.small import KINDS, small_cell, systems_and_tasks
 
 CAPTURED = {"ppo", "dqn", "ddpg", "td3", "sac", "sac-fixed", "rpc", "maddpg", "iddpg", "mappo", "ippo"}
-PAIRS = [pair for pair in systems_and_tasks() if pair[0] in CAPTURED]
+PAIRS = [pair for pair in systems_and_tasks(KINDS) if pair[0] in CAPTURED]
 
 
 class Recording:
@@ -94,6 +94,6 @@ def test_replaying_is_training(pair: tuple[str, str], monkeypatch: pytest.Monkey
 
 def test_every_replay_algorithm_is_captured() -> None:
     """A system that learns from replay, where a step is an update, is in the list above."""
-    for system, task in systems_and_tasks():
+    for system, task in systems_and_tasks(KINDS):
         agent = Trainer(small_cell(system, task), [0]).agent
         assert (system in CAPTURED) >= isinstance(agent.experience, Replay)

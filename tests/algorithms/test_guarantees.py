@@ -13,10 +13,10 @@ from ascent.runners.resolve import resolve
 from ascent.runners.train import train
 from ascent.runners.trainer import Trainer
 from ascent.suites import Step
-from tests.small import parameters, results, small_cell, statuses, systems_and_tasks
+from tests.small import KINDS, parameters, results, small_cell, statuses, systems_and_tasks
 
 SEEDS = list(range(10))
-PAIRS = systems_and_tasks()
+PAIRS = systems_and_tasks(KINDS)
 
 
 @pytest.fixture(scope="module", params=PAIRS, ids="-".join)
@@ -37,7 +37,7 @@ def test_learns_at_all(reference: tuple) -> None:
     record = reference[2][0]
     assert [event for _, event, _ in ladder(record)].count("first update") == 1
     assert len(record["metrics.csv"].splitlines()) >= 3
-    assert len(record["train.csv"].splitlines()) >= 2 or "Pendulum" in reference[0].task
+    assert len(record["train.csv"].splitlines()) >= 2
 
 
 def test_same_command_twice(reference: tuple, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from ascent.records.plan import Job
 from ascent.records.run import Run
 from ascent.runners.train import train
 from ascent.runners.trainer import Trainer
-from tests.small import results, run_of, small_cell, systems_and_tasks
+from tests.small import KINDS, results, run_of, small_cell, systems_and_tasks
 
 SEEDS = [0, 1, 2, 3]
 PACKINGS = ([[0, 1, 2, 3]], [[0], [1, 2, 3]], [[3, 1], [0, 2]], [[0], [1], [2], [3]])
@@ -95,7 +95,7 @@ def test_correlated_noise_is_in_the_checkpoint(tmp_path: Path) -> None:
     assert cleared
 
 
-@pytest.mark.parametrize("pair", systems_and_tasks(), ids="-".join)
+@pytest.mark.parametrize("pair", systems_and_tasks(KINDS), ids="-".join)
 def test_killed_in_every_phase(pair: tuple[str, str], tmp_path: Path) -> None:
     """One kill in each phase, at a random call, each attempt in another packing."""
     cell, draw = small_cell(*pair), random.Random(f"{pair}")
@@ -167,7 +167,7 @@ def test_asked_to_stop(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pair", systems_and_tasks(), ids="-".join)
+@pytest.mark.parametrize("pair", systems_and_tasks(KINDS), ids="-".join)
 def test_killed_at_random_moments(pair: tuple[str, str], tmp_path: Path) -> None:
     """Processes of the real command killed by the clock, 16 for each system and task: over 100 in all."""
     cell, draw, kills = small_cell(*pair, steps=4000), random.Random(f"random {pair}"), 0

@@ -26,9 +26,9 @@ from ascent.runners.train import train
 from ascent.runners.trainer import Trainer
 from ascent.suites.batch import Batch as Environments
 from tests.command import call
-from tests.small import results, small_cell, systems_and_tasks
+from tests.small import KINDS, results, small_cell, systems_and_tasks
 
-PAIRS = systems_and_tasks()
+PAIRS = systems_and_tasks(KINDS)
 WITH_GRADIENT = [pair for pair in PAIRS if measures.available(pair[0], "gradient_variance")]
 CHAIN, BANDIT = "probe-chain", "probe-bandit"
 REWARDS = np.array([1.0, -2.0, 0.5, 3.0])  # of the chain's steps
