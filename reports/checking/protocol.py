@@ -89,7 +89,13 @@ def team_returns(cell: CellFiles) -> Iterator[Finding]:
 
 
 def training_episodes(cell: CellFiles) -> Iterator[Finding]:
-    """train.csv has every episode within the budget, one after another in each environment."""
+    """train.csv has every episode within the budget, one after another in each environment.
+
+    A system that learns from whole episodes resets its environments after each window; the episodes that are
+    then running are not recorded.
+    """
+    horizon = (cell.facts.get("spec") or {}).get("horizon")
+    window = (cell.facts.get("config") or {}).get("horizons", 0) * (horizon or 0)  # 0: no resets
     for run in _trained(cell):
         table = run.table(layout.TRAIN)
         if table is None:
@@ -104,15 +110,16 @@ def training_episodes(cell: CellFiles) -> Iterator[Finding]:
             yield Finding(run.name, f"train.csv: exceeds {total} steps in {cell.envs} environments")
         taken: dict[int, int] = {}  # steps per environment so far
         for row, (end, e, n) in enumerate(zip(step.tolist(), env.tolist(), length.tolist(), strict=True), 1):
-            taken[e] = taken.get(e, 0) + n
+            begins = (end // cell.envs - 1) // window * window if window else 0
+            taken[e] = max(taken.get(e, 0), begins) + n
             if n < 1 or taken[e] * cell.envs != end:
                 what = f"the episodes of environment {e} have {taken[e]} steps, not {end / cell.envs:g}"
                 yield Finding(run.name, f"train.csv: up to row {row} (step {end}), {what}")
                 break
         else:
-            horizon = (cell.facts.get("spec") or {}).get("horizon")
+            last = total // cell.envs // window * window if window else 0
             for e in range(cell.envs):
-                if horizon and total // cell.envs - taken.get(e, 0) >= horizon:
+                if horizon and total // cell.envs - max(taken.get(e, 0), last) >= horizon:
                     what = f"an episode that ended after step {taken.get(e, 0) * cell.envs} is missing"
                     yield Finding(run.name, f"train.csv: environment {e}: {what}")
             if horizon and len(length) and length.max() > horizon:

@@ -169,7 +169,7 @@ def test_it_comes_out_again(runs: Path) -> None:
     (outcome,) = verify.verify(cell_of(runs) / "seed-2", "start", steps=250)
     assert "all 6 rows of ladder.csv agree up to step 300 of 400" in outcome.reason
     outcomes = verify.verify(cell_of(runs, "td3"), "whole")
-    assert verdicts(outcomes) == [VERIFIED] * 3 and "6 result files have the same bytes" in outcomes[0].reason
+    assert verdicts(outcomes) == [VERIFIED] * 3 and "7 result files have the same bytes" in outcomes[0].reason
 
 
 def test_start_stops_where_enough_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
