@@ -143,6 +143,19 @@ class CellFiles:
         config = self.facts.get("config") or {}
         return config.get("envs", config.get("workers", 1))
 
+    @property
+    def horizon(self) -> int:
+        """The time limit of the task, in steps; 0 if it is not recorded."""
+        return (self.facts.get("spec") or {}).get("horizon") or 0
+
+    def last_reset(self, time: int) -> int:
+        """Return the last time step, at most `time`, at which all environments were reset.
+
+        A system that learns from whole episodes resets them after each window; the others never do: 0.
+        """
+        window = (self.facts.get("config") or {}).get("horizons", 0) * self.horizon
+        return time // window * window if window else 0
+
     def evaluation_steps(self) -> list[int]:
         """Return the evaluation steps of a complete run: the first decision at or after each grid point.
 

@@ -91,11 +91,9 @@ def team_returns(cell: CellFiles) -> Iterator[Finding]:
 def training_episodes(cell: CellFiles) -> Iterator[Finding]:
     """train.csv has every episode within the budget, one after another in each environment.
 
-    A system that learns from whole episodes resets its environments after each window; the episodes that are
-    then running are not recorded.
+    Episodes that run when the environments are reset, or at the end, are not recorded: each is shorter than
+    the time limit.
     """
-    horizon = (cell.facts.get("spec") or {}).get("horizon")
-    window = (cell.facts.get("config") or {}).get("horizons", 0) * (horizon or 0)  # 0: no resets
     for run in _trained(cell):
         table = run.table(layout.TRAIN)
         if table is None:
@@ -109,21 +107,28 @@ def training_episodes(cell: CellFiles) -> Iterator[Finding]:
         if len(step) and (step.max() > total or env.min() < 0 or env.max() >= cell.envs):
             yield Finding(run.name, f"train.csv: exceeds {total} steps in {cell.envs} environments")
         taken: dict[int, int] = {}  # steps per environment so far
+        gaps: list[tuple[int, int, int]] = []  # environment, and the time steps between which nothing ended
         for row, (end, e, n) in enumerate(zip(step.tolist(), env.tolist(), length.tolist(), strict=True), 1):
-            begins = (end // cell.envs - 1) // window * window if window else 0
-            taken[e] = max(taken.get(e, 0), begins) + n
+            before, reset = taken.get(e, 0), cell.last_reset(end // cell.envs - 1)
+            if reset > before:
+                gaps.append((e, before, reset))
+            taken[e] = max(before, reset) + n
             if n < 1 or taken[e] * cell.envs != end:
                 what = f"the episodes of environment {e} have {taken[e]} steps, not {end / cell.envs:g}"
                 yield Finding(run.name, f"train.csv: up to row {row} (step {end}), {what}")
                 break
         else:
-            last = total // cell.envs // window * window if window else 0
+            time = total // cell.envs
+            reset = cell.last_reset(time)
             for e in range(cell.envs):
-                if horizon and total // cell.envs - max(taken.get(e, 0), last) >= horizon:
-                    what = f"an episode that ended after step {taken.get(e, 0) * cell.envs} is missing"
+                ended = taken.get(e, 0)
+                gaps += [(e, ended, reset), (e, max(ended, reset), time)]
+            for e, since, until in gaps:
+                if cell.horizon and until - since >= cell.horizon:
+                    what = f"an episode that ended after step {since * cell.envs} is missing"
                     yield Finding(run.name, f"train.csv: environment {e}: {what}")
-            if horizon and len(length) and length.max() > horizon:
-                yield Finding(run.name, f"train.csv: an episode is longer than {horizon} steps")
+            if cell.horizon and len(length) and length.max() > cell.horizon:
+                yield Finding(run.name, f"train.csv: an episode is longer than {cell.horizon} steps")
 
 
 def digest_ladder(cell: CellFiles) -> Iterator[Finding]:

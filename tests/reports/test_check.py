@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ascent import suites
 from ascent.records import files, layout
 from ascent.records.plan import Planned
 from ascent.records.seal import seal
@@ -389,6 +390,20 @@ def test_no_false_alarm(system: str, task: str, tmp_path: Path) -> None:
         assert train(cell, [0, 1], tmp_path)
     seal(cell.folder(tmp_path))
     assert broken(cell.folder(tmp_path)) == set()
+
+
+def test_a_window_without_episodes_is_noticed(tmp_path: Path) -> None:
+    """Whole episodes: those that a reset drops may be missing, but not as many steps as the time limit."""
+    cell = small_cell("reinforce", "CartPole-v1", envs=1)
+    folder = trained.record(cell, tmp_path, [0])
+    window = suites.TASKS[cell.task].horizon * cell.config["horizons"]
+
+    def empty(lines: list[str]) -> None:
+        lines[:] = [line for line in lines if not window < int(line.partition(",")[0]) <= 2 * window]
+
+    rows(folder / "seed-0" / "train.csv", empty)
+    forge(folder)
+    assert "training-episodes" in broken(folder)
 
 
 @pytest.mark.parametrize("column", [3, 6, 7])
