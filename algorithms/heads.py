@@ -1,7 +1,8 @@
 """Networks and normalisers that several algorithms use and that no paper's equations define.
 
 `Policy`, `Actor` and `Critic` are the usual heads of multi-layer perceptrons; `Bounds` scales actions between
-the environment's bounds and [-1, 1]; `Normaliser` keeps running moments of observations and returns.
+the environment's bounds and [-1, 1]; `correlated` correlates exploration noise over time; `Normaliser` keeps
+running moments of observations and returns.
 """
 
 import copy
@@ -164,6 +165,18 @@ class Bounds:
     def normalise(self, action: Tensor) -> Tensor:
         """Map actions (..., A) from the environment's bounds to [-1, 1]."""
         return (action - self.mid) / self.half
+
+
+def correlated(noise: Tensor, decay: float, carry: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return exploration noise (S, E, A) made from independent noise, and what the next step needs of it.
+
+    `decay` is theta of an Ornstein-Uhlenbeck process; 1 leaves the noise independent.
+    """
+    if decay == 1:
+        return noise, None
+    if carry is not None:
+        noise = noise + (1 - decay) * carry
+    return noise, noise
 
 
 class Normaliser:

@@ -27,7 +27,7 @@ import torch
 from gymnasium.spaces import Box, Space
 from torch import Tensor
 
-from ascent.algorithms.heads import Actor, Bounds, Critic
+from ascent.algorithms.heads import Actor, Bounds, Critic, correlated
 from ascent.algorithms.seedwise import (
     Adam,
     Batch,
@@ -138,10 +138,7 @@ class Agent:
         else:
             action = self._greedy(obs)
             if explore:
-                noise = c.noise * rng.normal(*shape)
-                if c.noise_decay < 1 and carry is not None:
-                    noise = noise + (1 - c.noise_decay) * carry
-                carry = noise if c.noise_decay < 1 else None
+                noise, carry = correlated(c.noise * rng.normal(*shape), c.noise_decay, carry)
                 action = (action + noise).clamp(-1, 1)
         return self.bounds.scale(action), carry
 
