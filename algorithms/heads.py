@@ -6,6 +6,7 @@ running moments of observations and returns.
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from math import e, log, pi, sqrt
 from typing import Literal
@@ -14,10 +15,13 @@ import torch
 from gymnasium.spaces import Box, Discrete, Space
 from torch import Tensor
 
+from ascent import kernels
 from ascent.algorithms.seedwise import (
     MLP,
+    Adam,
     Batch,
     Initialiser,
+    Learned,
     Moments,
     Noise,
     Slot,
@@ -107,6 +111,30 @@ def value_network(
     (S, ..., O) -> (S, ..., 1).
     """
     return perceptron(streams, (n_obs, *hidden, 1), 1.0, activation, init)
+
+
+def clipped_steps(
+    learned: Learned, policy: Policy, value: MLP, device: str, **numbers: float
+) -> Callable[..., Tensor] | None:
+    """Return the compiled steps of PPO's objective; None where torch takes them.
+
+    `numbers` are those of `kernels.ClippedSteps`. Call it with a learning rate, the order of the rows
+    (S, steps * size), the minibatch's size and the columns (S, n, ...); it returns the mean metrics (S, 6).
+    """
+    networks, adam = (policy.net, value), learned.optimiser
+    if device != "cpu" or not all(net.compiled() for net in networks):
+        return None
+    assert isinstance(adam, Adam)
+    relu = value.activation is torch.relu_
+    sizes = [net.sizes for net in networks]
+    steps = kernels.ClippedSteps(*sizes, relu, policy.discrete, adam_eps=adam.eps, **numbers)
+
+    def take(learning_rate: float, order: Tensor, size: int, *columns: Tensor) -> Tensor:
+        t = int(adam.t)
+        adam.t += order.shape[1] // size
+        return steps(learned.params.matrix, adam.m, adam.v, t, learning_rate, order, size, *columns)
+
+    return take
 
 
 class Actor:

@@ -31,7 +31,7 @@ import torch
 from gymnasium.spaces import Box, Space
 from torch import Tensor
 
-from ascent.algorithms.heads import Activation, Init, Normaliser, Policy, value_network
+from ascent.algorithms.heads import Activation, Init, Normaliser, Policy, clipped_steps, value_network
 from ascent.algorithms.seedwise import (
     Adam,
     Batch,
@@ -194,6 +194,18 @@ class Agent:
         self.updates = 0
         self.ends_at_limit = not c.bootstrap_time_limit
         self._step = captured(self.step, device)
+        self.compiled = clipped_steps(
+            self.learned,
+            self.policy,
+            self.value,
+            device,
+            clip=c.clip,
+            clip_value=c.clip_value,
+            standardise=c.normalise_advantage,
+            value_coef=c.value_coef,
+            entropy_coef=c.entropy_coef,
+            max_grad_norm=c.max_grad_norm,
+        )
 
     @torch.inference_mode()
     def act(
@@ -219,13 +231,18 @@ class Agent:
                 self.return_moments.update(ret[..., None])
         transitions = (batch.obs, batch.action, old_logp, advantage, ret / scale, value / scale)
         columns = [x.flatten(1, 2) for x in transitions]  # (S, T * E, ...)
+        names = ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction", "grad_norm")
+        if self.compiled:
+            order = torch.cat([rng.permutation(columns[0].shape[1]) for _ in range(c.epochs)], 1)
+            obs, *others = columns
+            means = self.compiled(learning_rate, order, c.minibatch, obs, obs, *others)
+            return dict(zip(names, means.T, strict=True))
         sums: Tensor | None = None
         for _ in range(c.epochs):
             for minibatch in rng.minibatches(columns, c.minibatch):
                 metrics = self._step(learning_rate, *minibatch)
                 sums = metrics.clone() if sums is None else sums + metrics
         assert sums is not None
-        names = ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction", "grad_norm")
         means = sums / (c.epochs * (columns[0].shape[1] // c.minibatch))
         return dict(zip(names, means.T, strict=True))
 

@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from ascent import kernels
 from ascent.algorithms.seedwise.contract import State
 from ascent.algorithms.seedwise.networks import Module
 from ascent.algorithms.seedwise.numbers import sqrt
@@ -93,7 +94,7 @@ class Adam:
     """
 
     def __init__(self, parameters: Parameters, eps: float, betas: tuple[float, float] = (0.9, 0.999)) -> None:
-        x = parameters.matrix
+        x = self.x = parameters.matrix
         self.eps = eps
         self.betas = betas
         self.m = torch.zeros_like(x)
@@ -107,6 +108,11 @@ class Adam:
         """Move the parameters one step down `grad` (S, P)."""
         self.t += 1
         x, m, v = self.rows
+        if kernels.enabled() and not self.x.is_cuda:
+            t, rate = int(self.t), float(learning_rate)
+            kernels.adam_step(self.x, self.m, self.v, grad, t, rate, self.betas, self.eps)
+            torch.autograd.graph.increment_version(x)
+            return
         torch._fused_adam_(
             x,
             list(grad.contiguous().unbind()),  # the kernel requires contiguous memory

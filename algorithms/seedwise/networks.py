@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ascent import kernels
 from ascent.algorithms.seedwise.numbers import tanh
 from ascent.algorithms.seedwise.random import Streams
 
@@ -104,8 +105,12 @@ class _Chain(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, net: "MLP", x: Tensor, *parameters: Tensor) -> Tensor:
         ctx.net = net
-        ctx.inputs = net.forward(x)
+        ctx.compiled = net.compiled()
         ctx.save_for_backward(x, *parameters)
+        if ctx.compiled:
+            y, ctx.hidden = ctx.compiled.forward(x, keep=True)
+            return y
+        ctx.inputs = net.forward(x)
         return ctx.inputs.pop()
 
     @staticmethod
@@ -118,6 +123,9 @@ class _Chain(torch.autograd.Function):
             sources = [t for t, need in zip(aliases, needed, strict=True) if need]
             grads = iter(torch.autograd.grad(ctx.net.composed(*aliases), sources, grad, create_graph=True))
             return None, *(next(grads) if need else None for need in needed)
+        if ctx.compiled:
+            grads, x_grad = ctx.compiled.backward(x, ctx.hidden, grad, any(needed[1:]), needed[0])
+            return None, x_grad, *(grads or [None] * len(parameters))
         parameter_grads: list[Tensor] = []
         for i, (layer, y) in reversed(list(enumerate(zip(ctx.net.layers, ctx.inputs, strict=True)))):
             if any(needed[1:]):
@@ -179,7 +187,9 @@ class MLP:
     ) -> None:
         widths = zip(sizes[:-1], sizes[1:], inits, strict=True)
         self.layers = [Linear(streams, n_in, n_out, init, copies) for n_in, n_out, init in widths]
+        self.sizes = tuple(sizes)
         self.activation = activation
+        self._compiled: kernels.Perceptron | None = None
         self.slope_ = {tanh: _tanh_slope_, torch.relu_: _relu_slope_}[activation]
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -187,8 +197,19 @@ class MLP:
         if torch.is_grad_enabled():
             y = _Chain.apply(self, y, *(getattr(*slot) for slot in self.slots()))
         else:
-            y = self.forward(y)[-1]
+            compiled = self.compiled()
+            y = compiled.forward(y, keep=False)[0] if compiled else self.forward(y)[-1]
         return y if x.dim() == 3 else y.view(*x.shape[:-1], -1)
+
+    def compiled(self) -> kernels.Perceptron | None:
+        """Return the same networks for the compiled kernels; None where torch computes them."""
+        first = self.layers[0].weight
+        if not kernels.enabled() or first.is_cuda or len(self.layers) > kernels.MAX_LAYERS:
+            return None
+        if self._compiled is None or self._compiled.layers[0][0] is not first:  # the parameters have moved
+            layers = [(layer.weight, layer.bias) for layer in self.layers]
+            self._compiled = kernels.Perceptron(layers, self.activation is torch.relu_)
+        return self._compiled
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the input of each layer, and the output. (S, B, in)."""
