@@ -9,7 +9,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from math import e, log, pi, sqrt
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from gymnasium.spaces import Box, Discrete, Space
@@ -114,7 +114,7 @@ def value_network(
 
 
 def clipped_steps(
-    learned: Learned, policy: Policy, value: MLP, device: str, **numbers: float
+    learned: Learned, policy: Policy, value: MLP, device: str, **numbers: Any
 ) -> Callable[..., Tensor] | None:
     """Return the compiled steps of PPO's objective; None where torch takes them.
 
@@ -126,8 +126,9 @@ def clipped_steps(
         return None
     assert isinstance(adam, Adam)
     relu = value.activation is torch.relu_
-    sizes = [net.sizes for net in networks]
-    steps = kernels.ClippedSteps(*sizes, relu, policy.discrete, adam_eps=adam.eps, **numbers)
+    steps = kernels.ClippedSteps(
+        policy.net.sizes, value.sizes, relu, policy.discrete, adam_eps=adam.eps, **numbers
+    )
 
     def take(learning_rate: float, order: Tensor, size: int, *columns: Tensor) -> Tensor:
         t = int(adam.t)

@@ -1,6 +1,6 @@
 """Compiled kernels for small networks on a CPU; README.md says what they promise.
 
-`enabled` says whether this process uses them. Set ASCENT_KERNELS=off to run in torch alone.
+`enabled` says whether this process uses them. They are not yet in use: set ASCENT_KERNELS=on to try them.
 """
 
 import ctypes
@@ -9,7 +9,6 @@ import platform
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -77,8 +76,8 @@ SIGNATURES = {
 
 @cache
 def _library() -> ctypes.CDLL | None:
-    """Load the library for this processor; None if there is none, or ASCENT_KERNELS=off."""
-    if os.environ.get("ASCENT_KERNELS", "on") == "off":
+    """Load the library for this processor; None if there is none, or unless ASCENT_KERNELS=on."""
+    if os.environ.get("ASCENT_KERNELS", "off") != "on":
         return None
     flags = _processor_flags()
     for level in LEVELS.get(platform.machine(), ()):
@@ -121,7 +120,7 @@ def _use() -> ctypes.CDLL:
 
 
 class Perceptron:
-    """The networks (N) of one `MLP`: their weights (N, in, out) and biases (N, 1, out), which stay in place."""
+    """The N networks of one `MLP`: weights (N, in, out) and biases (N, 1, out), which stay in place."""
 
     def __init__(self, layers: Sequence[tuple[Tensor, Tensor]], relu: bool) -> None:
         sizes = [layers[0][0].shape[1], *(weight.shape[2] for weight, _ in layers)]
@@ -182,7 +181,14 @@ def shape(sizes: Sequence[int], relu: bool) -> _Network:
 
 
 def adam_step(
-    x: Tensor, m: Tensor, v: Tensor, grad: Tensor, t: int, learning_rate: float, betas: tuple[float, float], eps: float
+    x: Tensor,
+    m: Tensor,
+    v: Tensor,
+    grad: Tensor,
+    t: int,
+    learning_rate: float,
+    betas: tuple[float, float],
+    eps: float,
 ) -> None:
     """Take step t of Adam on the parameters x (S, P); t counts from 1."""
     assert x.is_contiguous() and m.is_contiguous() and v.is_contiguous()

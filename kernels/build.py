@@ -1,6 +1,6 @@
 """Build the kernels with the compiler that the package `ziglang` brings: no root, no system compiler.
 
-    python kernels/build.py [FOLDER]        default: the folder of this file
+python kernels/build.py [FOLDER]        default: the folder of this file
 """
 
 import platform
@@ -12,7 +12,7 @@ from pathlib import Path
 SOURCE = Path(__file__).with_name("kernels.cpp")
 # The levels of each processor family, the best first. All give the same bits, see README.md.
 LEVELS = {"x86_64": ("x86_64_v4", "x86_64_v3"), "aarch64": ("generic",)}
-# No multiplication is fused with an addition unless the code says so. sqrt sets no errno, so that it vectorises.
+# No multiplication is fused with an addition unless the code says so; sqrt sets no errno, to vectorise.
 FLAGS = "-std=c++17 -O3 -ffp-contract=off -fno-math-errno -fno-exceptions -fno-rtti -nostdlib++ -shared -fPIC"
 TARGET = "{machine}-linux-gnu.2.17"  # any Linux since 2012
 
@@ -23,7 +23,7 @@ def library(level: str) -> str:
 
 
 def build(folder: Path) -> str | None:
-    """Build the libraries of this machine's family into a folder. Return one line that says why not, or None."""
+    """Build the libraries for this machine into a folder; return one line that says why not, or None."""
     machine = platform.machine()
     if sys.platform != "linux" or machine not in LEVELS:
         return f"the kernels are not built for {sys.platform} on {machine}"

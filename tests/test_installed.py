@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("algorithms", "runners", "reports", "suites", "slurm", "records")
+PARTS = ("algorithms", "kernels", "runners", "reports", "suites", "slurm", "records")
 SMALL = ("--seeds", "0-1", "--steps", "400", "--evaluations", "2", "--episodes", "1")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("slurm", "reports", "runners", "records", "algorithms", "suites")
+FOLDERS = ("slurm", "reports", "runners", "records", "algorithms", "kernels", "suites")
 
 
 def check(root: Path = ROOT, target: Sequence[str] = ("-p", "ascent")) -> subprocess.CompletedProcess[str]:
