@@ -1,6 +1,6 @@
 """Compiled kernels for small networks on a CPU; README.md says what they promise.
 
-`enabled` says whether this process uses them. They are not yet in use: set ASCENT_KERNELS=on to try them.
+`enabled` says whether this process uses them. They are off unless ASCENT_KERNELS=on.
 """
 
 import ctypes
@@ -51,17 +51,17 @@ class _Objective(ctypes.Structure):
         ("adam", _Adam),
         *((name, ctypes.c_float) for name in ("clip", "value_coef", "entropy_coef", "max_grad_norm")),
         ("huber_delta", ctypes.c_float),
-        *((name, ctypes.c_int32) for name in ("clip_value", "standardise", "discrete", "apart")),
+        *((name, ctypes.c_int32) for name in ("clip_value", "standardise", "discrete", "separate_norms")),
     ]
-
-
-COLUMNS = ("policy_obs", "value_obs", "action", "old_logp", "advantage", "ret", "old_value")
 
 
 class _Columns(ctypes.Structure):
     """Columns in ppo.h."""
 
-    _fields_ = [(name, ctypes.c_void_p) for name in COLUMNS]
+    _fields_ = [
+        (name, ctypes.c_void_p)
+        for name in ("policy_obs", "value_obs", "action", "old_logp", "advantage", "ret", "old_value")
+    ]
 
 
 # The functions of kernels.cpp: p is a pointer, n an int64.
@@ -193,7 +193,8 @@ def adam_step(
     """Take step t of Adam on the parameters x (S, P); t counts from 1."""
     assert x.is_contiguous() and m.is_contiguous() and v.is_contiguous()
     adam = _Adam(learning_rate, *betas, eps)
-    pointers = (tensor.data_ptr() for tensor in (x, m, v, grad.contiguous()))
+    grad = grad.contiguous()  # held by name: a temporary copy would be freed before the call
+    pointers = (tensor.data_ptr() for tensor in (x, m, v, grad))
     _use().adam_step(ctypes.byref(adam), t, *x.shape, *pointers)
 
 
@@ -218,7 +219,7 @@ class ClippedSteps:
         value_coef: float,
         entropy_coef: float,
         max_grad_norm: float,
-        norms_apart: bool = False,
+        separate_norms: bool = False,
         huber_delta: float = 0.0,
     ) -> None:
         self.networks = [shape(policy, relu), shape(value, relu)]
@@ -232,7 +233,7 @@ class ClippedSteps:
             clip_value,
             standardise,
             discrete,
-            norms_apart,
+            separate_norms,
         )
 
     def __call__(

@@ -1,4 +1,5 @@
-// The functions that Python calls, see __init__.py. Arrays are float32, with the seed axis first, unless said.
+// The functions that Python calls, see __init__.py. Arrays are float32, with the seed axis first, unless
+// said.
 #include "ppo.h"
 
 thread_local char* Arena::block = nullptr;
@@ -7,18 +8,21 @@ thread_local long Arena::size = 0;
 extern "C" {
 
 // x (N, rows, in) -> out (N, rows, out) of N networks; hidden (N, rows * units) receives the hidden units
-void mlp_forward(const Network* net, int64_t networks, int64_t rows, const float* x, float* hidden, float* out) {
+void mlp_forward(const Network* net, int64_t networks, int64_t rows, const float* x, float* hidden,
+                 float* out) {
   long units = net->hidden(), n_in = net->sizes[0], n_out = net->sizes[net->layers];
   Arena arena(net->space(rows) + Arena::padded(rows * units));
   float* scratch = hidden ? nullptr : arena.take(rows * units);
   for (long i = 0; i < networks; i++)
-    forward(*net, i, rows, x + i * rows * n_in, hidden ? hidden + i * rows * units : scratch, out + i * rows * n_out, arena);
+    forward(*net, i, rows, x + i * rows * n_in, hidden ? hidden + i * rows * units : scratch,
+            out + i * rows * n_out, arena);
 }
 
 // The gradients of the parameters (N, P) and of x (N, rows, in), either may be null, from that of the output
 void mlp_backward(const Network* net, int64_t networks, int64_t rows, const float* x, const float* hidden,
                   const float* out_grad, float* grad, float* x_grad) {
-  long units = net->hidden(), n_in = net->sizes[0], n_out = net->sizes[net->layers], parameters = net->parameters();
+  long units = net->hidden(), n_in = net->sizes[0], n_out = net->sizes[net->layers],
+       parameters = net->parameters();
   Arena arena(net->space(rows));
   if (grad) __builtin_memset(grad, 0, sizeof(float) * networks * parameters);
   for (long i = 0; i < networks; i++)
@@ -27,33 +31,38 @@ void mlp_backward(const Network* net, int64_t networks, int64_t rows, const floa
 }
 
 // Step t of Adam on the parameters x (S, P)
-void adam_step(const Adam* a, int64_t t, int64_t seeds, int64_t parameters, float* x, float* m, float* v, const float* g) {
-  for (long i = 0; i < seeds * parameters; i += parameters) adam(*a, t, parameters, x + i, m + i, v + i, g + i, 1.0f);
+void adam_step(const Adam* a, int64_t t, int64_t seeds, int64_t parameters, float* x, float* m, float* v,
+               const float* g) {
+  for (long i = 0; i < seeds * parameters; i += parameters)
+    adam(*a, t, parameters, x + i, m + i, v + i, g + i, 1.0f);
 }
 
-// Steps t + 1, t + 2, ... on minibatches of `size` rows, in the order (S, steps * size) int64 of rows among n.
-// Parameters x (S, P): the policy's, log standard deviations unless discrete, the value network's; m and v are Adam's.
-// metrics (S, 6) float64 receives the means over the steps.
-void ppo_steps(const Objective* o, const Network* policy_net, const Network* value_net, int64_t seeds, int64_t n,
-               int64_t steps, int64_t size, const int64_t* order, const Columns* columns, int64_t t, float* x, float* m,
-               float* v, double* metrics) {
+// Steps t + 1, t + 2, ... on minibatches of `size` rows, in the order (S, steps * size) int64 of rows among
+// n. Parameters x (S, P): the policy's, log standard deviations unless discrete, the value network's; m and v
+// are Adam's. metrics (S, 6) float64 receives the means over the steps.
+void ppo_steps(const Objective* o, const Network* policy_net, const Network* value_net, int64_t seeds,
+               int64_t n, int64_t steps, int64_t size, const int64_t* order, const Columns* columns,
+               int64_t t, float* x, float* m, float* v, double* metrics) {
   Network policy = *policy_net, value = *value_net;
   long n_policy = policy.sizes[0], n_value = value.sizes[0], A = policy.sizes[policy.layers];
   long policy_size = policy.parameters() + (o->discrete ? 0 : A), P = policy_size + value.parameters();
   bool shared = columns->policy_obs == columns->value_obs;
   long units = policy.hidden() + value.hidden(), most = policy.space(BLOCK) + value.space(BLOCK);
-  Arena arena(most + Arena::padded(P) + BLOCK * (n_policy + n_value + units + 8 * A + 16) + 4 * Arena::padded(A) + 512);
+  Arena arena(most + Arena::padded(P) + BLOCK * (n_policy + n_value + units + 8 * A + 16) +
+              4 * Arena::padded(A) + 512);
   Block b;
   b.actions = A;
   b.policy_obs = arena.take(BLOCK * n_policy);
   b.value_obs = shared ? b.policy_obs : arena.take(BLOCK * n_value);
   float** per_action[] = {&b.action, &b.out, &b.out_grad, &b.log_prob, &b.prob};
   for (float** p : per_action) *p = arena.take(BLOCK * A);
-  float** per_row[] = {&b.old_logp, &b.advantage, &b.ret, &b.old_value, &b.value, &b.value_grad, &b.logp, &b.entropy, &b.ratio, &b.total};
+  float** per_row[] = {&b.old_logp,   &b.advantage, &b.ret,     &b.old_value, &b.value,
+                       &b.value_grad, &b.logp,      &b.entropy, &b.ratio,     &b.total};
   for (float** p : per_row) *p = arena.take(BLOCK);
   b.choice = (int64_t*)arena.take(2 * BLOCK);
   b.hidden = arena.take(BLOCK * units);
-  float *value_hidden = b.hidden + BLOCK * policy.hidden(), *inverse_std = arena.take(A), *grad = arena.take(P);
+  float *value_hidden = b.hidden + BLOCK * policy.hidden(), *inverse_std = arena.take(A),
+        *grad = arena.take(P);
   for (long s = 0; s < seeds; s++) {
     float* row = x + s * P;
     policy.place(row);
@@ -80,16 +89,21 @@ void ppo_steps(const Objective* o, const Network* policy_net, const Network* val
         densities(b, o->discrete, log_std, inverse_std);
         losses(*o, b, size, mean, factor, inverse_std, grad + policy.parameters(), sums);
         backward(policy, 0, b.rows, b.policy_obs, b.hidden, b.out_grad, grad, nullptr, arena);
-        backward(value, 0, b.rows, b.value_obs, value_hidden, b.value_grad, grad + policy_size, nullptr, arena);
+        backward(value, 0, b.rows, b.value_obs, value_hidden, b.value_grad, grad + policy_size, nullptr,
+                 arena);
       }
-      float policy_norm = sum_of_squares(policy_size, grad), value_norm = sum_of_squares(P - policy_size, grad + policy_size);
+      float policy_norm = sum_of_squares(policy_size, grad),
+            value_norm = sum_of_squares(P - policy_size, grad + policy_size);
       float norm = __builtin_sqrtf(policy_norm + value_norm);
-      policy_norm = o->apart ? __builtin_sqrtf(policy_norm) : norm;
-      value_norm = o->apart ? __builtin_sqrtf(value_norm) : norm;
+      policy_norm = o->separate_norms ? __builtin_sqrtf(policy_norm) : norm;
+      value_norm = o->separate_norms ? __builtin_sqrtf(value_norm) : norm;
       long done = s * P, rest = done + policy_size;
-      adam(o->adam, t + step + 1, policy_size, x + done, m + done, v + done, grad, minimum(1.0f, o->max_grad_norm / policy_norm));
-      adam(o->adam, t + step + 1, P - policy_size, x + rest, m + rest, v + rest, grad + policy_size, minimum(1.0f, o->max_grad_norm / value_norm));
-      double now[6] = {sums.policy_loss / size, sums.value_loss / size, sums.entropy / size, sums.approx_kl / size, sums.clip_fraction / size, norm};
+      adam(o->adam, t + step + 1, policy_size, x + done, m + done, v + done, grad,
+           minimum(1.0f, o->max_grad_norm / policy_norm));
+      adam(o->adam, t + step + 1, P - policy_size, x + rest, m + rest, v + rest, grad + policy_size,
+           minimum(1.0f, o->max_grad_norm / value_norm));
+      double now[6] = {sums.policy_loss / size, sums.value_loss / size,    sums.entropy / size,
+                       sums.approx_kl / size,   sums.clip_fraction / size, norm};
       for (long k = 0; k < 6; k++) means[k] += now[k] / steps;
     }
   }

@@ -4,10 +4,11 @@
 
 constexpr int MAX_LAYERS = 8;
 
-struct Network {  // the same in __init__.py
-  int32_t layers, relu;                                // relu: 1, or 0 for tanh
-  int32_t sizes[MAX_LAYERS + 1];                       // inputs, hidden units, outputs
-  int64_t weight_step[MAX_LAYERS], bias_step[MAX_LAYERS];  // floats from one network's parameters to the next's
+struct Network {                  // the same in __init__.py
+  int32_t layers, relu;           // relu: 1, or 0 for tanh
+  int32_t sizes[MAX_LAYERS + 1];  // inputs, hidden units, outputs
+  int64_t weight_step[MAX_LAYERS],
+      bias_step[MAX_LAYERS];                           // floats from one network's parameters to the next's
   const float *weight[MAX_LAYERS], *bias[MAX_LAYERS];  // of the first network: (in, out) and (out)
   const float* w(int layer, long which) const { return weight[layer] + which * weight_step[layer]; }
   const float* b(int layer, long which) const { return bias[layer] + which * bias_step[layer]; }
@@ -33,8 +34,10 @@ struct Network {  // the same in __init__.py
     }
   }
   long space(long rows) const {  // floats of the arena for one pass in either direction
-    long w = widest(), n = rows > w ? rows : w;
-    return product_space(n, n) + 3 * Arena::padded(rows * w) + Arena::padded(w * LANES);
+    // Two gradients, the transposed gradient of a narrow layer, and one product: its depth is `rows` for the
+    // gradient of weights, else at most `w`.
+    long w = widest(), one_product = larger(product_space(rows, w), product_space(w, rows));
+    return 2 * Arena::padded(rows * w) + Arena::padded(w * LANES) + one_product;
   }
 };
 
@@ -51,12 +54,15 @@ inline void each(long n, float* x, F f) {
   }
 }
 
-// x (rows, in) -> out (rows, out); `hidden` receives the output of each hidden layer, (rows, units) one after the other
-inline void forward(const Network& net, long which, long rows, const float* x, float* hidden, float* out, Arena arena) {
+// x (rows, in) -> out (rows, out); `hidden` receives the output of each hidden layer, (rows, units) one after
+// the other
+inline void forward(const Network& net, long which, long rows, const float* x, float* hidden, float* out,
+                    Arena arena) {
   for (int l = 0; l < net.layers; l++) {
     long n_in = net.sizes[l], n_out = net.sizes[l + 1];
     float* y = l + 1 < net.layers ? hidden : out;
-    product(rows, n_out, n_in, {x, n_in, 1}, {net.w(l, which), n_out, 1}, net.b(l, which), false, y, n_out, arena);
+    product(rows, n_out, n_in, {x, n_in, 1}, {net.w(l, which), n_out, 1}, net.b(l, which), false, y, n_out,
+            arena);
     if (l + 1 == net.layers) return;
     if (net.relu) each(rows * n_out, y, [](Vec v) { return maximum(Vec{}, v); });
     else each(rows * n_out, y, [](Vec v) { return tanh(v); });
@@ -83,13 +89,14 @@ inline void add_rows(long rows, long n, const float* d, float* sum) {
   }
 }
 
-// Add the gradient of the parameters to `grad` (in, out), (out), ... of each layer, unless it is null, and write the
-// gradient of x (rows, in) to `x_grad`, unless it is null. `out_grad` (rows, out) is the gradient of the output.
+// Add the gradient of the parameters to `grad` (in, out), (out), ... of each layer, unless it is null, and
+// write the gradient of x (rows, in) to `x_grad`, unless it is null. `out_grad` (rows, out) is the gradient
+// of the output.
 inline void backward(const Network& net, long which, long rows, const float* x, const float* hidden,
                      const float* out_grad, float* grad, float* x_grad, Arena arena) {
   long widest = net.widest();
   float* deltas[2] = {arena.take(rows * widest), arena.take(rows * widest)};
-  float* turned = arena.take(widest * LANES);
+  float* transposed = arena.take(widest * LANES);
   hidden += rows * net.hidden();
   if (grad) grad += net.parameters();
   const float* d = out_grad;
@@ -101,12 +108,12 @@ inline void backward(const Network& net, long which, long rows, const float* x, 
       grad -= n_out;
       add_rows(rows, n_out, d, grad);
       grad -= n_in * n_out;
-      if (n_out < LANES && n_in > n_out) {  // few outputs: the turned product fills its vectors
+      if (n_out < LANES && n_in > n_out) {  // few outputs: the transposed product fills its vectors
         for (long j = 0; j < n_out; j++)
-          for (long i = 0; i < n_in; i++) turned[j * n_in + i] = grad[i * n_out + j];
-        product(n_out, n_in, rows, {d, 1, n_out}, {y, n_in, 1}, nullptr, true, turned, n_in, arena);
+          for (long i = 0; i < n_in; i++) transposed[j * n_in + i] = grad[i * n_out + j];
+        product(n_out, n_in, rows, {d, 1, n_out}, {y, n_in, 1}, nullptr, true, transposed, n_in, arena);
         for (long j = 0; j < n_out; j++)
-          for (long i = 0; i < n_in; i++) grad[i * n_out + j] = turned[j * n_in + i];
+          for (long i = 0; i < n_in; i++) grad[i * n_out + j] = transposed[j * n_in + i];
       } else {
         product(n_in, n_out, rows, {y, 1, n_in}, {d, n_out, 1}, nullptr, true, grad, n_out, arena);
       }

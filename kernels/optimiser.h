@@ -18,7 +18,8 @@ inline double power(double base, long n) {
 inline void adam(const Adam& a, long t, long n, float* x, float* m, float* v, const float* g, float factor) {
   const float size = float(a.learning_rate / (1 - power(a.beta1, t)));
   const float scale = float(1 / __builtin_sqrt(1 - power(a.beta2, t)));
-  const float old1 = float(a.beta1), new1 = float(1 - a.beta1), old2 = float(a.beta2), new2 = float(1 - a.beta2);
+  const float old1 = float(a.beta1), new1 = float(1 - a.beta1), old2 = float(a.beta2),
+              new2 = float(1 - a.beta2);
   const float eps = float(a.eps);
   for (long i = 0; i < n; i += LANES) {
     float last[4][LANES] = {};
@@ -26,14 +27,16 @@ inline void adam(const Adam& a, long t, long n, float* x, float* m, float* v, co
     const float* from_g = g + i;
     long width = n - i < LANES ? n - i : LANES;
     if (width < LANES) {
-      for (long k = 0; k < width; k++) last[0][k] = x[i + k], last[1][k] = m[i + k], last[2][k] = v[i + k], last[3][k] = g[i + k];
+      for (long k = 0; k < width; k++)
+        last[0][k] = x[i + k], last[1][k] = m[i + k], last[2][k] = v[i + k], last[3][k] = g[i + k];
       to_x = last[0], to_m = last[1], to_v = last[2], from_g = last[3];
     }
     Vec grad = load(from_g) * factor;
-    Vec mean = fma(grad, all(new1), load(to_m) * old1), square = fma(grad * grad, all(new2), load(to_v) * old2);
+    Vec mean = fma(grad, broadcast(new1), load(to_m) * old1),
+        square = fma(grad * grad, broadcast(new2), load(to_v) * old2);
     store(to_m, mean);
     store(to_v, square);
-    store(to_x, load(to_x) - size * mean / (root(square) * scale + eps));
+    store(to_x, load(to_x) - size * mean / (square_root(square) * scale + eps));
     if (width < LANES)
       for (long k = 0; k < width; k++) x[i + k] = last[0][k], m[i + k] = last[1][k], v[i + k] = last[2][k];
   }

@@ -1,5 +1,5 @@
-// The clipped objective of PPO and MAPPO: steps of one seed after another on minibatches of a rollout. The equations
-// are those of algorithms/ppo.py and algorithms/mappo.py, which a reader reads and a GPU runs.
+// The clipped objective of PPO and MAPPO: steps of one seed after another on minibatches of a rollout. The
+// equations are those of algorithms/ppo.py and algorithms/mappo.py, which a reader reads and a GPU runs.
 #pragma once
 #include "network.h"
 #include "optimiser.h"
@@ -7,11 +7,11 @@
 struct Objective {  // the same in __init__.py
   Adam adam;
   float clip, value_coef, entropy_coef, max_grad_norm;
-  float huber_delta;    // the value loss is linear in larger errors; 0: never
-  int32_t clip_value;   // take the larger value loss of V(s) and of V(s) clipped around its old value
-  int32_t standardise;  // advantages, in each minibatch
-  int32_t discrete;     // actions: int64 (S, n), else float32 (S, n, A)
-  int32_t apart;        // limit the norms of the gradients of policy and value network one by one
+  float huber_delta;       // the value loss is linear in larger errors; 0: never
+  int32_t clip_value;      // take the larger value loss of V(s) and of V(s) clipped around its old value
+  int32_t standardise;     // advantages, in each minibatch
+  int32_t discrete;        // actions: int64 (S, n), else float32 (S, n, A)
+  int32_t separate_norms;  // limit the norms of the gradients of policy and value network one by one
 };
 
 struct Columns {  // the same in __init__.py; each is (S, n, ...)
@@ -19,8 +19,15 @@ struct Columns {  // the same in __init__.py; each is (S, n, ...)
   const void* action;
   const float *old_logp, *advantage, *ret, *old_value;
   Columns of_seed(long s, long n, long n_policy, long n_value, long actions, bool discrete) const {
-    const void* own = discrete ? (const void*)((const int64_t*)action + s * n) : (const float*)action + s * n * actions;
-    return {policy_obs + s * n * n_policy, value_obs + s * n * n_value, own, old_logp + s * n, advantage + s * n, ret + s * n, old_value + s * n};
+    const void* own =
+        discrete ? (const void*)((const int64_t*)action + s * n) : (const float*)action + s * n * actions;
+    return {policy_obs + s * n * n_policy,
+            value_obs + s * n * n_value,
+            own,
+            old_logp + s * n,
+            advantage + s * n,
+            ret + s * n,
+            old_value + s * n};
   }
 };
 
@@ -32,8 +39,8 @@ struct Block {
   long rows, actions;
   float *policy_obs, *value_obs, *action, *old_logp, *advantage, *ret, *old_value;
   int64_t* choice;
-  float *out, *value, *hidden;                        // outputs of the networks; hidden units of both
-  float *out_grad, *value_grad;                       // derivatives of the loss
+  float *out, *value, *hidden;                              // outputs of the networks; hidden units of both
+  float *out_grad, *value_grad;                             // derivatives of the loss
   float *log_prob, *prob, *logp, *entropy, *ratio, *total;  // (rows, actions) twice, then (rows)
 };
 
@@ -90,8 +97,8 @@ inline float huber(float delta, float error, float* derivative) {
 }
 
 // Add the rows of a block to the sums, and write the derivatives of the loss, a mean over `count` rows
-inline void losses(const Objective& o, Block& b, long count, float mean, float factor, const float* inverse_std,
-                   float* log_std_grad, Sums& sums) {
+inline void losses(const Objective& o, Block& b, long count, float mean, float factor,
+                   const float* inverse_std, float* log_std_grad, Sums& sums) {
   long A = b.actions;
   const float share = 1.0f / count;
   for (long i = 0; i < b.rows; i++) b.logp[i] -= b.old_logp[i], b.ratio[i] = b.logp[i];
@@ -109,7 +116,8 @@ inline void losses(const Objective& o, Block& b, long count, float mean, float f
       float p = b.prob[i * A + a];
       if (o.discrete) {
         float taken = a == b.choice[i];
-        b.out_grad[i * A + a] = logp_grad * (taken - p) + o.entropy_coef * share * p * (b.log_prob[i * A + a] + b.entropy[i]);
+        b.out_grad[i * A + a] =
+            logp_grad * (taken - p) + o.entropy_coef * share * p * (b.log_prob[i * A + a] + b.entropy[i]);
       } else {
         b.out_grad[i * A + a] = logp_grad * p * inverse_std[a];
         log_std_grad[a] += logp_grad * (p * p - 1) - o.entropy_coef * share;
@@ -117,7 +125,8 @@ inline void losses(const Objective& o, Block& b, long count, float mean, float f
     }
     float slope, loss = huber(o.huber_delta, b.value[i] - b.ret[i], &slope);
     if (o.clip_value) {
-      float change = b.value[i] - b.old_value[i], near = minimum(o.clip, maximum(-o.clip, change)), near_slope;
+      float change = b.value[i] - b.old_value[i], near = minimum(o.clip, maximum(-o.clip, change)),
+            near_slope;
       float near_loss = huber(o.huber_delta, b.old_value[i] + near - b.ret[i], &near_slope);
       if (near != change) near_slope = 0;
       if (near_loss > loss) slope = near_slope;
@@ -139,13 +148,17 @@ inline void standard(const float* x, const int64_t* rows, long count, float* mea
 }
 
 // What a step reads of row `from` of the columns of a seed
-inline void gather(const Columns& c, bool discrete, long from, long to, long policy_size, long value_size, Block& b) {
-  for (long k = 0; k < policy_size; k++) b.policy_obs[to * policy_size + k] = c.policy_obs[from * policy_size + k];
+inline void gather(const Columns& c, bool discrete, long from, long to, long policy_size, long value_size,
+                   Block& b) {
+  for (long k = 0; k < policy_size; k++)
+    b.policy_obs[to * policy_size + k] = c.policy_obs[from * policy_size + k];
   if (c.value_obs != c.policy_obs)
-    for (long k = 0; k < value_size; k++) b.value_obs[to * value_size + k] = c.value_obs[from * value_size + k];
+    for (long k = 0; k < value_size; k++)
+      b.value_obs[to * value_size + k] = c.value_obs[from * value_size + k];
   if (discrete) b.choice[to] = ((const int64_t*)c.action)[from];
   else
-    for (long a = 0; a < b.actions; a++) b.action[to * b.actions + a] = ((const float*)c.action)[from * b.actions + a];
+    for (long a = 0; a < b.actions; a++)
+      b.action[to * b.actions + a] = ((const float*)c.action)[from * b.actions + a];
   b.old_logp[to] = c.old_logp[from], b.advantage[to] = c.advantage[from];
   b.ret[to] = c.ret[from], b.old_value[to] = c.old_value[from];
 }

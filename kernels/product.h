@@ -1,6 +1,6 @@
-// Matrix products with one order of sums: out(i, j) = start(i, j) + sum over k of a(i, k) b(k, j), k ascending, one
-// fused multiply-add for each term. Blocks and vector widths decide which elements are computed together, and
-// never in what order the terms of one element are added.
+// Matrix products with one order of sums: out(i, j) = start(i, j) + sum over k of a(i, k) b(k, j), k
+// ascending, one fused multiply-add for each term. Blocks and vector widths decide which elements are
+// computed together, and never in what order the terms of one element are added.
 #pragma once
 #include "vector.h"
 
@@ -18,8 +18,8 @@ constexpr int PANEL = TILE_VECS * LANES;  // columns of a tile
 
 // R rows and C vectors of the product
 template <int R, int C>
-inline void tile(long depth, Matrix a, const float* b, long b_row, const float* start, long start_row, float* out,
-                 long out_row) {
+inline void tile(long depth, Matrix a, const float* b, long b_row, const float* start, long start_row,
+                 float* out, long out_row) {
   Vec sum[R][C];
 #pragma GCC unroll 8
   for (int r = 0; r < R; r++)
@@ -31,7 +31,7 @@ inline void tile(long depth, Matrix a, const float* b, long b_row, const float* 
     for (int c = 0; c < C; c++) right[c] = load(b + k * b_row + c * LANES);
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
-      Vec left = all(a.at[r * a.row + k * a.column]);
+      Vec left = broadcast(a.at[r * a.row + k * a.column]);
 #pragma GCC unroll 8
       for (int c = 0; c < C; c++) sum[r][c] = fma(left, right[c], sum[r][c]);
     }
@@ -44,8 +44,8 @@ inline void tile(long depth, Matrix a, const float* b, long b_row, const float* 
 
 // `rows` < 2 R rows and C vectors
 template <int R, int C>
-inline void tiles(long rows, long depth, Matrix a, const float* b, long b_row, const float* start, long start_row,
-                  float* out, long out_row) {
+inline void tiles(long rows, long depth, Matrix a, const float* b, long b_row, const float* start,
+                  long start_row, float* out, long out_row) {
   if (rows >= R) {
     tile<R, C>(depth, a, b, b_row, start, start_row, out, out_row);
     rows -= R, a.at += R * a.row, start += R * start_row, out += R * out_row;
@@ -57,8 +57,8 @@ inline void tiles(long rows, long depth, Matrix a, const float* b, long b_row, c
   }
 }
 
-// An 8 x 8 block, turned: to(j, i) = from(i, j)
-inline void turn(const float* from, long from_row, float* to, long to_row) {
+// An 8 x 8 block, transposed: to(j, i) = from(i, j)
+inline void transpose(const float* from, long from_row, float* to, long to_row) {
   typedef float Eight __attribute__((vector_size(32)));
   typedef float Loose __attribute__((vector_size(32), aligned(4), may_alias));
   Eight x[8], y[8];
@@ -80,15 +80,16 @@ inline void turn(const float* from, long from_row, float* to, long to_row) {
 
 // Copy `width` columns of b to a panel with rows of `columns` numbers, those beyond `width` zero
 inline void pack(long depth, long width, Matrix b, float* panel, long columns) {
-  long turned = b.column == 1 ? 0 : width / 8 * 8;  // columns that are copied in blocks
-  for (long j = 0; j < turned; j += 8) {
+  long transposed = b.column == 1 ? 0 : width / 8 * 8;  // columns that are copied in blocks
+  for (long j = 0; j < transposed; j += 8) {
     long k = 0;
-    for (; k + 8 <= depth; k += 8) turn(b.at + k + j * b.column, b.column, panel + k * columns + j, columns);
+    for (; k + 8 <= depth; k += 8)
+      transpose(b.at + k + j * b.column, b.column, panel + k * columns + j, columns);
     for (; k < depth; k++)
       for (long i = j; i < j + 8; i++) panel[k * columns + i] = b.at[k + i * b.column];
   }
   for (long k = 0; k < depth; k++) {
-    long j = turned;
+    long j = transposed;
     if (b.column == 1)
       for (; j + LANES <= width; j += LANES) store(panel + k * columns + j, load(b.at + k * b.row + j));
     for (; j < width; j++) panel[k * columns + j] = b.at[k * b.row + j * b.column];
@@ -96,19 +97,20 @@ inline void pack(long depth, long width, Matrix b, float* panel, long columns) {
   }
 }
 
-// Floats of the arena that a product takes
+// Floats of the arena that a product takes: a panel, the tiles at an edge, and a copy of a
 inline long product_space(long rows, long depth) {
-  return Arena::padded(depth * PANEL) + Arena::padded(rows * depth) + 2 * Arena::padded(TILE_ROWS * PANEL);
+  return Arena::padded(depth * PANEL) + Arena::padded(TILE_ROWS * PANEL) + Arena::padded(rows * depth);
 }
 
-// out (rows, width) = start + a (rows, depth) b (depth, width). The start is `out` itself if `add`, else the bias,
-// or zero without one. One of a.row and a.column is 1, and one of b.row and b.column. The arena is given back.
-inline void product(long rows, long width, long depth, Matrix a, Matrix b, const float* bias, bool add, float* out,
-                    long out_row, Arena arena) {
+// out (rows, width) = start + a (rows, depth) b (depth, width). The start is `out` itself if `add`, else the
+// bias, or zero without one. One of a.row and a.column is 1, and one of b.row and b.column. The arena is
+// given back.
+inline void product(long rows, long width, long depth, Matrix a, Matrix b, const float* bias, bool add,
+                    float* out, long out_row, Arena arena) {
   alignas(64) static const float zeros[PANEL] = {};
   float* panel = arena.take(depth * PANEL);
   float* edge = arena.take(TILE_ROWS * PANEL);  // of the output, where a tile is wider
-  float* blocks = nullptr;                      // a in blocks of TILE_ROWS, if its rows are far apart
+  float* blocks = nullptr;  // a in blocks of TILE_ROWS, if its rows are far separate_norms
   if (a.column != 1 && width > 2 * PANEL && depth * a.column > 4096) {
     blocks = arena.take(rows * depth);
     for (long i = 0; i < rows; i += TILE_ROWS) {
@@ -134,8 +136,10 @@ inline void product(long rows, long width, long depth, Matrix a, Matrix b, const
           for (long c = 0; c < n; c++) edge[r * columns + c] = start[r * start_row + c];
         to = edge, start = edge, to_row = start_row = columns;
       }
-      Matrix left = blocks ? Matrix{blocks + i * depth, 1, height} : Matrix{a.at + i * a.row, a.row, a.column};
-      if (columns == PANEL) tiles<TILE_ROWS, TILE_VECS>(height, depth, left, right.at, right.row, start, start_row, to, to_row);
+      Matrix left =
+          blocks ? Matrix{blocks + i * depth, 1, height} : Matrix{a.at + i * a.row, a.row, a.column};
+      if (columns == PANEL)
+        tiles<TILE_ROWS, TILE_VECS>(height, depth, left, right.at, right.row, start, start_row, to, to_row);
       else tiles<TILE_ROWS, 1>(height, depth, left, right.at, right.row, start, start_row, to, to_row);
       if (n < columns)
         for (long r = 0; r < height; r++)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ascent import suites
+from ascent import kernels, suites
 from ascent.algorithms import SYSTEMS
 from ascent.records.cell import Cell
 from ascent.records.provenance import Provenance, cpu, sources
@@ -37,6 +37,8 @@ def packages(task: str) -> dict[str, str]:
     versions = {name: version(name) for name in sorted({"torch", "numpy", *spec.packages})}
     if spec.model is not None:
         versions[spec.model.name] = sha256(spec.model.read_bytes()).hexdigest()[:12]
+    if kernels.enabled():
+        versions["kernels"] = str(kernels.VERSION)
     return {"python": machine.python_version(), **versions}
 
 
@@ -45,6 +47,8 @@ def platform_key() -> str:
     capability = torch.backends.cpu.get_cpu_capability().replace(" ", "-")
     key = f"torch-{version('torch')}/{machine.machine()}/{cpu()['class']}/{capability}"
     values = {name: os.environ.get(name, "") for name in MATH}
+    if kernels.enabled():
+        key += f"/kernels-{kernels.VERSION}"
     changed = [f"/{name}={value}" for name, value in values.items() if value != DEFAULTS.get(name, "")]
     return key + "".join(changed).replace(" ", "+")
 

@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "ascent": {"slurm", "reports", "runners", "records", "algorithms", "suites"},
     "slurm": {"reports", "runners", "records"},
     "reports": {"runners", "records", "suites"},
-    "runners": {"records", "algorithms", "suites"},
+    "runners": {"records", "algorithms", "kernels", "suites"},
     "records": set(),
     "algorithms": {"kernels"},
     "kernels": set(),
