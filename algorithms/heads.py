@@ -114,23 +114,46 @@ def value_network(
 
 
 def clipped_steps(
-    learned: Learned, policy: Policy, value: MLP, device: str, **numbers: Any
+    learned: Learned,
+    policy: Policy,
+    value: MLP,
+    config: Any,
+    device: str,
+    *,
+    standardise: bool,
+    separate_norms: bool = False,
+    huber_delta: float = 0.0,
 ) -> Callable[..., Tensor] | None:
     """Return the compiled steps of PPO's objective; None where torch takes them.
 
-    `numbers` are those of `kernels.ClippedSteps`. Call it with a learning rate, the order of the rows
-    (S, steps * size), the minibatch's size and the columns (S, n, ...); it returns the mean metrics (S, 6).
+    `config` is that of PPO or MAPPO. Call the steps with a learning rate and the columns (S, n, ...). They
+    return the mean metrics (S, 6). Without `order` they take one step on all rows; with it, the order of the
+    rows (S, steps * size), they take a step on each minibatch of `size` rows.
     """
     networks, adam = (policy.net, value), learned.optimiser
     if device != "cpu" or not all(net.compiled() for net in networks):
         return None
     assert isinstance(adam, Adam)
-    relu = value.activation is torch.relu_
     steps = kernels.ClippedSteps(
-        policy.net.sizes, value.sizes, relu, policy.discrete, adam_eps=adam.eps, **numbers
+        policy.net.sizes,
+        value.sizes,
+        value.activation is torch.relu_,
+        policy.discrete,
+        adam_eps=adam.eps,
+        clip=config.clip,
+        clip_value=config.clip_value,
+        standardise=standardise,
+        value_coef=config.value_coef,
+        entropy_coef=config.entropy_coef,
+        max_grad_norm=config.max_grad_norm,
+        separate_norms=separate_norms,
+        huber_delta=huber_delta,
     )
 
-    def take(learning_rate: float, order: Tensor, size: int, *columns: Tensor) -> Tensor:
+    def take(learning_rate: float, *columns: Tensor, order: Tensor | None = None, size: int = 0) -> Tensor:
+        if order is None:
+            size = columns[0].shape[1]
+            order = torch.arange(size).expand(len(columns[0]), size)
         t = int(adam.t)
         adam.t += order.shape[1] // size
         return steps(learned.params.matrix, adam.m, adam.v, t, learning_rate, order, size, *columns)

@@ -36,7 +36,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from ascent.algorithms.heads import Activation, Policy, value_network
+from ascent.algorithms.heads import Activation, Policy, clipped_steps, value_network
 from ascent.algorithms.seedwise import (
     MLP,
     Adam,
@@ -203,7 +203,12 @@ class Agent:
         self.sizes = [[sum(getattr(*x)[0].numel() for x in part.slots()) for part in pair] for pair in pairs]
         self.ends_at_limit = not c.bootstrap_time_limit
         self.norms = [ValueNorm(streams) for _ in self.agents]
-        self._step = [captured(partial(self.step, i), device) for i in self.agents]
+        objective = {"standardise": True, "separate_norms": True, "huber_delta": c.huber_delta}
+        self._step = [
+            clipped_steps(self.learned[i], *pairs[i], c, device, **objective)
+            or captured(partial(self.step, i), device)
+            for i in self.agents
+        ]
 
     @torch.inference_mode()
     def act(
@@ -227,15 +232,16 @@ class Agent:
         with torch.no_grad():
             advantage, old_value, ret = self.estimates(i, batch)
             old_logp, _ = self.policies[i].evaluate(policy_obs, action)
-        transitions = (policy_obs, value_obs, action, old_logp, advantage, old_value, ret)
+        transitions = (policy_obs, value_obs, action, old_logp, advantage, ret, old_value)
         columns = [x.flatten(1, 2) for x in transitions]  # (S, T * E, ...)
         metrics: list[Tensor] = []
         for _ in range(c.epochs):
-            for *minibatch, ret in rng.minibatches(columns, c.minibatch):
+            for *minibatch, ret, old_value in rng.minibatches(columns, c.minibatch):
                 if c.value_norm:
                     norm.update(ret)
                 mean, deviation = norm.moments()
-                metrics.append(self._step[i](*minibatch, (ret - mean) / deviation).clone())
+                minibatch += [(ret - mean) / deviation, old_value]
+                metrics.append(self._step[i](c.learning_rate, *minibatch).clone())
         return sum(metrics[1:], metrics[0]) / len(metrics)
 
     def estimates(self, i: int, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -259,13 +265,13 @@ class Agent:
             terminated = torch.maximum(terminated, batch.truncated)
         return replace(batch, reward=reward, terminated=terminated)
 
-    def step(self, i: int, *minibatch: Tensor) -> Tensor:
+    def step(self, i: int, learning_rate: float | Tensor, *minibatch: Tensor) -> Tensor:
         """Take one step of agent i's optimiser and return the metrics (S, 6) that `learn` averages."""
         loss, metrics = self.loss(i, *minibatch)
         c, learned = self.config, self.learned[i]
         grad = learned.params.grad(loss)
         clipped = [clip_grad_norm(part, c.max_grad_norm)[0] for part in grad.split(self.sizes[i], 1)]
-        learned.optimiser.step(torch.cat(clipped, 1), c.learning_rate)
+        learned.optimiser.step(torch.cat(clipped, 1), learning_rate)
         return torch.stack([*metrics, grad.norm(dim=1)], 1)
 
     def loss(
@@ -276,8 +282,8 @@ class Agent:
         action: Tensor,
         old_logp: Tensor,
         advantage: Tensor,
-        old_value: Tensor,
         ret: Tensor,
+        old_value: Tensor,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return -L of agent i on a minibatch (S, B), a loss (S,), and metrics."""
         c = self.config

@@ -195,16 +195,7 @@ class Agent:
         self.ends_at_limit = not c.bootstrap_time_limit
         self._step = captured(self.step, device)
         self.compiled = clipped_steps(
-            self.learned,
-            self.policy,
-            self.value,
-            device,
-            clip=c.clip,
-            clip_value=c.clip_value,
-            standardise=c.normalise_advantage,
-            value_coef=c.value_coef,
-            entropy_coef=c.entropy_coef,
-            max_grad_norm=c.max_grad_norm,
+            self.learned, self.policy, self.value, c, device, standardise=c.normalise_advantage
         )
 
     @torch.inference_mode()
@@ -235,7 +226,7 @@ class Agent:
         if self.compiled:
             order = torch.cat([rng.permutation(columns[0].shape[1]) for _ in range(c.epochs)], 1)
             obs, *others = columns
-            means = self.compiled(learning_rate, order, c.minibatch, obs, obs, *others)
+            means = self.compiled(learning_rate, obs, obs, *others, order=order, size=c.minibatch)
             return dict(zip(names, means.T, strict=True))
         sums: Tensor | None = None
         for _ in range(c.epochs):

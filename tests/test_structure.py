@@ -28,7 +28,7 @@ REPORTS_MAY_IMPORT = {
 NO_TORCH = ("records", "slurm", "reports/statistics", "reports/page", "suites")
 MOST_LINES = 400  # of a module
 TASK_FILES = {"suites/mujoco.py", "suites/particle.py"}
-MOST_LINES_OF_AN_ALGORITHM = 350
+MOST_LINES_OF_AN_ALGORITHM = 360
 
 
 def modules(root: Path) -> list[Path]:

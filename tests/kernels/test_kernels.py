@@ -12,11 +12,12 @@ from gymnasium import spaces
 from torch import Tensor
 
 from ascent import kernels
-from ascent.algorithms import ppo
+from ascent.algorithms import mappo, ppo
 from ascent.algorithms.seedwise import MLP, Adam, Parameters, Streams, tanh, uniform_fan_in
 from ascent.kernels.build import LEVELS, library
 from ascent.runners.platform import packages, platform_key
 from tests.algorithms.test_equations import BOTH_KINDS, OBS, SEEDS, make_agent, make_batch
+from tests.algorithms.test_teams import DISCRETE, SKEWED, experience, make_ppo_team
 
 FLAGS = kernels._processor_flags()
 BUILT = [
@@ -164,6 +165,45 @@ def test_packs_of_ppo(switch: object, space: spaces.Space) -> None:
         agent = ppo.Agent(config, OBS, space, Streams(seeds, "init"), "cpu")
         agent.update(batch.map(lambda x: x[rows]), Streams(seeds, "learn"), 0.1)
         return agent.learned.params.matrix
+
+    together = update(SEEDS, slice(None))
+    for k, seed in enumerate(SEEDS):
+        assert torch.equal(update([seed], slice(k, k + 1))[0], together[k])
+
+
+@pytest.mark.parametrize("preset", [*map(str, mappo.PRESETS["code"]), "small"])
+@pytest.mark.parametrize("local", [False, True], ids=["mappo", "ippo"])
+def test_an_update_of_mappo(switch: object, preset: str, local: bool) -> None:
+    """A pass over a window ends at torch's parameters and metrics, for every preset."""
+    config = mappo.PRESETS["code"].get(preset, mappo.PRESETS["small"])
+    space = SKEWED if "continuous" in preset else DISCRETE
+    settings = vars(config) | {"envs": 8, "steps": 6, "minibatch": 24, "epochs": 1, "local_value": local}
+    settings["adam_eps"] = 1e-3  # with a small one, Adam's first steps amplify the rounding of tiny gradients
+    batch = experience((6, 8), space)
+    learners = []
+    for state in ("off", "on"):
+        switch(state)
+        team = make_ppo_team(space, **settings)
+        before = [learned.params.matrix.clone() for learned in team.learned]
+        metrics = team.update(batch, Streams(SEEDS, "learn"), 0.1)
+        parameters = [learned.params.matrix for learned in team.learned]
+        learners.append((parameters, torch.stack([*metrics.values()])))
+    (theirs, their_metrics), (ours, our_metrics) = learners
+    for start, x, y in zip(before, ours, theirs, strict=True):
+        assert (x - start).abs().amax(1).min() > 1e-4
+        torch.testing.assert_close(x, y, rtol=0, atol=1e-6)
+    torch.testing.assert_close(our_metrics, their_metrics, rtol=1e-4, atol=1e-5)
+
+
+def test_packs_of_mappo(switch: object) -> None:
+    """An update of a seed has the same bits alone and among others."""
+    switch("on")
+    batch = experience((6, 4), DISCRETE)
+
+    def update(seeds: list[int], rows: slice) -> Tensor:
+        team = make_ppo_team(DISCRETE, seeds)
+        team.update(batch.map(lambda x: x[rows]), Streams(seeds, "learn"), 0.1)
+        return torch.cat([learned.params.matrix for learned in team.learned], 1)
 
     together = update(SEEDS, slice(None))
     for k, seed in enumerate(SEEDS):
