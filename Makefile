@@ -7,10 +7,11 @@ INSTALLED := .venv/installed
 
 install: $(INSTALLED)
 
-$(INSTALLED): requirements.lock pyproject.toml
+$(INSTALLED): requirements.lock pyproject.toml $(wildcard kernels/*.cpp kernels/*.h kernels/build.py)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python kernels/build.py
 	touch $@
 
 demo: install  ## train four algorithms on two tasks, ten seeds each, and make the report

@@ -1,17 +1,20 @@
-"""Build hooks: a wheel knows the commit that it was built from, and carries the lock of its dependencies."""
+"""Build hooks: a wheel knows its commit, and carries the lock of its dependencies and the kernels."""
 
 import json
+import runpy
 import shutil
 import subprocess
 from pathlib import Path
 
 from setuptools import setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 from setuptools.command.sdist import sdist
 
 ROOT = Path(__file__).resolve().parent
 STAMP = "build.json"  # read by records/provenance.py
 LOCK = "requirements.lock"
+KERNELS = runpy.run_path(str(ROOT / "kernels" / "build.py"))
 
 
 def write_stamp(folder: Path) -> None:
@@ -35,7 +38,7 @@ def git(*words: str) -> str | None:
 
 
 class BuildPy(build_py):
-    """Add the stamp and the lock to the package."""
+    """Add the stamp, the lock and the compiled kernels to the package."""
 
     def run(self) -> None:
         super().run()
@@ -43,6 +46,20 @@ class BuildPy(build_py):
             package = Path(self.build_lib) / "ascent"
             write_stamp(package)
             shutil.copyfile(ROOT / LOCK, package / LOCK)
+            if problem := KERNELS["build"](package / "kernels"):
+                print(problem)
+
+
+class BdistWheel(bdist_wheel):
+    """Name the platform that the kernels are compiled for; any Python 3 loads them."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.root_is_pure = KERNELS["unavailable"]() is not None
+
+    def get_tag(self) -> tuple[str, str, str]:
+        _, _, platform = super().get_tag()
+        return "py3", "none", platform.replace("linux_", "manylinux2014_")
 
 
 class Sdist(sdist):
@@ -53,4 +70,4 @@ class Sdist(sdist):
         write_stamp(Path(base_dir))
 
 
-setup(cmdclass={"build_py": BuildPy, "sdist": Sdist})
+setup(cmdclass={"bdist_wheel": BdistWheel, "build_py": BuildPy, "sdist": Sdist})

@@ -203,10 +203,9 @@ class Agent:
         self.sizes = [[sum(getattr(*x)[0].numel() for x in part.slots()) for part in pair] for pair in pairs]
         self.ends_at_limit = not c.bootstrap_time_limit
         self.norms = [ValueNorm(streams) for _ in self.agents]
-        objective = {"standardise": True, "separate_norms": True, "huber_delta": c.huber_delta}
+        steps = partial(clipped_steps, standardise=True, separate_norms=True, huber_delta=c.huber_delta)
         self._step = [
-            clipped_steps(self.learned[i], *pairs[i], c, device, **objective)
-            or captured(partial(self.step, i), device)
+            steps(self.learned[i], *pairs[i], c, device) or captured(partial(self.step, i), device)
             for i in self.agents
         ]
 

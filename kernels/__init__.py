@@ -1,6 +1,6 @@
-"""Compiled kernels for small networks on a CPU; README.md says what they promise.
+"""Compiled kernels for networks on a CPU; README.md says what they promise.
 
-`enabled` says whether this process uses them. They are off unless ASCENT_KERNELS=on.
+`enabled` says whether this process uses them: if they are built, and unless ASCENT_KERNELS=off.
 """
 
 import ctypes
@@ -76,8 +76,8 @@ SIGNATURES = {
 
 @cache
 def _library() -> ctypes.CDLL | None:
-    """Load the library for this processor; None if there is none, or unless ASCENT_KERNELS=on."""
-    if os.environ.get("ASCENT_KERNELS", "off") != "on":
+    """Load the library for this processor; None if there is none, or with ASCENT_KERNELS=off."""
+    if os.environ.get("ASCENT_KERNELS") == "off":
         return None
     flags = _processor_flags()
     for level in LEVELS.get(platform.machine(), ()):
@@ -92,9 +92,14 @@ def load(path: Path) -> ctypes.CDLL:
     loaded = ctypes.CDLL(str(path))
     for name, kinds in SIGNATURES.items():
         function = getattr(loaded, name)
-        function.restype = None
+        function.errcheck = _check
         function.argtypes = [ctypes.c_void_p if kind == "p" else ctypes.c_int64 for kind in kinds]
     return loaded
+
+
+def _check(out_of_memory: int, *_: object) -> None:
+    if out_of_memory:
+        raise MemoryError("the kernels cannot get the memory that they need")
 
 
 def _processor_flags() -> set[str]:

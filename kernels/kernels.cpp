@@ -1,5 +1,5 @@
 // The functions that Python calls, see __init__.py. Arrays are float32, with the seed axis first, unless
-// said.
+// said. A function returns 1 if there is not enough memory, else 0.
 #include "ppo.h"
 
 thread_local char* Arena::block = nullptr;
@@ -8,39 +8,44 @@ thread_local long Arena::size = 0;
 extern "C" {
 
 // x (N, rows, in) -> out (N, rows, out) of N networks; hidden (N, rows * units) receives the hidden units
-void mlp_forward(const Network* net, int64_t networks, int64_t rows, const float* x, float* hidden,
+int32_t mlp_forward(const Network* net, int64_t networks, int64_t rows, const float* x, float* hidden,
                  float* out) {
   long units = net->hidden(), n_in = net->sizes[0], n_out = net->sizes[net->layers];
   Arena arena(net->space(rows) + Arena::padded(rows * units));
+  if (!arena.block) return 1;
   float* scratch = hidden ? nullptr : arena.take(rows * units);
   for (long i = 0; i < networks; i++)
     forward(*net, i, rows, x + i * rows * n_in, hidden ? hidden + i * rows * units : scratch,
             out + i * rows * n_out, arena);
+  return 0;
 }
 
 // The gradients of the parameters (N, P) and of x (N, rows, in), either may be null, from that of the output
-void mlp_backward(const Network* net, int64_t networks, int64_t rows, const float* x, const float* hidden,
+int32_t mlp_backward(const Network* net, int64_t networks, int64_t rows, const float* x, const float* hidden,
                   const float* out_grad, float* grad, float* x_grad) {
   long units = net->hidden(), n_in = net->sizes[0], n_out = net->sizes[net->layers],
        parameters = net->parameters();
   Arena arena(net->space(rows));
+  if (!arena.block) return 1;
   if (grad) __builtin_memset(grad, 0, sizeof(float) * networks * parameters);
   for (long i = 0; i < networks; i++)
     backward(*net, i, rows, x + i * rows * n_in, hidden + i * rows * units, out_grad + i * rows * n_out,
              grad ? grad + i * parameters : nullptr, x_grad ? x_grad + i * rows * n_in : nullptr, arena);
+  return 0;
 }
 
 // Step t of Adam on the parameters x (S, P)
-void adam_step(const Adam* a, int64_t t, int64_t seeds, int64_t parameters, float* x, float* m, float* v,
+int32_t adam_step(const Adam* a, int64_t t, int64_t seeds, int64_t parameters, float* x, float* m, float* v,
                const float* g) {
   for (long i = 0; i < seeds * parameters; i += parameters)
     adam(*a, t, parameters, x + i, m + i, v + i, g + i, 1.0f);
+  return 0;
 }
 
 // Steps t + 1, t + 2, ... on minibatches of `size` rows, in the order (S, steps * size) int64 of rows among
 // n. Parameters x (S, P): the policy's, log standard deviations unless discrete, the value network's; m and v
 // are Adam's. metrics (S, 6) float64 receives the means over the steps.
-void ppo_steps(const Objective* o, const Network* policy_net, const Network* value_net, int64_t seeds,
+int32_t ppo_steps(const Objective* o, const Network* policy_net, const Network* value_net, int64_t seeds,
                int64_t n, int64_t steps, int64_t size, const int64_t* order, const Columns* columns,
                int64_t t, float* x, float* m, float* v, double* metrics) {
   Network policy = *policy_net, value = *value_net;
@@ -50,6 +55,7 @@ void ppo_steps(const Objective* o, const Network* policy_net, const Network* val
   long units = policy.hidden() + value.hidden(), most = policy.space(BLOCK) + value.space(BLOCK);
   Arena arena(most + Arena::padded(P) + BLOCK * (n_policy + n_value + units + 8 * A + 16) +
               4 * Arena::padded(A) + 512);
+  if (!arena.block) return 1;
   Block b;
   b.actions = A;
   b.policy_obs = arena.take(BLOCK * n_policy);
@@ -107,12 +113,14 @@ void ppo_steps(const Objective* o, const Network* policy_net, const Network* val
       for (long k = 0; k < 6; k++) means[k] += now[k] / steps;
     }
   }
+  return 0;
 }
 
 // f(x) of n numbers in place: 0 exponential, 1 logarithm, 2 tanh. For tests.
-void elementary(int64_t f, int64_t n, float* x) {
+int32_t elementary(int64_t f, int64_t n, float* x) {
   if (f == 0) each(n, x, [](Vec y) { return exponential(y); });
   if (f == 1) each(n, x, [](Vec y) { return logarithm(y); });
   if (f == 2) each(n, x, [](Vec y) { return tanh(y); });
+  return 0;
 }
 }

@@ -94,9 +94,10 @@ inline Vec tanh(Vec x) {
   return size < 0.625f ? fma(p * y, x, x) : (x < 0.0f ? -large : large);
 }
 
-// Memory of one call, from a block that stays with the thread and grows as needed
+// Memory of one call, from a block that stays with the thread and grows as needed; null if it cannot
 class Arena {
  public:
+  static thread_local char* block;
   explicit Arena(long floats) {
     if (floats > size) {
       __builtin_free(block);
@@ -114,6 +115,5 @@ class Arena {
 
  private:
   float* next;
-  static thread_local char* block;
   static thread_local long size;
 };

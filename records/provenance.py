@@ -73,7 +73,8 @@ def sources(roots: Iterable[str]) -> dict[str, bytes]:
     """Return the modules of this package that `roots` import, directly or not, and the roots themselves.
 
     They are found by following the import statements, so that nothing that takes part in training is left out
-    and nothing else is in it. Names are as in the package: ascent/algorithms/ppo.py.
+    and nothing else is in it. A package's C++ files are among them. Names are as in the package:
+    ascent/algorithms/ppo.py.
     """
     modules: set[str] = set()
     waiting = [parent for root in roots for parent in _with_parents(root)]
@@ -87,7 +88,9 @@ def sources(roots: Iterable[str]) -> dict[str, bytes]:
         file = module_file(module)
         if file is None:
             raise FileNotFoundError(f"{module}: no such module in {HOME}")
-        contents[f"{PACKAGE}/{file.relative_to(HOME).as_posix()}"] = file.read_bytes()
+        compiled = [*file.parent.glob("*.h"), *file.parent.glob("*.cpp")]
+        for path in (file, *compiled):
+            contents[f"{PACKAGE}/{path.relative_to(HOME).as_posix()}"] = path.read_bytes()
     return dict(sorted(contents.items()))
 
 

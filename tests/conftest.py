@@ -1,7 +1,44 @@
 """Shared by all tests."""
 
+from collections.abc import Callable, Iterator
+
+import pytest
 import torch
 
-from ascent import algorithms  # noqa: F401  (first of all: it sets what torch must find in the environment)
+from ascent import algorithms, kernels  # noqa: F401  (first of all: sets what torch must find in the environment)
+from ascent.runners.platform import packages
 
 torch.set_num_threads(1)
+
+
+def _forget() -> None:
+    kernels._library.cache_clear()
+    packages.cache_clear()
+
+
+@pytest.fixture
+def switch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Return a function that turns the kernels "on" or "off", for new processes too."""
+
+    def turn(state: str) -> None:
+        monkeypatch.setenv("ASCENT_KERNELS", state)
+        _forget()
+
+    yield turn
+    monkeypatch.undo()
+    _forget()
+
+
+@pytest.fixture
+def torch_only(switch: Callable[[str], None]) -> None:
+    """Turn the kernels off: torch computes everything."""
+    switch("off")
+
+
+@pytest.fixture(params=["kernels", "torch"])
+def either_path(request: pytest.FixtureRequest, switch: Callable[[str], None]) -> str:
+    """Run a test on both paths, and return which it is: with the kernels, if they are built, and without."""
+    switch("on" if request.param == "kernels" else "off")
+    if request.param == "kernels" and not kernels.enabled():
+        pytest.skip("the kernels are not built: see kernels/README.md")
+    return request.param

@@ -192,6 +192,10 @@ class MLP:
         self._compiled: kernels.Perceptron | None = None
         self.slope_ = {tanh: _tanh_slope_, torch.relu_: _relu_slope_}[activation]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy keeps: not the addresses of these parameters."""
+        return vars(self) | {"_compiled": None}
+
     def __call__(self, x: Tensor) -> Tensor:
         y = x if x.dim() == 3 else x.flatten(1, -2)  # (S, B, in)
         if torch.is_grad_enabled():

@@ -41,13 +41,14 @@ class CannotVerify(InputError):
 
 @dataclass(frozen=True)
 class Setting:
-    """What trains a cell again: an interpreter and the folder of the recorded sources.
+    """What trains a cell again: an interpreter, the folder of the recorded sources, with the kernels or not.
 
     `root` is None for the sources of this project. `notes` are for the user.
     """
 
     python: str
     root: Path | None
+    kernels: bool
     notes: tuple[str, ...]
 
     @property
@@ -67,9 +68,10 @@ class Setting:
         return [self.python, "-P"]  # -P: import nothing from the working folder
 
     def environment(self) -> dict[str, str]:
-        """Return variables with which Python finds these sources first."""
+        """Return variables with which Python finds these sources first, and uses the kernels or not."""
         sources = {} if self.root is None else {"PYTHONPATH": str(self.root)}
-        return os.environ | sources | {"PYTHONDONTWRITEBYTECODE": "1"}
+        switch = {"ASCENT_KERNELS": "on" if self.kernels else "off"}
+        return os.environ | sources | switch | {"PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def device(run: RunFiles) -> str:
@@ -96,7 +98,10 @@ def find(cell: CellFiles, run: RunFiles, work: Path, install: bool) -> Setting:
     if not isinstance(recorded_packages, dict):
         raise CannotVerify(f"{layout.RUN} does not say which packages trained it")
     task = cell.described().task
-    setting = Setting(sys.executable, root, tuple(notes))
+    compiled = "kernels" in recorded_packages
+    if compiled and root is not None:
+        _build_kernels(root)
+    setting = Setting(sys.executable, root, compiled, tuple(notes))
     differences = _differences(recorded_packages, _packages(setting, task))
     if differences and not (install and _locked(run)):
         hint = ", or use --install" if _locked(run) else ""
@@ -106,9 +111,10 @@ def find(cell: CellFiles, run: RunFiles, work: Path, install: bool) -> Setting:
     if differences:
         python = _installed(run, recorded_packages, work)
         # The current sources are not installed in that environment: there, the recorded ones run.
-        setting = Setting(
-            python, root or _unpack(cell, str(recorded), work), (*notes, "in a separate virtual environment")
-        )
+        root = root or _unpack(cell, str(recorded), work)
+        if compiled:
+            _build_kernels(root)
+        setting = Setting(python, root, compiled, (*notes, "in a separate virtual environment"))
         if left := _differences(recorded_packages, _packages(setting, task)):
             raise CannotVerify(f"an environment made from the recorded lock has different versions: {left}")
     return setting
@@ -143,6 +149,14 @@ def _unpack(cell: CellFiles, recorded: str, work: Path) -> Path:
     return root
 
 
+def _build_kernels(root: Path) -> None:
+    """Build the recorded kernels beside their sources."""
+    script = root / provenance.PACKAGE / "kernels" / "build.py"
+    done = subprocess.run([sys.executable, "-P", str(script)], capture_output=True, text=True)
+    if done.returncode or done.stderr:
+        raise CannotVerify(f"trained with other kernels than the installed ones: {_last_line(done.stderr)}")
+
+
 def _check_device(run: RunFiles) -> None:
     if device(run) == "cpu":
         return
@@ -158,7 +172,8 @@ def _packages(setting: Setting, task: str) -> dict[str, str]:
     if setting.root is None and setting.python == sys.executable:
         from ascent.runners.platform import packages
 
-        return packages(task)
+        if setting.kernels == ("kernels" in packages(task)):
+            return packages(task)
     done = subprocess.run(
         setting.packages_command(task),
         capture_output=True,
@@ -213,7 +228,8 @@ def _installed(run: RunFiles, packages: dict[str, str], work: Path) -> str:
         )
     (work / "requirements.lock").write_bytes(lock)
     # A lock says torch 2.13.0 where a record says 2.13.0+cpu. Names with a dot are model files.
-    exact = [f"{name}=={what}" for name, what in packages.items() if name != "python" and "." not in name]
+    ours = {"python", "kernels"}
+    exact = [f"{name}=={what}" for name, what in packages.items() if name not in ours and "." not in name]
     print(f"installing the packages of commit {commit}; this may take minutes", file=sys.stderr, flush=True)
     create = [_interpreter(packages.get("python", "")), "-m", "venv", str(home)]
     install = [str(python), "-m", "pip", "install", "--quiet"]

@@ -3,18 +3,20 @@
     make golden           records them for this platform, after a deliberate change of results
 
 The digests are of each system over its first five updates, for each kind of action. Bits depend on the
-processor and on torch, so they are kept by platform (`ascent.runners.platform.platform_key`).
+processor and on torch, so they are kept by platform (`ascent.runners.platform.platform_key`), with and
+without the kernels.
 
 A hyperparameter at its default is not in the digest of a cell: another default under the same VERSION would
 give two different cells one name.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from ascent.algorithms import SYSTEMS
+from ascent import algorithms, kernels  # algorithms first: it sets what torch must find in the environment
 from ascent.runners import resolve
 from ascent.runners.platform import platform_key
 from ascent.runners.trainer import Trainer
@@ -49,7 +51,7 @@ def recorded() -> dict[str, dict[str, list[str]]]:
 
 def defaults() -> dict[str, dict[str, Any]]:
     """The default of every hyperparameter, by algorithm file, with the file's version."""
-    modules = {system.algorithm: system.module() for system in SYSTEMS.values()}
+    modules = {system.algorithm: system.module() for system in algorithms.SYSTEMS.values()}
     return {
         name: {"version": module.VERSION, "defaults": resolve.plain(module.Config())}
         for name, module in modules.items()
@@ -76,5 +78,9 @@ if __name__ == "__main__":
     if changed := conflicts(recorded_defaults(), defaults()):
         sys.exit(f"raise VERSION first, the default has changed of {', '.join(changed)}")
     DEFAULTS.write_text(json.dumps(defaults(), indent=1, sort_keys=True) + "\n")
-    FILE.write_text(json.dumps(recorded() | {platform_key(): digests()}, indent=1, sort_keys=True) + "\n")
-    print(f"recorded for {platform_key()}")
+    for switch in ("off", "on"):
+        os.environ["ASCENT_KERNELS"] = switch
+        kernels._library.cache_clear()
+        new = recorded() | {platform_key(): digests()}
+        FILE.write_text(json.dumps(new, indent=1, sort_keys=True) + "\n")
+        print(f"recorded for {platform_key()}")

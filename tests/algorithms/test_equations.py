@@ -552,6 +552,7 @@ def test_ppo_objective_is_a_lower_bound(space: spaces.Space) -> None:
             assert (-parts[0] < unclipped - 1e-3).all()
 
 
+@pytest.mark.usefixtures("torch_only")
 @BOTH_KINDS
 def test_ppo_visits_every_sample_once_per_epoch(space: spaces.Space, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a new order each epoch, each seed in its own; the columns stay together; the first ratio is 1."""

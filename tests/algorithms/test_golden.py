@@ -10,6 +10,7 @@ from ascent.runners.platform import platform_key
 from tests.algorithms.golden import conflicts, defaults, digests, recorded, recorded_defaults
 
 
+@pytest.mark.usefixtures("either_path")
 def test_first_updates() -> None:
     known = recorded()
     if platform_key() not in known:

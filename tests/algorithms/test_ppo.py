@@ -135,6 +135,7 @@ def test_value_clipping_matters() -> None:
     assert (found[0] - found[1]).abs().max() > 1e-4
 
 
+@pytest.mark.usefixtures("torch_only")
 def test_a_time_limit_is_an_end_without_bootstrapping(monkeypatch: pytest.MonkeyPatch) -> None:
     """The value of the state at a time limit counts in one case, and changes nothing in the other."""
     for bootstrap in (True, False):
@@ -153,6 +154,7 @@ def test_a_time_limit_is_an_end_without_bootstrapping(monkeypatch: pytest.Monkey
         assert torch.equal(*seen) != bootstrap
 
 
+@pytest.mark.usefixtures("torch_only")
 def test_return_scaling(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in Tianshou: values and targets in units of the deviation of all returns before, advantages raw."""
     c = replace(

@@ -483,6 +483,7 @@ def test_fresh_teams(kind: str) -> None:
 )
 @LOCAL
 @pytest.mark.parametrize("authors", [False, True], ids=["small", "code"])
+@pytest.mark.usefixtures("either_path")
 def test_one_agent_is_ppo(space: spaces.Space, local: bool, authors: bool) -> None:
     """PPO's settings and no moments of returns: bit for bit PPO, its initial weights too."""
     settings = {
@@ -509,7 +510,8 @@ def test_one_agent_is_ppo(space: spaces.Space, local: bool, authors: bool) -> No
         action = batch.action[..., None] if isinstance(space, spaces.Discrete) else batch.action
         team = replace(again, action=action, reward=again.reward[..., None])
         metrics, expected = one.update(team, rngs[0], 0.0), single.update(again, rngs[1], 0.0)
-        assert all(torch.equal(metrics[name], expected[name]) for name in expected)
+        for name in expected:  # means over the steps, which are not taken in the same order
+            torch.testing.assert_close(metrics[name], expected[name], rtol=1e-5, atol=1e-7)
         assert torch.equal(one.learned[0].params.matrix, single.learned.params.matrix)
         for explore in (True, False):
             ours = one.act(batch.obs[:, 0], deepcopy(kept), explore, 0.0)[0]
@@ -538,7 +540,7 @@ def test_windows_by_the_paper(space: spaces.Tuple, local: bool) -> None:
         window = experience((6, 4), space, seeds)
         agent.update(window, rng, 0.0)
         for i in range(3):
-            own, seen, action, logp, advantage, old_value, target = (x.double() for x in given[i])
+            own, seen, action, logp, advantage, target, old_value = (x.double() for x in given[i][1:])
             order, params = orders.permutation(24), agent.state_dict()[f"params/agent_{i}"].double()
 
             def turned(x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The compiled kernels against torch, packs against single seeds, and builds against each other."""
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from ascent.runners.platform import packages, platform_key
 from tests.algorithms.test_equations import BOTH_KINDS, OBS, SEEDS, make_agent, make_batch
 from tests.algorithms.test_teams import DISCRETE, SKEWED, experience, make_ppo_team
 
+Switch = Callable[[str], None]
 FLAGS = kernels._processor_flags()
 BUILT = [
     path
@@ -29,21 +30,6 @@ pytestmark = pytest.mark.skipif(not BUILT, reason="the kernels are not built: se
 FUNCTIONS = {"exponential": np.exp, "logarithm": np.log, "tanh": np.tanh}
 SHAPES = [(4, 64, 64, 2), (17, 64, 64, 6), (3, 5, 1), (23, 256, 256, 1), (7, 9), (1, 33, 18)]
 BOTH_ACTIVATIONS = pytest.mark.parametrize("activation", [tanh, torch.relu_], ids=["tanh", "relu"])
-
-
-@pytest.fixture
-def switch(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
-    """A function that turns the kernels "on" or "off"."""
-
-    def turn(state: str) -> None:
-        monkeypatch.setenv("ASCENT_KERNELS", state)
-        kernels._library.cache_clear()
-        packages.cache_clear()
-
-    yield turn
-    monkeypatch.undo()
-    kernels._library.cache_clear()
-    packages.cache_clear()
 
 
 def elementary(path: Path, number: int, x: np.ndarray) -> np.ndarray:
@@ -93,7 +79,7 @@ def gradients(net: MLP, params: Parameters, x: Tensor, weights: Tensor) -> list[
 @BOTH_ACTIVATIONS
 @pytest.mark.parametrize("sizes", SHAPES)
 @pytest.mark.parametrize("rows", [1, 5, 64, 300])
-def test_networks(switch: object, activation: object, sizes: tuple[int, ...], rows: int) -> None:
+def test_networks(switch: Switch, activation: object, sizes: tuple[int, ...], rows: int) -> None:
     """Outputs and gradients are torch's; those of a seed do not depend on the others, to the bit."""
     numbers = Streams(SEEDS, "act")
     x, weights = numbers.normal(rows, sizes[0]), numbers.normal(rows, sizes[-1])
@@ -112,7 +98,7 @@ def test_networks(switch: object, activation: object, sizes: tuple[int, ...], ro
         assert all(torch.equal(a, b[k : k + 1]) for a, b in zip(alone, found, strict=True))
 
 
-def test_adam(switch: object) -> None:
+def test_adam(switch: Switch) -> None:
     """Five steps are those of torch's kernel."""
     ends = []
     for state in ("off", "on"):
@@ -136,7 +122,7 @@ VARIANTS = {
 
 @BOTH_KINDS
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_an_update_of_ppo(switch: object, space: spaces.Space, variant: str) -> None:
+def test_an_update_of_ppo(switch: Switch, space: spaces.Space, variant: str) -> None:
     """Six steps end at torch's parameters and metrics."""
     config = replace(ppo.Config(), envs=3, steps=72, minibatch=72, epochs=2, **VARIANTS[variant])
     batch = make_batch((72, 3), space)
@@ -155,7 +141,7 @@ def test_an_update_of_ppo(switch: object, space: spaces.Space, variant: str) -> 
 
 
 @BOTH_KINDS
-def test_packs_of_ppo(switch: object, space: spaces.Space) -> None:
+def test_packs_of_ppo(switch: Switch, space: spaces.Space) -> None:
     """An update of a seed has the same bits alone and among others."""
     switch("on")
     batch = make_batch((72, 3), space)
@@ -173,7 +159,7 @@ def test_packs_of_ppo(switch: object, space: spaces.Space) -> None:
 
 @pytest.mark.parametrize("preset", [*map(str, mappo.PRESETS["code"]), "small"])
 @pytest.mark.parametrize("local", [False, True], ids=["mappo", "ippo"])
-def test_an_update_of_mappo(switch: object, preset: str, local: bool) -> None:
+def test_an_update_of_mappo(switch: Switch, preset: str, local: bool) -> None:
     """A pass over a window ends at torch's parameters and metrics, for every preset."""
     config = mappo.PRESETS["code"].get(preset, mappo.PRESETS["small"])
     space = SKEWED if "continuous" in preset else DISCRETE
@@ -195,7 +181,7 @@ def test_an_update_of_mappo(switch: object, preset: str, local: bool) -> None:
     torch.testing.assert_close(our_metrics, their_metrics, rtol=1e-4, atol=1e-5)
 
 
-def test_packs_of_mappo(switch: object) -> None:
+def test_packs_of_mappo(switch: Switch) -> None:
     """An update of a seed has the same bits alone and among others."""
     switch("on")
     batch = experience((6, 4), DISCRETE)
@@ -210,7 +196,7 @@ def test_packs_of_mappo(switch: object) -> None:
         assert torch.equal(update([seed], slice(k, k + 1))[0], together[k])
 
 
-def test_the_record_says_so(switch: object) -> None:
+def test_the_record_says_so(switch: Switch) -> None:
     """The platform key names the kernels, and so does what must agree before a run is resumed."""
     switch("off")
     key, versions = platform_key(), packages("CartPole-v1")

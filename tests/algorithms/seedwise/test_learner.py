@@ -19,6 +19,7 @@ def gradients(seeds: list[int], width: int, steps: int) -> list[Tensor]:
     return [numbers(seeds, width, purpose=f"gradient {t}") * scales for t in range(steps)]
 
 
+@pytest.mark.usefixtures("torch_only")
 @pytest.mark.parametrize("width", [1, 7, 40])
 @pytest.mark.parametrize("eps, betas", [(1e-8, (0.9, 0.999)), (1e-5, (0.9, 0.999)), (1e-3, (0.5, 0.9))])
 def test_adam_is_torchs(eps: float, betas: tuple[float, float], width: int) -> None:
