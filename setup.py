@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Distribution, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 from setuptools.command.sdist import sdist
@@ -37,6 +37,13 @@ def git(*words: str) -> str | None:
         return None
 
 
+class Package(Distribution):
+    """A package with compiled code, where it can be compiled."""
+
+    def has_ext_modules(self) -> bool:
+        return KERNELS["unavailable"]() is None
+
+
 class BuildPy(build_py):
     """Add the stamp, the lock and the compiled kernels to the package."""
 
@@ -53,10 +60,6 @@ class BuildPy(build_py):
 class BdistWheel(bdist_wheel):
     """Name the platform that the kernels are compiled for; any Python 3 loads them."""
 
-    def finalize_options(self) -> None:
-        super().finalize_options()
-        self.root_is_pure = KERNELS["unavailable"]() is not None
-
     def get_tag(self) -> tuple[str, str, str]:
         _, _, platform = super().get_tag()
         return "py3", "none", platform.replace("linux_", "manylinux2014_")
@@ -70,4 +73,4 @@ class Sdist(sdist):
         write_stamp(Path(base_dir))
 
 
-setup(cmdclass={"bdist_wheel": BdistWheel, "build_py": BuildPy, "sdist": Sdist})
+setup(distclass=Package, cmdclass={"bdist_wheel": BdistWheel, "build_py": BuildPy, "sdist": Sdist})

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from ascent import kernels
+
 ROOT = Path(__file__).parents[1]
 PARTS = ("algorithms", "kernels", "runners", "reports", "suites", "slurm", "records")
 SMALL = ("--seeds", "0-1", "--steps", "400", "--evaluations", "2", "--episodes", "1")
@@ -66,6 +68,7 @@ def test_a_wheel_knows_its_commit(installed: Path, checkout: Path, tmp_path: Pat
     cell = run(*ascent, "train", "a2c", "CartPole-v1", *SMALL, cwd=tmp_path).strip()
     record = (tmp_path / cell / "seed-0" / "run.json").read_text()
     assert f'"commit": "{commit}"' in record and '"dirty": false' in record
+    assert ("/kernels-" in record) == kernels.enabled()  # built into the wheel where they are built here
     run(*ascent, "report", "runs", cwd=tmp_path)
     table = run(*ascent, "check", "runs", cwd=tmp_path)
     assert "pass" in table and "FAIL" not in table

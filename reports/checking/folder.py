@@ -27,7 +27,7 @@ from ascent.records.tables import EPISODE_TABLES, GRADIENTS, HEADERS, VALUES
 MAX_COUNT = 100_000  # evaluations, episodes, environments: a hostile record may demand any number
 MAX_MODULE = 1_000_000  # bytes
 # Modules as they are recorded; versions before 0.2.0 had three top-level packages.
-MODULES = re.compile(r"(algorithms|suites|runners)/\w+\.py|ascent/(\w+/)+\w+\.py")
+MODULES = re.compile(r"(algorithms|suites|runners)/\w+\.py|ascent/(\w+/)+\w+\.(py|cpp|h)")
 _TEXT = {"policy", "event", "digest"}  # columns of text
 
 

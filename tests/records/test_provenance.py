@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from ascent import kernels
 from ascent.algorithms import SYSTEMS
 from ascent.runners.platform import training_sources
 
@@ -17,5 +19,10 @@ def test_sources_are_what_a_training_process_loads(system: str) -> None:
         "print(*(name for name in sys.modules if name.startswith('ascent.')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    names = (name.removesuffix(".py").replace("/", ".") for name in training_sources(system))
-    assert {name.removesuffix(".__init__") for name in names} == set(done.stdout.split())
+    sources = training_sources(system)
+    modules = {name.removesuffix(".py").replace("/", ".") for name in sources if name.endswith(".py")}
+    assert {name.removesuffix(".__init__") for name in modules} == set(done.stdout.split())
+    compiled = {
+        path.name for path in Path(kernels.__file__).parent.iterdir() if path.suffix in (".cpp", ".h")
+    }
+    assert {name.rpartition("/")[2] for name in sources if not name.endswith(".py")} == compiled
