@@ -34,10 +34,10 @@ struct Network {                  // the same in __init__.py
     }
   }
   long space(long rows) const {  // floats of the arena for one pass in either direction
-    // Two gradients, the transposed gradient of a narrow layer, and one product: its depth is `rows` for the
-    // gradient of weights, else at most `w`.
+    // Two gradients, the transposed gradient of a narrow layer, the rows that are taken and their gradient, and
+    // one product: its depth is `rows` for the gradient of weights, else at most `w`.
     long w = widest(), one_product = larger(product_space(rows, w), product_space(w, rows));
-    return 2 * Arena::padded(rows * w) + Arena::padded(w * LANES) + one_product;
+    return 3 * Arena::padded(rows * w) + Arena::padded(w * LANES) + Arena::padded(2 * rows) + one_product;
   }
 };
 
@@ -45,7 +45,7 @@ struct Network {                  // the same in __init__.py
 template <class F>
 inline void each(long n, float* x, F f) {
   long i = 0;
-  for (; i + LANES <= n; i += LANES) store(x + i, f(load(x + i)));
+  for (; i + LANES <= n; i += LANES) store(x + i, computed(f(load(x + i))));
   if (i < n) {
     float last[LANES] = {};
     for (long k = i; k < n; k++) last[k - i] = x[k];
@@ -75,7 +75,7 @@ inline void slope(bool relu, long n, float* d, const float* y) {
   long i = 0;
   for (; i + LANES <= n; i += LANES) {
     Vec slope = load(y + i), down = load(d + i);
-    store(d + i, relu ? (slope > 0.0f ? down : Vec{}) : down * (1.0f - slope * slope));
+    store(d + i, computed(relu ? (slope > 0.0f ? down : Vec{}) : down * (1.0f - slope * slope)));
   }
   for (; i < n; i++) d[i] = relu ? (y[i] > 0.0f ? d[i] : 0.0f) : d[i] * (1.0f - y[i] * y[i]);
 }
@@ -91,18 +91,36 @@ inline void add_rows(long rows, long n, const float* d, float* sum) {
 
 // Add the gradient of the parameters to `grad` (in, out), (out), ... of each layer, unless it is null, and
 // write the gradient of x (rows, in) to `x_grad`, unless it is null. `out_grad` (rows, out) is the gradient
-// of the output.
+// of the output. For x alone, rows whose output has no gradient are left out: each of SAC's two critics has
+// the smaller value in about half of the rows.
 inline void backward(const Network& net, long which, long rows, const float* x, const float* hidden,
                      const float* out_grad, float* grad, float* x_grad, Arena arena) {
-  long widest = net.widest();
+  long widest = net.widest(), outputs = net.sizes[net.layers];
   float* deltas[2] = {arena.take(rows * widest), arena.take(rows * widest)};
   float* transposed = arena.take(widest * LANES);
   hidden += rows * net.hidden();
-  if (grad) grad += net.parameters();
   const float* d = out_grad;
+  int64_t* taken = (int64_t*)arena.take(2 * rows);  // the rows that are taken
+  long all = rows;
+  if (grad) {
+    grad += net.parameters();
+    for (long r = 0; r < rows; r++) taken[r] = r;
+  } else {
+    float* packed = arena.take(rows * outputs);
+    rows = 0;
+    for (long r = 0; r < all; r++) {
+      bool none = true;
+      for (long k = 0; k < outputs; k++) {
+        packed[rows * outputs + k] = out_grad[r * outputs + k];
+        none = none && out_grad[r * outputs + k] == 0;
+      }
+      if (!none) taken[rows++] = r;
+    }
+    d = packed;
+  }
   for (int l = net.layers - 1; l >= 0; l--) {
     long n_in = net.sizes[l], n_out = net.sizes[l + 1];
-    hidden -= l ? rows * n_in : 0;
+    hidden -= l ? all * n_in : 0;
     const float* y = l ? hidden : x;  // the input of this layer
     if (grad) {
       grad -= n_out;
@@ -118,10 +136,15 @@ inline void backward(const Network& net, long which, long rows, const float* x, 
         product(n_in, n_out, rows, {y, 1, n_in}, {d, n_out, 1}, nullptr, true, grad, n_out, arena);
       }
     }
-    float* next = l ? deltas[l % 2] : x_grad;
-    if (!next) return;
+    if (!l && !x_grad) return;
+    float* next = deltas[l % 2];
     product(rows, n_in, n_out, {d, n_out, 1}, {net.w(l, which), 1, n_out}, nullptr, false, next, n_in, arena);
-    if (l) slope(net.relu, rows * n_in, next, y);
+    if (l)
+      for (long r = 0; r < rows; r++) slope(net.relu, n_in, next + r * n_in, y + taken[r] * n_in);
     d = next;
   }
+  long n_in = net.sizes[0];
+  __builtin_memset(x_grad, 0, sizeof(float) * all * n_in);
+  for (long r = 0; r < rows; r++)
+    __builtin_memcpy(x_grad + taken[r] * n_in, d + r * n_in, sizeof(float) * n_in);
 }

@@ -110,7 +110,7 @@ inline void product(long rows, long width, long depth, Matrix a, Matrix b, const
   alignas(64) static const float zeros[PANEL] = {};
   float* panel = arena.take(depth * PANEL);
   float* edge = arena.take(TILE_ROWS * PANEL);  // of the output, where a tile is wider
-  float* blocks = nullptr;  // a in blocks of TILE_ROWS, if its rows are far separate_norms
+  float* blocks = nullptr;  // a in blocks of TILE_ROWS, if its rows are far apart
   if (a.column != 1 && width > 2 * PANEL && depth * a.column > 4096) {
     blocks = arena.take(rows * depth);
     for (long i = 0; i < rows; i += TILE_ROWS) {

@@ -47,6 +47,17 @@ inline Vec square_root(Vec x) {
 #endif
 }
 
+// x, so that clang does not see where it came from: it would turn a choice between a number in memory and
+// another into a store under a mask, which takes ten times as long on some processors
+inline Vec computed(Vec x) {
+#if defined(__x86_64__)
+  asm("" : "+v"(x));
+#else
+  asm("" : "+w"(x));
+#endif
+  return x;
+}
+
 inline Vec minimum(Vec limit, Vec x) { return limit < x ? limit : x; }
 inline Vec maximum(Vec limit, Vec x) { return limit > x ? limit : x; }
 inline float minimum(float limit, float x) { return limit < x ? limit : x; }
