@@ -56,9 +56,9 @@ class Parameters:
             retain_graph=retain_graph or create_graph,
             create_graph=create_graph,
         )
-        whole = grads[0]._base  # the kernels write the gradient of a network as one matrix
-        if whole is not None and whole.numel() == self.matrix.numel() and all(g._base is whole for g in grads):
-            return whole.view_as(self.matrix)
+        base = grads[0]._base  # the kernels write the gradient of a network into one tensor
+        if base is not None and base.numel() == self.matrix.numel() and all(g._base is base for g in grads):
+            return base.view_as(self.matrix)
         return torch.cat([g.flatten(1) for g in grads], 1).view_as(self.matrix)
 
 

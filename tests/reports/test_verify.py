@@ -274,7 +274,7 @@ def test_unfinished_imported_and_gpu_runs_cannot_be_verified(
 def elsewhere(tmp_path: Path) -> Path:
     """A cell recorded by sources in which the value loss of A2C counts twice."""
     root, out = tmp_path / "project", tmp_path / "elsewhere"
-    for part in ("algorithms", "suites", "runners", "records"):
+    for part in ("algorithms", "kernels", "suites", "runners", "records"):
         shutil.copytree(ROOT / part, root / "ascent" / part, ignore=shutil.ignore_patterns("__pycache__"))
     (root / "ascent" / "__init__.py").touch()
     path = root / "ascent" / "algorithms" / "a2c.py"
