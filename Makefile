@@ -24,8 +24,9 @@ slurm-demo: install  ## the sweep `demo` on a real SLURM cluster that lives on t
 test: install  ## the default tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-slow: install  ## learning checks with long budgets, over two hundred kills, full episodes of every twin
+slow: install  ## long learning checks, two hundred kills, full episodes of every twin, algorithms without kernels
 	$(BIN)/python -m pytest -m slow -n 2 -rP
+	ASCENT_KERNELS=off $(BIN)/python -m pytest -n 2 --dist worksteal tests/algorithms
 
 lint: install
 	$(BIN)/ruff check

@@ -7,6 +7,8 @@ into it; optimisers, clipping, target networks, digests and checkpoints act on t
 **Packing guarantee (CPU).** The code in this package gives seed k the same bits whichever other seeds share
 the process. `tests/algorithms/seedwise/test_packing.py` checks these rules:
 
+- On a CPU, the compiled kernels compute networks and Adam where they are built; they keep the guarantee by
+  themselves. The other rules are for torch.
 - Use one compute thread, and set `MKL_CBWR=AUTO` in the environment before torch is imported
   (`algorithms/__init__.py` does so).
 - Do not use `torch.nn.functional.softplus`, `sigmoid`, `silu`, `elu`, `logaddexp`, `pow` with a fractional
