@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ascent.kernels.build import LEVELS, library
+from ascent.kernels.build import LEVELS, library, unavailable
 
 VERSION = 1  # raise it when a change here changes results
 MAX_LAYERS = 8
@@ -113,6 +113,13 @@ def _processor_flags() -> set[str]:
 def enabled() -> bool:
     """Return whether this process uses the kernels."""
     return _library() is not None
+
+
+def missing() -> str | None:
+    """Return one line if torch computes although nobody turned the kernels off; else None."""
+    if enabled() or os.environ.get("ASCENT_KERNELS") == "off":
+        return None
+    return unavailable() or "the kernels are not built: run `python kernels/build.py`"
 
 
 def _use() -> ctypes.CDLL:

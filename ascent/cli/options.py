@@ -50,6 +50,14 @@ def warn_of_unknown_commit() -> None:
         print(f"warning: {problem}", file=sys.stderr)
 
 
+def warn_of_missing_kernels() -> None:
+    """Print one line if torch computes what the kernels would compute faster."""
+    from ascent import kernels
+
+    if problem := kernels.missing():
+        print(f"warning: {problem}", file=sys.stderr)
+
+
 def _algorithms() -> Iterable[str]:
     from ascent.algorithms import SYSTEMS
 

@@ -23,6 +23,7 @@ from ascent.cli.options import (
     TaskFilter,
     group,
     terminal,
+    warn_of_missing_kernels,
     warn_of_unknown_commit,
 )
 
@@ -138,6 +139,7 @@ def train(
     )
     planned = Planned(cell, parse_seeds(seeds))
     warn_of_unknown_commit()
+    warn_of_missing_kernels()
     with _stream(planned, runs, wandb_project) if stream else nullcontext():
         trained = train_locally([planned], runs, pack, jobs, device, checkpoint_seconds, keep_policies)
     if not trained:
@@ -161,6 +163,7 @@ def sweep(
 
     planned = sweeps.load(name_or_file).planned
     warn_of_unknown_commit()
+    warn_of_missing_kernels()
     if not train_locally(planned, runs, pack, jobs, device, checkpoint_seconds, keep_policies):
         print(NOTHING, file=sys.stderr)
 

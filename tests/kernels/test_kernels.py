@@ -203,3 +203,14 @@ def test_the_record_says_so(switch: Switch) -> None:
     switch("on")
     assert platform_key() == f"{key}/kernels-{kernels.VERSION}"
     assert packages("CartPole-v1") == versions | {"kernels": str(kernels.VERSION)}
+
+
+def test_one_line_where_they_are_missing(switch: Switch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said if they are not built, and not if they are there or turned off."""
+    switch("on")
+    assert kernels.missing() is None
+    monkeypatch.setattr(kernels, "library", lambda level: "kernels-of-nobody.so")
+    switch("on")
+    assert "not built" in kernels.missing()
+    switch("off")
+    assert kernels.missing() is None
