@@ -6,10 +6,21 @@ settings of one source, declared in the file's `PRESETS`; `DEFAULTS` names the p
 
 import ctypes
 import os
+from pathlib import Path
 
-# These must be set before torch and numpy load their matrix libraries; see the packing guarantee in
-# seedwise/__init__.py.
-os.environ.setdefault("MKL_CBWR", "AUTO")
+# All of these must be set before torch and numpy load their matrix libraries; see the packing guarantee in
+# seedwise/__init__.py. On every x86-64 processor with AVX2, choose the same code: results shall depend
+# neither on its maker nor on AVX-512. numpy ignores features that the processor does not have.
+PORTABLE = {
+    "MKL_CBWR": "AVX2",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+    "OPENBLAS_CORETYPE": "Haswell",
+}
+_processor = Path("/proc/cpuinfo")
+MATH = PORTABLE if _processor.exists() and " avx2 " in _processor.read_text() else {"MKL_CBWR": "AUTO"}
+for _name, _value in MATH.items():
+    os.environ.setdefault(_name, _value)
 for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # makes a GPU's matrix products deterministic

@@ -10,21 +10,18 @@ from typing import Any
 import torch
 
 from ascent import kernels, suites
-from ascent.algorithms import SYSTEMS
+from ascent.algorithms import MATH, PORTABLE, SYSTEMS
 from ascent.records.cell import Cell
 from ascent.records.provenance import Provenance, cpu, sources
 from ascent.runners.resolve import describe
 
-# Variables that choose the code of mathematical functions.
-MATH = ("MKL_CBWR", "ATEN_CPU_CAPABILITY", "NPY_DISABLE_CPU_FEATURES", "OPENBLAS_CORETYPE")
 FLAGS = (
-    *MATH,
+    *PORTABLE,
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "CUBLAS_WORKSPACE_CONFIG",
 )
-DEFAULTS = {"MKL_CBWR": "AUTO"}  # as set by `ascent.algorithms`
 
 
 @cache
@@ -46,10 +43,10 @@ def platform_key() -> str:
     """Return the platform: within one key the same run gives the same bytes; across keys it need not."""
     capability = torch.backends.cpu.get_cpu_capability().replace(" ", "-")
     key = f"torch-{version('torch')}/{machine.machine()}/{cpu()['class']}/{capability}"
-    values = {name: os.environ.get(name, "") for name in MATH}
+    values = {name: os.environ.get(name, "") for name in PORTABLE}
     if kernels.enabled():
         key += f"/kernels-{kernels.VERSION}"
-    changed = [f"/{name}={value}" for name, value in values.items() if value != DEFAULTS.get(name, "")]
+    changed = [f"/{name}={value}" for name, value in values.items() if value != MATH.get(name, "")]
     return key + "".join(changed).replace(" ", "+")
 
 

@@ -15,14 +15,6 @@ from ascent.slurm.submission import Submission
 FOLDER = Path(__file__).resolve().parent
 REQUIRED = {"name", "array", "options", "setup", "command"}  # placeholders of a job template
 OPTIONAL = {"sweep", "runs", "tasks"}
-# The same instructions on every processor of one vendor that has AVX2. numpy ignores features that the
-# processor does not have.
-PORTABLE = {
-    "MKL_CBWR": "AVX2",
-    "ATEN_CPU_CAPABILITY": "avx2",
-    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
-    "OPENBLAS_CORETYPE": "Haswell",
-}
 
 
 def check(site: Site) -> None:
@@ -111,8 +103,6 @@ def _setup(site: Site) -> str:
             raise InputError(f"setup: {site.setup}: {error.strerror}") from error
         except ValueError as error:
             raise InputError(f"setup: {site.setup}: {error}") from error
-    if site.math == "portable":
-        lines += [f"export {name}={shlex.quote(value)}" for name, value in PORTABLE.items()]
     return "\n".join(lines)
 
 

@@ -13,7 +13,6 @@
     max_parallel = 100        # maximum number of array tasks that run at once; 0: no limit
     setup = "setup.sh"        # shell lines after which `python` has this package; default: this Python
     template = "job.sh.jinja" # job script template; default: slurm/job.sh.jinja
-    math = "auto"             # "portable": AVX2 everywhere, matrix products at half speed; see README.md
     extra = ["--licenses=x"]  # more options for sbatch
     warn_seconds = 120        # time before the limit at which checkpoints are written and a task is requeued
     checkpoint_seconds = 300  # time between checkpoints
@@ -29,7 +28,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -110,7 +109,6 @@ class Site(BaseModel):
     max_parallel: int = Field(0, ge=0)
     setup: str | None = None
     template: str | None = None
-    math: Literal["auto", "portable"] = "auto"
     extra: list[Word] = []
     warn_seconds: int = Field(120, ge=1)
     checkpoint_seconds: float = Field(300.0, ge=0, lt=float("inf"))

@@ -9,7 +9,7 @@ the process. `tests/algorithms/seedwise/test_packing.py` checks these rules:
 
 - On a CPU, the compiled kernels compute networks and Adam where they are built; they keep the guarantee by
   themselves. The other rules are for torch.
-- Use one compute thread, and set `MKL_CBWR=AUTO` in the environment before torch is imported
+- Use one compute thread, and set `MKL_CBWR` in the environment before torch is imported
   (`algorithms/__init__.py` does so).
 - Do not use `torch.nn.functional.softplus`, `sigmoid`, `silu`, `elu`, `logaddexp`, `pow` with a fractional
   exponent, `einsum`, or a fused optimiser on a whole matrix: their bits depend on packing. Use the functions

@@ -10,7 +10,6 @@ import pytest
 
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.plan import Job
-from ascent.runners import platform
 from ascent.slurm import cluster, manifest, scripts, sites, submit, task
 from ascent.slurm.submission import Submission
 
@@ -67,7 +66,6 @@ BAD_SITES = {
     "cpus = 0": "cpus: ",
     "gpus = true": "gpus: ",
     'partition = "a b"': "partition: 'a b' must be one word",
-    'math = "fast"': "math: ",
     "cpus =": "Invalid value",
 }
 
@@ -149,7 +147,6 @@ def test_script(tmp_path: Path) -> None:
         cpus=4,
         max_parallel=7,
         setup=str(setup),
-        math="portable",
     )
     tasks = [[(0, (0, 1))], [(0, (2,)), (1, (0, 1, 2))]]
     sent = submit.new_submission(made, site, tasks, out)
@@ -161,8 +158,6 @@ def test_script(tmp_path: Path) -> None:
     ):  # fmt: skip
         assert text.count(f"#SBATCH {option}\n") == 1, option
     assert text.count("set -euo pipefail") == 1 and text.count("source ~/venv/bin/activate") == 1
-    assert "export MKL_CBWR=AVX2\n" in text
-    assert set(scripts.PORTABLE) == set(platform.MATH), "what a job sets, its record and platform key have"
     assert text.splitlines()[-1] == f'exec python -P -m ascent.slurm.task {sent.path} "$SLURM_ARRAY_TASK_ID"'
     assert text.splitlines()[0] == "#!/usr/bin/env bash" and "6 runs in 2 array tasks" in text
     report = scripts.report(made, site, "tiny-report", out, tmp_path / "page")
