@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+PEERS := .venv-peers/bin
 
-.PHONY: install demo slurm-demo test slow lint format bench statistics golden lock
+.PHONY: install demo slurm-demo test slow lint format bench bench-peers statistics golden lock
 
 install: $(INSTALLED)
 
@@ -39,6 +40,15 @@ format: install
 
 bench: install  ## speed against Stable-Baselines3, and of the MuJoCo twins against the bare simulator
 	$(BIN)/python -m tests.benchmarks
+
+bench-peers: install .venv-peers/installed  ## speed against SBX, rejax and EnvPool, in an environment of their own
+	$(PEERS)/python -m tests.benchmarks.peers
+
+.venv-peers/installed: requirements.lock tests/benchmarks/peers.lock pyproject.toml
+	$(PYTHON) -m venv .venv-peers
+	$(PEERS)/pip install --quiet --disable-pip-version-check -r requirements.lock -r tests/benchmarks/peers.lock
+	$(PEERS)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
 
 statistics: install  ## coverage of every interval and false-alarm rate of every test, by simulation
 	$(BIN)/python -m pytest -q -s tests/reports/statistics/test_coverage.py
