@@ -31,7 +31,7 @@ from ascent.runners.trainer import Trainer
 from ascent.suites.anchors import random_actions
 from tests.benchmarks.speed import COMPARISONS, learner
 
-ROUNDS = 7
+ROUNDS = 5
 PACKAGES = ("torch", "stable_baselines3", "sbx-rl", "rejax", "jax", "envpool", "mujoco")
 ONE_CORE = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
@@ -101,7 +101,7 @@ def train_rejax(seeds: int, rollouts: int) -> Work:
         skip_initial_evaluation=True,
     )
     algorithm = algorithm.replace(eval_callback=lambda *_: ())
-    state = jax.vmap(algorithm.init_state)(jax.random.split(jax.random.PRNGKey(0), seeds))
+    state = jax.jit(jax.vmap(algorithm.init_state))(jax.random.split(jax.random.PRNGKey(0), seeds))
     train = jax.jit(jax.vmap(lambda state: algorithm.train(train_state=state)[0]))
 
     def work() -> int:
@@ -176,10 +176,10 @@ def off_policy(name: str) -> Race:
     return Race(
         f"{name.upper()}, HalfCheetah-v5",
         {
-            "5 seeds": partial(train_ours, name, 5, 60),
-            "1 seed": partial(train_ours, name, 1, 250),
-            "SBX": partial(train_sbx, name, 400),
-            "SB3": partial(train_sb3, name, 250),
+            "5 seeds": partial(train_ours, name, 5, 40),
+            "1 seed": partial(train_ours, name, 1, 160),
+            "SBX": partial(train_sbx, name, 240),
+            "SB3": partial(train_sb3, name, 160),
         },
         [Ratio("5 seeds", "SBX", 1.1), Ratio("1 seed", "SBX", 1.0), Ratio("5 seeds", "SB3", 2.2)],
     )
@@ -193,7 +193,7 @@ RACES = {
             "1 seed": partial(train_ours, "ppo", 1, 2 * 2048),
             "rejax, 10 seeds": partial(train_rejax, 10, 3),
             "rejax, 1 seed": partial(train_rejax, 1, 10),
-            "SBX": partial(train_sbx, "ppo", 2 * 2048),
+            "SBX": partial(train_sbx, "ppo", 2048),
             "SB3": partial(train_sb3, "ppo", 2048),
         },
         [
@@ -209,7 +209,7 @@ RACES = {
         {
             "10 seeds": partial(train_ours, "ppo-mujoco", 10, 2048),
             "1 seed": partial(train_ours, "ppo-mujoco", 1, 2 * 2048),
-            "SBX": partial(train_sbx, "ppo-mujoco", 2 * 2048),
+            "SBX": partial(train_sbx, "ppo-mujoco", 2048),
             "SB3": partial(train_sb3, "ppo-mujoco", 2048),
         },
         [
