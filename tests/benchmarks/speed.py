@@ -12,6 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -163,10 +164,10 @@ def off_policy(system: str, peer: type[OffPolicyAlgorithm]) -> Comparison:
 COMPARISONS |= {name: off_policy(name, peer) for name, peer in (("ddpg", DDPG), ("td3", TD3), ("sac", SAC))}
 
 
-def learner(comparison: Comparison, library: type[BaseAlgorithm], **others: Any) -> BaseAlgorithm:
+def learner(comparison: Comparison, library: type[BaseAlgorithm]) -> BaseAlgorithm:
     """Return a learner of Stable-Baselines3, or of a library with its interface."""
-    env = make_vec_env(comparison.task, 1)
-    return library("MlpPolicy", env, device="cpu", **comparison.theirs, **others)
+    settings = deepcopy(comparison.theirs)  # SBX writes into them
+    return library("MlpPolicy", make_vec_env(comparison.task, 1), device="cpu", **settings)
 
 
 class Clock:
