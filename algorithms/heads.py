@@ -85,8 +85,11 @@ class Policy:
         if self.discrete:
             if not explore:
                 return out.argmax(-1)
+            chance = rng.uniform(out.shape[1])
+            if self.net.compiled():
+                return kernels.choose(out, chance)
             cdf = out.log_softmax(-1).exp().cumsum(-1)[..., :-1]
-            return (rng.uniform(out.shape[1], 1) > cdf).sum(-1)
+            return (chance[..., None] > cdf).sum(-1)
         if not explore:
             return out
         return out + self.log_std.value.exp()[:, None] * rng.normal(*out.shape[1:])

@@ -70,6 +70,7 @@ SIGNATURES = {
     "mlp_backward": "pnnppppp",
     "adam_step": "pnnnpppp",
     "ppo_steps": "pppnnnnppnpppp",
+    "choose": "nnppp",
     "elementary": "nnp",
 }
 
@@ -187,6 +188,14 @@ def shape(sizes: Sequence[int], relu: bool) -> _Network:
     struct = _Network(layers=len(sizes) - 1, relu=relu)
     struct.sizes[: len(sizes)] = list(sizes)
     return struct
+
+
+def choose(logits: Tensor, chance: Tensor) -> Tensor:
+    """Return samples (S, B) int64 from the softmax of logits (S, B, A), by uniform `chance` (S, B)."""
+    logits, chance = logits.contiguous(), chance.contiguous()
+    action = torch.empty(logits.shape[:-1], dtype=torch.int64)
+    _use().choose(action.numel(), logits.shape[-1], logits.data_ptr(), chance.data_ptr(), action.data_ptr())
+    return action
 
 
 # ---- optimisers

@@ -116,6 +116,31 @@ int32_t ppo_steps(const Objective* o, const Network* policy_net, const Network* 
   return 0;
 }
 
+// Sample from the softmax of logits (rows, actions) by chance (rows), float64 uniform in [0, 1): the action
+// (rows), int64, is the number of actions whose cumulative probability lies below the chance, but for the last
+int32_t choose(int64_t rows, int64_t actions, const float* logits, const double* chance, int64_t* action) {
+  Arena arena(Arena::padded(rows * actions));
+  if (!arena.block) return 1;
+  float* share = arena.take(rows * actions);
+  for (long i = 0; i < rows; i++) {
+    const float* own = logits + i * actions;
+    float most = own[0];
+    for (long a = 1; a < actions; a++) most = maximum(most, own[a]);
+    for (long a = 0; a < actions; a++) share[i * actions + a] = own[a] - most;
+  }
+  each(rows * actions, share, [](Vec x) { return exponential(x); });
+  for (long i = 0; i < rows; i++) {
+    float total = 0, sum = 0;
+    for (long a = 0; a < actions; a++) total += share[i * actions + a];
+    action[i] = 0;
+    for (long a = 0; a + 1 < actions; a++) {
+      sum += share[i * actions + a] / total;
+      action[i] += chance[i] > sum;
+    }
+  }
+  return 0;
+}
+
 // f(x) of n numbers in place: 0 exponential, 1 logarithm, 2 tanh. For tests.
 int32_t elementary(int64_t f, int64_t n, float* x) {
   if (f == 0) each(n, x, [](Vec y) { return exponential(y); });

@@ -112,6 +112,23 @@ def test_adam(switch: Switch) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("actions", [2, 3, 18])
+def test_choices(switch: Switch, actions: int) -> None:
+    """They are torch's, but where a chance is as good as on a limit; a seed's do not depend on the others."""
+    switch("on")
+    numbers = Streams(SEEDS, "act")
+    logits, chance = 3 * numbers.normal(1000, actions), numbers.uniform(1000)
+    cdf = logits.double().softmax(-1).cumsum(-1)[..., :-1]
+    clear = ((chance[..., None] - cdf).abs() > 1e-6).all(-1)
+    found = kernels.choose(logits, chance)
+    assert clear.float().mean() > 0.99 and len(found.unique()) == actions
+    assert torch.equal(found[clear], (chance[..., None] > cdf).sum(-1)[clear])
+    for k in range(len(SEEDS)):
+        assert torch.equal(kernels.choose(logits[k : k + 1], chance[k : k + 1]), found[k : k + 1])
+    logits[0, 0, 0] = torch.nan
+    assert kernels.choose(logits, chance)[0, 0] == 0
+
+
 VARIANTS = {
     "cleanrl": {"clip_value": True, "entropy_coef": 0.01},
     "raw advantages": {"normalise_advantage": False, "log_std_init": -0.5, "adam_eps": 1e-8},
