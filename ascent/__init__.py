@@ -123,7 +123,7 @@ def report(runs: str | PathLike[str], out: str | PathLike[str]) -> Path:
         >>> ascent.report("runs", "out/report")
         PosixPath('/home/me/out/report/index.html')
     """
-    from ascent.reports import build
+    from ascent.reports.report import build
 
     return build(Path(runs), Path(out), title=f"Runs in {Path(runs).name}")
 

@@ -91,16 +91,32 @@ def digest(path: Path) -> str:
 def load(name_or_file: str) -> Sweep:
     """Return a sweep, given its name or its TOML file. Raises InputError that names the file and the key."""
     path = find(name_or_file)
-    try:
-        content = tomllib.loads(path.read_bytes().decode())
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from error
+    content = _read(path)
     try:
         return _parse(path.stem, content)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def summary(name: str) -> tuple[str, int]:
+    """Return the title and the number of runs of a sweep that comes with the project; this needs no torch."""
+    content = _read(find(name))
+    cells = sum(len(block["algorithms"]) * len(block["tasks"]) for block in content["cells"])
+    return content["title"], cells * len(_seeds(content))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _seeds(content: dict[str, Any]) -> Sequence[int]:
+    seeds = content["seeds"]
+    return parse_seeds(seeds) if isinstance(seeds, str) else seeds
 
 
 def _parse(name: str, content: dict[str, Any]) -> Sweep:
@@ -112,9 +128,7 @@ def _parse(name: str, content: dict[str, Any]) -> Sweep:
             f"its cells cannot be resolved without {error.name}: run `ascent plan` where it is installed"
         ) from error
     _check(content, KEYS, required=("seeds", "cells"))
-    seeds = content["seeds"]
-    if isinstance(seeds, str):
-        seeds = parse_seeds(seeds)
+    seeds = _seeds(content)
     check_seeds(seeds)
     default = Evaluation()
     evaluation = Evaluation(

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from ascent import reports
 from ascent.records import files, layout
 from ascent.records.cell import read_cell
 from ascent.records.errors import InputError
 from ascent.records.read import DONE, UNFINISHED, load
 from ascent.reports.checking import check, verify
+from ascent.reports.report import build
 from ascent.runners import platform, robustness
 from ascent.runners.train import train
 
@@ -49,7 +49,7 @@ def test_read(runs: Path) -> None:
 
 
 def test_report(runs: Path, tmp_path: Path) -> None:
-    page = reports.build(runs, tmp_path / "report")
+    page = build(runs, tmp_path / "report")
     assert page.exists()
     scores = (tmp_path / "report" / "tables" / "scores.csv").read_text().splitlines()
     assert len(scores) == 1 + len(FINISHED) + len(INTERRUPTED)

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ascent import suites
 from ascent.algorithms import SYSTEMS
-from ascent.runners import sweep
+from ascent.runners import presets, sweep
 
 LEGEND = """\
 observations, actions: sizes of the spaces ("8+10": one per agent of a multi-agent task);
@@ -23,7 +23,7 @@ def algorithms() -> Table:
     """Return a table of every system with its presets."""
     table = Table("algorithm", "presets", "description", box=None, pad_edge=False)
     for name, system in SYSTEMS.items():
-        table.add_row(name, ", ".join(system.module().PRESETS), system.about)
+        table.add_row(name, ", ".join(presets.sources(system.algorithm)), system.about)
     return table
 
 
@@ -58,8 +58,8 @@ def sweeps() -> Table:
     """Return a table of the sweeps that come with the package."""
     table = Table("sweep", "runs", "description", box=None, pad_edge=False)
     for name in sweep.names():
-        loaded = sweep.load(name)
-        table.add_row(name, str(sum(len(plan.seeds) for plan in loaded.planned)), loaded.title)
+        title, runs = sweep.summary(name)
+        table.add_row(name, str(runs), title)
     return table
 
 

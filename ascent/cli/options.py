@@ -73,10 +73,11 @@ def _tasks() -> Iterable[str]:
 def _presets(context: typer.Context) -> Iterable[str]:
     """Return the presets of the algorithm that the command line names."""
     from ascent.algorithms import SYSTEMS
+    from ascent.runners import presets
 
     # While the shell completes an option, Typer leaves the arguments unassigned.
     systems = (SYSTEMS[word] for word in context.args if word in SYSTEMS)
-    return next((system.module().PRESETS for system in systems), ())
+    return next((presets.sources(system.algorithm) for system in systems), ())
 
 
 def _sweeps() -> Iterable[str]:

@@ -23,23 +23,23 @@ def report(
 
     The report is one stand-alone HTML page, with its figures, tables and data as files beside it.
     """
-    from ascent import reports
     from ascent.records.errors import InputError
     from ascent.reports.checking import bundle as bundles
+    from ascent.reports.report import build, rebuild
     from ascent.slurm import manifest
 
     try:
         if source.endswith(".zip"):
             with bundles.opened(Path(source)) as unpacked:
                 about = bundles.provenance(unpacked / "report")
-                page = reports.rebuild(about, unpacked / "runs", out or default_folder(Path(source).stem))
+                page = rebuild(about, unpacked / "runs", out or default_folder(Path(source).stem))
         elif Path(source).is_dir():
             folder = out or default_folder(Path(source).resolve().name)
-            page = reports.build(Path(source), folder, title=f"Runs in {Path(source).name}")
+            page = build(Path(source), folder, title=f"Runs in {Path(source).name}")
         else:
             sweep = manifest.open_sweep(source, runs)
             folder = out or default_folder(sweep.name)
-            page = reports.build(runs, folder, expected(sweep.planned), sweep.title, sweep.declared)
+            page = build(runs, folder, expected(sweep.planned), sweep.title, sweep.declared)
     except ValueError as error:
         raise InputError(str(error)) from error
     print(page)

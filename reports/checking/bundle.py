@@ -30,7 +30,7 @@ from ascent.records.errors import InputError
 from ascent.records.provenance import DISTRIBUTION, commit
 from ascent.records.read import Expected, load
 from ascent.reports.checking import folder, identity
-from ascent.reports.statistics import robustness
+from ascent.reports.statistics import perturbed
 
 FORMAT = 1
 HEADER = "bundle.json"
@@ -56,7 +56,7 @@ def pack(report: Path, runs: Path, target: Path) -> list[str]:
         source_folder = runs / cell.folder
         for path in [source_folder / layout.CELL, *sorted(source_folder.glob(layout.sources("*")))]:
             contents[f"runs/{cell.folder}/{path.name}"] = path
-        for name in robustness.files(source_folder):
+        for name in perturbed.files(source_folder):
             path = source_folder / layout.ROBUSTNESS / name
             contents[f"runs/{cell.folder}/{layout.ROBUSTNESS}/{name}"] = path
         for seed in cell.seeds:
@@ -157,11 +157,11 @@ def _refuse_changed(about: dict[str, Any], expected: list[Expected], runs: Path)
     except ValueError as error:
         raise InputError(f"the report's records are missing: {error}") from error
     reported = {run["folder"]: tuple(run.get(key) for key in _RUN_KEYS) for run in about.get("runs", ())}
-    perturbed = {cell.get("folder"): cell.get("robustness") for cell in about.get("cells", ())}
+    tables = {cell.get("folder"): cell.get("robustness") for cell in about.get("cells", ())}
     changes = []
     for cell in cells:
         name = cell.name.folder
-        if perturbed.get(name) not in (None, robustness.files(runs / name)):
+        if tables.get(name) not in (None, perturbed.files(runs / name)):
             changes.append(f"{name}/{layout.ROBUSTNESS} changed since the report was built")
         for run in cell.runs:
             before = reported.get(run.folder)

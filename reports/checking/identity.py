@@ -16,7 +16,7 @@ from ascent.records.seal import SEALED, read_seal
 from ascent.reports.checking import folder
 from ascent.reports.checking.folder import CellFiles
 from ascent.reports.checking.protocol import Finding
-from ascent.reports.statistics import robustness
+from ascent.reports.statistics import perturbed
 
 TASK_FACTS = ("horizon", "random_score", "reference_score")  # of cell.json's spec, which no digest covers
 _KNOWN_NAME = re.compile(  # of files and folders in a cell's folder
@@ -148,11 +148,11 @@ def seal_agrees(cell: CellFiles) -> Iterator[Finding]:
 
 def robustness_tables(cell: CellFiles) -> Iterator[Finding]:
     """The records of `ascent robustness` were made with the final policies of the cell's runs."""
-    if robustness.files(cell.path):
+    if perturbed.files(cell.path):
         seeds = without_tuning(run.seed for run in cell.runs)
         done = [run for run in cell.finished if run.result["status"] == DONE and run.seed in seeds]
-        policies = {run.seed: robustness.policy(run.result) for run in done}
-        _, _, faults = robustness.read(cell.path, policies)
+        policies = {run.seed: perturbed.policy(run.result) for run in done}
+        _, _, faults = perturbed.read(cell.path, policies)
         for fault in faults:
             yield Finding(cell.name, f"{layout.ROBUSTNESS}/{fault}")
 

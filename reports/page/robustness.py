@@ -12,7 +12,8 @@ from ascent.reports.page import figures
 from ascent.reports.page.formats import decimals, interval, limits, number, p_value
 from ascent.reports.page.table import Column, Row, Table, make_table
 from ascent.reports.statistics.intervals import LEVEL, student_t_interval
-from ascent.reports.statistics.robustness import Curve, Pair, Point, Robustness, read_scores
+from ascent.reports.statistics.perturbed import read_scores
+from ascent.reports.statistics.robustness import Curve, Pair, Point, Robustness
 
 
 def terminal(paths: Sequence[Path], title: str) -> rich.table.Table:

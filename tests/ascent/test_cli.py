@@ -261,13 +261,37 @@ def test_list(capsys: pytest.CaptureFixture) -> None:
         assert name in out
 
 
-def test_help_without_torch() -> None:
-    """`ascent --help` and `--version` answer at once: nothing heavy is imported for them."""
-    for option, expected in (("--help", "report"), ("--version", f"ascent {ascent.__version__}")):
-        code = f"import sys, ascent.cli; sys.argv = ['ascent', '{option}']\ntry: ascent.cli.main()\n"
-        code += "finally: assert not {'torch', 'numpy', 'pandas', 'rich', 'gymnasium'} & set(sys.modules)"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert done.returncode == 0 and expected in done.stdout, done.stderr
+LEARNERS = {"torch", "ascent.runners.resolve"}
+FIGURES = {"matplotlib", "seaborn"}
+SIMULATORS = {"gymnasium", "mujoco"}
+ALL = LEARNERS | FIGURES | SIMULATORS | {"numpy", "pandas", "rich", "scipy"}
+RECORDS = Path(__file__).parents[1] / "data" / "version_0_1"
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "expected", "unneeded"),
+    [
+        ("--help", 0, "report", ALL),
+        ("--version", 0, f"ascent {ascent.__version__}", ALL),
+        ("train --help", 0, "--seeds", ALL),
+        ("report --help", 0, "--out", ALL),
+        ("list", 0, "CartPole-v1", LEARNERS | FIGURES | {"pandas", "scipy"}),
+        (f"check {RECORDS}", 1, "result-digests", LEARNERS | FIGURES | SIMULATORS | {"scipy"}),
+        (f"bundle out --runs {RECORDS}", 2, "out", LEARNERS | FIGURES | SIMULATORS | {"scipy"}),
+        (f"cite none --runs {RECORDS}", 2, "none", LEARNERS | FIGURES | SIMULATORS),
+    ],
+)
+def test_start_without_what_is_not_needed(
+    command: str, code: int, expected: str, unneeded: set[str], tmp_path: Path
+) -> None:
+    """Importing torch takes seconds, as do the packages that draw figures."""
+    script = f"import sys, ascent.cli; sys.argv = {['ascent', *command.split()]}\n"
+    script += "try: ascent.cli.main()\n"
+    script += f"finally: print('imported:', *sorted({unneeded} & set(sys.modules)), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    *errors, imported = done.stderr.splitlines()
+    assert imported == "imported:"
+    assert done.returncode == code and expected in done.stdout + "".join(errors), errors
 
 
 @pytest.mark.parametrize(
@@ -284,10 +308,12 @@ def test_help_without_torch() -> None:
     ],
 )
 def test_completion(words: str, expected: str) -> None:
-    """The shell completes commands, algorithms, tasks, presets and sweeps."""
+    """The shell completes commands, algorithms, tasks, presets and sweeps, without importing torch."""
     environment = {"_ASCENT_COMPLETE": "complete_bash", "COMP_WORDS": words}
     environment["COMP_CWORD"] = str(len(words.split()) - 1)
-    command = [sys.executable, "-c", "import sys, ascent.cli; sys.argv = ['ascent']; ascent.cli.main()"]
+    script = "import sys, ascent.cli; sys.argv = ['ascent']\ntry: ascent.cli.main()\n"
+    script += "finally: assert 'torch' not in sys.modules"
+    command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
     assert done.returncode == 0 and done.stdout.split() == [expected], done.stderr
 

@@ -18,7 +18,7 @@ import numpy as np
 from rliable import metrics
 
 from ascent.records.seal import seal
-from ascent.reports import build
+from ascent.reports.report import build
 from ascent.reports.statistics import bootstrap
 from tests.reports.conftest import SPECS, Records, learning
 from tests.reports.peer import rliable_library

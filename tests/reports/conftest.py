@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ascent import reports
 from ascent.records.cell import Cell
+from ascent.records.read import Expected
+from ascent.reports.report import build
 
 SPECS = {
     "CartPole-v1": {
@@ -147,15 +148,15 @@ class Records:
         self.run(reinforce, 8, learning(rng, -1229, -700, 2, 50)[:21], status=None)
         damage(reinforce / "seed-0" / "eval.csv")
 
-    def expected(self, seeds: Sequence[int] = range(10)) -> list[reports.Expected]:
+    def expected(self, seeds: Sequence[int] = range(10)) -> list[Expected]:
         """Every cell that has a cell.json, with these seeds."""
         facts = [json.loads(path.read_text()) for path in self.runs.glob("*/*/*/cell.json")]
         keys = ("suite", "task", "system", "preset", "digest")
-        return [reports.Expected(*(fact[key] for key in keys), seeds=tuple(seeds)) for fact in facts]
+        return [Expected(*(fact[key] for key in keys), seeds=tuple(seeds)) for fact in facts]
 
-    def build(self, expected: Sequence[reports.Expected] | None = None) -> str:
+    def build(self, expected: Sequence[Expected] | None = None) -> str:
         """Build the report and return the text of its page."""
-        page = reports.build(self.runs, self.out, expected, title="Four systems")
+        page = build(self.runs, self.out, expected, title="Four systems")
         return page.read_text(encoding="utf-8")
 
     def scores(self) -> pd.DataFrame:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from ascent import reports
 from ascent.records.errors import InputError
 from ascent.reports import importing
 from ascent.reports.checking import bundle
+from ascent.reports.report import build
 from tests.command import call
 from tests.reports import trained
 from tests.reports.trained import edit, forge, rows
@@ -44,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("run.json", "train.csv"):
         shutil.copy(cell / "seed-1" / name, cell / "seed-4")
     trained.pretend_seed(cell / "seed-4", 4)
-    reports.build(folder / "runs", folder / "report", title="Two cells")
+    build(folder / "runs", folder / "report", title="Two cells")
     bundle.pack(folder / "report", folder / "runs", folder / "report.zip")
     return folder
 

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ascent import reports, suites
+from ascent import suites
 from ascent.records.declared import Declared
 from ascent.records.errors import InputError
 from ascent.records.read import CellRecord, Expected, RunRecord
 from ascent.reports.cite import cite
+from ascent.reports.report import build, rebuild
 from ascent.reports.statistics import verdicts
 from ascent.reports.statistics.aggregate import Task, aggregate
 from ascent.reports.statistics.comparisons import compare
@@ -54,7 +55,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for one in plan.planned:
         record(one.cell, folder / "runs", one.seeds)
     expected = [Expected.of(one.cell, one.seeds) for one in plan.planned]
-    reports.build(folder / "runs", folder / "out", expected, plan.title, plan.declared)
+    build(folder / "runs", folder / "out", expected, plan.title, plan.declared)
     return folder
 
 
@@ -110,7 +111,7 @@ def test_it_is_rebuilt_and_cited_by_the_measure(trained: Path, monkeypatch: pyte
     provenance = json.loads((trained / "out" / "provenance.json").read_text())
     assert provenance["report"]["settings"]["score"] == {"simple_speaker_listener_v4": "distance"}
     page = (trained / "out" / "index.html").read_bytes()
-    again = reports.rebuild(provenance, trained / "runs", trained / "again")
+    again = rebuild(provenance, trained / "runs", trained / "again")
     assert again.read_bytes() == page
     monkeypatch.setattr("ascent.reports.cite.check", lambda folder: [])
     (cell,) = (trained / "runs" / "particle" / "simple_speaker_listener_v4").glob("maddpg-*")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import matplotlib
 import pytest
 
-from ascent import reports
 from ascent.records.read import load
+from ascent.reports.report import build
 
 if TYPE_CHECKING:
     from tests.reports.conftest import Records
@@ -26,8 +26,8 @@ def test_same_bytes_elsewhere(sweep: "Records", store: "Records") -> None:
     """
     store.sweep(order=-1)
     code = (
-        "import sys; from pathlib import Path; import ascent.reports\n"
-        "ascent.reports.build(Path(sys.argv[1]), Path(sys.argv[2]), title='Four systems')\n"
+        "import sys; from pathlib import Path; from ascent.reports.report import build\n"
+        "build(Path(sys.argv[1]), Path(sys.argv[2]), title='Four systems')\n"
         "import ascent.reports.cite, ascent.reports.checking.bundle, ascent.reports.checking.check\n"
         "sys.exit(bool({'torch', 'gymnasium', 'mujoco', 'ascent.suites'} & sys.modules.keys()))"
     )
@@ -107,4 +107,4 @@ def test_a_folder_that_is_no_report_is_never_replaced(store: "Records") -> None:
         store.build()
     assert (store.out / "thesis.tex").read_text() == "years of work"
     with pytest.raises(ValueError, match="contains the runs"):
-        reports.build(store.runs, store.runs.parent)
+        build(store.runs, store.runs.parent)

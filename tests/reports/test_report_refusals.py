@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import pytest
 
-from ascent import reports
-from ascent.records.read import load
+from ascent.records.read import Expected, load
 from ascent.records.seal import seal
+from ascent.reports.report import build, rebuild
 from tests.reports.conftest import damage
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def test_every_expected_run_is_listed_with_its_state(spoilt: "Records") -> None:
 
 def test_an_expected_cell_that_is_not_there_is_missing(store: "Records") -> None:
     store.flat_runs(store.cell(), [1.0, 2.0])
-    absent = reports.Expected("classic", "CartPole-v1", "sac", "classic", "feed", (0, 1, 2))
+    absent = Expected("classic", "CartPole-v1", "sac", "classic", "feed", (0, 1, 2))
     page = store.build([*store.expected(seeds=(0, 1)), absent])
     assert "incomplete 0/3" in page
     assert store.scores().loc["sac", "expected"] == 3
@@ -86,7 +86,7 @@ def test_tuning_seeds_are_not_mixed_with_reporting_seeds(store: "Records") -> No
             assert f"<code>{folder.relative_to(store.runs).as_posix()}</code> seeds {seeds}" in page
         assert store.scores()["mean"].to_dict() == {"ppo": 1.5}
     about = json.loads((store.out / "provenance.json").read_text())
-    again = reports.rebuild(about, store.runs, store.out.with_name("again"))
+    again = rebuild(about, store.runs, store.out.with_name("again"))
     assert again.read_text(encoding="utf-8") == page
     shutil.rmtree(store.out)
     # chosen apart, either can be reported; tuning seeds are marked
@@ -102,8 +102,8 @@ def test_nothing_found(store: "Records") -> None:
     store.runs.mkdir()
     for runs in (store.runs, store.runs / "nowhere"):
         with pytest.raises(ValueError, match=f"no runs found in {re.escape(str(runs))}"):
-            reports.build(runs, store.out)
-    absent = reports.Expected("classic", "CartPole-v1", "sac", "classic", "feed", (0, 1, 2))
+            build(runs, store.out)
+    absent = Expected("classic", "CartPole-v1", "sac", "classic", "feed", (0, 1, 2))
     with pytest.raises(ValueError, match="no runs found"):
         store.build([absent])
     assert not store.out.exists()

@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ascent import reports
 from ascent.records.errors import InputError
 from ascent.reports.checking import bundle
+from ascent.reports.report import build
 from ascent.runners import policies
 from ascent.runners import robustness as recorder
 from ascent.suites.perturb import KINDS
@@ -24,7 +24,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cell = trained.record(small_cell("a2c", "CartPole-v1", steps=64, points=2), folder / "runs")
     words = ["action_noise", "drop=0.5", "gravity=2"]
     recorder.record(cell, recorder.parse_levels("CartPole-v1", words), episodes=2)
-    reports.build(folder / "runs", folder / "report", title="One cell")
+    build(folder / "runs", folder / "report", title="One cell")
     return folder
 
 

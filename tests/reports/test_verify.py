@@ -16,7 +16,6 @@ import pandas as pd
 import pytest
 import torch
 
-from ascent import reports
 from ascent.records import files
 from ascent.records.errors import InputError
 from ascent.records.plan import Job
@@ -25,6 +24,7 @@ from ascent.reports.checking import differences, verify
 from ascent.reports.checking.folder import RunFiles
 from ascent.reports.checking.rerun import Pack
 from ascent.reports.checking.verify import CANNOT, DIFFERS, VERIFIED, Outcome, exit_code
+from ascent.reports.report import build
 from ascent.runners import platform
 from tests.command import call
 from tests.reports import trained
@@ -46,7 +46,7 @@ def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
 @pytest.fixture
 def report(runs: Path, tmp_path: Path) -> Path:
     """The report of the copy."""
-    reports.build(runs, tmp_path / "report", title="Two cells")
+    build(runs, tmp_path / "report", title="Two cells")
     return tmp_path / "report"
 
 

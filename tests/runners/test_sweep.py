@@ -1,4 +1,4 @@
-"""Sweeps: a declared baseline is a system or one setting of it; the arms of RPC and their control."""
+"""Sweeps: summaries; baselines that are systems or single settings; the arms of RPC and their control."""
 
 from pathlib import Path
 
@@ -78,3 +78,10 @@ def test_arms_of_rpc(name: str) -> None:
             )
         )
         assert not named.config["bottleneck"]
+
+
+@pytest.mark.parametrize("name", sweep.names())
+def test_summary(name: str) -> None:
+    """What `ascent list` counts without resolving the cells is what the sweep trains."""
+    loaded = sweep.load(name)
+    assert sweep.summary(name) == (loaded.title, sum(len(plan.seeds) for plan in loaded.planned))

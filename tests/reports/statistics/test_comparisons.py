@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ascent import reports
 from ascent.records.declared import Declared
 from ascent.records.read import load
 from ascent.reports.page import figures
 from ascent.reports.page.table import Column, latex, make_table
+from ascent.reports.report import build
 from ascent.reports.statistics.aggregate import aggregate
 from ascent.reports.statistics.comparisons import Comparisons, compare
 
@@ -196,7 +196,7 @@ def test_a_baseline_may_be_one_setting(store: "Records") -> None:
         for task in TASKS:
             pairs = [{x, y} for name, x, y in names(found) if name == task]
             assert set.intersection(*pairs) == {control} and set.union(*pairs) == everything
-    page = reports.build(store.runs, store.out, declared=Declared(baseline="rpc (code)"))
+    page = build(store.runs, store.out, declared=Declared(baseline="rpc (code)"))
     assert "every system against rpc (code) on every task" in page.read_text()
     with pytest.raises(ValueError, match=r"the declared baseline rpc \(vib\) is not in this report"):
         compared(store, baseline="rpc (vib)")

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from ascent import reports
+from ascent.reports.report import build
 from ascent.runners.train import train
 from tests.small import small_cell
 
@@ -25,7 +25,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_table_is_of_the_records(runs: Path, tmp_path: Path) -> None:
-    reports.build(runs, tmp_path / "page")
+    build(runs, tmp_path / "page")
     table = pd.read_csv(tmp_path / "page" / "tables" / "information.csv")
     assert table["unit"].tolist() == ["nats", "bits"] or table["unit"].tolist() == ["bits", "nats"]
     for _, row in table.iterrows():
@@ -51,6 +51,6 @@ def test_nothing_where_nobody_pays(runs: Path, tmp_path: Path) -> None:
         target = tmp_path / "runs" / "classic" / "Pendulum-v1" / cell.name
         target.parent.mkdir(parents=True)
         target.symlink_to(cell)
-    reports.build(tmp_path / "runs", tmp_path / "page")
+    build(tmp_path / "runs", tmp_path / "page")
     assert not (tmp_path / "page" / "tables" / "information.csv").exists()
     assert "information-" not in (tmp_path / "page" / "index.html").read_text()
