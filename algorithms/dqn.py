@@ -169,8 +169,8 @@ class Agent:
         if explore:
             c = self.config
             epsilon = max(c.epsilon_end, 1 - (1 - c.epsilon_end) * progress / max(c.exploration, 1e-9))
-            u = rng.uniform(action.shape[1], 2)
-            action = torch.where(u[..., 0] < epsilon, (u[..., 1] * self.n_actions).long(), action)
+            chance, choice = rng.uniform(action.shape[1], 2).unbind(-1)
+            action = torch.where(chance < epsilon, (choice * self.n_actions).long(), action)
         return action, None
 
     def preference(self, obs: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from itertools import accumulate, pairwise
 from math import prod
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,23 +81,29 @@ class ReplayStorage:
         self.columns = columns(spec)
         self.capacity = replay_rows(experience, steps)
         shape = (seeds, self.capacity, width(spec))
+        self.ring: Any  # the same memory for `add`: on the CPU a numpy array, which it fills faster
         if device == "cpu":  # numpy's zeros take memory only as they are filled
-            self.rows = torch.from_numpy(np.zeros(shape, np.float32))
+            self.ring = np.zeros(shape, np.float32)
+            self.rows = torch.from_numpy(self.ring)
         else:
-            self.rows = torch.zeros(shape, device=device)
+            self.rows = self.ring = torch.zeros(shape, device=device)
         self.new = np.zeros((seeds, experience.envs, shape[2]), np.float32)  # one step of all environments
+        self.parts = [  # views of the transition's parts in it
+            self.new[..., place] if self.shapes[name] else self.new[..., place.start]
+            for name, place in self.columns.items()
+        ]
         self.offsets = torch.arange(seeds)[:, None] * self.capacity  # of the seeds in the flattened rows
         self.seen = 0  # transitions per seed so far
         self.saved = 0  # transitions per seed at the last checkpoint
 
     def add(self, obs: np.ndarray, action: np.ndarray, step: Step) -> None:
         """Store one step of all environments, (S, E, ...)."""
-        parts = (obs, action, step.reward, step.terminated, step.next_obs)
-        for place, part in zip(self.columns.values(), parts, strict=True):
-            self.new[..., place] = part.reshape(*self.new.shape[:2], -1)
-        new = torch.from_numpy(self.new).to(self.device)
+        values = (obs, action, step.reward, step.terminated, step.next_obs)
+        for part, value in zip(self.parts, values, strict=True):
+            part[:] = value
+        new = self.new if self.device == "cpu" else torch.from_numpy(self.new).to(self.device)
         for e in range(new.shape[1]):
-            self.rows[:, self.seen % self.capacity] = new[:, e]
+            self.ring[:, self.seen % self.capacity] = new[:, e]
             self.seen += 1
 
     def batches(self, rng: Streams) -> list[Batch]:

@@ -66,7 +66,7 @@ class Episodes:
         Each is (row of the seed, environment, what is recorded of it).
         """
         episodes: list[tuple[int, int, Episode]] = []
-        for row, env in np.argwhere(ended).tolist():
+        for row, env in zip(*(axis.tolist() for axis in ended.nonzero()), strict=True):
             length = int(self.lengths[row, env])
             columns: tuple[float, ...] = ()
             if self.measures is not None:

@@ -64,6 +64,9 @@ class Batch(ABC):
                 f"env_seeds must be (S, E) integers, not {env_seeds.dtype} of shape {env_seeds.shape}"
             )
         self.shape: tuple[int, int] = env_seeds.shape
+        self._action_shape = self.shape + self.spec.action_shape
+        choices = self.spec.choices
+        self._choices = None if choices is None else choices.astype(np.uint64)
         self._generators = [np.random.Generator(np.random.PCG64(int(seed))) for seed in env_seeds.flat]
         self._physics: np.ndarray | None = None  # (K, n) float64; None until reset() or load_state()
         self._elapsed = np.zeros(env_seeds.size, dtype=np.int64)  # (n,) steps of the running episode
@@ -99,13 +102,9 @@ class Batch(ABC):
         """Return new observations (n, O) float32 of physics (K, n); default: the physics itself."""
         return physics.T.astype(np.float32, order="C")
 
-    def _observe_start(self, physics: np.ndarray) -> np.ndarray:
-        """Return the first observation (1, O) of an episode of one environment, with physics (K, 1)."""
+    def _observe_starts(self, physics: np.ndarray) -> np.ndarray:
+        """Return the first observations (m, O) of episodes in m environments with physics (K, m)."""
         return self._observe(physics)
-
-    def _observe_starts(self, starts: list[np.ndarray]) -> np.ndarray:
-        """Return the first observations (m, O) of episodes in m environments, each with physics (K,)."""
-        return np.concatenate([self._observe_start(start[:, None]) for start in starts])
 
     def _measures(self) -> np.ndarray:
         """Return the task-specific measures of the last step: a new array (n, M) float64."""
@@ -152,7 +151,7 @@ class Batch(ABC):
         starts = [self._begin(i) for i in range(self._elapsed.size)]
         self._physics = np.stack(starts, axis=1)
         self._elapsed = np.zeros_like(self._elapsed)
-        return self._observe_starts(starts).reshape(*self.shape, -1)
+        return self._observe_starts(self._physics).reshape(*self.shape, -1)
 
     def step(self, actions: np.ndarray) -> Step:
         """Step every environment. Where an episode ends, begin the next one at once.
@@ -175,8 +174,8 @@ class Batch(ABC):
         truncated = self._elapsed >= self.spec.horizon
         ended = (terminated | truncated).nonzero()[0]
         if len(ended):
-            starts = [self._begin(int(i)) for i in ended]
-            physics[:, ended] = np.stack(starts, axis=1)
+            starts = np.stack([self._begin(i) for i in ended.tolist()], axis=1)
+            physics[:, ended] = starts
             obs[ended] = self._observe_starts(starts)
             self._elapsed[ended] = 0
         return Step(
@@ -241,20 +240,16 @@ class Batch(ABC):
 
     def _flat(self, actions: np.ndarray) -> np.ndarray:
         """Check actions and return them without the seed axis: (n,) or (n, N) integers, or (n, A) float32."""
-        shape, choices = self.spec.action_shape, self.spec.choices
-        if actions.shape != self.shape + shape:
-            raise ValueError(f"actions have shape {actions.shape}, not {self.shape + shape}")
-        if choices is not None:
+        if actions.shape != self._action_shape:
+            raise ValueError(f"actions have shape {actions.shape}, not {self._action_shape}")
+        if self._choices is not None:
             # As an unsigned integer a negative number is huge, so one comparison covers both ends.
-            if (
-                actions.dtype.kind not in "iu"
-                or (actions.astype(np.uint64) >= choices.astype(np.uint64)).any()
-            ):
-                raise ValueError(f"actions must be integers from 0 to {choices - 1}")
+            if actions.dtype.kind not in "iu" or np.count_nonzero(actions.astype(np.uint64) >= self._choices):
+                raise ValueError(f"actions must be integers from 0 to {self._choices - 1}")
         elif actions.dtype != np.float32:
             raise ValueError(f"actions must be float32, not {actions.dtype}")
         # Contiguous, because the order in which numpy adds depends on the memory layout.
-        return np.ascontiguousarray(actions.reshape(-1, *shape))
+        return np.ascontiguousarray(actions.reshape(-1, *self.spec.action_shape))
 
 
 def _to_words(generator: np.random.Generator) -> list[int]:

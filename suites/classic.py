@@ -132,7 +132,7 @@ class Acrobot(Batch):
         # The original stores the initial state in float32 and steps from it in float64.
         return generator.uniform(-0.1, 0.1, 4).astype(np.float32).astype(np.float64)
 
-    def _observe_start(self, physics: np.ndarray) -> np.ndarray:
+    def _observe_starts(self, physics: np.ndarray) -> np.ndarray:
         return self._observe(physics.astype(np.float32))  # only the first observation uses float32 sines
 
     def _observe(self, physics: np.ndarray) -> np.ndarray:

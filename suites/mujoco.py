@@ -281,6 +281,10 @@ class Simulation(Batch):
     def _observe(self, physics: np.ndarray) -> np.ndarray:
         return self._observations(self._fields(physics)).astype(np.float32)
 
+    def _observe_starts(self, physics: np.ndarray) -> np.ndarray:
+        # In the memory layout of a step, on which the order depends in which numpy adds.
+        return self._observe(np.ascontiguousarray(physics.T).T)
+
     def _fields(self, physics: np.ndarray) -> Fields:
         """Return views of physics (K, n) as named fields."""
         last, fields = self._split

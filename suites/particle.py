@@ -179,9 +179,6 @@ class World(Batch):
         rel = view.pos - view.pos[: len(self.agents), None]
         return np.concatenate(self._observations(view, rel)).T.astype(np.float32, order="C")
 
-    def _observe_starts(self, starts: list[np.ndarray]) -> np.ndarray:
-        return self._observe(np.stack(starts, axis=1))
-
     def _measures(self) -> np.ndarray:
         return self._last_measures
 

@@ -102,7 +102,7 @@ def bits(values: object) -> bytes:
 
 
 def watch(batch: Simulation) -> list[np.ndarray]:
-    """Record the float64 observations of a batch: of all environments in a step, then of new episodes."""
+    """Record the float64 observations of a batch: of all environments in a step, then of its new episodes."""
     seen, see = [], batch._observations
 
     def keep(fields: dict[str, np.ndarray]) -> np.ndarray:
@@ -142,13 +142,13 @@ def play(
 
     obs = batch.reset().reshape(n, -1)
     for i, env in enumerate(originals):
-        different["first obs"] += bits(seen[i][0]) != bits(env.reset(seed=int(seeds.flat[i]))[0])
+        different["first obs"] += bits(seen[0][i]) != bits(env.reset(seed=int(seeds.flat[i]))[0])
     terminated = truncated = both = unstable = 0
     while terminated + truncated - both < episodes:
         actions = policy(batch, obs, rng)
         seen.clear()
         step = batch.step(actions.reshape(*shape, -1))
-        ours, *starts = seen
+        ours, starts = seen[0], [start for begun in seen[1:] for start in begun]
         different["next_obs"] += step.next_obs.tobytes() != ours.astype(np.float32).tobytes()
         obs, physics = step.obs.reshape(n, -1), batch.state()["physics"].reshape(n, -1)
         for i, (env, action) in enumerate(zip(originals, actions, strict=True)):
@@ -157,7 +157,7 @@ def play(
             different["reward"] += bits(step.reward.flat[i]) != bits(np.float64(reward))
             different["flags"] += [step.terminated.flat[i], step.truncated.flat[i]] != flags
             if any(flags):
-                start = starts.pop(0)[0]
+                start = starts.pop(0)
                 different["start"] += bits(start) != bits(env.reset()[0])
                 different["obs"] += obs[i].tobytes() != start.astype(np.float32).tobytes()
             state = position(env)
