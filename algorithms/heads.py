@@ -81,15 +81,15 @@ class Policy:
 
     def act(self, obs: Tensor, rng: Noise, explore: bool) -> Tensor:
         """Return a sample, or the most likely action: (S, E, O) -> (S, E) int64 or (S, E, A)."""
+        compiled = self.net.compiled()
+        if compiled and self.discrete and explore:
+            return compiled.sample(obs, rng.uniform(obs.shape[1]))
         out = self.net(obs)
         if self.discrete:
             if not explore:
                 return out.argmax(-1)
-            chance = rng.uniform(out.shape[1])
-            if self.net.compiled():
-                return kernels.choose(out, chance)
             cdf = out.log_softmax(-1).exp().cumsum(-1)[..., :-1]
-            return (chance[..., None] > cdf).sum(-1)
+            return (rng.uniform(out.shape[1], 1) > cdf).sum(-1)
         if not explore:
             return out
         return out + self.log_std.value.exp()[:, None] * rng.normal(*out.shape[1:])
@@ -254,14 +254,19 @@ class Normaliser:
         self.obs_moments = Moments(streams, n_obs)
         self.return_moments = Moments(streams, 1)
         self.ret = torch.zeros(len(streams.seeds), envs, device=streams.device)  # discounted sum so far
+        # The moments' mean, and from them the mean and the deviation that `obs` takes, in float32.
+        self.scale: tuple[Tensor, Tensor, Tensor] | None = None
 
     def obs(self, obs: Tensor) -> Tensor:
         """Return observations (S, ..., O) as the networks see them."""
         if not self.on:
             return obs
-        shape = (len(obs), *[1] * (obs.dim() - 2), obs.shape[-1])
-        mean, var = self.obs_moments.mean.float(), (self.obs_moments.var + 1e-8).float()
-        return ((obs - mean.view(shape)) / var.sqrt().view(shape)).clamp(-10, 10)
+        moments, shape = self.obs_moments, (len(obs), *[1] * (obs.dim() - 2), obs.shape[-1])
+        if self.scale is None or self.scale[0] is not moments.mean:  # the moments have changed
+            with torch.inference_mode(False):  # `preference` differentiates what `act` may have made
+                self.scale = moments.mean, moments.mean.float(), (moments.var + 1e-8).float().sqrt()
+        _, mean, deviation = self.scale
+        return ((obs - mean.view(shape)) / deviation.view(shape)).clamp(-10, 10)
 
     def batch(self, batch: Batch) -> Batch:
         """Return the window (S, T, E) as the networks see it, and include it in the moments."""

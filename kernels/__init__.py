@@ -67,10 +67,10 @@ class _Columns(ctypes.Structure):
 # The functions of kernels.cpp: p is a pointer, n an int64.
 SIGNATURES = {
     "mlp_forward": "pnnppp",
+    "mlp_sample": "pnnppp",
     "mlp_backward": "pnnppppp",
     "adam_step": "pnnnpppp",
     "ppo_steps": "pppnnnnppnpppp",
-    "choose": "nnppp",
     "elementary": "nnp",
 }
 
@@ -157,6 +157,14 @@ class Perceptron:
         _use().mlp_forward(self.pointer, n, rows, x.data_ptr(), kept, out.data_ptr())
         return out, hidden
 
+    def sample(self, x: Tensor, chance: Tensor) -> Tensor:
+        """Return samples (N, B) int64 from the softmax of the outputs, by uniform `chance` (N, B) float64."""
+        x, chance = x.contiguous(), chance.contiguous()
+        action = torch.empty(chance.shape, dtype=torch.int64)
+        pointers = (tensor.data_ptr() for tensor in (x, chance, action))
+        _use().mlp_sample(self.pointer, self.networks, x.shape[1], *pointers)
+        return action
+
     def backward(
         self, x: Tensor, hidden: Tensor, out_grad: Tensor, of_parameters: bool, of_x: bool
     ) -> tuple[list[Tensor] | None, Tensor | None]:
@@ -188,14 +196,6 @@ def shape(sizes: Sequence[int], relu: bool) -> _Network:
     struct = _Network(layers=len(sizes) - 1, relu=relu)
     struct.sizes[: len(sizes)] = list(sizes)
     return struct
-
-
-def choose(logits: Tensor, chance: Tensor) -> Tensor:
-    """Return samples (S, B) int64 from the softmax of logits (S, B, A), by uniform `chance` (S, B)."""
-    logits, chance = logits.contiguous(), chance.contiguous()
-    action = torch.empty(logits.shape[:-1], dtype=torch.int64)
-    _use().choose(action.numel(), logits.shape[-1], logits.data_ptr(), chance.data_ptr(), action.data_ptr())
-    return action
 
 
 # ---- optimisers

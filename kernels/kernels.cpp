@@ -20,6 +20,30 @@ int32_t mlp_forward(const Network* net, int64_t networks, int64_t rows, const fl
   return 0;
 }
 
+// Actions (N, rows) of N categorical policies with logits net(x): how many of the cumulative probabilities,
+// without the last, are below the chance (N, rows), uniform in [0, 1)
+int32_t mlp_sample(const Network* net, int64_t networks, int64_t rows, const float* x,
+                   const double* chance, int64_t* action) {
+  long units = net->hidden(), n_in = net->sizes[0], A = net->sizes[net->layers];
+  Arena arena(net->space(rows) + Arena::padded(rows * units) + Arena::padded(rows * A));
+  if (!arena.block) return 1;
+  float *hidden = arena.take(rows * units), *out = arena.take(rows * A);
+  for (long i = 0; i < networks; i++) {
+    forward(*net, i, rows, x + i * rows * n_in, hidden, out, arena);
+    for (long r = 0; r < rows; r++) {
+      float *p = out + r * A, most = p[0], total = 0, sum = 0;
+      for (long a = 1; a < A; a++) most = maximum(most, p[a]);
+      for (long a = 0; a < A; a++) p[a] -= most;
+      each(A, p, [](Vec y) { return exponential(y); });
+      for (long a = 0; a < A; a++) total += p[a];
+      int64_t chosen = 0;
+      for (long a = 0; a + 1 < A; a++) sum += p[a], chosen += chance[i * rows + r] * total > sum;
+      action[i * rows + r] = chosen;
+    }
+  }
+  return 0;
+}
+
 // The gradients of the parameters (N, P) and of x (N, rows, in), either may be null, from that of the output
 int32_t mlp_backward(const Network* net, int64_t networks, int64_t rows, const float* x, const float* hidden,
                   const float* out_grad, float* grad, float* x_grad) {
@@ -111,31 +135,6 @@ int32_t ppo_steps(const Objective* o, const Network* policy_net, const Network* 
       double now[6] = {sums.policy_loss / size, sums.value_loss / size,    sums.entropy / size,
                        sums.approx_kl / size,   sums.clip_fraction / size, norm};
       for (long k = 0; k < 6; k++) means[k] += now[k] / steps;
-    }
-  }
-  return 0;
-}
-
-// Sample from the softmax of logits (rows, actions) by chance (rows), float64 uniform in [0, 1): the action
-// (rows), int64, is the number of actions whose cumulative probability lies below the chance, but for the last
-int32_t choose(int64_t rows, int64_t actions, const float* logits, const double* chance, int64_t* action) {
-  Arena arena(Arena::padded(rows * actions));
-  if (!arena.block) return 1;
-  float* share = arena.take(rows * actions);
-  for (long i = 0; i < rows; i++) {
-    const float* own = logits + i * actions;
-    float most = own[0];
-    for (long a = 1; a < actions; a++) most = maximum(most, own[a]);
-    for (long a = 0; a < actions; a++) share[i * actions + a] = own[a] - most;
-  }
-  each(rows * actions, share, [](Vec x) { return exponential(x); });
-  for (long i = 0; i < rows; i++) {
-    float total = 0, sum = 0;
-    for (long a = 0; a < actions; a++) total += share[i * actions + a];
-    action[i] = 0;
-    for (long a = 0; a + 1 < actions; a++) {
-      sum += share[i * actions + a] / total;
-      action[i] += chance[i] > sum;
     }
   }
   return 0;

@@ -50,9 +50,8 @@ class Parameters:
     ) -> Tensor:
         """Return each seed's gradient (S, P) of its loss y (S,), or of the sum of y * weights (S, ...)."""
         grads = torch.autograd.grad(
-            y,
+            (y if weights is None else y * weights).sum(),
             self.leaves,
-            torch.ones_like(y) if weights is None else weights,
             retain_graph=retain_graph or create_graph,
             create_graph=create_graph,
         )
@@ -65,7 +64,7 @@ class Parameters:
 def gradient(y: Tensor, *modules: Module) -> Tensor:
     """Return each seed's gradient (S, P) of y (S,) with respect to the parameters of some modules alone."""
     leaves = [getattr(*slot) for module in modules for slot in module.slots()]
-    return torch.cat([g.flatten(1) for g in torch.autograd.grad(y, leaves, torch.ones_like(y))], 1)
+    return torch.cat([g.flatten(1) for g in torch.autograd.grad(y.sum(), leaves)], 1)
 
 
 # ---- optimisers, on the (S, P) matrix

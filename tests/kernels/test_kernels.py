@@ -113,20 +113,24 @@ def test_adam(switch: Switch) -> None:
 
 
 @pytest.mark.parametrize("actions", [2, 3, 18])
-def test_choices(switch: Switch, actions: int) -> None:
+@pytest.mark.parametrize("rows", [1, 500])
+def test_samples(switch: Switch, actions: int, rows: int) -> None:
     """They are torch's, but where a chance is as good as on a limit; a seed's do not depend on the others."""
     switch("on")
-    numbers = Streams(SEEDS, "act")
-    logits, chance = 3 * numbers.normal(1000, actions), numbers.uniform(1000)
-    cdf = logits.double().softmax(-1).cumsum(-1)[..., :-1]
+    numbers, sizes = Streams(SEEDS, "act"), (4, 16, actions)
+    x, chance = 10 * numbers.normal(rows, 4), numbers.uniform(rows)
+    net, _ = network(SEEDS, sizes, tanh)
+    with torch.no_grad():
+        cdf = net(x).double().softmax(-1).cumsum(-1)[..., :-1]
     clear = ((chance[..., None] - cdf).abs() > 1e-6).all(-1)
-    found = kernels.choose(logits, chance)
-    assert clear.float().mean() > 0.99 and len(found.unique()) == actions
+    found = net.compiled().sample(x, chance)
+    assert clear.float().mean() > 0.99 and (rows == 1 or len(found.unique()) == actions)
     assert torch.equal(found[clear], (chance[..., None] > cdf).sum(-1)[clear])
-    for k in range(len(SEEDS)):
-        assert torch.equal(kernels.choose(logits[k : k + 1], chance[k : k + 1]), found[k : k + 1])
-    logits[0, 0, 0] = torch.nan
-    assert kernels.choose(logits, chance)[0, 0] == 0
+    for k, seed in enumerate(SEEDS):
+        alone, _ = network([seed], sizes, tanh)
+        assert torch.equal(alone.compiled().sample(x[k : k + 1], chance[k : k + 1]), found[k : k + 1])
+    x[0, 0, 0] = torch.nan
+    assert net.compiled().sample(x, chance)[0, 0] == 0
 
 
 VARIANTS = {
