@@ -1,9 +1,9 @@
 """What has the same bits on other processors.
 
-    .venv/bin/python -m tests.portability              restrict this processor in several ways, and compare
-    .venv/bin/python -m tests.portability --digests    print the digests as JSON
-    .venv/bin/python -m tests.portability --against F  compare with the digests of another machine or emulator
-    qemu-x86_64 -cpu Haswell .venv/bin/python -m tests.portability --digests > F        such an emulator
+    .venv/bin/python -m tests.portability                           restrict this processor, and compare
+    .venv/bin/python -m tests.portability --digests [TASK ...]      print the digests as JSON
+    .venv/bin/python -m tests.portability --against FILE            compare with another machine or emulator,
+    qemu-x86_64 -cpu Haswell .venv/bin/python -m tests.portability --digests CartPole-v1 > FILE    such as this
 
 The vector instructions of a processor decide which code computes matrix products and elementary functions in
 torch, MKL, numpy and the C library. Compared are the steps of every task under given actions, and the first
@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -48,16 +49,16 @@ def steps(task: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def digests() -> Digests:
-    """Return all digests of this process's setting."""
+def digests(tasks: Sequence[str]) -> Digests:
+    """Return all digests of this process's setting, or those of some tasks."""
     found: Digests = {}
-    for task, spec in suites.TASKS.items():
-        found.setdefault(f"steps of {spec.suite} tasks", {})[task] = steps(task)
+    for task in tasks or suites.TASKS:
+        found.setdefault(f"steps of {suites.TASKS[task].suite} tasks", {})[task] = steps(task)
     for switch, path in (("on", "kernels"), ("off", "torch")):
         os.environ["ASCENT_KERNELS"] = switch
         kernels._library.cache_clear()
         if kernels.enabled() == (switch == "on"):
-            for name, ladder in golden.digests().items():
+            for name, ladder in golden.digests(tasks).items():
                 suite = suites.TASKS[name.split()[1]].suite
                 found.setdefault(f"training on {suite} tasks, {path}", {})[name] = ladder
     return found
@@ -77,18 +78,19 @@ def compared(known: Digests, others: dict[str, Digests]) -> Table:
     table = Table("", *others, box=None)
     for part, expected in known.items():
         cells = []
-        for found in others.values():
-            differ = [name for name, value in expected.items() if found.get(part, {}).get(name) != value]
-            count = f"{len(expected) - len(differ)} of {len(expected)}"
-            cells.append(f"{count}\nnot: {', '.join(differ)}" if 0 < len(differ) < len(expected) else count)
+        for other in others.values():
+            found = other.get(part, {})
+            differ = [name for name, value in found.items() if expected[name] != value]
+            count = f"{len(found) - len(differ)} of {len(found)}"
+            cells.append(f"{count}\nnot: {', '.join(differ)}" if 0 < len(differ) < len(found) else count)
         table.add_row(part, *cells)
     return table
 
 
 def main(words: list[str]) -> None:
     """Print the table, or the digests."""
-    if words == ["--digests"]:
-        print(json.dumps(digests()))
+    if words[:1] == ["--digests"]:
+        print(json.dumps(digests(words[1:])))
         return
     if len(words) == 2 and words[0] == "--against":
         others = {words[1]: json.loads(Path(words[1]).read_text())}
