@@ -3,7 +3,7 @@
     .venv/bin/python -m tests.portability                           restrict this processor, and compare
     .venv/bin/python -m tests.portability --digests [TASK ...]      print the digests as JSON
     .venv/bin/python -m tests.portability --against FILE            compare with another machine or emulator,
-    qemu-x86_64 -cpu Haswell .venv/bin/python -m tests.portability --digests CartPole-v1 > FILE    such as this
+    qemu-x86_64 -cpu Haswell .venv/bin/python -m tests.portability --digests CartPole-v1 > FILE   as here
 
 The vector instructions of a processor decide which code computes matrix products and elementary functions in
 torch, MKL, numpy and the C library. Compared are the steps of every task under given actions, and the first
