@@ -72,6 +72,7 @@ class Recording:
         return kept["make"](kept["values"])
 
 
+@pytest.mark.usefixtures("torch_only")
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 def test_replaying_is_training(pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Every update and every action by replayed recordings: the same learner, the same metrics."""

@@ -325,6 +325,7 @@ def test_presets_do_not_depend_on_packing(path: tuple[str, str, str]) -> None:
             assert found.setdefault(seed, digest) == digest
 
 
+@pytest.mark.usefixtures("torch_only")
 @pytest.mark.parametrize("path", PATHS, ids="-".join)
 def test_presets_can_be_replayed(path: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Updates and actions as recorded operations (`test_captured.py`): the same learner."""
