@@ -29,9 +29,11 @@ from ascent.algorithms.seedwise import (
     Streams,
     Vector,
     Widths,
+    exp,
     orthogonal,
     part,
     prefixed,
+    root,
     tanh,
     uniform_fan_in,
 )
@@ -92,16 +94,16 @@ class Policy:
             return (rng.uniform(out.shape[1], 1) > cdf).sum(-1)
         if not explore:
             return out
-        return out + self.log_std.value.exp()[:, None] * rng.normal(*out.shape[1:])
+        return out + exp(self.log_std.value)[:, None] * rng.normal(*out.shape[1:])
 
     def evaluate(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Return log pi(action|obs) and the entropy of pi(.|obs), both (S, ...)."""
         out = self.net(obs)
         if self.discrete:
             logp = out.log_softmax(-1)
-            return logp.gather(-1, action[..., None]).squeeze(-1), -(logp.exp() * logp).sum(-1)
+            return logp.gather(-1, action[..., None]).squeeze(-1), -(exp(logp) * logp).sum(-1)
         log_std = self.log_std.value.view(-1, *[1] * (out.dim() - 2), out.shape[-1])
-        z = (action - out) * (-log_std).exp()
+        z = (action - out) * exp(-log_std)
         logp = (-0.5 * z * z - log_std - 0.5 * log(2 * pi)).sum(-1)
         return logp, (log_std + 0.5 * log(2 * pi * e)).sum(-1).expand_as(logp)
 
@@ -264,7 +266,7 @@ class Normaliser:
         moments, shape = self.obs_moments, (len(obs), *[1] * (obs.dim() - 2), obs.shape[-1])
         if self.scale is None or self.scale[0] is not moments.mean:  # the moments have changed
             with torch.inference_mode(False):  # `preference` differentiates what `act` may have made
-                self.scale = moments.mean, moments.mean.float(), (moments.var + 1e-8).float().sqrt()
+                self.scale = moments.mean, moments.mean.float(), root((moments.var + 1e-8).float())
         _, mean, deviation = self.scale
         return ((obs - mean.view(shape)) / deviation.view(shape)).clamp(-10, 10)
 
@@ -287,7 +289,7 @@ class Normaliser:
     def reward_unit(self) -> Tensor:
         """Return by what rewards are divided, (S, 1); values are in this unit."""
         var = self.return_moments.var
-        return (var + 1e-8).sqrt().float() if self.on and self.rewards else torch.ones_like(var).float()
+        return root(var + 1e-8).float() if self.on and self.rewards else torch.ones_like(var).float()
 
     def scaled(self, batch: Batch) -> Tensor:
         """Include the rewards (S, T, E) of a window in the moments, and return them scaled."""

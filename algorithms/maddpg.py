@@ -62,6 +62,7 @@ from ascent.algorithms.seedwise import (
     captured,
     clip_grad_norm,
     load_learners,
+    logarithm,
     save_learners,
     tanh,
     uniform,
@@ -121,7 +122,7 @@ def one_hot(index: Tensor, n: int) -> Tensor:
 def gumbel(numbers: Tensor) -> Tensor:
     """Return standard Gumbel noise, float32, made from uniform numbers in [0, 1) of the same shape."""
     # Single precision may round to 0 or 1, whose logarithms are not finite.
-    return -(-numbers.float().clamp(1e-30, 1 - 2**-24).log()).log()
+    return -logarithm(-logarithm(numbers.float().clamp(1e-30, 1 - 2**-24)))
 
 
 def relaxed(logits: Tensor, parts: list[int], noise: Tensor | None, hard: bool) -> Tensor:

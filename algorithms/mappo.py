@@ -53,6 +53,7 @@ from ascent.algorithms.seedwise import (
     captured,
     clip_grad_norm,
     gradient,
+    root,
     standardise,
 )
 
@@ -154,7 +155,7 @@ class ValueNorm:
         updated = weight > 0
         weight = weight.clamp(min=1 - self.DECAY)
         mean, square = mean / weight, square / weight
-        deviation = (square - mean.square()).clamp(min=self.LEAST_VARIANCE).sqrt()
+        deviation = root((square - mean.square()).clamp(min=self.LEAST_VARIANCE))
         return mean.float(), torch.where(updated, deviation, 1.0).float()
 
 

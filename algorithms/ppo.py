@@ -51,6 +51,7 @@ from ascent.algorithms.seedwise import (
     load_learners,
     part,
     prefixed,
+    root,
     save_learners,
     standardise,
 )
@@ -262,7 +263,7 @@ class Agent:
         """Return the unit in which V predicts, (S, 1, 1)."""
         if not self.config.return_scaling:
             return torch.ones_like(self.return_moments.var[..., None]).float()
-        return (self.return_moments.var + 1e-8).sqrt().float()[..., None]
+        return root(self.return_moments.var + 1e-8).float()[..., None]
 
     def step(self, learning_rate: float | Tensor, *minibatch: Tensor) -> Tensor:
         """Take one step of the optimiser and return the metrics (S, 6) that `update` averages."""

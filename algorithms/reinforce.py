@@ -48,6 +48,7 @@ from ascent.algorithms.seedwise import (
     Streams,
     WholeEpisodes,
     Widths,
+    exp,
     gradient,
     sqrt,
 )
@@ -194,7 +195,7 @@ class Agent:
         """Return the mean of r - 1 - log r (S,) over whole episodes, r = pi / pi_old: KL(pi_old || pi)."""
         assert batch.weight is not None
         log_ratio = self.policy.evaluate(batch.obs, batch.action)[0] - old_logp
-        sums = (batch.weight * (log_ratio.exp() - 1 - log_ratio)).flatten(1).sum(1)
+        sums = (batch.weight * (exp(log_ratio) - 1 - log_ratio)).flatten(1).sum(1)
         return sums / batch.weight.flatten(1).sum(1)
 
     def value_loss(self, batch: Batch, ret: Tensor) -> Tensor:

@@ -65,7 +65,9 @@ from ascent.algorithms.seedwise import (
     Vector,
     Widths,
     captured,
+    exp,
     load_learners,
+    logarithm,
     orthogonal,
     save_learners,
     softplus,
@@ -130,7 +132,7 @@ Gaussian = tuple[Tensor, Tensor]  # mean and standard deviation of independent n
 def kl(p: Gaussian, q: Gaussian) -> Tensor:
     """Return KL(p || q) of two diagonal Gaussians, in nats, summed over the last axis: (S, B)."""
     (m, d), (n, e) = p, q
-    return ((e / d).log() + (d.square() + (m - n).square()) / (2 * e.square()) - 0.5).sum(-1)
+    return (logarithm(e / d) + (d.square() + (m - n).square()) / (2 * e.square()) - 0.5).sum(-1)
 
 
 def within(x: Tensor, low: float, high: float) -> Tensor:
@@ -154,7 +156,7 @@ class Latent:
 
 def squashed(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """Return a = tanh(u) for u = mean + std * noise, all (S, B, A), and log pi(a) (S, B) (appendix C)."""
-    u = mean + log_std.exp() * noise
+    u = mean + exp(log_std) * noise
     log_normal = -0.5 * noise * noise - log_std - 0.5 * log(2 * pi)
     # log(1 - tanh(u)^2), without log(1 - a^2 + 1e-6), which loses precision for |u| > 5
     log_slope = 2 * (log(2) - u - softplus(-2 * u))
@@ -274,7 +276,7 @@ class Agent:
         """Move all parameters one step, with standard normal noise for z (S, B, Z) and actions (S, B, A)."""
         c = self.config
         action = self.bounds.normalise(batch.action)  # replay stores environment actions
-        alpha = self.log_alpha.value.detach().exp()  # (S, 1)
+        alpha = exp(self.log_alpha.value.detach())  # (S, 1)
         mean, std = self.encoder(batch.next_obs)
         paid, spent = torch.zeros_like(batch.reward), {}  # lambda cost, (S, B), and its metrics
         if c.bottleneck:
@@ -319,7 +321,7 @@ class Agent:
         self.learned_lambda.descend(-self.log_lambda.value.squeeze(1) * gap, c.learning_rate)
         with torch.no_grad():
             self.learned_lambda.params.matrix.clamp_(-LARGEST_LOG_LAMBDA, LARGEST_LOG_LAMBDA)
-        return self.log_lambda.value.detach().exp()
+        return exp(self.log_lambda.value.detach())
 
     def value_estimate(self, obs: Tensor, action: Tensor) -> Tensor:
         """Return the smaller Q (S, B), which includes the cost and the entropy of later actions."""
@@ -333,9 +335,9 @@ class Agent:
         if c.bottleneck and c.cost_in_reward:
             action = self.bounds.normalise(batch.action)
             cost = self.cost(batch.obs, action, (mean, std), rng.normal(n, c.latent))
-            reward = reward - self.log_lambda.value.exp() * cost
+            reward = reward - exp(self.log_lambda.value) * cost
         noise = rng.normal(n, c.latent), rng.normal(n, self.bounds.size)
-        bonus = -self.log_alpha.value.exp() * self.policy.sample(mean + std * noise[0], noise[1])[1]
+        bonus = -exp(self.log_alpha.value) * self.policy.sample(mean + std * noise[0], noise[1])[1]
         return reward + c.gamma * (1 - batch.terminated) * bonus / c.reward_scale
 
     def state_dict(self) -> State:

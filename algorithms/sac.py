@@ -48,6 +48,7 @@ from ascent.algorithms.seedwise import (
     Vector,
     Widths,
     captured,
+    exp,
     load_learners,
     save_learners,
     softplus,
@@ -142,7 +143,7 @@ DEFAULTS = {"mujoco": "code", "classic": "zoo"}
 
 def squashed(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """Return a = tanh(u) for u = mean + std * noise, all (S, B, A), and log pi(a) (S, B) (appendix C)."""
-    u = mean + log_std.exp() * noise
+    u = mean + exp(log_std) * noise
     log_normal = -0.5 * noise * noise - log_std - 0.5 * log(2 * pi)
     # log(1 - tanh(u)^2), without log(1 - a^2 + 1e-6), which loses precision for |u| > 5
     log_slope = 2 * (log(2) - u - softplus(-2 * u))
@@ -226,7 +227,7 @@ class Agent:
     def improve_critics(self, batch: Batch, noise: Tensor) -> dict[str, Tensor]:
         """Move the critics and their targets one step; the noise (S, B, A) is standard normal."""
         c = self.config
-        alpha = self.log_alpha.value.detach().exp()  # (S, 1)
+        alpha = exp(self.log_alpha.value.detach())  # (S, 1)
         with torch.no_grad():
             next_action, next_logp = self.sample(batch.next_obs, noise)
             next_value = self.target_q(batch.next_obs, next_action).amin(1) - alpha * next_logp
@@ -242,7 +243,7 @@ class Agent:
     def improve_policy(self, obs: Tensor, noise: Tensor) -> None:
         """Move policy and temperature one step; the noise (S, 1 or 2, B, A) is standard normal."""
         c = self.config
-        alpha = self.log_alpha.value.detach().exp()  # (S, 1)
+        alpha = exp(self.log_alpha.value.detach())  # (S, 1)
         action, logp = self.sample(obs, noise[:, 0])
         loss = (alpha * logp - self.constant_q(obs, action).amin(1)).mean(1)
         self.learned_policy.descend(loss, c.actor_learning_rate)
@@ -252,7 +253,7 @@ class Agent:
             target_entropy = c.target_entropy_per_dim * self.bounds.size
             gap = (logp.detach() + target_entropy).mean(1)  # target entropy minus entropy
             log_alpha = self.log_alpha.value.squeeze(1)
-            alpha_loss = -(log_alpha if c.log_alpha_loss else log_alpha.exp()) * gap
+            alpha_loss = -(log_alpha if c.log_alpha_loss else exp(log_alpha)) * gap
             self.learned_alpha.descend(alpha_loss, c.alpha_learning_rate)
 
     def sample(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -267,7 +268,7 @@ class Agent:
     def value_reward(self, batch: Batch, rng: Streams) -> Tensor:
         """Return the reward and the entropy bonus of a next action (S, B), so that y = this + gamma Q'."""
         noise = rng.normal(batch.reward.shape[1], self.bounds.size)
-        alpha = self.log_alpha.value.exp() / self.config.reward_scale
+        alpha = exp(self.log_alpha.value) / self.config.reward_scale
         bonus = -alpha * self.sample(batch.next_obs, noise)[1]
         return batch.reward + self.config.gamma * (1 - batch.terminated) * bonus
 

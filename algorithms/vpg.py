@@ -45,6 +45,7 @@ from ascent.algorithms.seedwise import (
     State,
     Streams,
     Widths,
+    exp,
     gradient,
     standardise,
 )
@@ -186,7 +187,7 @@ class Agent:
     def kl(self, batch: Batch, old_logp: Tensor) -> Tensor:
         """Return the mean of r - 1 - log r (S,) over a window, r = pi / pi_old: KL(pi_old || pi)."""
         log_ratio = self.policy.evaluate(batch.obs, batch.action)[0] - old_logp
-        return (log_ratio.exp() - 1 - log_ratio).flatten(1).mean(1)
+        return (exp(log_ratio) - 1 - log_ratio).flatten(1).mean(1)
 
     def value_estimate(self, obs: Tensor, action: Tensor) -> Tensor:
         """Return V (S, B) of observations (S, B, O)."""

@@ -62,7 +62,16 @@ from ascent.algorithms.seedwise.networks import (
     uniform,
     uniform_fan_in,
 )
-from ascent.algorithms.seedwise.numbers import sigmoid, softplus, sqrt, standardise, tanh
+from ascent.algorithms.seedwise.numbers import (
+    exp,
+    logarithm,
+    root,
+    sigmoid,
+    softplus,
+    sqrt,
+    standardise,
+    tanh,
+)
 from ascent.algorithms.seedwise.random import (
     Noise,
     Streams,
@@ -106,13 +115,16 @@ __all__ = [
     "captured",
     "clip_grad_norm",
     "derive_seed",
+    "exp",
     "generator_words",
     "gradient",
     "load_learners",
+    "logarithm",
     "move_target",
     "orthogonal",
     "part",
     "prefixed",
+    "root",
     "save_learners",
     "set_generator_words",
     "sigmoid",

@@ -6,10 +6,60 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ascent import kernels
+
 
 def sqrt(x: Tensor) -> Tensor:
     """Return the square root, without gradient. On the CPU numpy's: torch's is slow on denormal numbers."""
     return torch.sqrt(x) if x.is_cuda else torch.from_numpy(np.sqrt(x.numpy()))
+
+
+def _by_numpy(x: Tensor) -> bool:
+    """Return whether numpy computes an elementary function: where the kernels compute networks.
+
+    Torch's would take MKL's, whose bits depend on the processor's maker.
+    """
+    return not x.is_cuda and kernels.enabled()
+
+
+def root(x: Tensor) -> Tensor:
+    """Return the square root, without gradient, for what networks are fed with."""
+    return sqrt(x) if _by_numpy(x) else torch.sqrt(x)
+
+
+class _Exp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = torch.from_numpy(np.exp(x.detach().contiguous().numpy()))
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return grad * y
+
+
+class _Logarithm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.from_numpy(np.log(x.detach().contiguous().numpy()))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad / x
+
+
+def exp(x: Tensor) -> Tensor:
+    """Return e^x."""
+    return _Exp.apply(x) if _by_numpy(x) else torch.exp(x)
+
+
+def logarithm(x: Tensor) -> Tensor:
+    """Return the natural logarithm."""
+    return _Logarithm.apply(x) if _by_numpy(x) else torch.log(x)
 
 
 class _Tanh(torch.autograd.Function):
@@ -36,12 +86,12 @@ def tanh(x: Tensor) -> Tensor:
 
 def softplus(x: Tensor) -> Tensor:
     """Return log(1 + exp(x)), without overflow."""
-    return torch.log1p(torch.exp(-x.abs())) + torch.maximum(x, torch.zeros_like(x))  # slope 1/2 at 0
+    return torch.log1p(exp(-x.abs())) + torch.maximum(x, torch.zeros_like(x))  # slope 1/2 at 0
 
 
 def sigmoid(x: Tensor) -> Tensor:
     """Return 1 / (1 + exp(-x))."""
-    return torch.exp(-softplus(-x))
+    return exp(-softplus(-x))
 
 
 def standardise(x: Tensor, eps: float = 1e-8) -> Tensor:

@@ -296,6 +296,7 @@ def test_spread_is_the_trace_of_the_covariance() -> None:
     assert square == pytest.approx(np.mean(pairs)), "the mean product of different windows"
 
 
+@pytest.mark.usefixtures("torch_only")
 @pytest.mark.parametrize("system,name", WITH_GRADIENT)
 def test_gradient_is_the_learners(system: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first gradient that the learner takes on the same window, all at once, is the same up to its sign;

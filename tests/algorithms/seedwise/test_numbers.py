@@ -9,8 +9,8 @@ import scipy.stats
 import torch
 from torch import Tensor
 
-from ascent.algorithms.seedwise import sigmoid, softplus, standardise, tanh
-from tests.algorithms.seedwise.tools import SMOOTH, numbers
+from ascent.algorithms.seedwise import exp, logarithm, root, sigmoid, softplus, standardise, tanh
+from tests.algorithms.seedwise.tools import ODD, SMOOTH, check_packing, numbers
 
 LARGE = [0.5, 20.0, 88.0, 100.0, 1e4, 1e30, float("inf")]
 POINTS = [-x for x in reversed(LARGE)] + [-1e-3, -1e-8, 0.0, 1e-8, 1e-3, *LARGE]
@@ -66,6 +66,34 @@ def test_function_gradient_at_zero(function: Callable[[Tensor], Tensor]) -> None
     x = torch.zeros(1, 2, requires_grad=True)
     (slope,) = torch.autograd.grad(function(x).sum(), x)
     np.testing.assert_allclose(slope.numpy(), np.full((1, 2), SLOPES[function](np.zeros(1))[0]))
+
+
+@pytest.mark.usefixtures("either_path")
+def test_exponential_logarithm_and_root() -> None:
+    """Against float64, first and second derivatives by differences, and the same bits in every pack."""
+    x = torch.linspace(-80, 80, 5001)[None]
+    torch.testing.assert_close(exp(x).double(), x.double().exp(), rtol=4e-7, atol=0.0)
+    positive = exp(x)
+    torch.testing.assert_close(logarithm(positive).double(), positive.double().log(), rtol=4e-7, atol=1e-7)
+    torch.testing.assert_close(root(positive).double(), positive.double().sqrt(), rtol=2e-7, atol=0.0)
+    ends = torch.tensor([[-torch.inf, torch.inf, 0.0, torch.nan]])
+    assert torch.equal(exp(ends).nan_to_num(7.0), torch.tensor([[0.0, torch.inf, 1.0, 7.0]]).nan_to_num(7.0))
+    assert torch.equal(logarithm(ends[:, 1:3]), torch.tensor([[torch.inf, -torch.inf]]))
+    few = numbers([0, 1], 5).double().requires_grad_()
+    for function in (exp, lambda y: logarithm(y.abs() + 0.1)):
+        assert torch.autograd.gradcheck(function, few)
+        assert torch.autograd.gradgradcheck(function, few)
+
+    def compute(seeds: list[int]) -> dict[str, Tensor]:
+        found = {}
+        for width in ODD:
+            y = numbers(seeds, 3, width)
+            values = {"exp": exp(y), "log": logarithm(y.abs()), "root": root(y.abs())}
+            turned = {"turned exp": exp(y.mT), "turned log": logarithm(y.abs().mT)}
+            found |= {f"{name} of {width}": value for name, value in (values | turned).items()}
+        return found
+
+    check_packing(compute)
 
 
 def test_standardise() -> None:
