@@ -1,11 +1,15 @@
 """Shared by all tests."""
 
+# isort: off
+from ascent import algorithms  # noqa: F401  (before numpy and torch: it chooses their mathematical functions)
+# isort: on
+
 from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 
-from ascent import algorithms, kernels  # noqa: F401  (first of all: sets what torch must find in the environment)
+from ascent import kernels
 from ascent.runners.platform import packages
 
 torch.set_num_threads(1)

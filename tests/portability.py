@@ -10,6 +10,10 @@ torch, MKL, numpy and the C library. Compared are the steps of every task under 
 five updates of every system (`tests/algorithms/golden.py`), with and without the kernels.
 """
 
+# isort: off
+from ascent import algorithms  # before numpy and torch: it chooses their mathematical functions
+# isort: on
+
 import json
 import os
 import subprocess
@@ -22,7 +26,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ascent import algorithms, kernels, suites  # algorithms first: it sets what torch must find
+from ascent import kernels, suites
 from ascent.suites.anchors import random_actions
 from tests.algorithms import golden
 

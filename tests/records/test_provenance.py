@@ -26,3 +26,14 @@ def test_sources_are_what_a_training_process_loads(system: str) -> None:
         path.name for path in Path(kernels.__file__).parent.iterdir() if path.suffix in (".cpp", ".h")
     }
     assert {name.rpartition("/")[2] for name in sources if not name.endswith(".py")} == compiled
+
+
+@pytest.mark.parametrize(
+    "module", ["runners.pack", "runners.crossplay", "runners.robustness", "runners.watch"]
+)
+def test_mathematical_functions_are_chosen_before_their_libraries_load(module: str) -> None:
+    """In a process that nobody prepared: a variable set later would be in the platform key and do nothing."""
+    code = f"import sys, ascent.runners.{module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert loaded.index("ascent.algorithms") < min(loaded.index("numpy"), loaded.index("torch"))
