@@ -62,13 +62,16 @@ def make_team(kind: str, seeds: list[int] = SEEDS, moved: bool = True, **setting
     return agent
 
 
-def make_ppo_team(space: spaces.Tuple, seeds: list[int] = SEEDS, **settings: object) -> mappo.Agent:
+def make_ppo_team(
+    space: spaces.Tuple, seeds: list[int] = SEEDS, moved: float = 0.3, **settings: object
+) -> mappo.Agent:
+    """A MAPPO team, its weights moved away from their initial values by normal numbers of this size."""
     defaults = {"envs": 4, "steps": 6, "minibatch": 8, "epochs": 2, "hidden": HIDDEN}
     config = replace(mappo.PRESETS["small"], **(defaults | settings))
     agent = mappo.Agent(config, OBS, space, Streams(seeds, "init"), "cpu")
     for name, tensor in agent.state_dict().items():
         if name.startswith("params/"):
-            tensor += 0.3 * Streams(seeds, name).normal(tensor.shape[1])
+            tensor += moved * Streams(seeds, name).normal(tensor.shape[1])
     return agent
 
 

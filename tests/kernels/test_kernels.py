@@ -180,17 +180,21 @@ def test_packs_of_ppo(switch: Switch, space: spaces.Space) -> None:
 
 @pytest.mark.parametrize("preset", [*map(str, mappo.PRESETS["code"]), "small"])
 @pytest.mark.parametrize("local", [False, True], ids=["mappo", "ippo"])
-def test_an_update_of_mappo(switch: Switch, preset: str, local: bool) -> None:
-    """A pass over a window ends at torch's parameters and metrics, for every preset."""
+@pytest.mark.parametrize("moved", [0.0, 0.1], ids=["first update", "moved"])
+def test_an_update_of_mappo(switch: Switch, preset: str, local: bool, moved: float) -> None:
+    """A pass over a window ends at torch's parameters and metrics: the first update of every preset as it is,
+    and one from other weights.
+    """
     config = mappo.PRESETS["code"].get(preset, mappo.PRESETS["small"])
     space = SKEWED if "continuous" in preset else DISCRETE
     settings = vars(config) | {"envs": 8, "steps": 6, "minibatch": 24, "epochs": 1, "local_value": local}
-    settings["adam_eps"] = 1e-3  # with a small one, Adam's first steps amplify the rounding of tiny gradients
+    if moved:
+        settings["adam_eps"] = 1e-3  # with a small one, Adam amplifies the rounding of tiny gradients
     batch = experience((6, 8), space)
     learners = []
     for state in ("off", "on"):
         switch(state)
-        team = make_ppo_team(space, **settings)
+        team = make_ppo_team(space, moved=moved, **settings)
         before = [learned.params.matrix.clone() for learned in team.learned]
         metrics = team.update(batch, Streams(SEEDS, "learn"), 0.1)
         parameters = [learned.params.matrix for learned in team.learned]
