@@ -29,7 +29,7 @@ def test_sources_are_what_a_training_process_loads(system: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["runners.pack", "runners.crossplay", "runners.robustness", "runners.watch"]
+    "module", ["pack", "crossplay", "robustness", "watch"]
 )
 def test_mathematical_functions_are_chosen_before_their_libraries_load(module: str) -> None:
     """In a process that nobody prepared: a variable set later would be in the platform key and do nothing."""
