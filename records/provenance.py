@@ -54,19 +54,24 @@ def module_file(module: str) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-@cache
-def _imports(module: str) -> tuple[str, ...]:
-    """Return the modules of this package that a module imports, anywhere in its code."""
-    file = module_file(module)
-    tree = ast.parse(file.read_bytes()) if file else ast.Module([], [])
+def imported_names(module: bytes) -> list[str]:
+    """Return the names in this package that a module imports, anywhere in its code, with their parents."""
     names: list[str] = []
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(module)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    parents = (".".join(name.split(".")[:n]) for name in names for n in range(2, name.count(".") + 2))
-    return tuple(name for name in dict.fromkeys(parents) if module_file(name))
+    ours = [name for name in names if name.startswith(f"{PACKAGE}.")]
+    parents = (".".join(name.split(".")[:n]) for name in ours for n in range(2, name.count(".") + 2))
+    return list(dict.fromkeys(parents))
+
+
+@cache
+def _imports(module: str) -> tuple[str, ...]:
+    """Return the modules of this package that a module imports."""
+    file = module_file(module)
+    return tuple(name for name in imported_names(file.read_bytes()) if module_file(name)) if file else ()
 
 
 def sources(roots: Iterable[str]) -> dict[str, bytes]:
@@ -122,9 +127,11 @@ def git_command(*words: str) -> list[str]:
     """Return a git command that reads the checkout of this code.
 
     The checkout may belong to another user, as in the usual installation for a group. git then refuses to
-    answer unless told that the folder is safe.
+    answer unless told that the folder is safe. The variables of a git hook, which name another repository,
+    have no effect.
     """
-    return ["git", "-c", f"safe.directory={HOME}", "-C", str(HOME), *words]
+    checkout = [f"--git-dir={HOME / '.git'}", f"--work-tree={HOME}"]
+    return ["git", "-c", f"safe.directory={HOME}", "-C", str(HOME), *checkout, *words]
 
 
 def _git(*words: str) -> _Git:

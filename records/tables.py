@@ -21,6 +21,11 @@ HEADERS: dict[str, tuple[str, ...]] = {
 EPISODE_TABLES = (layout.EVAL, layout.TRAIN)  # those with the task's own columns
 
 
+def row_text(*row: object) -> str:
+    """Return the line of a row. Floats are written so that they read back as the same number."""
+    return ",".join(repr(float(x)) if isinstance(x, float) else str(x) for x in row)
+
+
 class Table:
     """A CSV file that grows. `size` and `hash` cover all rows flushed so far.
 
@@ -51,8 +56,8 @@ class Table:
             self.pending.append(",".join(names))
 
     def add(self, *row: object) -> None:
-        """Add a row. Floats are written so that they read back as the same number."""
-        self.pending.append(",".join(repr(float(x)) if isinstance(x, float) else str(x) for x in row))
+        """Add a row."""
+        self.pending.append(row_text(*row))
 
     def flush(self, durable: bool) -> None:
         """Append the added rows to the file."""

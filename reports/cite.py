@@ -15,6 +15,9 @@ from ascent.records.errors import InputError
 from ascent.records.plan import seed_ranges
 from ascent.records.read import CellRecord, Expected, load, seeds_of
 from ascent.reports.checking.check import check
+from ascent.reports.checking.folder import load as load_files
+from ascent.reports.checking.grades import RECORDED, grade
+from ascent.reports.checking.origin import origins
 from ascent.reports.page import bibliography
 from ascent.reports.page.formats import decimals, interval, number
 from ascent.reports.page.provenance import mixed_platforms
@@ -45,14 +48,17 @@ def cite(target: str, runs: Path, estimator: str | None = None, score: str = RET
     summary = task.cells[0]
     if summary.score is None:
         raise InputError(f"{cell.name.folder} has no {declared.estimator} score: {summary.refusal}")
+    unknown = _unknown_origin(folder)
     sentence = _sentence(summary, summary.score, declared.estimator, task.measured, decimals(task))
     keys = [
         bibliography.SUITE, *bibliography.algorithm_keys(cell.facts),
         *bibliography.task_keys(task.suite, task.name),
     ]  # fmt: skip
     return (
-        f"{sentence}\n\n"
+        f"{sentence} {_made_at(cell, unknown)}\n\n"
+        f"grade     {grade(RECORDED, unknown)}{''.join(f': {reason}' for reason in unknown)}\n"
         f"cell      {cell.name.folder}, digest {cell.facts['digest']}\n"
+        f"sources   {', '.join(_values(cell, 'source_digest'))}\n"
         f"commit    {', '.join(_values(cell, 'commit'))}\n"
         f"packages  {'; '.join(_packages(cell))}\n"
         f"verify    {shlex.join(['ascent', 'verify', str(folder)])}\n\n"
@@ -107,10 +113,16 @@ def _check_citable(cell: CellRecord) -> None:
 
 def _check_rules(folder: Path) -> None:
     """Raise InputError with the first rule of `ascent check` that the cell breaks."""
-    for outcome in check(folder):
+    for outcome in check(folder).outcomes:
         for finding in outcome.findings:
             if not finding.note:
                 raise InputError(f"{finding.where}: {finding.what} (rule {outcome.rule} of `ascent check`)")
+
+
+def _unknown_origin(folder: Path) -> tuple[str, ...]:
+    """Return why the sources of a cell's runs cannot be compared with the commit that they name."""
+    found = origins(load_files(folder.resolve()))
+    return tuple(dict.fromkeys(reason for _, origin in found for reason in origin.unknown))
 
 
 def _sentence(summary: CellSummary, score: Score, estimator: str, measured: Measured, places: int) -> str:
@@ -138,8 +150,17 @@ def _sentence(summary: CellSummary, score: Score, estimator: str, measured: Meas
         text += f"Seeds {seed_ranges(mixed)} were resumed on another platform. "
     if len(keys) > 1:
         text += f"The runs were trained on {len(keys)} platforms. "
-    commits = " and ".join(commit[:12] for commit in _values(cell, "commit"))
-    return f"{text}Trained with Ascent at commit {commits}, cell {cell.facts['digest']}."
+    return text.rstrip()
+
+
+def _made_at(cell: CellRecord, unknown: tuple[str, ...]) -> str:
+    """Return the sentence that names commit, cell and sources, and whether they were compared."""
+    commits, sources = (
+        " and ".join(value[:12] for value in _values(cell, key)) for key in ("commit", "source_digest")
+    )
+    doubt = ", not compared with that commit" if unknown else ""
+    digests = f"cell {cell.facts['digest']}, sources {sources}{doubt}"
+    return f"Trained with Ascent at commit {commits}, {digests}."
 
 
 def _lower(sentence: str) -> str:

@@ -72,8 +72,11 @@ def test_a_wheel_knows_its_commit(installed: Path, checkout: Path, tmp_path: Pat
     run(*ascent, "report", "runs", cwd=tmp_path)
     table = run(*ascent, "check", "runs", cwd=tmp_path)
     assert "pass" in table and "FAIL" not in table
-    assert cell.rpartition("-")[2] in run(*ascent, "cite", cell, cwd=tmp_path)
-    assert "2 verified" in run(*ascent, "verify", cell, "--depth", "start", cwd=tmp_path)
+    assert "1 cell recorded\n" in table, "its sources are those of its commit, by the wheel's own list"
+    cited = run(*ascent, "cite", cell, cwd=tmp_path)
+    assert cell.rpartition("-")[2] in cited and "grade     recorded\n" in cited
+    assert "2 replayed" in run(*ascent, "verify", cell, cwd=tmp_path)
+    assert "2 restarted\n" in run(*ascent, "verify", cell, "--depth", "start", cwd=tmp_path)
     where = "import pathlib, ascent; print(pathlib.Path(ascent.__file__).parent / 'requirements.lock')"
     lock = Path(run(installed, "-c", where, cwd=tmp_path).strip())
     assert lock.read_bytes() == (ROOT / "requirements.lock").read_bytes()

@@ -16,6 +16,8 @@ from ascent.records.cell import read_cell
 from ascent.records.errors import InputError
 from ascent.records.read import DONE, UNFINISHED, load
 from ascent.reports.checking import check, verify
+from ascent.reports.checking.grades import RESTARTED
+from ascent.reports.checking.setting import Allowed
 from ascent.reports.report import build
 from ascent.runners import platform, robustness
 from ascent.runners.train import train
@@ -57,7 +59,7 @@ def test_report(runs: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", FINISHED)
 def test_check(runs: Path, name: str) -> None:
-    outcomes = check.check(cell_folder(runs, name))
+    outcomes = check.check(cell_folder(runs, name)).outcomes
     assert [outcome.rule for outcome in outcomes if not outcome.passed] == []
 
 
@@ -66,10 +68,12 @@ def test_verify(runs: Path, name: str) -> None:
     """Trained again by the sources that were recorded with them, which have other package names."""
     folder = cell_folder(runs, name)
     needs_the_recorded_packages(folder)
-    outcomes = verify.verify(folder, "start")
+    (refusal,) = verify.verify(folder, "start")
+    assert "run them with --run-recorded-code" in refusal.reason
+    outcomes = verify.verify(folder, "start", allowed=Allowed(run_recorded_code=True))
     assert all("runs the recorded sources" in outcome.reason for outcome in outcomes)
     if KNOWN["platform"] == platform.platform_key():
-        assert {outcome.verdict for outcome in outcomes} == {verify.VERIFIED}
+        assert {outcome.verdict for outcome in outcomes} == {RESTARTED}
 
 
 @pytest.mark.parametrize("name", INTERRUPTED)

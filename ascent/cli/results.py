@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ascent.cli.options import RUNS, Runs, default_folder, expected, group, terminal
+from ascent.cli.options import RUNS, Runs, default_folder, expected, group, progress_bar, terminal
 from ascent.records.declared import ESTIMATORS, RETURN
 
 app = group()
@@ -61,20 +61,22 @@ def check(
 
     with bundles.records(folder) as records:
         planned = manifest.open_sweep(sweep, records).planned if sweep else None
-        outcomes = checks.check(records, planned)
-    terminal().print(checks.render(outcomes))
-    raise typer.Exit(0 if checks.passed(outcomes) else 1)
+        with progress_bar("checking cells") as tell:
+            checked = checks.check(records, planned, tell)
+    terminal().print(checks.render(checked))
+    raise typer.Exit(0 if checks.passed(checked.outcomes) else 1)
 
 
 @app.command()
 def verify(
     target: Annotated[Path, typer.Argument(help="Folder of a report, a cell or a run, or a bundle.")],
     depth: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="records: check what is recorded; start: retrain the first steps; whole: retrain completely."
+            help="records: check what is recorded; policy: play the final policies again; start: retrain the "
+            "first steps; whole: retrain completely. Default: policy; of a report or bundle: records."
         ),
-    ] = "records",
+    ] = None,
     steps: Annotated[
         int | None,
         typer.Option(
@@ -88,18 +90,28 @@ def verify(
             "--install", help="Create a virtual environment with the recorded packages where needed."
         ),
     ] = False,
+    run_recorded_code: Annotated[
+        bool,
+        typer.Option(
+            "--run-recorded-code",
+            help="Run recorded sources that differ from the installed ones: code that came with the records.",
+        ),
+    ] = False,
 ) -> None:
-    """Verify that a result can be reproduced.
+    """Verify a result and say its grade: imported, recorded, replayed, restarted or retrained.
 
-    The depths start and whole run code stored in the records: use them only on records that you trust.
+    Nothing that is stored in the records is run without --run-recorded-code.
 
-    Exit code 0 if the result is reproduced, 1 if something differs, 2 if it cannot be verified here.
+    Exit code 0 if all grades are reached, 1 if something differs, 2 if something cannot be verified here or
+    its origin is unknown.
     """
-    from ascent.reports.checking import verify as verification
+    from ascent.reports.checking.outcome import exit_code, render
+    from ascent.reports.checking.setting import Allowed
+    from ascent.reports.checking.verify import verify as verification
 
-    outcomes = verification.verify(target, depth, steps, runs, install)
-    terminal().print(verification.render(outcomes), soft_wrap=True)
-    raise typer.Exit(verification.exit_code(outcomes))
+    outcomes = verification(target, depth, steps, runs, Allowed(install, run_recorded_code))
+    terminal().print(render(outcomes), soft_wrap=True)
+    raise typer.Exit(exit_code(outcomes))
 
 
 @app.command()

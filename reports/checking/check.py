@@ -4,11 +4,13 @@ Each rule is a function that yields its violations. Rules read files only and tr
 whether results can be reproduced. Nothing in this module needs torch.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -16,10 +18,12 @@ from ascent.records import layout
 from ascent.records.cell import FIRST_TUNING_SEED
 from ascent.records.plan import Planned
 from ascent.records.read import DIVERGED
-from ascent.reports.checking import folder, identity, protocol
+from ascent.reports.checking import folder, identity, origin, protocol
 from ascent.reports.checking.folder import CellFiles
+from ascent.reports.checking.grades import IMPORTED, RECORDED, grade
 from ascent.reports.checking.protocol import Finding
 
+NO_GRADE = "no grade: a rule is broken"
 MAX_SHOWN = 10  # findings per rule in the table
 UNIQUE = (layout.LADDER, layout.POLICY, layout.METRICS)  # differ between any two seeds
 
@@ -48,31 +52,73 @@ class CellFingerprint:
     digests: dict[int, dict[str, str]]
 
 
-def check(target: Path, declared: Sequence[Planned] | None = None) -> list[Outcome]:
-    """Apply every rule to the folder of some records, of a cell or of a run. Return an outcome per rule.
+@dataclass(frozen=True)
+class Checked:
+    """The outcome of every rule, and the grade of every cell: NO_GRADE if it breaks a rule."""
 
-    `declared` is the plan of a sweep, whose cells and seeds must be present. Raises InputError for a folder
-    without records.
+    outcomes: list[Outcome]
+    grades: dict[str, str]
+
+
+def check(
+    target: Path,
+    declared: Sequence[Planned] | None = None,
+    tell: Callable[[int, int], None] = lambda done, cells: None,
+) -> Checked:
+    """Apply every rule to the folder of some records, of a cell or of a run.
+
+    Args:
+        target: the folder.
+        declared: the plan of a sweep, whose cells and seeds must be present.
+        tell: called after each cell with the number of cells that are done, and of all.
+
+    Raises:
+        InputError: a folder without records.
     """
     paths = folder.find(target)
     rules: list[Callable] = [*CELL_RULES, *ALL_RULES]
     outcomes = [Outcome(name(rule), _description(rule)) for rule in rules]
     summaries = []
-    for path in paths:
+    grades = {}
+    for number, path in enumerate(paths, 1):
         cell = folder.load(path)
         for rule, outcome in zip(CELL_RULES, outcomes, strict=False):
             outcome.findings += _apply(rule, cell)
         summaries.append(_fingerprint(cell))
+        grades[cell.name] = _grade(cell)
+        tell(number, len(paths))
     for rule_across, outcome in zip(ALL_RULES, outcomes[len(CELL_RULES) :], strict=True):
         outcome.findings += rule_across(summaries, declared)
-    return outcomes
+    for finding in (finding for outcome in outcomes for finding in outcome.findings if not finding.note):
+        for cell_name in grades:
+            if f"{finding.where}/".startswith(f"{cell_name}/"):
+                grades[cell_name] = NO_GRADE
+    return Checked(outcomes, grades)
+
+
+def _grade(cell: CellFiles) -> str:
+    """Return the grade of a cell that keeps all rules."""
+    if cell.imported:
+        return IMPORTED
+    try:
+        unknown = [reason for _, found in origin.origins(cell) for reason in found.unknown]
+    except _HOSTILE:
+        return NO_GRADE
+    return grade(RECORDED, unknown)
+
+
+# What reading a value of any type, or parsing any text as a module, may raise.
+_HOSTILE = (
+    TypeError, ValueError, LookupError, AttributeError, ArithmeticError,
+    SyntaxError, RecursionError, MemoryError,
+)  # fmt: skip
 
 
 def _apply(rule: Callable[[CellFiles], Iterator[Finding]], cell: CellFiles) -> Iterator[Finding]:
     """Yield the findings of a rule. A forged record may hold values of any type: errors are findings too."""
     try:
         yield from rule(cell)
-    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+    except _HOSTILE as error:
         yield Finding(
             cell.name, f"a record contains a value that this rule cannot read: {folder.readable(error)}"
         )
@@ -92,10 +138,10 @@ def passed(outcomes: Iterable[Outcome]) -> bool:
     return all(outcome.passed for outcome in outcomes)
 
 
-def render(outcomes: Iterable[Outcome]) -> Table:
-    """Return a table of the rules: pass or FAIL, description, findings."""
+def render(checked: Checked) -> Group:
+    """Return a table of the rules (pass or FAIL, description, findings) and the counts of the grades."""
     table = Table("rule", "", "description and findings", box=None, pad_edge=False)
-    for outcome in outcomes:
+    for outcome in checked.outcomes:
         lines = [outcome.description]
         for finding in outcome.findings[:MAX_SHOWN]:
             lines.append(f"  {'note: ' if finding.note else ''}{finding.where}: {finding.what}")
@@ -103,7 +149,9 @@ def render(outcomes: Iterable[Outcome]) -> Table:
             lines.append(f"  and {len(outcome.findings) - MAX_SHOWN} more")
         word = Text("pass", "green") if outcome.passed else Text("FAIL", "bold red")
         table.add_row(outcome.rule, word, Text("\n".join(lines)))
-    return table
+    counts = Counter(checked.grades.values())
+    words = "; ".join(f"{n} {'cell' if n == 1 else 'cells'} {grade}" for grade, n in sorted(counts.items()))
+    return Group(table, Text(f"\ngrades: {words}"))
 
 
 def _fingerprint(cell: CellFiles) -> CellFingerprint:
@@ -189,8 +237,11 @@ CELL_RULES: tuple[Callable[[CellFiles], Iterator[Finding]], ...] = (
     identity.all_finished,
     identity.result_digests,
     identity.run_records,
+    identity.platform_claims,
+    identity.pack_mates,
     identity.seal_agrees,
     identity.recorded_sources,
+    origin.named_commit,
     identity.task_facts,
     identity.one_version,
     identity.clean_tree,

@@ -61,15 +61,20 @@ def compare_reports(old: Path, new: Path, made: dict[str, str] | None) -> tuple[
     return True, f"all {len(names)} files are identical to those rebuilt from the records, byte for byte"
 
 
-def first_difference(file: str, recorded: Sequence[str], retrained: Sequence[str]) -> str:
-    """Describe the first difference between two tables of a run, given as lines; "" if they are equal."""
-    for number, (old, new) in enumerate(zip_longest(recorded, retrained)):
+def first_difference(
+    file: str, recorded: Sequence[str], again: Sequence[str], grade: str = "retrained"
+) -> str:
+    """Describe the first difference between two tables of a run, given as lines; "" if they are equal.
+
+    `grade` says how the second was made.
+    """
+    for number, (old, new) in enumerate(zip_longest(recorded, again)):
         if old != new:
             step, _, rest = (old if new is None else new).partition(",")
             event = f", {rest.partition(',')[0]}" if file == layout.LADDER else ""
             place = f"step {step}{event}" if number else "its header"
             old_text, new_text = (ABSENT if line is None else repr(line) for line in (old, new))
-            return f"{file} at {place}: recorded {old_text}, retrained {new_text}"
+            return f"{file} at {place}: recorded {old_text}, {grade} {new_text}"
     return ""
 
 

@@ -130,6 +130,44 @@ def run_records(cell: CellFiles) -> Iterator[Finding]:
             yield Finding(run.name, what, note=True)
 
 
+def platform_claims(cell: CellFiles) -> Iterator[Finding]:
+    """The platform key of a run agrees with its packages and its last attempt."""
+    for run in [] if cell.imported else cell.finished:
+        packages = run.about.get("packages") or {}
+        first, *parts = str((run.about.get("platform") or {}).get("key")).split("/")
+        if first != f"torch-{packages.get('torch')}":
+            yield Finding(
+                run.name, f"run.json: the platform has {first}, packages torch {packages.get('torch')}"
+            )
+        kernels = [part.removeprefix("kernels-") for part in parts if part.startswith("kernels-")]
+        if kernels != ([packages["kernels"]] if "kernels" in packages else []):
+            yield Finding(run.name, "run.json: the platform and the packages name different kernels")
+        last = run.about["attempts"][-1].get("platform")
+        if last not in (None, "/".join([first, *parts])):  # versions before 0.2.0 do not record it
+            yield Finding(run.name, f"run.json: the last attempt ran on {last}, the platform is another")
+
+
+def pack_mates(cell: CellFiles) -> Iterator[Finding]:
+    """Seeds that trained in one process have records that say so."""
+    attempts = {run.seed: run.about.get("attempts") or [] for run in cell.runs}
+    absent: dict[int, int] = {}  # a seed without a record, and one that trained beside it
+    for run in [] if cell.imported else cell.finished:
+        for attempt in attempts[run.seed]:
+            for mate in attempt["pack"]:
+                if mate not in attempts:
+                    absent.setdefault(mate, run.seed)
+                elif not any(_together(attempt, other) for other in attempts[mate]):
+                    what = f"run.json: seed {mate} trained beside it, by this record, but not by its own"
+                    yield Finding(run.name, what, note=True)
+    if absent and len(cell.runs) > 1:  # one run is checked alone
+        seeds = ", ".join(f"{mate} (beside {seed})" for mate, seed in sorted(absent.items()))
+        yield Finding(cell.name, f"seeds were trained that have no record here: {seeds}", note=True)
+
+
+def _together(attempt: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(attempt.get(key) == other.get(key) for key in ("host", "pid", "from_step", "pack"))
+
+
 def seal_agrees(cell: CellFiles) -> Iterator[Finding]:
     """sealed.zip, if present, agrees with the folders."""
     names = {f"{run.path.name}/{file}" for run in cell.runs for file in SEALED}
@@ -138,10 +176,12 @@ def seal_agrees(cell: CellFiles) -> Iterator[Finding]:
             path = cell.path / entry
             if not re.fullmatch(rf"{layout.SEED_FOLDER.pattern}/({'|'.join(SEALED)})", entry):
                 yield Finding(cell.name, f"sealed.zip contains the unexpected entry {entry!r}")
-            elif not path.is_file():
-                yield Finding(cell.name, f"sealed.zip contains {entry}, which is missing on disk")
+                continue
+            where = f"{cell.name}/{entry.partition('/')[0]}"
+            if not path.is_file():
+                yield Finding(where, f"sealed.zip contains {entry}, which is missing on disk")
             elif entry in names and path.read_bytes() != data:
-                yield Finding(cell.name, f"sealed.zip and the folder differ in {entry}")
+                yield Finding(where, f"sealed.zip and the folder differ in {entry}")
     except DamagedFile as error:
         yield Finding(cell.name, str(error))
 

@@ -13,7 +13,7 @@ from ascent.records import files, layout
 from ascent.records.errors import InputError
 from ascent.records.plan import Job
 from ascent.reports.checking.folder import CellFiles, RunFiles
-from ascent.reports.checking.setting import CannotVerify, Setting, device, find
+from ascent.reports.checking.setting import Allowed, CannotVerify, Setting, device, find
 
 PACK = 10  # seeds in one process: on the CPU results do not depend on it
 
@@ -34,7 +34,7 @@ class Pack:
 
 
 def packs(
-    cell: CellFiles, runs: Sequence[RunFiles], until: Callable[[CellFiles], int], work: Path, install: bool
+    cell: CellFiles, runs: Sequence[RunFiles], until: Callable[[CellFiles], int], work: Path, allowed: Allowed
 ) -> Iterator[Pack]:
     """Yield packs of runs, ready to be trained to the step that `until` returns. Raises CannotVerify."""
     if cell.imported:
@@ -47,7 +47,7 @@ def packs(
         key = [run.about.get(name) for name in ("source_digest", "packages", "lock_digest", "platform")]
         alike.setdefault(json.dumps([key, device(run)], sort_keys=True), []).append(run)
     for group in alike.values():
-        setting = find(cell, group[0], work, install)
+        setting = find(cell, group[0], work, allowed)
         size = PACK if device(group[0]) == "cpu" else len(group)
         for start in range(0, len(group), size):
             yield Pack(cell, tuple(group[start : start + size]), setting, out, until(cell))
@@ -93,20 +93,14 @@ def _start(pack: Pack) -> subprocess.Popen[bytes]:
     seeds = tuple(run.seed for run in pack.runs)
     job = Job(pack.cell.described(), seeds, pack.out, kind, checkpoint_seconds=1e9)
     pack.out.mkdir(parents=True, exist_ok=True)
-    environment = pack.setting.environment()
-    # The recorded flags choose the code of matrix products.
-    for name, value in ((first.about.get("platform") or {}).get("flags") or {}).items():
-        environment.pop(name, None)
-        if value and name in _flags():
-            environment[name] = str(value)
     with _log(pack).open("wb") as log:
         process = subprocess.Popen(
             pack.setting.command(),
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
-            cwd=pack.setting.root,
-            env=environment,
+            cwd=pack.setting.home,
+            env=pack.setting.environment(first),
         )
     assert process.stdin is not None
     process.stdin.write(job.to_json().encode())
@@ -116,12 +110,6 @@ def _start(pack: Pack) -> subprocess.Popen[bytes]:
 
 def _log(pack: Pack) -> Path:
     return pack.out / f"{pack.cell.path.name}-{pack.runs[0].seed}.log"
-
-
-def _flags() -> tuple[str, ...]:
-    from ascent.runners.platform import FLAGS
-
-    return FLAGS
 
 
 def _last_words(pack: Pack, code: int) -> str:

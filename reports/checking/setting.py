@@ -1,23 +1,24 @@
 """What a recorded run needs to be trained again: its sources, its package versions, its device.
 
-A record is run with its own sources, unless they equal those of this project. Re-running a record runs code
-that is stored in it.
+A record is run with its own sources, unless they equal those of this project. Recorded sources are code that
+a stranger may have written: they run only where the user has allowed it, with no variable of the user's
+environment, in a folder of their own.
 """
 
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
 from ascent.records import layout, provenance
 from ascent.records.errors import InputError
-from ascent.reports.checking import folder
+from ascent.reports.checking import folder, origin
 from ascent.reports.checking.folder import CellFiles, RunFiles
 
 # Versions before 0.2.0 recorded their sources as top-level packages.
@@ -28,6 +29,8 @@ import json, sys
 from ascent.runners import platform
 print(json.dumps(platform.packages(sys.argv[1])))
 """
+# What a process that runs recorded sources sees of its environment.
+EMPTY = {"PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
 _EARLY_PACKAGES = """
 import json, sys
 from runners import provenance
@@ -40,14 +43,23 @@ class CannotVerify(InputError):
 
 
 @dataclass(frozen=True)
+class Allowed:
+    """What the user allows: to create environments with recorded package versions, to run recorded code."""
+
+    install: bool = False
+    run_recorded_code: bool = False
+
+
+@dataclass(frozen=True)
 class Setting:
     """What trains a cell again: an interpreter, the folder of the recorded sources, with the kernels or not.
 
-    `root` is None for the sources of this project. `notes` are for the user.
+    `root` is None for the sources of this project. `home` is the working folder. `notes` are for the user.
     """
 
     python: str
     root: Path | None
+    home: Path
     kernels: bool
     notes: tuple[str, ...]
 
@@ -67,11 +79,29 @@ class Setting:
     def _interpreter(self) -> list[str]:
         return [self.python, "-P"]  # -P: import nothing from the working folder
 
-    def environment(self) -> dict[str, str]:
-        """Return variables with which Python finds these sources first, and uses the kernels or not."""
-        sources = {} if self.root is None else {"PYTHONPATH": str(self.root)}
-        switch = {"ASCENT_KERNELS": "on" if self.kernels else "off"}
-        return os.environ | sources | switch | {"PYTHONDONTWRITEBYTECODE": "1"}
+    def environment(self, run: RunFiles) -> dict[str, str]:
+        """Return the variables of a process that trains the run: recorded sources see none of the user's."""
+        if self.root is None:
+            return environment(run, self.kernels)
+        folders = dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME"), str(self.home))
+        return EMPTY | folders | {"PYTHONPATH": str(self.root)} | _choices(run, self.kernels)
+
+
+def environment(run: RunFiles, kernels: bool) -> dict[str, str]:
+    """Return the variables of a process that repeats a run with the installed code."""
+    from ascent.runners.platform import FLAGS
+
+    kept = {name: value for name, value in os.environ.items() if name not in FLAGS}
+    return kept | {"PYTHONDONTWRITEBYTECODE": "1"} | _choices(run, kernels)
+
+
+def _choices(run: RunFiles, kernels: bool) -> dict[str, str]:
+    """Return the variables that choose the code of mathematical functions, as the run records them."""
+    from ascent.runners.platform import FLAGS
+
+    recorded = (run.about.get("platform") or {}).get("flags") or {}
+    values = {name: str(recorded[name]) for name in FLAGS if recorded.get(name)}
+    return values | {"ASCENT_KERNELS": "on" if kernels else "off"}
 
 
 def device(run: RunFiles) -> str:
@@ -80,18 +110,25 @@ def device(run: RunFiles) -> str:
     return str(attempts[-1].get("device", "cpu"))
 
 
-def find(cell: CellFiles, run: RunFiles, work: Path, install: bool) -> Setting:
+def find(cell: CellFiles, run: RunFiles, work: Path, allowed: Allowed) -> Setting:
     """Return what trains a run again; where it does not exist, it is made in the folder `work`.
 
     Raises:
-        CannotVerify: the run needs another device or different package versions, or its sources are damaged.
+        CannotVerify: the run needs another device, different package versions, or code that is not allowed to
+            run, or its sources are damaged.
     """
     recorded = run.about.get("source_digest")
     notes = []
     if run.about.get("dirty"):
         notes.append("trained with uncommitted changes: the recorded sources are what ran")
-    root = None if recorded == _current_digest(cell) else _unpack(cell, str(recorded), work)
-    if root is not None:
+    root = None
+    if recorded != _current_digest(cell):
+        if not allowed.run_recorded_code:
+            raise CannotVerify(
+                f"its recorded sources {recorded} differ from the installed version: if you trust them, "
+                "run them with --run-recorded-code"
+            )
+        root = _unpack(cell, str(recorded), work)
         notes.append(f"runs the recorded sources {recorded}, which differ from the installed version")
     _check_device(run)
     recorded_packages = run.about.get("packages")
@@ -99,11 +136,13 @@ def find(cell: CellFiles, run: RunFiles, work: Path, install: bool) -> Setting:
         raise CannotVerify(f"{layout.RUN} does not say which packages trained it")
     task = cell.described().task
     compiled = "kernels" in recorded_packages
+    home = work / "home"
+    home.mkdir(exist_ok=True)
     if compiled and root is not None:
-        _build_kernels(root)
-    setting = Setting(sys.executable, root, compiled, tuple(notes))
-    differences = _differences(recorded_packages, _packages(setting, task))
-    if differences and not (install and _locked(run)):
+        _build_kernels(root, home)
+    setting = Setting(sys.executable, root, home, compiled, tuple(notes))
+    differences = _differences(recorded_packages, _packages(setting, run, task))
+    if differences and not (allowed.install and _locked(run)):
         hint = ", or use --install" if _locked(run) else ""
         raise CannotVerify(
             f"trained with different package versions: {differences}. {_requirements(run)}{hint}"
@@ -113,9 +152,9 @@ def find(cell: CellFiles, run: RunFiles, work: Path, install: bool) -> Setting:
         # The current sources are not installed in that environment: there, the recorded ones run.
         root = root or _unpack(cell, str(recorded), work)
         if compiled:
-            _build_kernels(root)
-        setting = Setting(python, root, compiled, (*notes, "in a separate virtual environment"))
-        if left := _differences(recorded_packages, _packages(setting, task)):
+            _build_kernels(root, home)
+        setting = Setting(python, root, home, compiled, (*notes, "in a separate virtual environment"))
+        if left := _differences(recorded_packages, _packages(setting, run, task)):
             raise CannotVerify(f"an environment made from the recorded lock has different versions: {left}")
     return setting
 
@@ -149,14 +188,20 @@ def _unpack(cell: CellFiles, recorded: str, work: Path) -> Path:
     return root
 
 
-def _build_kernels(root: Path) -> None:
+def _build_kernels(root: Path, folder: Path) -> None:
     """Build the recorded kernels beside their sources, unless an earlier run of the cell had them built."""
     home = root / provenance.PACKAGE / "kernels"
     if any(home.glob("*.so")):
         return
-    done = subprocess.run([sys.executable, "-P", str(home / "build.py")], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-P", str(home / "build.py")],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=EMPTY | {"HOME": str(folder)},
+    )
     if done.returncode or done.stderr:
-        raise CannotVerify(f"needs its recorded kernels: {_last_line(done.stderr)}")
+        raise CannotVerify(f"needs its recorded kernels: {last_line(done.stderr)}")
 
 
 def _check_device(run: RunFiles) -> None:
@@ -168,8 +213,7 @@ def _check_device(run: RunFiles) -> None:
         raise CannotVerify(f"trained on {device(run)}; torch finds no GPU on this machine")
 
 
-@cache
-def _packages(setting: Setting, task: str) -> dict[str, str]:
+def _packages(setting: Setting, run: RunFiles, task: str) -> dict[str, str]:
     """Return the versions that a run's record would name with this setting."""
     if setting.root is None and setting.python == sys.executable:
         from ascent.runners.platform import packages
@@ -180,16 +224,17 @@ def _packages(setting: Setting, task: str) -> dict[str, str]:
         setting.packages_command(task),
         capture_output=True,
         text=True,
-        cwd=setting.root,
-        env=setting.environment(),
+        cwd=setting.home,
+        env=setting.environment(run),
     )
     if done.returncode:
-        raise CannotVerify(f"the sources do not run with the installed packages: {_last_line(done.stderr)}")
+        raise CannotVerify(f"the sources do not run with the installed packages: {last_line(done.stderr)}")
     versions: dict[str, str] = json.loads(done.stdout)
     return versions
 
 
-def _last_line(text: str) -> str:
+def last_line(text: str) -> str:
+    """Return the last line of an output."""
     return (text.strip().splitlines() or ["no output"])[-1]
 
 
@@ -223,15 +268,16 @@ def _installed(run: RunFiles, packages: dict[str, str], work: Path) -> str:
     python = home / "bin" / "python"
     if python.exists():
         return str(python)
-    lock = _git_show(f"{commit}:requirements.lock")
-    if sha256(lock).hexdigest() != recorded:
+    try:
+        named = origin.commit(commit)
+    except origin.Unknown as error:
+        raise CannotVerify(f"the packages cannot be installed: {error}") from error
+    if sha256(named.lock).hexdigest() != recorded:
         raise CannotVerify(
             f"requirements.lock of commit {commit} does not have the recorded sha256 {recorded}"
         )
-    (work / "requirements.lock").write_bytes(lock)
-    # A lock says torch 2.13.0 where a record says 2.13.0+cpu. Names with a dot are model files.
-    ours = {"python", "kernels"}
-    exact = [f"{name}=={what}" for name, what in packages.items() if name not in ours and "." not in name]
+    (work / "requirements.lock").write_bytes(named.lock)
+    exact = _exact(named, packages)
     print(f"installing the packages of commit {commit}; this may take minutes", file=sys.stderr, flush=True)
     create = [_interpreter(packages.get("python", "")), "-m", "venv", str(home)]
     install = [str(python), "-m", "pip", "install", "--quiet"]
@@ -240,19 +286,24 @@ def _installed(run: RunFiles, packages: dict[str, str], work: Path) -> str:
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise CannotVerify(
-                f"the recorded packages cannot be installed: {_last_line(done.stderr)}. {_requirements(run)}"
+                f"the recorded packages cannot be installed: {last_line(done.stderr)}. {_requirements(run)}"
             )
     return str(python)
 
 
-def _git_show(name: str) -> bytes:
-    try:
-        done = subprocess.run(provenance.git_command("show", name), capture_output=True)
-    except OSError as error:
-        raise CannotVerify(f"git show {name}: {error.strerror}") from error
-    if done.returncode:
-        raise CannotVerify(f"git show {name}: {done.stderr.decode(errors='replace').strip()}")
-    return done.stdout
+def _exact(named: origin.Commit, packages: dict[str, str]) -> list[str]:
+    """Return the recorded versions of packages as pip takes them: 2.13.0+cpu, where the lock has 2.13.0.
+
+    Raises:
+        CannotVerify: a name or a version that the lock does not have.
+    """
+    # Names with a dot are model files.
+    recorded = {n: v for n, v in packages.items() if n not in ("python", "kernels") and "." not in n}
+    for name, version in recorded.items():
+        release, _, local = version.partition("+")
+        if named.versions.get(name.lower()) != release or not re.fullmatch(r"[A-Za-z0-9.]*", local):
+            raise CannotVerify(f"{name} {version} is not in the lock of its commit: it is not installed")
+    return [f"{name}=={version}" for name, version in recorded.items()]
 
 
 def _interpreter(version: str) -> str:

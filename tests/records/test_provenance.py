@@ -28,9 +28,7 @@ def test_sources_are_what_a_training_process_loads(system: str) -> None:
     assert {name.rpartition("/")[2] for name in sources if not name.endswith(".py")} == compiled
 
 
-@pytest.mark.parametrize(
-    "module", ["pack", "crossplay", "robustness", "watch"]
-)
+@pytest.mark.parametrize("module", ["pack", "crossplay", "robustness", "watch"])
 def test_mathematical_functions_are_chosen_before_their_libraries_load(module: str) -> None:
     """In a process that nobody prepared: a variable set later would be in the platform key and do nothing."""
     code = f"import sys, ascent.runners.{module}; print(*sys.modules)"

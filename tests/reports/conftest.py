@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ascent.records import provenance
 from ascent.records.cell import Cell
 from ascent.records.read import Expected
 from ascent.reports.report import build
@@ -212,6 +213,19 @@ def spoilt(tmp_path_factory: pytest.TempPathFactory) -> Records:
     records.spoil()
     records.build(records.expected())
     return records
+
+
+@pytest.fixture(scope="session", autouse=True)
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A git repository with a commit of the sources as they are, in the place of the project's own."""
+    from tests.reports import trained
+
+    folder = tmp_path_factory.mktemp("repository") / "git"
+    trained.make_repository(folder)
+    checkout = [f"--git-dir={folder}", f"--work-tree={provenance.HOME}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(provenance, "git_command", lambda *words: ["git", *checkout, *words])
+        yield folder
 
 
 @pytest.fixture(scope="session")

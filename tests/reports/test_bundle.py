@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 def one_commit() -> Iterator[None]:
     """Somebody may commit while the tests run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bundle, "_project", lambda: {"version": "0.1.0", "commit": trained.CLEAN["commit"]})
+        patch.setattr(bundle, "_project", lambda: {"version": "0.1.0", "commit": trained.UNKNOWN})
         yield
 
 
@@ -71,7 +71,10 @@ def repack(path: Path, change: Callable[[dict[str, bytes]], object], sums: bool 
 def test_another_machine_needs_nothing_else(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Check, verify at two depths, and the same report, from the one file in an empty folder."""
+    """Check, verify at three depths, and the same report, from the one file in an empty folder.
+
+    The git repository there does not have the commit, and this is said.
+    """
     shutil.copy(made / "report.zip", tmp_path)
     settings = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}}
 
@@ -81,7 +84,11 @@ def test_another_machine_needs_nothing_else(
         return done.returncode, done.stdout
 
     code, out = ascent("verify", "report.zip")
-    assert code == 0 and out.startswith("verified  report.zip\n") and "byte for byte" in out
+    assert code == 2 and "rebuilt  report.zip\n" in out and "byte for byte" in out
+    assert "1 rebuilt, 1 imported, 2 recorded (origin unknown), 1 cannot be verified" in out
+    assert "is not in the repository of this project" in out
+    code, out = ascent("verify", "report.zip", "--depth", "policy")
+    assert code == 2 and "1 rebuilt, 6 replayed (origin unknown), 2 cannot be verified" in out
     code, out = ascent("report", "report.zip", "--out", "again")
     assert code == 0 and out.strip() == str(tmp_path / "again" / "index.html")
     names = sorted(
@@ -93,7 +100,7 @@ def test_another_machine_needs_nothing_else(
     code, out = ascent("check", "report.zip")
     assert code == 1 and out.count("FAIL") == 1 and "all-finished         FAIL" in out
     code, out = ascent("verify", "report.zip", "--depth", "start", "--steps", "0")
-    assert code == 2 and "6 verified, 2 cannot be verified" in out
+    assert code == 2 and "6 restarted (origin unknown), 2 cannot be verified" in out
     assert {path.name for path in tmp_path.iterdir()} == {"report.zip", "again"}, "nothing is left behind"
 
 

@@ -21,7 +21,17 @@ from ascent.reports.checking import check
 from ascent.runners.train import train
 from tests.command import call
 from tests.reports import trained
-from tests.reports.trained import CLEAN, SEEDS, as_seed, copy_run, edit, forge, rename_cell, reseal, rows
+from tests.reports.trained import (
+    SEEDS,
+    as_seed,
+    clean_commit,
+    copy_run,
+    edit,
+    forge,
+    rename_cell,
+    reseal,
+    rows,
+)
 from tests.small import small_cell, systems_and_tasks
 
 Mutation = Callable[[Path], object]  # of the folder of the cell a2c on CartPole
@@ -34,7 +44,7 @@ def cell_of(runs: Path, system: str = "a2c") -> Path:
 
 def broken(target: Path, declared: list[Planned] | None = None) -> set[str]:
     """The rules that are not kept."""
-    return {outcome.rule for outcome in check.check(target, declared) if not outcome.passed}
+    return {outcome.rule for outcome in check.check(target, declared).outcomes if not outcome.passed}
 
 
 def declared() -> list[Planned]:
@@ -42,7 +52,7 @@ def declared() -> list[Planned]:
 
 
 def test_a_trained_folder_keeps_every_rule(whole: Path) -> None:
-    outcomes = check.check(whole, declared())
+    outcomes = check.check(whole, declared()).outcomes
     assert not [(o.rule, o.findings) for o in outcomes if o.findings]
     assert len({o.rule for o in outcomes}) == len(outcomes) >= 15 and all(o.description for o in outcomes)
 
@@ -89,6 +99,10 @@ for _file in layout.RESULT_FILES:
 
 def run_json(key: str, value: object, seed: int = 1) -> Mutation:
     return lambda cell: edit(cell / f"seed-{seed}" / "run.json", lambda about: about.update({key: value}))
+
+
+def platform(key: str) -> Mutation:
+    return run_json("platform", {"key": key, "cpu": "x", "threads": 1, "flags": {}})
 
 
 def attempt(key: str, value: object) -> Mutation:
@@ -158,6 +172,8 @@ ACCIDENTS |= {
     "other packages": ("one-version", run_json("packages", {"python": "3.11.7", "torch": "2.12.0"})),
     "other sources": ("one-version", run_json("source_digest", "0123456789ab")),
     "no packages": ("one-version", lambda cell: [run_json("packages", None, seed)(cell) for seed in SEEDS]),
+    "torch of another platform": ("platform-claims", platform("torch-0.1/x86_64/x/AVX2")),
+    "a processor that no attempt had": ("platform-claims", attempt("platform", "torch-0.1/x/y/z")),
     "dirty tree": ("clean-tree", run_json("dirty", True)),
     "unknown commit": ("clean-tree", run_json("commit", None)),
     "hyperparameter": ("cell-digest", cell_json("gamma", 0.5, "config")),
@@ -330,7 +346,7 @@ def test_two_configurations_that_a_sweep_declares_are_a_note(runs: Path) -> None
     twin = small_cell("a2c", "CartPole-v1", steps=400, points=4, gamma=0.5)
     trained.record(twin, runs)
     assert broken(runs) == {"one-configuration"}
-    outcomes = check.check(runs, [*declared(), Planned(twin, SEEDS)])
+    outcomes = check.check(runs, [*declared(), Planned(twin, SEEDS)]).outcomes
     notes = [(outcome.rule, finding.note) for outcome in outcomes for finding in outcome.findings]
     assert notes == [("one-configuration", True)]
 
@@ -346,10 +362,11 @@ def test_tuning_seeds_are_a_note(runs: Path) -> None:
         reseal(cell_of(runs))
         outcomes = check.check(
             cell_of(runs), [Planned(declared()[0].cell, tuple(range(seed)))] if seed else None
-        )
+        ).outcomes
         found = [(outcome.rule, finding) for outcome in outcomes for finding in outcome.findings]
-        assert [(rule, finding.note) for rule, finding in found] == [("tuning-seeds", True)], found
-        assert found[0][1].what.endswith(words)
+        assert {rule for rule, _ in found} == {"tuning-seeds", "pack-mates"}, found
+        assert all(finding.note for _, finding in found)
+        assert dict(found)["tuning-seeds"].what.endswith(words)
 
 
 def test_without_a_seal_all_is_said(runs: Path) -> None:
@@ -385,7 +402,7 @@ def test_no_false_alarm(system: str, task: str, tmp_path: Path) -> None:
     cell = small_cell(system, task, steps=290, points=7, envs=3, workers=3, normalise=True)
     calls = iter(range(10_000))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ascent.records.provenance.commit", lambda: CLEAN)
+        patch.setattr("ascent.records.provenance.commit", clean_commit)
         assert not train(cell, [0, 1], tmp_path, checkpoint_seconds=0.0, stop=lambda: next(calls) == 40)
         assert train(cell, [0, 1], tmp_path)
     seal(cell.folder(tmp_path))

@@ -66,7 +66,7 @@ def test_curves_become_records(csv: Path) -> None:
     assert cell.facts["evaluation"] == {"points": 10, "episodes": 1}
     assert Cell.from_json(cell.facts).digest == cell.facts["digest"]
     assert cell.facts["config"]["name"] == "SB3 PPO"
-    assert all(check.passed([outcome]) for outcome in check.check(csv.parent / "runs"))
+    assert all(check.passed([outcome]) for outcome in check.check(csv.parent / "runs").outcomes)
 
 
 def test_the_task_is_described_as_in_cells_that_are_trained(csv: Path) -> None:
@@ -131,7 +131,7 @@ def test_npz_of_stable_baselines(tmp_path: Path) -> None:
     assert cell.runs[0].greedy.tolist() == [0.5, 2.5, 4.5]  # in the order given, not of the names
     assert cell.runs[1].greedy.tolist() == [10.5, 12.5, 14.5]
     assert cell.runs[0].means["length"].tolist() == [7, 7, 7]
-    assert all(check.passed([outcome]) for outcome in check.check(tmp_path / "runs"))
+    assert all(check.passed([outcome]) for outcome in check.check(tmp_path / "runs").outcomes)
 
 
 def test_again_changes_nothing_and_other_content_is_another_cell(csv: Path) -> None:

@@ -1,5 +1,6 @@
 """`ascent verify`: what was recorded comes out again, and what was tampered with is named where it begins."""
 
+import ast
 import io
 import json
 import os
@@ -16,19 +17,22 @@ import pandas as pd
 import pytest
 import torch
 
-from ascent.records import files
+from ascent.records import files, provenance
 from ascent.records.errors import InputError
 from ascent.records.plan import Job
 from ascent.reports import importing
-from ascent.reports.checking import differences, verify
+from ascent.reports.checking import check, differences, origin, retraining, setting, verify
 from ascent.reports.checking.folder import RunFiles
+from ascent.reports.checking.grades import IMPORTED, RECORDED, REPLAYED, RESTARTED, RETRAINED
+from ascent.reports.checking.outcome import CANNOT, DIFFERS, REBUILT, Outcome, exit_code
 from ascent.reports.checking.rerun import Pack
-from ascent.reports.checking.verify import CANNOT, DIFFERS, VERIFIED, Outcome, exit_code
+from ascent.reports.checking.setting import Allowed
+from ascent.reports.cite import cite
 from ascent.reports.report import build
 from ascent.runners import platform
 from tests.command import call
 from tests.reports import trained
-from tests.reports.trained import CLEAN, SEEDS, edit, forge, rename_cell, reseal, rows
+from tests.reports.trained import SEEDS, UNKNOWN, clean_commit, edit, forge, rename_cell, reseal, rows
 from tests.small import small_cell
 
 ROOT = Path(__file__).parents[2]
@@ -59,6 +63,10 @@ def verdicts(outcomes: list[Outcome]) -> list[str]:
     return [outcome.verdict for outcome in outcomes]
 
 
+def of_report(outcomes: list[Outcome]) -> list[Outcome]:
+    return [outcome for outcome in outcomes if outcome.where.endswith("/report")]
+
+
 def ladder(run: Path) -> list[list[str]]:
     return [line.split(",") for line in (run / "ladder.csv").read_text().splitlines()[1:]]
 
@@ -68,27 +76,31 @@ def ladder(run: Path) -> list[list[str]]:
 
 def test_records_of_a_cell_and_a_run(runs: Path) -> None:
     cell = cell_of(runs)
-    assert verdicts(verify.verify(cell)) == verdicts(verify.verify(cell / "seed-1")) == [VERIFIED]
+    for target in (cell, cell / "seed-1"):
+        (outcome,) = verify.verify(target, "records")
+        assert (outcome.verdict, outcome.unknown) == (RECORDED, ())
     rows(cell / "seed-1" / "train.csv", lambda lines: lines.pop())
-    (outcome,) = verify.verify(cell)
-    assert outcome.verdict == DIFFERS
+    rest, outcome = verify.verify(cell, "records")
+    assert (rest.verdict, outcome.verdict) == (RECORDED, DIFFERS)
     assert "result-digests" in outcome.reason and "seed-1: train.csv" in outcome.reason
-    assert verdicts(verify.verify(cell / "seed-0")) == [VERIFIED]
+    assert verdicts(verify.verify(cell / "seed-0", "records")) == [RECORDED]
 
 
 def test_a_changed_tree_is_said(runs: Path) -> None:
     cell = cell_of(runs)
     edit(cell / "seed-1" / "run.json", lambda about: about.update(dirty=True))
     reseal(cell)
-    (outcome,) = verify.verify(cell)
-    assert outcome.verdict == VERIFIED and "uncommitted changes" in outcome.reason
-    (outcome,) = verify.verify(cell / "seed-1", "start")
-    assert outcome.verdict == VERIFIED and "trained with uncommitted changes" in outcome.reason
+    for target, depth, grade in ((cell, "records", RECORDED), (cell / "seed-1", "start", RESTARTED)):
+        (outcome,) = verify.verify(target, depth)
+        assert outcome.verdict == grade and "uncommitted changes" in outcome.unknown[0]
+        assert outcome.words == f"{grade} (origin unknown)" and exit_code([outcome]) == 2
 
 
 def test_report_is_made_again(report: Path, runs: Path) -> None:
-    (outcome,) = verify.verify(report, runs=runs)
-    assert outcome.verdict == VERIFIED and "byte for byte" in outcome.reason
+    outcomes = verify.verify(report, runs=runs)
+    (outcome,) = of_report(outcomes)
+    assert outcome.verdict == REBUILT and "byte for byte" in outcome.reason
+    assert [outcome.verdict for outcome in outcomes if outcome not in of_report(outcomes)] == [RECORDED] * 2
 
 
 def test_edited_report_is_named(report: Path, runs: Path) -> None:
@@ -99,7 +111,7 @@ def test_edited_report_is_named(report: Path, runs: Path) -> None:
     scores.write_text(table.to_csv(index=False, lineterminator="\n"))
     (report / "tables" / "scores.md").unlink()
     (report / "figures" / "mine.png").write_bytes(b"")
-    (outcome,) = verify.verify(report, runs=runs)
+    (outcome,) = of_report(verify.verify(report, runs=runs))
     assert outcome.verdict == DIFFERS and "3 of " in outcome.reason.splitlines()[0]
     assert "tables/scores.csv: row 2 (" in outcome.reason
     assert "column mean: recorded 123.5, rebuilt -" in outcome.reason
@@ -116,15 +128,15 @@ def test_report_of_tampered_records_differs(report: Path, runs: Path) -> None:
 
     rows(cell_of(runs) / "seed-1" / "eval.csv", better)
     forge(cell_of(runs))
-    (outcome,) = verify.verify(report, runs=runs)
+    (outcome,) = of_report(verify.verify(report, runs=runs))
     assert outcome.verdict == DIFFERS
     assert "tables/scores.csv: row 1 (" in outcome.reason and "data.parquet: " in outcome.reason
     shutil.rmtree(cell_of(runs))
-    (outcome,) = verify.verify(report, runs=runs)
+    (outcome,) = of_report(verify.verify(report, runs=runs))
     assert outcome.verdict == DIFFERS and "tables/completeness.csv: row 1" in outcome.reason
     shutil.rmtree(runs)
     runs.mkdir()
-    (outcome,) = verify.verify(report, runs=runs)
+    (outcome,) = of_report(verify.verify(report, runs=runs))
     assert outcome.verdict == CANNOT and "give their folder with --runs" in outcome.reason
 
 
@@ -137,7 +149,7 @@ def made_elsewhere(report: Path, **changes: str) -> None:
     path.write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
-@pytest.mark.parametrize("factor,verdict", [(1 + 1e-12, VERIFIED), (1 + 1e-6, DIFFERS)])
+@pytest.mark.parametrize("factor,verdict", [(1 + 1e-12, REBUILT), (1 + 1e-6, DIFFERS)])
 def test_report_of_other_versions(factor: float, verdict: str, report: Path, runs: Path) -> None:
     """There the numbers must agree to 1e-9, and this is said."""
     made_elsewhere(report, pandas="2.2.0", platform="aarch64/ASIMD")
@@ -146,10 +158,10 @@ def test_report_of_other_versions(factor: float, verdict: str, report: Path, run
     table["return"] *= factor
     table.to_parquet(path, index=False)
     (report / "index.html").write_text("another page")
-    (outcome,) = verify.verify(report, runs=runs)
+    (outcome,) = of_report(verify.verify(report, runs=runs))
     assert outcome.verdict == verdict
     assert "pandas 2.2.0 (here " in outcome.reason and "platform aarch64/ASIMD (here " in outcome.reason
-    if verdict == VERIFIED:
+    if verdict == REBUILT:
         assert "agree to 1e-09" in outcome.reason and "index.html: line 1" in outcome.reason
     else:
         assert "data.parquet: row 1, column return" in outcome.reason
@@ -162,47 +174,50 @@ def test_it_comes_out_again(runs: Path) -> None:
     """Both kinds of experience, at both depths, on whichever of the runs is asked for."""
     outcomes = verify.verify(cell_of(runs), "start")
     assert [outcome.where[-6:] for outcome in outcomes] == [f"seed-{seed}" for seed in SEEDS]
-    assert verdicts(outcomes) == [VERIFIED] * 3
+    assert verdicts(outcomes) == [RESTARTED] * 3
     assert all(
         "all 5 rows of ladder.csv agree up to step 200 of 400" in outcome.reason for outcome in outcomes
     )
     (outcome,) = verify.verify(cell_of(runs) / "seed-2", "start", steps=250)
     assert "all 6 rows of ladder.csv agree up to step 300 of 400" in outcome.reason
     outcomes = verify.verify(cell_of(runs, "td3"), "whole")
-    assert verdicts(outcomes) == [VERIFIED] * 3 and "7 result files have the same bytes" in outcomes[0].reason
+    assert (
+        verdicts(outcomes) == [RETRAINED] * 3 and "7 result files have the same bytes" in outcomes[0].reason
+    )
 
 
 def test_start_stops_where_enough_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run of some seconds is not trained to its end."""
     cell = trained.record(small_cell("a2c", "CartPole-v1", steps=15_000, points=30), tmp_path / "runs", [0])
-    compared, ended = verify._compare_run, []
+    compared, ended = retraining._compare_run, []
 
-    def spy(pack: Pack, run: RunFiles, depth: str) -> Outcome:
+    def spy(pack: Pack, run: RunFiles, whole: bool) -> Outcome:
         ended.append((pack.folder(run) / "result.json").exists())
-        return compared(pack, run, depth)
+        return compared(pack, run, whole)
 
-    monkeypatch.setattr(verify, "_compare_run", spy)
+    monkeypatch.setattr(retraining, "_compare_run", spy)
     (outcome,) = verify.verify(cell, "start")
-    assert outcome.verdict == VERIFIED and "up to step 1,000 of 15,000" in outcome.reason
+    assert outcome.verdict == RESTARTED and "up to step 1,000 of 15,000" in outcome.reason
     assert ended == [False]
 
 
 def test_start_of_a_report(report: Path, runs: Path) -> None:
     """Every run that it names, of both cells; none that is gone is passed over."""
     shutil.rmtree(cell_of(runs) / "seed-1")
-    outcomes = verify.verify(report, "start", steps=0, runs=runs)
-    assert verdicts(outcomes) == [VERIFIED, CANNOT, *[VERIFIED] * 4]
+    again, *outcomes = verify.verify(report, "start", steps=0, runs=runs)
+    assert again.verdict == DIFFERS and of_report([again])
+    assert verdicts(outcomes) == [RESTARTED, CANNOT, *[RESTARTED] * 4]
     assert outcomes[1].where.endswith("/seed-1") and "has no record in" in outcomes[1].reason
     shutil.rmtree(cell_of(runs))
     shutil.rmtree(cell_of(runs, "td3"))
-    assert verdicts(verify.verify(report, "start", steps=0, runs=runs)) == [CANNOT] * 6
+    assert verdicts(verify.verify(report, "start", steps=0, runs=runs)) == [CANNOT] * 7
 
 
 def test_tampered_parameter_shows_at_the_first_update(runs: Path) -> None:
     """Nothing in the folder gives it away: the forger has changed every digest."""
     cell = rename_cell(cell_of(runs), lambda facts: facts["config"].update(gamma=0.5))
     forge(cell)
-    assert verdicts(verify.verify(cell)) == [VERIFIED]
+    assert verdicts(verify.verify(cell, "records")) == [RECORDED]
     outcomes = verify.verify(cell, "start")
     assert verdicts(outcomes) == [DIFFERS] * 3
     assert all("ladder.csv at step 32, first update: recorded '32," in outcome.reason for outcome in outcomes)
@@ -214,9 +229,10 @@ def test_swapped_seeds_show_at_the_start(runs: Path) -> None:
     for seed in (0, 1):
         trained.pretend_seed(cell / f"seed-{seed}", seed)
     reseal(cell)
-    assert verdicts(verify.verify(cell)) == [VERIFIED]
+    assert verdicts(verify.verify(cell, "records")) == [RECORDED]
+    assert verdicts(verify.verify(cell)) == [DIFFERS, DIFFERS, REPLAYED]
     outcomes = verify.verify(cell, "start", steps=0)
-    assert verdicts(outcomes) == [DIFFERS, DIFFERS, VERIFIED]
+    assert verdicts(outcomes) == [DIFFERS, DIFFERS, RESTARTED]
     assert "ladder.csv at step 0, start: recorded '0,start," in outcomes[0].reason
 
 
@@ -228,15 +244,52 @@ def test_tampered_ladder_is_named(row: int, runs: Path) -> None:
     forge(cell_of(runs))
     step, event, _ = ladder(run)[row]
     (outcome,) = verify.verify(run, "start")
-    assert outcome.verdict == DIFFERS and outcome.reason.startswith(f"ladder.csv at step {step}, {event}: ")
+    assert outcome.verdict == DIFFERS and "ladder.csv" in outcome.reason
+    assert f"at step {step}, {event}: " in outcome.reason or row == 0
+
+
+def better_policy(path: Path) -> None:
+    """Another policy: the same shapes, other weights."""
+    with np.load(path) as arrays:
+        policy = {name: -array for name, array in arrays.items()}
+    np.savez(path, **policy)
+
+
+def test_another_policy_shows_when_it_plays(runs: Path) -> None:
+    """Also the policy of another seed, and of another cell."""
+    cell = cell_of(runs)
+    better_policy(cell / "seed-0" / "policy.npz")
+    forge(cell)
+    assert verdicts(verify.verify(cell)) == [DIFFERS, REPLAYED, REPLAYED]
+    shutil.copy(cell / "seed-1" / "policy.npz", cell / "seed-0" / "policy.npz")
+    shutil.copy(cell_of(runs, "td3") / "seed-2" / "policy.npz", cell / "seed-2" / "policy.npz")
+    forge(cell)
+    outcomes = verify.verify(cell)
+    assert verdicts(outcomes) == [DIFFERS, DIFFERS, DIFFERS]
+    assert "is a copy of" in outcomes[1].reason and "does not belong to" in outcomes[2].reason
+
+
+def test_forged_final_evaluations_are_not_replayed(runs: Path) -> None:
+    """Every digest, the score and the seal fit; the policy plays something else."""
+    cell = cell_of(runs)
+
+    def perfect(lines: list[str]) -> None:
+        for k, words in enumerate(line.split(",") for line in lines):
+            lines[k] = ",".join([*words[:3], "500.0", "500", *words[5:]])
+
+    rows(cell / "seed-1" / "eval.csv", perfect)
+    edit(cell / "seed-1" / "result.json", lambda result: result.update(score=500.0))
+    forge(cell)
+    assert verdicts(verify.verify(cell, "records")) == [RECORDED]
+    outcomes = verify.verify(cell)
+    assert verdicts(outcomes) == [REPLAYED, DIFFERS, REPLAYED]
+    assert "eval.csv at step 400: recorded '400,greedy,0,500.0,500,0', replayed" in outcomes[1].reason
 
 
 def test_what_only_the_whole_shows(runs: Path) -> None:
     """A policy and a last episode that are not the run's, with every digest made to fit."""
     cell = cell_of(runs)
-    data = bytearray((cell / "seed-0" / "policy.npz").read_bytes())
-    data[len(data) // 2] ^= 1
-    (cell / "seed-0" / "policy.npz").write_bytes(data)
+    better_policy(cell / "seed-0" / "policy.npz")
     rows(cell / "seed-1" / "train.csv", lambda lines: lines.pop())
     step = (runs / cell / "seed-2" / "train.csv").read_text().splitlines()[-1].partition(",")[0]
     rows(cell / "seed-2" / "train.csv", lambda lines: lines.append(lines.pop().replace(".0,", ".5,")))
@@ -255,6 +308,7 @@ def test_unfinished_imported_and_gpu_runs_cannot_be_verified(
     (cell / "seed-0" / "result.json").unlink()
     gpu = "NVIDIA H100, CUDA 12.8"
     edit(cell / "seed-1" / "run.json", lambda about: about["attempts"][-1].update(device=gpu))
+    reseal(cell)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     (outcome,) = verify.verify(cell / "seed-0", "whole")
     assert outcome.verdict == CANNOT and "not finished" in outcome.reason
@@ -262,12 +316,15 @@ def test_unfinished_imported_and_gpu_runs_cannot_be_verified(
     assert outcome.verdict == CANNOT and f"trained on {gpu}; torch finds no GPU" in outcome.reason
     (tmp_path / "curves.csv").write_text("seed,step,return\n0,0,1.5\n0,10,2.5\n1,0,1.0\n1,10,2.0\n")
     folder = importing.import_curves([tmp_path / "curves.csv"], "Other", "CartPole-v1", tmp_path / "imported")
-    assert verdicts(verify.verify(folder)) == [VERIFIED]
+    assert verdicts(verify.verify(folder, "records")) == [IMPORTED]
     (outcome,) = verify.verify(folder, "start")
     assert outcome.verdict == CANNOT and "imported" in outcome.reason and exit_code([outcome]) == 2
 
 
 # ---- recorded sources and packages
+
+
+TRUSTING = Allowed(run_recorded_code=True)
 
 
 @pytest.fixture
@@ -294,8 +351,11 @@ def test_recorded_sources_are_what_runs(elsewhere: Path, whole: Path) -> None:
     there = ladder(elsewhere / "seed-0")
     assert there[:2] == here[:2] and there[2][:2] == here[2][:2] == ["32", "first update"]
     assert there[2] != here[2], "these sources learn something else"
-    outcomes = verify.verify(elsewhere, "start")
-    assert verdicts(outcomes) == [VERIFIED] * 2
+    (outcome,) = verify.verify(elsewhere, "start")
+    assert outcome.verdict == CANNOT and "run them with --run-recorded-code" in outcome.reason
+    outcomes = verify.verify(elsewhere, "start", allowed=TRUSTING)
+    assert verdicts(outcomes) == [RESTARTED] * 2
+    assert {outcome.words for outcome in outcomes} == {"restarted (origin unknown)"}
     digest = files.read_json(elsewhere / "seed-0" / "run.json")["source_digest"]
     assert f"runs the recorded sources {digest}" in outcomes[0].reason
 
@@ -303,25 +363,26 @@ def test_recorded_sources_are_what_runs(elsewhere: Path, whole: Path) -> None:
 def test_recorded_sources_that_were_changed_do_not_run(elsewhere: Path) -> None:
     (path,) = elsewhere.glob("sources-*.zip")
     kept = path.read_bytes()
-    for name in ("algorithms/a2c.py", "../../a2c.py", "sitecustomize.py"):
+    for name in ("ascent/algorithms/a2c.py", "../../a2c.py", "sitecustomize.py"):
         content = zipfile.ZipFile(io.BytesIO(kept))
         with zipfile.ZipFile(path, "w") as archive:
             for entry in content.namelist():
                 archive.writestr(entry, content.read(entry) + b"\n" * (entry == name))
             if name not in content.namelist():
                 archive.writestr(name, b"raise SystemExit")
-        (outcome, *_) = verify.verify(elsewhere, "start")
-        assert outcome.verdict == CANNOT
-        assert ("was changed" if name == "algorithms/a2c.py" else f"contains {name!r}") in outcome.reason
+        (outcome, *_) = verify.verify(elsewhere, "start", allowed=TRUSTING)
+        assert outcome.verdict == DIFFERS
+        assert ("has digest" if name.startswith("ascent/") else f"contains {name!r}") in outcome.reason
     path.unlink()
-    (outcome,) = verify.verify(elsewhere, "start")
-    assert outcome.verdict == CANNOT and "cannot be read" in outcome.reason
+    (outcome,) = verify.verify(elsewhere, "start", allowed=TRUSTING)
+    assert outcome.verdict == DIFFERS and "cannot be read" in outcome.reason
 
 
 def test_other_packages_are_named(runs: Path) -> None:
     run = cell_of(runs) / "seed-1"
     there = {"python": "3.10.1", "numpy": "1.26.4", "jax": "0.4"}
     edit(run / "run.json", lambda about: about.update(packages=about["packages"] | there))
+    reseal(run.parent)
     (outcome,) = verify.verify(run, "start")
     assert outcome.verdict == CANNOT
     lock = files.read_json(run / "run.json")["lock_digest"]
@@ -329,62 +390,145 @@ def test_other_packages_are_named(runs: Path) -> None:
         f"numpy 1.26.4 (installed: {np.__version__})", "jax 0.4 (installed: none)",
         "python 3.10.1 (installed: ",
         "needs Python 3.10.1",
-        f"`pip install -r requirements.lock` of commit {CLEAN['commit']}", lock, "--install",
+        f"`pip install -r requirements.lock` of commit {clean_commit()['commit']}", lock, "--install",
     ):  # fmt: skip
         assert said in outcome.reason
     assert "torch" not in outcome.reason
-    edit(run / "run.json", lambda about: about.update(lock_digest=None))
+    edit(run / "run.json", lambda about: about.update(lock_digest=None, commit=UNKNOWN))
+    reseal(run.parent)
     for install in (False, True):
-        (outcome,) = verify.verify(run, "start", install=install)
+        (outcome,) = verify.verify(run, "start", allowed=Allowed(install=install))
         assert outcome.verdict == CANNOT and outcome.reason.endswith(
             "names no commit with a requirements.lock"
         )
 
 
-def test_install(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lock is that of the recorded commit, and is what the record says it is; then it is installed."""
-    run = cell_of(runs) / "seed-1"
-    python = files.read_json(run / "run.json")["packages"]["python"]
+def test_install(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what the lock of the recorded commit has is installed, if the record names that lock."""
+    run = RunFiles(cell_of(runs) / "seed-1", 1)
+    python = run.about["packages"]["python"]
 
-    def outcome(lock: bytes, **about: object) -> str:
-        edit(run / "run.json", lambda record: record.update(about, lock_digest=sha256(lock).hexdigest()))
-        (found,) = verify.verify(run, "start", install=True)
-        assert found.verdict == CANNOT
-        return found.reason
+    def refused(lock: bytes, packages: dict[str, str], **about: object) -> str:
+        monkeypatch.setattr(origin, "commit", lambda name: origin.Commit({}, lock, git=True))
+        edit(run.path / "run.json", lambda record: record.update(about))
+        with pytest.raises(setting.CannotVerify) as error:
+            setting._installed(RunFiles(run.path, 1), {"python": python} | packages, tmp_path)
+        return str(error.value)
 
-    empty = {"python": python}
-    assert f"git show {CLEAN['commit']}:requirements.lock: " in outcome(b"", packages=empty)
-    monkeypatch.setattr("ascent.reports.checking.setting._git_show", lambda name: b"# nothing\n")
-    assert "does not have the recorded sha256" in outcome(b"something else", packages=empty)
-    assert "do not run with the installed packages: ModuleNotFoundError" in outcome(
-        b"# nothing\n", packages=empty
-    )
-    assert "needs Python 2.7.18, which is not installed" in outcome(
-        b"# nothing\n", packages={"python": "2.7.18"}
-    )
+    lock = b"numpy==2.4.6\ntorch==2.13.0\n"
+    assert "does not have the recorded sha256" in refused(lock, {})
+    digest = sha256(lock).hexdigest()
+    for name, version in (
+        ("--index-url", "https://example.org"), ("numpy", "1.0"), ("numpy", "2.4.6 evil"), ("evil", "1.0"),
+        ("torch", "2.13.0+cpu --pre"),
+    ):  # fmt: skip
+        assert f"{name} {version} is not in the lock" in refused(lock, {name: version}, lock_digest=digest)
+    assert "needs Python 2.7.18, which is not installed" in refused(lock, {"python": "2.7.18"})
+    monkeypatch.undo()
+    edit(run.path / "run.json", lambda record: record.update(commit=UNKNOWN))
+    with pytest.raises(setting.CannotVerify, match="is not in the repository of this project"):
+        setting._installed(RunFiles(run.path, 1), {"python": python}, tmp_path)
+
+
+# ---- what is recorded does not run
+
+
+CANARY = """
+import os, pathlib
+pathlib.Path({marker!r}).write_text(repr(dict(os.environ)))
+"""
+
+
+@pytest.fixture
+def canary(runs: Path, tmp_path: Path) -> Path:
+    """A cell whose recorded algorithm writes a file when it is imported, under digests that fit."""
+    cell = cell_of(runs)
+    (path,) = cell.glob("sources-*.zip")
+    with zipfile.ZipFile(path) as archive:
+        sources = {name: archive.read(name) for name in archive.namelist()}
+    sources["ascent/algorithms/a2c.py"] += CANARY.format(marker=str(tmp_path / "canary")).encode()
+    digest = provenance.source_digest(sources)
+    path.unlink()
+    (cell / f"sources-{digest}.zip").write_bytes(files.zip_files(sources))
+    for run in cell.glob("seed-*"):
+        edit(run / "run.json", lambda about: about.update(source_digest=digest, commit=UNKNOWN))
+    reseal(cell)
+    return cell
+
+
+@pytest.mark.parametrize("depth", [None, "records", "policy", "start", "whole"])
+def test_recorded_code_does_not_run_unasked(depth: str | None, canary: Path, tmp_path: Path) -> None:
+    """Not at any depth, not by check, cite and report."""
+    verify.verify(canary, depth)
+    verify.verify(canary, depth, allowed=Allowed(install=True))
+    check.check(canary)
+    cite(str(canary), tmp_path)
+    build(canary.parents[2], tmp_path / "report")
+    assert not (tmp_path / "canary").exists()
+
+
+def test_recorded_code_sees_nothing_of_the_user(
+    canary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WANDB_API_KEY", "SSH_AUTH_SOCK", "PYTHONPATH", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.setenv(name, "/secret")
+    outcomes = verify.verify(canary, "start", allowed=TRUSTING)
+    assert {outcome.words for outcome in outcomes} == {"restarted (origin unknown)"}
+    seen = ast.literal_eval((tmp_path / "canary").read_text())
+    assert "secret" not in str(seen) and str(Path.home()) not in seen["HOME"]
+
+
+def test_sources_that_are_not_those_of_the_commit(canary: Path, tmp_path: Path) -> None:
+    """An honest commit under other sources: refused before anything runs."""
+    for run in canary.glob("seed-*"):
+        edit(run / "run.json", lambda about: about.update(clean_commit()))
+    reseal(canary)
+    for depth in verify.DEPTHS:
+        (outcome,) = verify.verify(canary, depth, allowed=TRUSTING)
+        assert outcome.verdict == DIFFERS
+        assert (
+            "named-commit: " in outcome.reason and "ascent/algorithms/a2c.py is not that of" in outcome.reason
+        )
+    assert not (tmp_path / "canary").exists()
 
 
 # ---- another platform
+
+
+def move(run: Path) -> None:
+    """Let a run say that another processor trained it."""
+
+    def change(about: dict) -> None:
+        key = about["platform"]["key"].replace("x86_64", "riscv64")
+        about["platform"]["key"] = key
+        for attempt in about["attempts"]:
+            attempt["platform"] = key
+
+    edit(run / "run.json", change)
 
 
 def on_another_platform(cell: Path, shift: float, spread: float) -> None:
     """Records as of another machine, where the seeds scored `shift` more, with a standard deviation."""
     for seed in SEEDS:
         run = cell / f"seed-{seed}"
-        edit(run / "run.json", lambda about: about["platform"].update(key="torch-2.13.0/riscv64/x/NO"))
+        move(run)
 
         def other(lines: list[str], change: float = shift + spread * (seed - 1)) -> None:
             for k, words in enumerate(line.split(",") for line in lines):
                 lines[k] = ",".join([*words[:3], repr(float(words[3]) + change), *words[4:]])
 
         rows(run / "eval.csv", other)
+        edit(
+            run / "result.json",
+            lambda result, change=shift + spread * (seed - 1): result.update(score=result["score"] + change),
+        )
     forge(cell)
 
 
 @pytest.mark.parametrize(
     "shift,spread,verdict,said",
     [
-        (0.5, 1.0, VERIFIED, "the scores agree within the margin"),
+        (0.5, 1.0, RETRAINED, "the scores agree within the margin"),
         (30.0, 1.0, DIFFERS, "the scores differ"),
         (5.0, 30.0, CANNOT, "inconclusive: too few runs or too much variance"),
     ],
@@ -405,12 +549,14 @@ def test_another_platform_is_a_test_of_scores(
 
 def test_one_run_on_another_platform_says_nothing(runs: Path) -> None:
     run = cell_of(runs) / "seed-1"
-    edit(run / "run.json", lambda about: about["platform"].update(key="torch-2.13.0/riscv64/x/NO"))
+    move(run)
+    forge(run.parent)
     (outcome,) = verify.verify(run, "whole")
     assert outcome.verdict == CANNOT and "a test needs at least two runs" in outcome.reason
     (outcome,) = verify.verify(run, "start")
-    assert outcome.verdict == VERIFIED, "the learner came out the same nevertheless"
+    assert outcome.verdict == RESTARTED, "the learner came out the same nevertheless"
     rows(run / "ladder.csv", lambda lines: lines.__setitem__(3, lines[3][:-4] + "0000"))
+    forge(run.parent)
     (outcome,) = verify.verify(run, "start")
     assert outcome.verdict == CANNOT and "results differ, as they may across platforms" in outcome.reason
 
@@ -421,13 +567,17 @@ def test_one_run_on_another_platform_says_nothing(runs: Path) -> None:
 def test_command(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     cell = cell_of(runs)
     code, out, _ = call(capsys, "verify", str(cell / "seed-1"))
-    assert code == 0 and "1 verified" in out
+    assert code == 0 and "1 replayed" in out
     code, out, _ = call(capsys, "verify", str(cell / "seed-1"), "--depth", "start", "--steps", "0")
     assert code == 0 and "all 2 rows of ladder.csv agree up to step 0" in out
+    random_score = files.read_json(cell / "cell.json")["spec"]["random_score"]
     edit(cell / "cell.json", lambda facts: facts["spec"].update(random_score=1.0))
     code, out, _ = call(capsys, "verify", str(cell))
     assert code == 1 and "task-facts" in out and "1 DIFFERS" in out
-    edit(cell / "seed-1" / "run.json", lambda about: about.update(packages={"torch": "0.1"}))
+    edit(cell / "cell.json", lambda facts: facts["spec"].update(random_score=random_score))
+    packages = {"torch": "0.1"}
+    edit(cell / "seed-1" / "run.json", lambda about: about.update(packages=packages))
+    reseal(cell)
     code, out, _ = call(capsys, "verify", str(cell / "seed-1"), "--depth", "whole")
     assert code == 2 and "torch 0.1 (installed: " in out
 

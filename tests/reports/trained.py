@@ -2,21 +2,38 @@
 
 import json
 import shutil
+import subprocess
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ascent.records import files, layout
+from ascent.records import files, layout, provenance
 from ascent.records.cell import Cell
 from ascent.records.run import result_digest
 from ascent.records.seal import seal
 from ascent.runners.train import train
 from tests.small import small_cell
 
-CLEAN = {"commit": "c0ffee" * 6 + "c0ff", "dirty": False}
 SEEDS = (0, 1, 2)
+UNKNOWN = "c0ffee" * 6 + "c0ff"  # a commit that no repository has
+
+
+def make_repository(git_folder: Path) -> None:
+    """Commit the files of this project as they are now, whether git calls them changed or not."""
+    who = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
+    git = ["git", f"--git-dir={git_folder}", f"--work-tree={provenance.HOME}", *who]
+    parts = ["algorithms", "kernels", "records", "runners", "suites", "requirements.lock"]
+    for words in (["init", "--quiet"], ["add", *parts], ["commit", "--quiet", "-m", "all"]):
+        subprocess.run([*git, *words], cwd=provenance.HOME, check=True)
+
+
+def clean_commit() -> dict[str, Any]:
+    """What a run says that was trained from the commit of `make_repository`."""
+    done = subprocess.run(provenance.git_command("rev-parse", "HEAD"), capture_output=True, text=True)
+    return {"commit": done.stdout.strip(), "dirty": False}
 
 
 def cells() -> list[Cell]:
@@ -30,7 +47,7 @@ def cells() -> list[Cell]:
 def record(cell: Cell, out: Path, seeds: Sequence[int] = SEEDS) -> Path:
     """Train a cell as if from a clean commit, and seal it, as the pool does. Returns its folder."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ascent.records.provenance.commit", lambda: CLEAN)
+        patch.setattr("ascent.records.provenance.commit", clean_commit)
         assert train(cell, seeds, out)
     seal(cell.folder(out))
     return cell.folder(out)

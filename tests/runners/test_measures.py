@@ -453,7 +453,7 @@ def test_records(tmp_path: Path) -> None:
         assert table["step"].tolist() == [int(row["step"]) for row in rows]
         assert table["value_bias"].tolist() == [float(row["value_bias"]) for row in rows]
         assert table["gradient_variance"].isna().all()
-    outcomes = check.check(tmp_path)
+    outcomes = check.check(tmp_path).outcomes
     assert [o.rule for o in outcomes if not o.passed and o.rule != "clean-tree"] == []
 
 
@@ -480,7 +480,7 @@ def test_a_run_of_an_earlier_version_goes_on_without(tmp_path: Path, monkeypatch
         assert (old / name).read_bytes() == (new / name).read_bytes()
     (record,) = load(tmp_path / "old")
     assert record.runs[0].state == "done" and record.runs[0].measures is None
-    outcomes = check.check(tmp_path / "old")
+    outcomes = check.check(tmp_path / "old").outcomes
     assert [o.rule for o in outcomes if not o.passed and o.rule != "clean-tree"] == []
 
 

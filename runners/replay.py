@@ -1,0 +1,69 @@
+"""Play the final policies of recorded runs again, in a process of its own.
+
+    python -P -m ascent.runners.replay < job.json
+
+A job is {"cell": {...}, "folder": "runs/classic/.../ppo-zoo-...", "seeds": [...], "step": 100000}. The output
+is a JSON object: `platform` of this process and, by seed, the `rows` of the last evaluation as eval.csv has
+them, greedy and sampled policy, or the `faults` of policies that cannot be played.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from ascent.records.cell import Cell
+from ascent.records.errors import DamagedFile, InputError
+from ascent.records.tables import row_text
+from ascent.runners.platform import platform_key
+from ascent.runners.play import evaluate
+from ascent.runners.policies import load
+
+POLICIES = {"greedy": False, "sampled": True}  # of the last evaluation: whether they explore
+
+
+def faults(cell: Cell, folder: Path, seeds: list[int]) -> dict[int, str]:
+    """Return why policies cannot be played, by seed."""
+    found = {}
+    for seed in seeds:
+        try:
+            load(cell, folder, [seed])
+        except DamagedFile as error:
+            found[seed] = str(error)
+    return found
+
+
+def replay(cell: Cell, folder: Path, seeds: list[int], step: int) -> dict[int, list[str]]:
+    """Return the rows of the evaluation at `step`, by seed, played with the final policies in `folder`.
+
+    Raises:
+        InputError: as `policies.load`.
+    """
+    agent = load(cell, folder, seeds)
+    rows: dict[int, list[str]] = {seed: [] for seed in seeds}
+    for policy, explore in POLICIES.items():
+        episodes = evaluate(agent, cell, seeds, step, explore)
+        for seed, of_seed in zip(seeds, episodes, strict=True):
+            rows[seed] += [row_text(step, policy, n, *episode) for n, episode in enumerate(of_seed)]
+    return rows
+
+
+def main() -> int:
+    """Play the job on standard input and return the exit code."""
+    job = json.load(sys.stdin)
+    torch.set_num_threads(1)
+    cell, folder = Cell.from_json(job["cell"]), Path(job["folder"])
+    try:
+        faulty = faults(cell, folder, job["seeds"])
+        sound = [seed for seed in job["seeds"] if seed not in faulty]
+        rows = replay(cell, folder, sound, job["step"]) if sound else {}
+    except (InputError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return 2
+    print(json.dumps({"platform": platform_key(), "rows": rows, "faults": faulty}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
