@@ -69,7 +69,7 @@ def train(
         PosixPath('runs/classic/CartPole-v1/ppo-classic-0123456789')
     """
     from ascent.records.cell import Evaluation
-    from ascent.records.plan import Planned, check_seeds
+    from ascent.records.plan import Plan, Planned, check_seeds
     from ascent.runners.local import train_locally
     from ascent.runners.resolve import resolve
 
@@ -84,7 +84,7 @@ def train(
     )
     seeds = tuple(seeds)
     check_seeds(seeds)
-    train_locally([Planned(cell, seeds)], Path(runs), pack, jobs, device)
+    train_locally(Plan((Planned(cell, seeds),)), Path(runs), pack, jobs, device)
     return cell.folder(Path(runs))
 
 

@@ -1,5 +1,6 @@
 """The names of all files and folders in a folder of run records.
 
+    ledger/                                        what was planned and started (`ledger.py`)
     <suite>/<task>/<system>-<preset>-<digest>/     a cell
         cell.json                 the cell, once for all of its seeds
         sources-<digest>.zip      the sources that trained it
@@ -48,6 +49,7 @@ POLICY = "policy.npz"
 SEAL = "sealed.zip"
 LOGS = "logs"
 ROBUSTNESS = "robustness"
+LEDGER = "ledger"
 
 TABLES = (EVAL, TRAIN, METRICS, LADDER, MEASURES)
 RESULT_FILES = (*TABLES, POLICY)  # the result bytes: no times and no machine in them
@@ -81,6 +83,16 @@ def digest_of(folder: Path) -> str:
 def sources(digest: str) -> str:
     """Return the name of the archive of recorded sources."""
     return f"sources-{digest}.zip"
+
+
+def plan(digest: str) -> str:
+    """Return the name of a plan in the ledger."""
+    return f"plan-{digest}.json"
+
+
+def started(time: str, token: str) -> str:
+    """Return the name of a file of the ledger about started runs."""
+    return f"started-{time}-{token}.json"
 
 
 def checkpoint(step: int) -> str:

@@ -3,10 +3,12 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from ascent.records.cell import FIRST_TUNING_SEED, Cell
+from ascent.records.declared import Declared
 from ascent.records.errors import InputError
 
 MOST_SEEDS = 100_000  # in one range
@@ -21,6 +23,18 @@ class Planned:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """All that is declared before the first run: cells and seeds, and what the report will say.
+
+    `tables` are further tables of a sweep's file, which later versions may read.
+    """
+
+    planned: tuple[Planned, ...]
+    declared: Declared = field(default_factory=Declared)
+    tables: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Job:
     """The work of one training process: some seeds of one cell."""
 
@@ -32,6 +46,7 @@ class Job:
     threads: int = 1  # threads that step the environments
     tell_seconds: float = 1.0  # interval between a run's heartbeats
     keep_policies: int = 0  # keep the policy of every n-th evaluation; 0: the final policy only
+    plan: str = ""  # digest of the plan that the runs belong to; see ledger.py
 
     def to_json(self) -> str:
         """Return the job as JSON. Defaults are left out: the recorded sources of an older version, which
@@ -108,8 +123,9 @@ def jobs_of(
     device: str = "cpu",
     checkpoint_seconds: float = 60.0,
     keep_policies: int = 0,
+    declared: str = "",
 ) -> list[Job]:
-    """Return the missing runs as jobs of at most `pack` seeds."""
+    """Return the missing runs as jobs of at most `pack` seeds; `declared` is the digest of their plan."""
     if pack < 1:
         raise InputError(f"pack must be at least 1, not {pack}")
     jobs = []
@@ -117,5 +133,15 @@ def jobs_of(
         missing = [seed for seed in plan.seeds if not plan.cell.is_finished(seed, runs)]
         for start in range(0, len(missing), pack):
             seeds = tuple(missing[start : start + pack])
-            jobs.append(Job(plan.cell, seeds, runs, device, checkpoint_seconds, keep_policies=keep_policies))
+            jobs.append(
+                Job(
+                    plan.cell,
+                    seeds,
+                    runs,
+                    device,
+                    checkpoint_seconds,
+                    keep_policies=keep_policies,
+                    plan=declared,
+                )
+            )
     return jobs

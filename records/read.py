@@ -14,7 +14,7 @@ A run is in one of five states, and every expected run is in the result with its
 No evaluation of a damaged run is used, not even the part that can still be read.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ascent.records import layout, run_reader
+from ascent.records import layout, ledger, run_reader
 from ascent.records.cell import FIRST_TUNING_SEED, Cell, overrides, setting, without_tuning
 from ascent.records.run_reader import Damaged, RunReader
 from ascent.records.seal import sealed_names
@@ -146,11 +146,27 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class CellRecord:
-    """A cell and its expected runs, by seed. `facts` is cell.json, {} if that is missing or damaged."""
+    """A cell and its expected runs, by seed. `facts` is cell.json, {} if that is missing or damaged.
+
+    `started` are the seeds that were ever started, by ledger and records: of tuning runs the tuning seeds.
+    """
 
     name: Expected
     facts: dict[str, Any]
     runs: tuple[RunRecord, ...]
+    started: tuple[int, ...] = ()
+
+    @property
+    def chosen(self) -> bool:
+        """Whether the reporting seeds have gaps, or do not begin with 0: then someone chose them."""
+        seeds = self.name.seeds
+        return bool(seeds) and seeds[0] < FIRST_TUNING_SEED and seeds != tuple(range(len(seeds)))
+
+    @property
+    def selection(self) -> str:
+        """What a reader must know about the choice of seeds, in a few words; "" if all are here."""
+        words = [f"of {len(self.started)} started"] if len(self.started) > len(self.name.seeds) else []
+        return ", ".join([*words, *(["seeds chosen"] if self.chosen else [])])
 
     @property
     def finished(self) -> int:
@@ -193,18 +209,25 @@ def measures_of(facts: dict[str, Any]) -> dict[str, str]:
     return dict((facts.get("spec", {}).get("team") or {}).get("measures", ()))
 
 
-def load(runs: Path, expected: Sequence[Expected] | None = None) -> list[CellRecord]:
+def load(
+    runs: Path,
+    expected: Sequence[Expected] | None = None,
+    started: Mapping[str, Iterable[int]] | None = None,
+) -> list[CellRecord]:
     """Return the cells in a folder of run records, sorted by suite, task, system, preset, digest.
 
     Args:
         runs: the folder of run records.
         expected: exactly these cells and seeds; default: those of `find`.
+        started: the seeds that were ever started, by cell folder; default: those in the ledger.
 
     Raises:
+        DamagedFile: the ledger cannot be read.
         ValueError: there are no runs, or tuning seeds and reporting seeds are mixed in `expected`.
     """
     names = find(runs)[0] if expected is None else _merged(expected)
-    cells = [_load_cell(runs, name) for name in names]
+    started = ledger.started(runs) if started is None else started
+    cells = [_load_cell(runs, name, started.get(name.folder, ())) for name in names]
     if all(run.state == MISSING for cell in cells for run in cell.runs):
         raise ValueError(f"no runs found in {runs}")
     _refuse_mixed_seeds(cells)
@@ -275,7 +298,7 @@ def _refuse_mixed_seeds(cells: list[CellRecord]) -> None:
         )
 
 
-def _load_cell(runs: Path, name: Expected) -> CellRecord:
+def _load_cell(runs: Path, name: Expected, started: Iterable[int]) -> CellRecord:
     folder = runs / name.folder
     facts: dict[str, Any] = {}
     fault = ""
@@ -289,7 +312,9 @@ def _load_cell(runs: Path, name: Expected) -> CellRecord:
     reader = RunReader(folder)
     measures = () if facts.get("algorithm") == IMPORTED else tuple(measures_of(facts))
     runs_of_cell = [_load_run(reader, name.folder, seed, fault, measures) for seed in name.seeds]
-    return CellRecord(name, facts, tuple(_without_copies(runs_of_cell)))
+    records = tuple(_without_copies(runs_of_cell))
+    abouts = {run.seed: run.about for run in records if run.state != MISSING}
+    return CellRecord(name, facts, records, ledger.ever_started(started, abouts))
 
 
 def _without_copies(runs: list[RunRecord]) -> Iterator[RunRecord]:

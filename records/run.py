@@ -31,10 +31,12 @@ class Run:
         origin: Provenance,
         capacity: int = 0,
         tell_seconds: float = 1.0,
+        plan: str = "",
     ):
         self.cell = cell
         self.seed = seed
         self.origin = origin
+        self.plan = plan  # digest of the plan under which the run starts
         self.folder = cell.run_folder(seed, runs)
         self.owner = Ownership(self.folder, tell_seconds)
         self.tables = tables_of(self.folder, origin.columns)
@@ -47,6 +49,10 @@ class Run:
     def is_finished(self) -> bool:
         """Return whether the run is done or has diverged: there is nothing left to train."""
         return (self.folder / layout.RESULT).exists()
+
+    def is_new(self) -> bool:
+        """Return whether no attempt at the run has been recorded."""
+        return not (self.folder / layout.RUN).exists()
 
     def open(self) -> None:
         """Take the run, or raise RunHeld. Clears what a killed attempt left behind."""
@@ -73,6 +79,8 @@ class Run:
                 raise InputError(
                     f"{path} has record format {record.get('format')}; this version needs format {FORMAT}"
                 )
+        elif self.plan:
+            record["plan"] = self.plan
         attempts = record["attempts"]
         if attempts and "ended" not in attempts[-1]:
             progress = self.last_progress()

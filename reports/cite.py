@@ -22,9 +22,12 @@ from ascent.reports.page import bibliography
 from ascent.reports.page.formats import decimals, interval, number
 from ascent.reports.page.provenance import mixed_platforms
 from ascent.reports.statistics.aggregate import CellSummary, Score, aggregate
+from ascent.reports.statistics.declaration import undeclared
 from ascent.reports.statistics.estimators import describe
 from ascent.reports.statistics.intervals import FEW_SEEDS
 from ascent.reports.statistics.measures import Measured
+
+BEFORE = "estimator and seeds, before the first run"
 
 
 def cite(target: str, runs: Path, estimator: str | None = None, score: str = RETURN) -> str:
@@ -57,6 +60,7 @@ def cite(target: str, runs: Path, estimator: str | None = None, score: str = RET
     return (
         f"{sentence} {_made_at(cell, unknown)}\n\n"
         f"grade     {grade(RECORDED, unknown)}{''.join(f': {reason}' for reason in unknown)}\n"
+        f"declared  {'; '.join(undeclared(cell, declared, folder.resolve().parents[2])) or BEFORE}\n"
         f"cell      {cell.name.folder}, digest {cell.facts['digest']}\n"
         f"sources   {', '.join(_values(cell, 'source_digest'))}\n"
         f"commit    {', '.join(_values(cell, 'commit'))}\n"
@@ -130,6 +134,7 @@ def _sentence(summary: CellSummary, score: Score, estimator: str, measured: Meas
     cell = summary.cell
     evaluation = cell.facts["evaluation"]
     seeds = seed_ranges([run.seed for run in cell.runs])
+    selection = f"; {summary.cell.selection}" if summary.cell.selection else ""
     few = f"; fewer than the recommended {FEW_SEEDS}" if score.n < FEW_SEEDS else ""
     verb = "is" if score.failures == 1 else "are"
     failed = f"; {score.failures} of {score.n} runs diverged and {verb} included" if score.failures else ""
@@ -139,7 +144,7 @@ def _sentence(summary: CellSummary, score: Score, estimator: str, measured: Meas
     text = (
         f"{cell.name.system} (preset {cell.setting}) on {cell.name.task}, {cell.facts['steps']:,} "
         f"environment steps per seed: mean evaluation {measured.text} {number(score.mean, places)} "
-        f"over n = {score.n} {'seed' if score.n == 1 else 'seeds'} ({seeds}{few}), {spread}, IQM "
+        f"over n = {score.n} {'seed' if score.n == 1 else 'seeds'} ({seeds}{selection}{few}), {spread}, IQM "
         f"{number(score.iqm, places)}{failed}. "
         f"Score of a run: {_lower(describe(estimator, measured.name))} ({evaluation['points']} "
         f"evaluations of {evaluation['episodes']} episodes). "

@@ -21,6 +21,7 @@ def build(
     title: str = "Ascent report",
     declared: Declared | None = None,
     left_out: Mapping[str, Sequence[int]] | None = None,
+    started: Mapping[str, Sequence[int]] | None = None,
 ) -> Path:
     """Write the report on the records below `runs` to the folder `out`, and return its index.html.
 
@@ -33,6 +34,7 @@ def build(
         title: heading of the page.
         declared: the `[report]` table of the sweep (default: its default values).
         left_out: the tuning seeds that `expected` leaves out, by cell; found below `runs` if it is None.
+        started: the seeds that were ever started, by cell (default: those in the ledger).
 
     Raises:
         ValueError: there are no runs, tuning and reporting seeds are mixed in `expected`, the declared
@@ -42,7 +44,7 @@ def build(
     _check_replaceable(out, runs)
     if expected is None:
         expected, left_out = find(runs)
-    study = analyse(runs, load(runs, expected), title, declared or Declared(), left_out or {})
+    study = analyse(runs, load(runs, expected, started), title, declared or Declared(), left_out or {})
     out.parent.mkdir(parents=True, exist_ok=True)
     # A sibling folder, because a rename is atomic only within one file system.
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as work:
@@ -69,7 +71,8 @@ def rebuild(provenance: dict[str, Any], runs: Path, out: Path) -> Path:
     report = provenance["report"]
     expected = [Expected.from_json(cell) for cell in report["expected"]]
     left_out = report.get("left_out", {})  # absent from reports of versions before 0.3
-    return build(runs, out, expected, report["title"], Declared(**report["settings"]), left_out)
+    started = report.get("started")  # since then, more may have been started
+    return build(runs, out, expected, report["title"], Declared(**report["settings"]), left_out, started)
 
 
 def _check_replaceable(out: Path, runs: Path) -> None:

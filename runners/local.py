@@ -1,11 +1,11 @@
 """Train the missing runs of some cells on this machine, with a progress display."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from ascent.records.errors import InputError
-from ascent.records.plan import Planned, jobs_of
+from ascent.records.ledger import declare, digest
+from ascent.records.plan import Plan, jobs_of
 from ascent.records.progress import Display
 from ascent.runners.memory import check_memory
 from ascent.runners.pool import run_pool
@@ -13,7 +13,7 @@ from ascent.runners.train import check_device
 
 
 def train_locally(
-    planned: Sequence[Planned],
+    plan: Plan,
     runs: Path,
     pack: int = 10,
     jobs: int = 0,
@@ -24,7 +24,7 @@ def train_locally(
     """Train what is missing of the planned runs, and return how many runs that were.
 
     Args:
-        planned: cells with their seeds.
+        plan: cells with their seeds, and what is declared about them.
         runs: folder of run records.
         pack: seeds per process; on the CPU, results do not depend on it.
         jobs: number of parallel processes; 0 means one per core, or one on a GPU.
@@ -43,13 +43,13 @@ def train_locally(
     if keep_policies < 0:
         raise InputError(f"keep-policies must be at least 0, not {keep_policies}")
     check_device(device)
-    missing = jobs_of(planned, runs, pack, device, checkpoint_seconds, keep_policies)
+    missing = jobs_of(plan.planned, runs, pack, device, checkpoint_seconds, keep_policies, digest(plan))
     if not missing:
         return 0
     workers = jobs or (1 if device == "cuda" else len(os.sched_getaffinity(0)))
     check_memory([(job.cell, len(job.seeds)) for job in missing], device, workers)
-    runs.mkdir(parents=True, exist_ok=True)
-    with Display(planned, runs) as display:
+    declare(plan, runs)
+    with Display(plan.planned, runs) as display:
         failures = run_pool(missing, workers, display.tick)
     if failures:
         raise InputError("\nerror: ".join(failure.reason for failure in failures))

@@ -3,9 +3,9 @@
     python -P -m ascent.runners.pack < job.json
 
 A job is {"cell": {...}, "seeds": [...], "out": "runs", "device": "cpu", "checkpoint_seconds": 60, "threads":
-1, "tell_seconds": 1, "keep_policies": 0}. The local pool starts these processes, and so does an array task on
-a cluster. On SIGTERM, SIGINT or SIGUSR1 the process writes a checkpoint at the next step boundary and exits
-with 128 + the signal's number; the same job continues from there.
+1, "tell_seconds": 1, "keep_policies": 0, "plan": "0123456789ab"}. The local pool starts these processes, and
+so does an array task on a cluster. On SIGTERM, SIGINT or SIGUSR1 the process writes a checkpoint at the next
+step boundary and exits with 128 + the signal's number; the same job continues from there.
 """
 
 import signal
@@ -35,6 +35,7 @@ def main() -> int:
             threads=job.threads,
             tell_seconds=job.tell_seconds,
             keep_policies=job.keep_policies,
+            plan=job.plan,
         )
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)

@@ -19,11 +19,14 @@ tasks = ["CartPole-v1"]
 steps = 100_000           # optional; default: the task's budget
 preset = "zoo"            # optional; default: the algorithm's default preset for the task's suite
 set = { gamma = 0.98 }    # optional: hyperparameter overrides
+
+Further tables, such as [design] or [claims], are kept: they are part of the plan's digest.
 """
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -32,7 +35,7 @@ from ascent.records.cell import Cell, Evaluation, setting
 from ascent.records.cell import find as find_cell
 from ascent.records.declared import Declared
 from ascent.records.errors import InputError, unknown
-from ascent.records.plan import Planned, check_seeds, parse_seeds
+from ascent.records.plan import Plan, Planned, check_seeds, parse_seeds
 
 FOLDER = Path(__file__).resolve().parent / "sweeps"
 KEYS: dict[str, type | tuple[type, ...]] = {
@@ -64,6 +67,12 @@ class Sweep:
     title: str
     planned: tuple[Planned, ...]
     declared: Declared = field(default_factory=Declared)
+    tables: dict[str, Any] = field(default_factory=dict)  # further tables of the file, for later versions
+
+    @property
+    def plan(self) -> Plan:
+        """What the sweep declares."""
+        return Plan(self.planned, self.declared, self.tables)
 
 
 def names() -> list[str]:
@@ -127,6 +136,8 @@ def _parse(name: str, content: dict[str, Any]) -> Sweep:
         raise InputError(
             f"its cells cannot be resolved without {error.name}: run `ascent plan` where it is installed"
         ) from error
+    tables = {name: value for name, value in content.items() if _is_further_table(name, value)}
+    content = {name: value for name, value in content.items() if name not in tables}
     _check(content, KEYS, required=("seeds", "cells"))
     seeds = _seeds(content)
     check_seeds(seeds)
@@ -165,7 +176,13 @@ def _parse(name: str, content: dict[str, Any]) -> Sweep:
         if not any(measure in cell.measures for cell in cells.values()):
             raise InputError(f"measures: none of these algorithms has {measure}")
     planned = tuple(Planned(cell, tuple(seeds)) for cell in cells.values())
-    return Sweep(name, content.get("title", name), planned, declared)
+    return Sweep(name, content.get("title", name), planned, declared, tables)
+
+
+def _is_further_table(name: str, value: object) -> bool:
+    """Return whether a key of the file is a table, or an array of tables, that no key is misspelt as."""
+    rows = value if isinstance(value, list) and value else [value]
+    return all(isinstance(row, dict) for row in rows) and not get_close_matches(name, KEYS, cutoff=0.7)
 
 
 def _check_baseline(declared: Declared, cells: Iterable[Cell]) -> None:

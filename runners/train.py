@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from ascent.records import ledger
 from ascent.records.cell import Cell
 from ascent.records.errors import DamagedFile, InputError, unknown
 from ascent.records.ownership import beating
@@ -36,6 +37,7 @@ def train(
     threads: int = 1,
     tell_seconds: float = 1.0,
     keep_policies: int = 0,
+    plan: str = "",
 ) -> bool:
     """Train the seeds of a cell that are not finished, from where they stand.
 
@@ -49,6 +51,7 @@ def train(
         threads: threads that step the environments; results do not depend on it.
         tell_seconds: interval between heartbeats. A run without four heartbeats may be taken over.
         keep_policies: also keep the policy of every n-th evaluation; 0: the final policy only.
+        plan: digest of the plan under which the runs start.
 
     Returns:
         Whether all of the runs are finished.
@@ -65,11 +68,13 @@ def train(
     torch.set_float32_matmul_precision("highest")  # no TF32 on a GPU
     first = Trainer(cell, seeds, device, threads)
     origin = provenance(cell, device)
-    runs = [Run(cell, seed, out, origin, first.capacity, tell_seconds) for seed in seeds]
+    runs = [Run(cell, seed, out, origin, first.capacity, tell_seconds, plan) for seed in seeds]
     trainer: Trainer | None = first
     del first
     open_all(runs)
     try:
+        if new := [run.seed for run in runs if run.is_new()]:
+            ledger.start(cell, new, plan, out)
         with beating([run.owner for run in runs]):
             for step, group in groups([run for run in runs if not run.is_finished()]):
                 pack = [run.seed for run in group]

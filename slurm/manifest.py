@@ -6,6 +6,7 @@ It lists every cell with its digest, its seeds and the memory it needs. The file
 was made from: after an edit of the sweep or of the sources, the current manifest has another name.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,12 +14,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from ascent.records import files
 from ascent.records.cell import Cell
 from ascent.records.declared import Declared
 from ascent.records.errors import DamagedFile, InputError, unknown
-from ascent.records.plan import Planned
+from ascent.records.plan import Plan, Planned
 from ascent.records.provenance import HOME
 from ascent.runners import sweep
 
@@ -37,7 +39,13 @@ class Manifest:
     made: str  # time in ISO format
     planned: tuple[Planned, ...]
     declared: Declared
+    tables: dict[str, Any]  # further tables of the sweep's file
     replay: dict[str, int]  # digest of a cell -> bytes of replay memory per seed, 0 without replay
+
+    @property
+    def plan(self) -> Plan:
+        """What the sweep declares."""
+        return Plan(self.planned, self.declared, self.tables)
 
     @property
     def runs(self) -> int:
@@ -91,6 +99,7 @@ def resolve(name_or_file: str, runs: Path) -> Manifest:
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         planned=loaded.planned,
         declared=loaded.declared,
+        tables=loaded.tables,
         replay={plan.cell.digest: replay_bytes(plan.cell, 1) for plan in loaded.planned},
     )
 
@@ -113,6 +122,7 @@ def write(manifest: Manifest) -> None:
         "title": manifest.title,
         "made": manifest.made,
         "report": asdict(manifest.declared),
+        "tables": json.loads(json.dumps(manifest.tables, default=str)),
         "cells": cells,
     }
     manifest.path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,6 +164,7 @@ def _parse(path: Path, content: dict) -> Manifest:
         made=content["made"],
         planned=planned,
         declared=Declared(**content.get("report", {})),  # the first manifests had none
+        tables=content.get("tables", {}),
         replay={cell["digest"]: cell["replay_bytes_per_seed"] for cell in cells},
     )
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from ascent.records import files
 from ascent.records.errors import InputError, RunHeld, unknown
+from ascent.records.ledger import declare
 from ascent.records.ownership import Ownership, beating
 from ascent.slurm import cluster, estimate, manifest, scripts, submission
 from ascent.slurm.manifest import Manifest
@@ -217,6 +218,7 @@ def _send(planned: Manifest, site: Site, todo: Plan, runs: Path, report: Path, l
     try:
         if new:
             manifest.write(planned)
+        declare(planned.plan, runs)
         for place in ("jobs", "logs"):  # SLURM fails a task whose log folder does not exist
             (folder / place).mkdir(exist_ok=True)
         for sub in sent:

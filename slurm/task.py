@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ascent.records import files, layout
 from ascent.records.errors import DamagedFile, InputError
+from ascent.records.ledger import digest
 from ascent.records.plan import Job
 from ascent.runners.pool import Failure, log_path, run_pool
 from ascent.slurm import cluster, submission
@@ -87,16 +88,15 @@ def log(line: str) -> None:
 
 def jobs_of(sent: Submission, index: int) -> list[Job]:
     """Return the missing runs of an array task, one job per pack."""
-    planned, out = sent.planned().planned, Path(sent.out)
+    manifest, out = sent.planned(), Path(sent.out)
+    declared = digest(manifest.plan)
     jobs = []
     for number, seeds in sent.tasks[index]:
-        cell = planned[number].cell
+        cell = manifest.planned[number].cell
         missing = tuple(seed for seed in seeds if not cell.is_finished(seed, out))
         if missing:
-            job = Job(
-                cell, missing, out, sent.device, sent.checkpoint_seconds, tell_seconds=sent.tell_seconds
-            )
-            jobs.append(job)
+            settings = (sent.device, sent.checkpoint_seconds)
+            jobs.append(Job(cell, missing, out, *settings, tell_seconds=sent.tell_seconds, plan=declared))
     return jobs
 
 

@@ -122,7 +122,7 @@ def train(
     """Train one algorithm on one task. Finished runs are skipped, interrupted ones are resumed exactly."""
     from ascent.records.cell import Evaluation
     from ascent.records.errors import unknown
-    from ascent.records.plan import Planned, parse_seeds
+    from ascent.records.plan import Plan, Planned, parse_seeds
     from ascent.runners.local import train_locally
     from ascent.runners.resolve import resolve
 
@@ -141,7 +141,7 @@ def train(
     warn_of_unknown_commit()
     warn_of_missing_kernels()
     with _stream(planned, runs, wandb_project) if stream else nullcontext():
-        trained = train_locally([planned], runs, pack, jobs, device, checkpoint_seconds, keep_policies)
+        trained = train_locally(Plan((planned,)), runs, pack, jobs, device, checkpoint_seconds, keep_policies)
     if not trained:
         print(NOTHING, file=sys.stderr)
     print(cell.folder(runs))
@@ -161,10 +161,10 @@ def sweep(
     from ascent.runners import sweep as sweeps
     from ascent.runners.local import train_locally
 
-    planned = sweeps.load(name_or_file).planned
+    plan = sweeps.load(name_or_file).plan
     warn_of_unknown_commit()
     warn_of_missing_kernels()
-    if not train_locally(planned, runs, pack, jobs, device, checkpoint_seconds, keep_policies):
+    if not train_locally(plan, runs, pack, jobs, device, checkpoint_seconds, keep_policies):
         print(NOTHING, file=sys.stderr)
 
 

@@ -3,7 +3,7 @@
     bundle.json     format of the bundle, version and commit of this project
     report/...      the report, unchanged
     runs/...        its records: cell.json, sources-<digest>.zip, the result files and run.json of every seed,
-                    the tables of `ascent robustness`
+                    the tables of `ascent robustness`, and the part of the ledger that is about these cells
     SHA256SUMS      checksums of all other files, for `sha256sum -c`
 
 The same report and records give the same bytes. Checkpoints and seals are not included. A bundle is untrusted
@@ -24,7 +24,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from ascent.records import files, layout
+from ascent.records import files, layout, ledger
 from ascent.records.declared import Declared
 from ascent.records.errors import InputError
 from ascent.records.provenance import DISTRIBUTION, commit
@@ -62,6 +62,10 @@ def pack(report: Path, runs: Path, target: Path) -> list[str]:
         for seed in cell.seeds:
             run = layout.seed_folder(seed)
             contents |= {f"runs/{cell.folder}/{run}/{name}": source_folder / run / name for name in RECORDS}
+    contents |= {
+        f"runs/{layout.LEDGER}/{path.name}": path
+        for path in ledger.files_of([cell.folder for cell in expected], runs)
+    }
     contents = {name: path for name, path in sorted(contents.items()) if path.is_file()}
     header = files.json_bytes({"format": FORMAT, "project": {"name": "ascent", **_project()}})
     target.parent.mkdir(parents=True, exist_ok=True)

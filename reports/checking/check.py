@@ -14,7 +14,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from ascent.records import layout
+from ascent.records import layout, ledger
 from ascent.records.cell import FIRST_TUNING_SEED
 from ascent.records.plan import Planned
 from ascent.records.read import DIVERGED
@@ -80,8 +80,10 @@ def check(
     outcomes = [Outcome(name(rule), _description(rule)) for rule in rules]
     summaries = []
     grades = {}
+    started = {runs: ledger.started(runs) for runs in {folder.runs_of(path) for path in paths}}
     for number, path in enumerate(paths, 1):
         cell = folder.load(path)
+        cell.started = tuple(started[folder.runs_of(path)].get(cell.name, ()))
         for rule, outcome in zip(CELL_RULES, outcomes, strict=False):
             outcome.findings += _apply(rule, cell)
         summaries.append(_fingerprint(cell))
@@ -239,6 +241,7 @@ CELL_RULES: tuple[Callable[[CellFiles], Iterator[Finding]], ...] = (
     identity.run_records,
     identity.platform_claims,
     identity.pack_mates,
+    identity.started_seeds,
     identity.seal_agrees,
     identity.recorded_sources,
     origin.named_commit,

@@ -116,6 +116,7 @@ class CellFiles:
     facts: dict[str, Any]
     cell: Cell | None
     runs: list[RunFiles] = field(default_factory=list)
+    started: tuple[int, ...] = ()  # seeds that were ever started, by the ledger
 
     @property
     def name(self) -> str:
@@ -183,6 +184,11 @@ def find(target: Path) -> list[Path]:
     if not paths:
         raise InputError(f"{target}: contains no run records")
     return sorted(paths)
+
+
+def runs_of(path: Path) -> Path:
+    """Return the folder of run records that holds the folder of a cell or a run."""
+    return path.parents[3 if layout.seed_of(path) is not None else 2]
 
 
 def load(path: Path) -> CellFiles:

@@ -8,8 +8,9 @@ from hashlib import sha256
 from typing import Any
 
 from ascent.records import layout
-from ascent.records.cell import Cell, without_tuning
+from ascent.records.cell import FIRST_TUNING_SEED, Cell, without_tuning
 from ascent.records.errors import DamagedFile, InputError
+from ascent.records.plan import seed_ranges
 from ascent.records.read import DONE
 from ascent.records.run import result_digest
 from ascent.records.seal import SEALED, read_seal
@@ -150,22 +151,31 @@ def platform_claims(cell: CellFiles) -> Iterator[Finding]:
 def pack_mates(cell: CellFiles) -> Iterator[Finding]:
     """Seeds that trained in one process have records that say so."""
     attempts = {run.seed: run.about.get("attempts") or [] for run in cell.runs}
-    absent: dict[int, int] = {}  # a seed without a record, and one that trained beside it
     for run in [] if cell.imported else cell.finished:
         for attempt in attempts[run.seed]:
             for mate in attempt["pack"]:
-                if mate not in attempts:
-                    absent.setdefault(mate, run.seed)
-                elif not any(_together(attempt, other) for other in attempts[mate]):
+                if mate in attempts and not any(_together(attempt, other) for other in attempts[mate]):
                     what = f"run.json: seed {mate} trained beside it, by this record, but not by its own"
                     yield Finding(run.name, what, note=True)
-    if absent and len(cell.runs) > 1:  # one run is checked alone
-        seeds = ", ".join(f"{mate} (beside {seed})" for mate, seed in sorted(absent.items()))
-        yield Finding(cell.name, f"seeds were trained that have no record here: {seeds}", note=True)
 
 
 def _together(attempt: dict[str, Any], other: dict[str, Any]) -> bool:
     return all(attempt.get(key) == other.get(key) for key in ("host", "pid", "from_step", "pack"))
+
+
+def started_seeds(cell: CellFiles) -> Iterator[Finding]:
+    """Every seed that was ever started has a record, by the ledger and by the packs of the others."""
+    if len(cell.runs) == 1 or cell.imported:  # one run is checked alone
+        return
+    seeds = {run.seed for run in cell.runs}
+    packs = {seed for run in cell.finished for attempt in run.about["attempts"] for seed in attempt["pack"]}
+    if absent := sorted((packs | set(cell.started)) - seeds):
+        what = f"{len(absent)} of {len(seeds) + len(absent)} seeds that were started have no record here: "
+        yield Finding(cell.name, what + seed_ranges(absent), note=True)
+    reporting = without_tuning(sorted(seeds))
+    if reporting[0] < FIRST_TUNING_SEED and reporting != list(range(len(reporting))):
+        what = f"seeds {seed_ranges(reporting)} were chosen: a set without a choice is 0 to n-1"
+        yield Finding(cell.name, what, note=True)
 
 
 def seal_agrees(cell: CellFiles) -> Iterator[Finding]:

@@ -95,8 +95,8 @@ def _compare(cell: CellFiles, runs: Sequence[RunFiles], played: dict[str, Any]) 
     recorded = {run.seed: _last_rows(run, step) for run in runs}
     differences: dict[int, str] = {}
     for run in runs:
-        tables = (["", *rows] for rows in (recorded[run.seed], played["rows"][str(run.seed)]))
-        differences[run.seed] = first_difference(layout.EVAL, *tables, REPLAYED)
+        old, new = (["", *rows] for rows in (recorded[run.seed], played["rows"][str(run.seed)]))  # a header
+        differences[run.seed] = first_difference(layout.EVAL, old, new, REPLAYED)
     keys = {platform_key(run) for run in runs}
     if any(differences.values()) and keys != {played["platform"]}:
         difference = f"recorded on {', '.join(sorted(keys))}, this machine is {played['platform']}"

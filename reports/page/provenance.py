@@ -29,6 +29,7 @@ def provenance(study: Study) -> str:
         "settings": asdict(study.declared),
         "expected": [asdict(summary.cell.name) for summary in cells],
         "left_out": study.left_out,
+        "started": {cell.name.folder: list(cell.started) for cell in study.cells},
         "made_with": made_with(),
     }
     content = {

@@ -28,6 +28,8 @@ def scores(tasks: Sequence[Task], declared: Declared) -> Table:
         Column(lambda row: row.summary.cell.complete, "complete"),
         Column(lambda row: row.summary.cell.finished, "finished"),
         Column(lambda row: len(row.summary.cell.runs), "expected"),
+        Column(lambda row: len(row.summary.cell.started), "started"),
+        Column(lambda row: row.summary.cell.chosen, "seeds_chosen"),
         _score_column(lambda score: score.n, "n"),
         *_FAILURES,
         Column(

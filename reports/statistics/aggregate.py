@@ -5,8 +5,7 @@ summarised. `intervals` has the statistics over seeds, `comparisons` compares sy
 """
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -25,9 +24,8 @@ from ascent.reports.statistics.intervals import (
     student_t_interval,
     tolerance_interval,
 )
+from ascent.reports.statistics.labels import labels_of
 from ascent.reports.statistics.measures import RETURNS, Measured, measured
-
-LONG_LABEL = 40  # characters of a setting beyond which its label shows the digest instead
 
 
 @dataclass(frozen=True)
@@ -88,10 +86,13 @@ class CellSummary:
 
     @property
     def counts(self) -> str:
-        """Number of runs, such as "n=10" or "n=10, 1 diverged"; without a score the reason for that."""
+        """Number of runs, such as "n=10" or "n=10 of 20 started, 1 diverged"; the reason for no score."""
         if self.score is None:
             return self.refusal
-        return f"n={self.score.n}" + (f", {self.score.failures} diverged" if self.score.failures else "")
+        text = f"n={self.score.n}"
+        if selection := self.cell.selection:
+            text += f"{' ' if selection.startswith('of') else ', '}{selection}"
+        return text + (f", {self.score.failures} diverged" if self.score.failures else "")
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def aggregate(cells: Sequence[CellRecord], declared: Declared) -> list[Task]:
     Raises:
         InputError: a task lacks the measure that is declared as its score.
     """
-    labels = _labels(cells)
+    labels = labels_of(cells)
     tasks = []
     for (suite, name), members in groupby(cells, key=lambda cell: (cell.name.suite, cell.name.task)):
         group = list(members)
@@ -280,46 +281,6 @@ def _check_same_grid(cell: CellRecord, seeds: pd.DataFrame) -> None:
     if uneven:
         seeds_text = ", ".join(map(str, uneven))
         raise ValueError(f"{cell.name.folder}: seeds {seeds_text} lack evaluation points of other seeds")
-
-
-def _labels(cells: Sequence[CellRecord]) -> dict[str, str]:
-    """Return cell folder -> label.
-
-    The label is the shortest of "sac", "sac (preset)", "sac (preset with tau=0.1)", where a long setting
-    gives way to the digest, and "sac (preset, digest)" that is unique within every task. A system with
-    several cells on some tasks and one on others keeps the short name for the cell with the preset of the
-    latter and no overrides: one more experiment must not rename all others.
-    """
-
-    def by_digest(cell: CellRecord) -> str:
-        return f" ({cell.name.preset}, {cell.name.digest})"
-
-    labels: dict[str, str] = {}
-    for title in sorted({cell.title for cell in cells}):
-        namesakes = [cell for cell in cells if cell.title == title]
-        by_task = defaultdict(list)
-        for cell in namesakes:
-            by_task[cell.name.suite, cell.name.task].append(cell)
-        usual = {group[0].name.preset for group in by_task.values() if len(group) == 1}
-        short = set()
-        for group in by_task.values():
-            candidates = [c for c in group if len(group) == 1 or (c.name.preset in usual and not c.changed)]
-            short |= {candidates[0].name.folder} if len(candidates) == 1 else set()
-        if len(short) < len(by_task):  # the short name would be ambiguous on some task
-            short = set()
-        forms: list[Callable[[CellRecord], str]] = [
-            lambda cell: "",
-            lambda cell: f" ({cell.name.preset})",
-            lambda cell: f" ({cell.setting})" if len(cell.setting) <= LONG_LABEL else by_digest(cell),
-            by_digest,
-        ]
-        for form in forms:
-            chosen = {c.name.folder: title + ("" if c.name.folder in short else form(c)) for c in namesakes}
-            distinct = {(c.name.suite, c.name.task, chosen[c.name.folder]) for c in namesakes}
-            if len(distinct) == len(namesakes):
-                break
-        labels |= chosen
-    return labels
 
 
 def _separate_best(summaries: Sequence[CellSummary], kind: Measured) -> str | None:

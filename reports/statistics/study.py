@@ -8,6 +8,7 @@ from ascent.records.declared import Declared
 from ascent.records.read import CellRecord
 from ascent.reports.statistics.aggregate import Task, aggregate
 from ascent.reports.statistics.comparisons import Comparisons, compare
+from ascent.reports.statistics.declaration import undeclared
 from ascent.reports.statistics.information import InformationCost, information_costs
 from ascent.reports.statistics.robustness import Robustness, measure
 from ascent.reports.statistics.verdicts import Verdict, verdicts
@@ -27,6 +28,7 @@ class Study:
         robustness: scores under perturbations.
         information: cost of observations, of the cells whose policies pay for them.
         left_out: tuning seeds in the folder that are not in the report, by cell.
+        undeclared: what was not declared before the first run, by cell; only where something was not.
     """
 
     title: str
@@ -38,6 +40,7 @@ class Study:
     robustness: Robustness
     information: tuple[InformationCost, ...]
     left_out: Mapping[str, Sequence[int]]
+    undeclared: Mapping[str, Sequence[str]]
 
 
 def analyse(
@@ -63,4 +66,9 @@ def analyse(
         robustness=measure(runs, tasks, declared),
         information=tuple(information_costs(runs, tasks)),
         left_out=left_out,
+        undeclared={
+            cell.name.folder: found
+            for cell in cells
+            if (found := undeclared(cell, declared, runs)) and not cell.imported
+        },
     )

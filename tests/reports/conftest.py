@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ascent.records import provenance
+from ascent.records import ledger, provenance
 from ascent.records.cell import Cell
+from ascent.records.plan import Plan, Planned
 from ascent.records.read import Expected
 from ascent.reports.report import build
 
@@ -97,7 +98,7 @@ class Records:
             (run / name).write_text(text, encoding="utf-8")
         attempt = {
             "host": "node-1", "pid": 4711, "started": "2026-01-05T10:00:00+00:00",
-            "ended": "2026-01-05T10:20:00+00:00", "device": "cpu", "pack": list(range(10)), "from_step": 0,
+            "ended": "2026-01-05T10:20:00+00:00", "device": "cpu", "pack": [seed], "from_step": 0,
             "to_step": grid[-1], "wall_s": 1200.0, "cpu_s": 1190.0,
         }  # fmt: skip
         platform = {
@@ -130,6 +131,9 @@ class Records:
     def sweep(self, order: int = 1) -> None:
         """2 tasks x 4 systems x 10 seeds; `order` -1 makes the same content in the opposite order."""
         plan = [(task, system, seed) for task in TASKS for system in ABILITY for seed in range(10)]
+        cells = {(task, system): self.cell(task, system) for task, system, _ in plan}
+        described = [Cell.from_json(json.loads((cell / "cell.json").read_text())) for cell in cells.values()]
+        declared = ledger.declare(Plan(tuple(Planned(cell, range(10)) for cell in described)), self.runs)
         for task, system, seed in plan[::order]:
             spec, (level, speed) = SPECS[task], ABILITY[system]
             rng = np.random.default_rng([len(task), len(system), ord(system[0]), seed])
@@ -137,7 +141,7 @@ class Records:
             means = learning(
                 rng, spec["random_score"], spec["random_score"] + level * span, speed, 0.04 * span
             )
-            self.run(self.cell(task, system), seed, means, spread=0.03 * span)
+            self.run(cells[task, system], seed, means, spread=0.03 * span, plan=declared)
 
     def spoil(self) -> None:
         """Give a sweep's Pendulum one run of each state but done, one of them from a dirty tree."""

@@ -1,0 +1,151 @@
+"""The ledger of a folder of runs: what was planned, and which runs were ever started.
+
+    ledger/plan-<digest>.json           a plan: cells, seeds, budgets, report settings
+    ledger/started-<time>-<token>.json  runs that one process started for the first time
+
+Files are only ever added, each whole and by one process, so that any number of processes on a shared file
+system may write. A run's record names the plan under which it was started. With both, a report can say how
+many seeds were ever started, and whether its settings were declared before the first run.
+
+The owner of the folder can delete what is in it: the ledger keeps honest users honest, and shows forgers'
+omissions only together with what else the records say.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from ascent.records import files, layout
+from ascent.records.cell import FIRST_TUNING_SEED, Cell
+from ascent.records.errors import DamagedFile, InputError
+from ascent.records.plan import Plan
+
+Started = dict[str, dict[int, str]]  # cell folder -> seed -> time of the first start
+
+
+def describe(plan: Plan) -> dict[str, Any]:
+    """Return the content of a plan's file: what the digest covers."""
+    cells = [
+        {
+            "folder": planned.cell.folder(Path()).as_posix(),
+            "steps": planned.cell.steps,
+            "evaluation": asdict(planned.cell.evaluation),
+            "seeds": sorted(planned.seeds),
+        }
+        for planned in plan.planned
+    ]
+    cells.sort(key=lambda cell: str(cell["folder"]))
+    content = {"cells": cells, "report": asdict(plan.declared), "tables": plan.tables}
+    plain: dict[str, Any] = json.loads(json.dumps(content, default=str))  # dates of TOML become text
+    return plain
+
+
+def digest(plan: Plan) -> str:
+    """Return twelve hex digits that change with anything that a plan declares."""
+    return _digest(describe(plan))
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def declare(plan: Plan, runs: Path) -> str:
+    """Write a plan into the ledger, unless it is there, and return its digest."""
+    content = describe(plan)
+    name = _digest(content)
+    path = runs / layout.LEDGER / layout.plan(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not files.create(path, files.json_bytes(content)):
+        raise DamagedFile(f"{path} is damaged: it holds another plan than its name says")
+    return name
+
+
+def start(cell: Cell, seeds: Iterable[int], plan: str, runs: Path) -> None:
+    """Record that runs of a cell are about to start for the first time."""
+    entry = {
+        "cell": cell.folder(Path()).as_posix(),
+        "seeds": sorted(seeds),
+        "plan": plan,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    time = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    folder = runs / layout.LEDGER
+    folder.mkdir(parents=True, exist_ok=True)
+    files.create(folder / layout.started(time, uuid4().hex[:12]), files.json_bytes({"runs": [entry]}))
+
+
+def started(runs: Path) -> Started:
+    """Return the runs that were ever started, according to the ledger.
+
+    Raises:
+        DamagedFile: a file of the ledger cannot be read.
+    """
+    found: Started = {}
+    for entry in entries(runs):
+        for seed in entry["seeds"]:
+            times = found.setdefault(entry["cell"], {})
+            times[seed] = min(entry["started"], times.get(seed, entry["started"]))
+    return found
+
+
+def entries(runs: Path) -> list[dict[str, Any]]:
+    """Return all entries about started runs. Raises DamagedFile."""
+    paths = sorted((runs / layout.LEDGER).glob(layout.started("*", "*")))
+    return [entry for path in paths for entry in _entries(path)]
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    try:
+        return [
+            {
+                "cell": str(entry["cell"]),
+                "seeds": [int(seed) for seed in entry["seeds"]],
+                "plan": str(entry["plan"]),
+                "started": str(entry["started"]),
+            }
+            for entry in files.read_json(path)["runs"]
+        ]
+    except (LookupError, TypeError, ValueError) as error:
+        raise DamagedFile(f"{path} is damaged: it does not list started runs") from error
+
+
+def ever_started(seeds: Iterable[int], abouts: Mapping[int, Mapping[str, Any]]) -> tuple[int, ...]:
+    """Return the seeds of a cell that were ever started, of the kind of its runs: tuning or reporting seeds.
+
+    Args:
+        seeds: those in the ledger.
+        abouts: run.json of its runs, by seed, whatever they hold: they name the seeds of the same process.
+    """
+    found = {*seeds, *abouts}
+    for about in abouts.values():
+        attempts = about.get("attempts")
+        for attempt in attempts if isinstance(attempts, list) else ():
+            pack = attempt.get("pack") if isinstance(attempt, dict) else None
+            found |= {seed for seed in (pack if isinstance(pack, list) else ()) if isinstance(seed, int)}
+    tuning = min(abouts, default=0) >= FIRST_TUNING_SEED
+    return tuple(sorted(seed for seed in found if (seed >= FIRST_TUNING_SEED) == tuning))
+
+
+def files_of(folders: Collection[str], runs: Path) -> list[Path]:
+    """Return the files of the ledger that are about cells in these folders: starts, and their plans."""
+    home = runs / layout.LEDGER
+    found = []
+    for path in sorted(home.glob(layout.started("*", "*"))):
+        about = [entry for entry in _entries(path) if entry["cell"] in folders]
+        if about:
+            found += [path, *(home / layout.plan(entry["plan"]) for entry in about if entry["plan"])]
+    return sorted({path for path in found if path.is_file()})
+
+
+def plan(name: str, runs: Path) -> dict[str, Any] | None:
+    """Return the content of a plan's file; None if there is none, or it was changed."""
+    try:
+        content = files.read_json(runs / layout.LEDGER / layout.plan(name))
+    except (OSError, InputError):
+        return None
+    return content if _digest(content) == name else None
