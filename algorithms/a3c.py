@@ -58,6 +58,7 @@ from ascent.algorithms.seedwise import (
     RMSProp,
     Rollout,
     State,
+    Step,
     Streams,
     Widths,
     clip_grad_norm,
@@ -181,6 +182,9 @@ class Agent:
         workers = WorkerStreams(rng, self.config.workers)
         action = self.worker_policy.act(obs.flatten(0, 1)[:, None], workers, explore)  # (S * W, 1, ...)
         return action.view(*obs.shape[:2], *action.shape[2:]), None
+
+    def greedy_steps(self) -> list[list[Step]]:
+        return [[*self.normaliser.steps(), *self.policy.greedy_steps()]]
 
     def preference(self, obs: Tensor) -> Tensor:
         """Return the logits or mean actions of greedy acting, differentiable: (S, E, O) -> (S, E, A)."""

@@ -42,11 +42,14 @@ from ascent.algorithms.seedwise import (
     Positive,
     Replay,
     State,
+    Step,
     Streams,
     Widths,
     captured,
     load_learners,
+    network,
     save_learners,
+    squash,
     uniform,
     uniform_fan_in,
 )
@@ -151,6 +154,9 @@ class Agent:
                 noise, carry = correlated(c.noise * rng.normal(*shape), c.noise_decay, carry)
                 action = (action + noise).clamp(-1, 1)
         return self.bounds.scale(action), carry
+
+    def greedy_steps(self) -> list[list[Step]]:
+        return [[*network(self.actor.net), squash(), self.bounds.step()]]
 
     def preference(self, obs: Tensor) -> Tensor:
         """Return the greedy action before tanh, differentiable: (S, E, O) -> (S, E, A)."""

@@ -40,11 +40,13 @@ from ascent.algorithms.seedwise import (
     Positive,
     Replay,
     State,
+    Step,
     Streams,
     Widths,
     captured,
     clip_grad_norm,
     load_learners,
+    network,
     save_learners,
     uniform_fan_in,
 )
@@ -172,6 +174,9 @@ class Agent:
             chance, choice = rng.uniform(action.shape[1], 2).unbind(-1)
             action = torch.where(chance < epsilon, (choice * self.n_actions).long(), action)
         return action, None
+
+    def greedy_steps(self) -> list[list[Step]]:
+        return [[*network(self.q), Step("argmax")]]
 
     def preference(self, obs: Tensor) -> Tensor:
         """Return the values that greedy acting maximises, differentiable: (S, E, O) -> (S, E, A)."""

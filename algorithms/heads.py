@@ -26,10 +26,12 @@ from ascent.algorithms.seedwise import (
     Noise,
     Slot,
     State,
+    Step,
     Streams,
     Vector,
     Widths,
     exp,
+    network,
     orthogonal,
     part,
     prefixed,
@@ -95,6 +97,10 @@ class Policy:
         if not explore:
             return out
         return out + exp(self.log_std.value)[:, None] * rng.normal(*out.shape[1:])
+
+    def greedy_steps(self) -> list[Step]:
+        """Return how the most likely action is found."""
+        return [*network(self.net), *([Step("argmax")] if self.discrete else [])]
 
     def evaluate(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Return log pi(action|obs) and the entropy of pi(.|obs), both (S, ...)."""
@@ -219,6 +225,10 @@ class Bounds:
         """Map actions (..., A) from [-1, 1] to the environment's bounds."""
         return self.mid + self.half * action
 
+    def step(self) -> Step:
+        """Return `scale` as a step of acting."""
+        return Step("scale", {"middle": self.mid, "half": self.half})
+
     def normalise(self, action: Tensor) -> Tensor:
         """Map actions (..., A) from the environment's bounds to [-1, 1]."""
         return (action - self.mid) / self.half
@@ -269,6 +279,11 @@ class Normaliser:
                 self.scale = moments.mean, moments.mean.float(), root((moments.var + 1e-8).float())
         _, mean, deviation = self.scale
         return ((obs - mean.view(shape)) / deviation.view(shape)).clamp(-10, 10)
+
+    def steps(self) -> list[Step]:
+        """Return `obs` as a step of acting; none if observations stay as they are."""
+        moments = {"mean": self.obs_moments.mean, "variance": self.obs_moments.var}
+        return [Step("normalise", {**moments, "epsilon": 1e-8, "bound": 10.0})] if self.on else []
 
     def batch(self, batch: Batch) -> Batch:
         """Return the window (S, T, E) as the networks see it, and include it in the moments."""

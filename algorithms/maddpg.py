@@ -57,13 +57,16 @@ from ascent.algorithms.seedwise import (
     Positive,
     Replay,
     State,
+    Step,
     Streams,
     Widths,
     captured,
     clip_grad_norm,
     load_learners,
     logarithm,
+    network,
     save_learners,
+    squash,
     tanh,
     uniform,
 )
@@ -230,6 +233,17 @@ class Agent:
         if self.discrete:
             return torch.stack([x.argmax(-1) for x in action.split(self.n_actions, -1)], -1), None
         return self.bounds.scale(action), None
+
+    def greedy_steps(self) -> list[list[Step]]:
+        steps = [network(actor) for actor in self.actors]
+        if self.discrete:
+            return [[*own, Step("argmax")] for own in steps]
+        if self.sampled:
+            pairs = zip(steps, self.parts, strict=True)
+            return [[*own, Step("softmax", {"sizes": sizes})] for own, sizes in pairs]
+        parts = (x.split(self.n_actions) for x in (self.bounds.mid, self.bounds.half))
+        scales = [Step("scale", {"middle": mid, "half": half}) for mid, half in zip(*parts, strict=True)]
+        return [[*own, squash(), scale] for own, scale in zip(steps, scales, strict=True)]
 
     def joint(
         self, actors: Sequence[MLP], agents: Sequence[int], obs: Tensor, noise: Tensor | None = None

@@ -48,6 +48,7 @@ from ascent.algorithms.seedwise import (
     Positive,
     Rollout,
     State,
+    Step,
     Streams,
     Widths,
     captured,
@@ -217,6 +218,9 @@ class Agent:
         seen = zip(self.policies, obs.split(self.n_obs, -1), strict=True)
         actions = [policy.act(policy_obs, rng, explore) for policy, policy_obs in seen]
         return torch.stack(actions, -1) if self.discrete else torch.cat(actions, -1), None
+
+    def greedy_steps(self) -> list[list[Step]]:
+        return [policy.greedy_steps() for policy in self.policies]
 
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
         """Update every agent from the same window. The metrics are means over the agents."""

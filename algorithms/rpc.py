@@ -61,6 +61,7 @@ from ascent.algorithms.seedwise import (
     Positive,
     Replay,
     State,
+    Step,
     Streams,
     Vector,
     Widths,
@@ -68,9 +69,11 @@ from ascent.algorithms.seedwise import (
     exp,
     load_learners,
     logarithm,
+    network,
     orthogonal,
     save_learners,
     softplus,
+    squash,
     tanh,
     uniform_fan_in,
 )
@@ -257,6 +260,12 @@ class Agent:
     def preference(self, obs: Tensor) -> Tensor:
         """Return the Gaussian's mean at the mean z, the greedy action before tanh, differentiable."""
         return self.policy.net(self.encoder(obs)[0]).chunk(2, -1)[0]  # (S, E, O) -> (S, E, A)
+
+    def greedy_steps(self) -> list[list[Step]]:
+        """With the mean z at every step; `act` samples z."""
+        z = [*network(self.encoder.net), Step("first", {"n": self.config.latent}), squash(LARGEST_MEAN)]
+        mean = [*network(self.policy.net), Step("first", {"n": self.bounds.size})]
+        return [[*z, *mean, squash(), self.bounds.step()]]
 
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
         n = batch.reward.shape[1]

@@ -44,14 +44,17 @@ from ascent.algorithms.seedwise import (
     Positive,
     Replay,
     State,
+    Step,
     Streams,
     Vector,
     Widths,
     captured,
     exp,
     load_learners,
+    network,
     save_learners,
     softplus,
+    squash,
     tanh,
     uniform_fan_in,
 )
@@ -210,6 +213,11 @@ class Agent:
         else:  # uniform before the first update
             action = 2 * rng.uniform(*shape).float() - 1
         return self.bounds.scale(action), None
+
+    def greedy_steps(self) -> list[list[Step]]:
+        return [
+            [*network(self.policy.net), Step("first", {"n": self.bounds.size}), squash(), self.bounds.step()]
+        ]
 
     def preference(self, obs: Tensor) -> Tensor:
         """Return the Gaussian's mean (greedy action before tanh), differentiable: (S, E, O) -> (S, E, A)."""

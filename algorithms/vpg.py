@@ -43,6 +43,7 @@ from ascent.algorithms.seedwise import (
     Positive,
     Rollout,
     State,
+    Step,
     Streams,
     Widths,
     exp,
@@ -150,6 +151,9 @@ class Agent:
         self, obs: Tensor, rng: Streams, explore: bool, progress: float, carry: Tensor | None = None
     ) -> tuple[Tensor, None]:
         return self.policy.act(obs, rng, explore), None
+
+    def greedy_steps(self) -> list[list[Step]]:
+        return [self.policy.greedy_steps()]
 
     def preference(self, obs: Tensor) -> Tensor:
         """Return the logits or mean actions of greedy acting, differentiable: (S, E, O) -> (S, E, A)."""

@@ -1,23 +1,87 @@
 """Load the trained policies of a cell's runs, after checking them against the records.
 
-A policy is a run's `policy.npz`: what acting needs, and no replay.
+A policy is a run's `policy.npz`: what acting needs, and no replay. It describes itself, see `about`.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from gymnasium.spaces import Box, Space, Tuple
+from gymnasium.spaces.utils import flatdim, flatten_space
 
+from ascent import suites
 from ascent.algorithms import SYSTEMS
-from ascent.algorithms.seedwise import Agent, Streams
+from ascent.algorithms.seedwise import Agent, Step, Streams
 from ascent.records import files, layout
 from ascent.records.cell import Cell, without_tuning
 from ascent.records.checkpoints import State, unpack_arrays
 from ascent.records.errors import DamagedFile, InputError, differences
 from ascent.runners.resolve import make_agent, versions
+
+ACTING = ("params/", "normaliser/")  # what acting needs of an agent's state
+ABOUT = "about"  # the entry of a policy's file that describes how it acts, as JSON text
+
+
+def about(agent: Agent, spec: suites.Spec) -> str:
+    """Return how an agent acts without exploring, as JSON text: all that acting needs beside the arrays.
+
+    {"task": "...", "observation_space": ..., "action_space": ...,
+     "agents": [{"observation": [first, last + 1], "steps": [{"name": "dense", "weight": {"array":
+     "params/policy", "first": 0, "shape": [4, 64]}, ...}, ...]}]}
+
+    The agents of a team take their part of all observations, one after another; `steps` are those of
+    `seedwise/acting.py`. A tensor is a part of an array of the file, by its first number and its shape.
+    """
+    state = {name: x for name, x in agent.state_dict().items() if name.startswith(ACTING)}
+    spaces, actions = _of_agents(spec.observation_space), _of_agents(spec.action_space)
+    described: list[dict[str, Any]] = []
+    first = 0
+    for space, action, steps in zip(spaces, actions, agent.greedy_steps(), strict=True):
+        size = flatdim(space)
+        clipped = [Step("clip", _bounds(action))] if steps[-1].name != "argmax" else []
+        described.append({
+            "observation": [first, first + size],
+            "steps": [
+                {"name": step.name} | {key: _plain(x, state) for key, x in step.arguments.items()}
+                for step in [*steps, *clipped]
+            ],
+        })  # fmt: skip
+        first += size
+    facts = {
+        "task": spec.id,
+        "observation_space": repr(spec.observation_space),
+        "action_space": repr(spec.action_space),
+        "agents": described,
+    }
+    return json.dumps(facts, sort_keys=True)
+
+
+def _of_agents(space: Space) -> list[Space]:
+    """Return the space of each agent: a multi-agent task has a Tuple of them."""
+    return list(space) if isinstance(space, Tuple) else [space]
+
+
+def _bounds(action: Space) -> dict[str, list[float]]:
+    box = flatten_space(action)
+    assert isinstance(box, Box)
+    return {"low": box.low.tolist(), "high": box.high.tolist()}
+
+
+def _plain(value: Any, state: Mapping[str, torch.Tensor]) -> Any:
+    """Return an argument of a step as JSON holds it: tensors of the state by their place in it."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    for name, array in state.items():
+        if array.untyped_storage().data_ptr() == value.untyped_storage().data_ptr():
+            first = value.storage_offset() - array.storage_offset()
+            return {"array": name, "first": first, "shape": list(value.shape[1:])}
+    return value.tolist()
 
 
 def seeds_with(cell: Cell, folder: Path) -> list[int]:
@@ -66,7 +130,7 @@ def load(cell: Cell, folder: Path, seeds: Sequence[int], step: int | None = None
     policies = [_read(folder / layout.seed_folder(seed), step) for seed in seeds]
     agent = make_agent(cell, Streams(seeds, "init"), "cpu")
     state = agent.state_dict()
-    needed = {name: x.shape[1:] for name, x in state.items() if name.startswith(("params/", "normaliser/"))}
+    needed = {name: x.shape[1:] for name, x in state.items() if name.startswith(ACTING)}
     for seed, policy in zip(seeds, policies, strict=True):
         if needed != {name: x.shape[1:] for name, x in policy.items()}:
             raise DamagedFile(
@@ -90,9 +154,10 @@ def _read(run: Path, step: int | None) -> State:
     if step is None and sha256(data).hexdigest() != digest(run):
         raise DamagedFile(f"{path} is damaged: it differs from the recorded policy")
     try:
-        return unpack_arrays(data)
+        arrays = unpack_arrays(data)
     except (ValueError, OSError, EOFError, BadZipFile) as error:
         raise DamagedFile(f"{path} is damaged: {error}") from error
+    return {name: array for name, array in arrays.items() if name != ABOUT}
 
 
 def digest(run: Path) -> str:

@@ -19,6 +19,7 @@ the process. `tests/algorithms/seedwise/test_packing.py` checks these rules:
 - Reduce over trailing axes only, never over the seed axis, and let no shape depend on other seeds.
 """
 
+from ascent.algorithms.seedwise.acting import Step, network, squash
 from ascent.algorithms.seedwise.contract import (
     Agent,
     Batch,
@@ -107,6 +108,7 @@ __all__ = [
     "SingleAgent",
     "Slot",
     "State",
+    "Step",
     "Streams",
     "Valued",
     "Vector",
@@ -121,6 +123,7 @@ __all__ = [
     "load_learners",
     "logarithm",
     "move_target",
+    "network",
     "orthogonal",
     "part",
     "prefixed",
@@ -130,6 +133,7 @@ __all__ = [
     "sigmoid",
     "softplus",
     "sqrt",
+    "squash",
     "standardise",
     "tanh",
     "uniform",

@@ -8,6 +8,7 @@ from typing import Annotated, Protocol
 from annotated_types import Ge, Interval
 from torch import Tensor
 
+from ascent.algorithms.seedwise.acting import Step
 from ascent.algorithms.seedwise.random import Streams
 
 # Types of hyperparameters: the runner checks a Config against them.
@@ -99,6 +100,9 @@ class Agent(Protocol):
 
     def update(self, batch: Batch, rng: Streams, progress: float) -> dict[str, Tensor]:
         """Learn from a batch and return metrics, each (S,)."""
+
+    def greedy_steps(self) -> list[list[Step]]:
+        """Return how each agent of the task acts without exploring, from its observation on."""
 
     def state_dict(self) -> State:
         """Return everything that learning depends on."""
