@@ -50,16 +50,17 @@ class Cell:
     evaluation: Evaluation
     versions: dict[str, int]  # of the algorithm file, seedwise, the suite and the runner
     settings: dict[str, Any] | None = None  # the hyperparameters that differ from the algorithm's defaults
-    measures: tuple[str, ...] = ()  # what is also measured at evaluations; it changes no training
+    measures: tuple[str, ...] = ()  # what is also measured: it changes no result, and run.json names it
 
     @cached_property
     def digest(self) -> str:
         """Ten hex digits that change with anything that may change a result.
 
         They cover `settings`, and not the rest of `config`. In records of versions before 0.3, which have no
-        `settings`, they cover `config`.
+        `settings`, they cover `config`. They do not cover `measures`.
         """
         identity = self.to_json()
+        identity.pop("measures", None)
         if self.settings is not None:
             del identity["config"]
         return sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]

@@ -13,8 +13,7 @@
             train.csv             step,env,return,length,unstable[,agents][,measures]
             metrics.csv           step and the means of the update's metrics since the previous evaluation
             ladder.csv            step,event,digest of the learner's whole state
-            measures.csv          step,value_states,value_estimate,value_return,value_bias,value_rmse,
-                                  gradient_windows,gradient_variance,gradient_square: see below
+            measures.csv          step,measure,value: see below
             policy.npz            the final policy
             policy-<step>.npz     earlier policies (`--keep-policies`)
             result.json           status and digests of the result files; written last
@@ -25,12 +24,13 @@
 multi-agent task has a column for the return of each agent, under the agent's name, and one for each of its
 own measures.
 
-measures.csv has a row per evaluation. The value_* columns compare the critic's estimates with the discounted
-returns that followed, in units of the task's rewards, over `value_states` states that the exploring policy
-visited and whose returns are known. `gradient_variance` is the trace of the covariance of the policy gradient
-of a window, estimated from `gradient_windows` windows, and `gradient_square` the squared norm of its
-expectation. Cells of what was not measured are empty and its count is 0. Records of versions before 0.3 have
-no such table.
+measures.csv has a row per evaluation and measure. The measures value_estimate, value_return, value_bias and
+value_rmse compare the critic's estimates with the discounted returns that followed, in units of the task's
+rewards, over `value_states` states that the exploring policy visited and whose returns are known.
+`gradient_variance` is the trace of the covariance of the policy gradient of a window, estimated from
+`gradient_windows` windows, and `gradient_square` the squared norm of its expectation. A count of 0 says that
+there is nothing to measure, or that nobody asked. Which costly measures were asked for is in run.json: they
+are no part of the cell. Records of versions before 0.3 have no such table.
 """
 
 import re

@@ -79,8 +79,10 @@ class Run:
                 raise InputError(
                     f"{path} has record format {record.get('format')}; this version needs format {FORMAT}"
                 )
-        elif self.plan:
-            record["plan"] = self.plan
+            if record.get("measures", []) != list(self.cell.measures):
+                raise InputError(f"{self.folder} was started with other measures: {_names(record)}")
+        else:
+            record |= {"measures": list(self.cell.measures)} | ({"plan": self.plan} if self.plan else {})
         attempts = record["attempts"]
         if attempts and "ended" not in attempts[-1]:
             progress = self.last_progress()
@@ -251,8 +253,12 @@ def _same_cell(recorded: dict[str, Any], facts: dict[str, Any]) -> bool:
 
 
 def _without_notes(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return cell.json without what it says about the preset, which a later version may say differently."""
-    return {name: value for name, value in facts.items() if name not in ("changed", "source")}
+    """Return cell.json without what other versions may say differently, or not at all."""
+    return {name: value for name, value in facts.items() if name not in ("changed", "source", "guarantees")}
+
+
+def _names(record: dict[str, Any]) -> str:
+    return ", ".join(map(str, record.get("measures") or ())) or "none"
 
 
 def result_digest(result: dict[str, Any]) -> str:

@@ -19,12 +19,14 @@ from pyarrow import csv
 from ascent.records import layout
 from ascent.records.errors import DamagedFile
 from ascent.records.seal import SEALED, read_seal
-from ascent.records.tables import GRADIENTS, HEADERS, VALUES
+from ascent.records.tables import EARLY_MEASURES, GRADIENTS, MEASURED, VALUES
 
 LAST_EPISODES = 100  # training episodes that are read, the last ones
+COUNTS = ("value_states", "gradient_windows")  # measures that are whole numbers
 _MEASURE_TYPES = {
-    name: pa.float64() if name in (*VALUES, *GRADIENTS) else pa.int64() for name in HEADERS[layout.MEASURES]
+    name: pa.float64() if name in (*VALUES, *GRADIENTS) else pa.int64() for name in EARLY_MEASURES
 }
+_LONG_TYPES = {"step": pa.int64(), "measure": pa.string(), "value": pa.float64()}
 _EVALUATION_TYPES = {
     "step": pa.int64(), "policy": pa.dictionary(pa.int32(), pa.string()), "episode": pa.int64(),
     "return": pa.float64(), "length": pa.int64(),
@@ -164,11 +166,23 @@ def last_training_episodes(content: bytes, done: bool, measures: Sequence[str]) 
 
 
 def measures(content: bytes) -> pd.DataFrame:
-    """Return measures.csv, with NaN in empty cells. Raises Damaged."""
+    """Return measures.csv with a row per evaluation: step, and a column per measure, NaN where it is not.
+
+    Raises:
+        Damaged: the table is malformed, or lists a measure of a step twice.
+    """
+    early = content.partition(b"\n")[0].decode(errors="replace") == ",".join(EARLY_MEASURES)
     try:
-        return _read_table(content, _MEASURE_TYPES, null_values=[""]).to_pandas()
+        if early:
+            return _read_table(content, _MEASURE_TYPES, null_values=[""]).to_pandas()
+        rows = _read_table(content, _LONG_TYPES).to_pandas()
+        table = rows.pivot(index="step", columns="measure", values="value").reset_index()
     except ValueError as error:
         raise Damaged(f"{layout.MEASURES}: malformed table of measures") from error
+    table.columns.name = None
+    names = [*MEASURED, *sorted(set(table.columns) - {"step", *MEASURED})]
+    counts = {name: table.get(name, pd.Series(0.0, table.index)).fillna(0).astype("int64") for name in COUNTS}
+    return table.reindex(columns=["step", *names]).assign(**counts)
 
 
 def _read_table(content: bytes, types: dict[str, pa.DataType], null_values: Sequence[str] = ()) -> pa.Table:

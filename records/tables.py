@@ -16,8 +16,10 @@ HEADERS: dict[str, tuple[str, ...]] = {
     layout.TRAIN: ("step", "env", *EPISODE),
     layout.METRICS: (),  # depends on the algorithm: it is written with the first row
     layout.LADDER: ("step", "event", "digest"),
-    layout.MEASURES: ("step", "value_states", *VALUES, "gradient_windows", *GRADIENTS),
+    layout.MEASURES: ("step", "measure", "value"),
 }
+MEASURED = ("value_states", *VALUES, "gradient_windows", *GRADIENTS)  # names of measures
+EARLY_MEASURES = ("step", *MEASURED)  # header of measures.csv while it had a column per measure
 EPISODE_TABLES = (layout.EVAL, layout.TRAIN)  # those with the task's own columns
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from ascent.records import layout
 from ascent.records.run import Run
+from ascent.records.tables import MEASURED
 from ascent.runners.measures import measure
 from ascent.runners.play import evaluate
 from ascent.runners.trainer import Trainer
@@ -122,8 +123,9 @@ class Attempt:
                 trainer.agent, trainer.cell, trainer.seeds, trainer.step, trainer.device, trainer.threads
             )
             for row, table in tables.items():
-                if table is not None:
-                    table.add(trainer.step, *rows[row])
+                for name, value in zip(MEASURED, rows[row], strict=True):
+                    if table is not None and value != "":
+                        table.add(trainer.step, name, value)
 
     def _play(self, policy: str, explore: bool) -> None:
         """Evaluate a policy of all seeds and record the episodes."""

@@ -18,6 +18,10 @@ from ascent.runners import presets
 from ascent.runners.experience import window
 from ascent.runners.measures import check_requests
 
+# What is promised of every task and algorithm of this project: results depend neither on packing nor on
+# interruptions, and a task gives the same bits as its original.
+GUARANTEE = "twin"
+
 
 def resolve(
     system: str,
@@ -282,6 +286,8 @@ def describe(cell: Cell) -> dict[str, Any]:
     """
     preset = plain(resolve_config(cell.system, cell.preset, cell.task, {}))
     facts = {**cell.to_json(), "digest": cell.digest, "spec": suites.TASKS[cell.task].facts()}
+    facts.pop("measures", None)
+    facts["guarantees"] = {"task": GUARANTEE, "algorithm": GUARANTEE}
     if changed := changes(cell.config, preset):
         facts["changed"] = changed
     if source := presets.summary(cell.algorithm, cell.preset):

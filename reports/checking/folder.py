@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ascent.records import layout
+from ascent.records import layout, run_reader
 from ascent.records.cell import Cell
 from ascent.records.errors import InputError
 from ascent.records.provenance import source_digest
 from ascent.records.read import DIVERGED, DONE, IMPORTED
-from ascent.records.tables import EPISODE_TABLES, GRADIENTS, HEADERS, VALUES
+from ascent.records.tables import EPISODE_TABLES, HEADERS
 
 MAX_COUNT = 100_000  # evaluations, episodes, environments: a hostile record may demand any number
 MAX_MODULE = 1_000_000  # bytes
@@ -259,12 +259,17 @@ def _table(name: str, data: bytes, task_columns: tuple[str, ...]) -> pd.DataFram
         return pd.DataFrame({"step": np.array([], np.int64)})  # the run has had no update
     if not data.endswith(b"\n"):
         raise ValueError("the last line is incomplete")
+    if name == layout.MEASURES:
+        try:
+            return run_reader.measures(data)
+        except run_reader.Damaged as error:
+            raise ValueError(str(error).removeprefix(f"{name}: ")) from error
     columns = data.partition(b"\n")[0].decode().split(",")
     extra = task_columns if name in EPISODE_TABLES else ()
     expected = [*(HEADERS[name] or columns), *extra]
     if columns != expected or columns[0] != "step" or len(set(columns)) < len(columns):
         raise ValueError(f"unexpected header {','.join(columns)!r}")
-    numbers = ("return", *extra, *VALUES, *GRADIENTS)
+    numbers = ("return", *extra)
     types: dict[str, type] = {}
     for column in columns:
         if column in _TEXT:
@@ -279,5 +284,5 @@ def _table(name: str, data: bytes, task_columns: tuple[str, ...]) -> pd.DataFram
         index_col=False,
         skip_blank_lines=False,
         keep_default_na=False,
-        na_values=["nan", ""] if name == layout.MEASURES else ["nan"],
+        na_values=["nan"],
     )

@@ -178,7 +178,7 @@ def digest_ladder(cell: CellFiles) -> Iterator[Finding]:
 
 
 def measures(cell: CellFiles) -> Iterator[Finding]:
-    """measures.csv has a row per evaluation, whose numbers fit each other and what cell.json asks for."""
+    """measures.csv has the measures of every evaluation, which fit each other and what run.json asks for."""
     for run in _trained(cell):
         table = run.table(layout.MEASURES)
         if table is None:
@@ -200,9 +200,9 @@ def measures(cell: CellFiles) -> Iterator[Finding]:
         if ((estimate - returned - bias).abs() > scale).any() or (bias.abs() - rmse > scale).any():
             yield Finding(run.name, f"{layout.MEASURES}: a bias or an error does not follow from the means")
         windows = table["gradient_windows"]
-        asked = "gradient_variance" in cell.described().measures
+        asked = "gradient_variance" in (run.about.get("measures") or ())
         if not (windows > 1 if asked else windows == 0).all():
-            yield Finding(run.name, f"{layout.MEASURES}: gradient_windows is not what cell.json asks for")
+            yield Finding(run.name, f"{layout.MEASURES}: gradient_windows is not what run.json asks for")
 
 
 def finite_numbers(cell: CellFiles) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ascent.records import files, layout
@@ -15,6 +15,7 @@ from ascent.records.plan import Job
 from ascent.reports.checking.folder import CellFiles, RunFiles
 from ascent.reports.checking.setting import Allowed, CannotVerify, Setting, device, find
 
+ALIKE = ("source_digest", "packages", "lock_digest", "platform", "measures")  # entries of run.json
 PACK = 10  # seeds in one process: on the CPU results do not depend on it
 
 
@@ -44,7 +45,7 @@ def packs(
     out = work / "runs" / cell.name.replace("/", "-")  # two folders may hold one cell
     alike: dict[str, list[RunFiles]] = {}
     for run in runs:
-        key = [run.about.get(name) for name in ("source_digest", "packages", "lock_digest", "platform")]
+        key = [run.about.get(name) for name in ALIKE]
         alike.setdefault(json.dumps([key, device(run)], sort_keys=True), []).append(run)
     for group in alike.values():
         setting = find(cell, group[0], work, allowed)
@@ -91,7 +92,8 @@ def _start(pack: Pack) -> subprocess.Popen[bytes]:
     first = pack.runs[0]
     kind = "cpu" if device(first) == "cpu" else "cuda"
     seeds = tuple(run.seed for run in pack.runs)
-    job = Job(pack.cell.described(), seeds, pack.out, kind, checkpoint_seconds=1e9)
+    cell = replace(pack.cell.described(), measures=tuple(first.about.get("measures") or ()))
+    job = Job(cell, seeds, pack.out, kind, checkpoint_seconds=1e9)
     pack.out.mkdir(parents=True, exist_ok=True)
     with _log(pack).open("wb") as log:
         process = subprocess.Popen(

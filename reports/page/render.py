@@ -137,12 +137,13 @@ def command(summary: CellSummary) -> str:
         return ""
     seeds = seed_ranges(name.seeds)
     protocol = facts["evaluation"]
+    measures = sorted({name for run in summary.cell.runs for name in run.about.get("measures") or ()})
     return shlex.join([
         "ascent", "train", name.system, name.task, "--seeds", seeds, "--preset", name.preset,
         "--steps", str(facts["steps"]),
         "--evaluations", str(protocol["points"]), "--episodes", str(protocol["episodes"]),
         *(word for change in summary.cell.changed for word in ("--set", change)),
-        *(word for measure in facts.get("measures", ()) for word in ("--measures", measure)),
+        *(word for measure in measures for word in ("--measures", measure)),
     ])  # fmt: skip
 
 

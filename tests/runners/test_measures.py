@@ -7,6 +7,7 @@ from math import log, pi
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.integrate
 import torch
@@ -14,7 +15,7 @@ from gymnasium import spaces
 
 from ascent import suites
 from ascent.algorithms.seedwise import Batch, Parameters, Streams
-from ascent.records import layout
+from ascent.records import layout, run_reader
 from ascent.records.cell import Cell
 from ascent.records.errors import InputError
 from ascent.records.read import load
@@ -406,9 +407,14 @@ def blank(agent: object, cell: Cell, seeds: list[int], *args: object) -> list[tu
     return [(*measures.NO_VALUES, *measures.NO_GRADIENTS)] * len(seeds)
 
 
-def rows_of(cell: Cell, out: Path, seed: int) -> list[dict[str, str]]:
+def rows_of(cell: Cell, out: Path, seed: int) -> list[dict[str, float]]:
+    """The measures of each evaluation, by name; and its step."""
+    found: dict[int, dict[str, float]] = {}
     with (cell.run_folder(seed, out) / "measures.csv").open() as file:
-        return list(csv.DictReader(file))
+        for row in csv.DictReader(file):
+            step = int(row["step"])
+            found.setdefault(step, {"step": step})[row["measure"]] = float(row["value"])
+    return list(found.values())
 
 
 @pytest.mark.parametrize("system,name", PAIRS)
@@ -430,16 +436,38 @@ def test_measuring_changes_nothing_else(
         assert {n for n in found if found[n] != without[n]} <= own
     rows = rows_of(cell, tmp_path / "pack", 0)
     assert len(rows) == 4
-    assert all(int(row["gradient_windows"]) == (2 if asked else 0) for row in rows)
+    assert all(row["gradient_windows"] == (2 if asked else 0) for row in rows)
 
 
-def test_only_a_request_changes_the_digest() -> None:
-    """Cells of earlier versions keep their names, and what `measures` asks for is in the record."""
-    plain = small_cell("a2c", "CartPole-v1")
-    asked = resolve("a2c", "CartPole-v1", measures=["gradient_variance"])
-    assert "measures" not in plain.to_json() and plain.digest == replace(plain, measures=()).digest
-    assert asked.digest != resolve("a2c", "CartPole-v1").digest
+def test_a_request_is_no_part_of_the_cell(tmp_path: Path) -> None:
+    """It changes no result. run.json names it, and a run that goes on keeps to it."""
+    plain = small_cell("a2c", "CartPole-v1", steps=400, points=4)
+    asked = replace(plain, measures=("gradient_variance",))
+    assert "measures" not in plain.to_json() and plain.digest == asked.digest
     assert Cell.from_json(asked.to_json()) == asked
+    assert train(asked, [0], tmp_path) and train(plain, [1], tmp_path)
+    (record,) = load(tmp_path)
+    assert [run.about["measures"] for run in record.runs] == [["gradient_variance"], []]
+    assert record.runs[0].measures["gradient_variance"].notna().all()
+    calls = iter(range(1000))
+    assert not train(plain, [2], tmp_path, stop=lambda: next(calls) == 100)
+    with pytest.raises(InputError, match="seed-2 was started with other measures: none"):
+        train(asked, [2], tmp_path)
+    assert train(plain, [2], tmp_path)
+
+
+def test_tables_of_earlier_versions_are_read() -> None:
+    """They had a column per measure, with empty cells."""
+    head = "step,value_states,value_estimate,value_return,value_bias,value_rmse"
+    text = (
+        f"{head},gradient_windows,gradient_variance,gradient_square\n0,2,1.5,1.0,0.5,0.6,0,,\n9,0,,,,,0,,\n"
+    )
+    early = run_reader.measures(text.encode())
+    late = run_reader.measures(
+        b"step,measure,value\n0,value_states,2\n0,value_estimate,1.5\n0,value_return,1.0\n"
+        b"0,value_bias,0.5\n0,value_rmse,0.6\n0,gradient_windows,0\n9,value_states,0\n9,gradient_windows,0\n"
+    )
+    pd.testing.assert_frame_equal(early, late)
 
 
 def test_records(tmp_path: Path) -> None:
@@ -450,8 +478,8 @@ def test_records(tmp_path: Path) -> None:
     for run in record.runs:
         rows = rows_of(cell, tmp_path, run.seed)
         table = run.measures
-        assert table["step"].tolist() == [int(row["step"]) for row in rows]
-        assert table["value_bias"].tolist() == [float(row["value_bias"]) for row in rows]
+        assert table["step"].tolist() == [row["step"] for row in rows]
+        assert table["value_bias"].tolist() == [row["value_bias"] for row in rows]
         assert table["gradient_variance"].isna().all()
     outcomes = check.check(tmp_path).outcomes
     assert [o.rule for o in outcomes if not o.passed and o.rule != "clean-tree"] == []
