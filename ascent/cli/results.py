@@ -1,5 +1,6 @@
 """Commands that report, check, verify and cite results."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,8 @@ def report(
 ) -> None:
     """Build the report of a sweep, or of all runs in a folder.
 
-    The report is one stand-alone HTML page, with its figures, tables and data as files beside it.
+    The report is one stand-alone HTML page, with its figures, tables and data as files beside it. What
+    `ascent check` says of the records is printed, too.
     """
     from ascent.records.errors import InputError
     from ascent.reports.checking import bundle as bundles
@@ -33,16 +35,29 @@ def report(
             with bundles.opened(Path(source)) as unpacked:
                 about = bundles.provenance(unpacked / "report")
                 page = rebuild(about, unpacked / "runs", out or default_folder(Path(source).stem))
+                _say_check(unpacked / "runs")
         elif Path(source).is_dir():
             folder = out or default_folder(Path(source).resolve().name)
             page = build(Path(source), folder, title=f"Runs in {Path(source).name}")
+            _say_check(Path(source))
         else:
             sweep = manifest.open_sweep(source, runs)
             folder = out or default_folder(sweep.name)
-            page = build(runs, folder, expected(sweep.planned), sweep.title, sweep.declared)
+            cells = expected(sweep.planned)
+            page = build(runs, folder, cells, sweep.title, sweep.declared)
+            _say_check(runs, [cell.folder for cell in cells])
     except ValueError as error:
         raise InputError(str(error)) from error
     print(page)
+
+
+def _say_check(runs: Path, cells: list[str] | None = None) -> None:
+    """Print what `ascent check` says, in a line for the grades and one per broken rule."""
+    from ascent.reports.checking import check as checks
+
+    with progress_bar("checking cells") as tell:
+        checked = checks.check(runs, tell=tell, cells=cells)
+    print(*checks.summary(checked), sep="\n", file=sys.stderr)
 
 
 @app.command()

@@ -5,7 +5,7 @@ whether results can be reproduced. Nothing in this module needs torch.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -23,7 +23,7 @@ from ascent.reports.checking.folder import CellFiles
 from ascent.reports.checking.grades import IMPORTED, RECORDED, grade
 from ascent.reports.checking.protocol import Finding
 
-NO_GRADE = "no grade: a rule is broken"
+NO_GRADE = "without a grade"  # it breaks a rule
 MAX_SHOWN = 10  # findings per rule in the table
 UNIQUE = (layout.LADDER, layout.POLICY, layout.METRICS)  # differ between any two seeds
 
@@ -64,6 +64,7 @@ def check(
     target: Path,
     declared: Sequence[Planned] | None = None,
     tell: Callable[[int, int], None] = lambda done, cells: None,
+    cells: Collection[str] | None = None,
 ) -> Checked:
     """Apply every rule to the folder of some records, of a cell or of a run.
 
@@ -71,11 +72,12 @@ def check(
         target: the folder.
         declared: the plan of a sweep, whose cells and seeds must be present.
         tell: called after each cell with the number of cells that are done, and of all.
+        cells: check only these, by suite/task/cell (default: all in the folder).
 
     Raises:
         InputError: a folder without records.
     """
-    paths = folder.find(target)
+    paths = [path for path in folder.find(target) if cells is None or "/".join(path.parts[-3:]) in cells]
     rules: list[Callable] = [*CELL_RULES, *ALL_RULES]
     outcomes = [Outcome(name(rule), _description(rule)) for rule in rules]
     summaries = []
@@ -140,6 +142,22 @@ def passed(outcomes: Iterable[Outcome]) -> bool:
     return all(outcome.passed for outcome in outcomes)
 
 
+def summary(checked: Checked) -> list[str]:
+    """Return the counts of the grades, and a line for every rule that is broken, for other commands."""
+    lines = [f"check: {_grades(checked)}"]
+    for outcome in checked.outcomes:
+        faults = [finding for finding in outcome.findings if not finding.note]
+        if faults:
+            more = f", and {len(faults) - 1} more: see `ascent check`" if len(faults) > 1 else ""
+            lines.append(f"check: FAIL {outcome.rule}: {faults[0].where}: {faults[0].what}{more}")
+    return lines
+
+
+def _grades(checked: Checked) -> str:
+    counts = Counter(checked.grades.values())
+    return "; ".join(f"{n} {'cell' if n == 1 else 'cells'} {grade}" for grade, n in sorted(counts.items()))
+
+
 def render(checked: Checked) -> Group:
     """Return a table of the rules (pass or FAIL, description, findings) and the counts of the grades."""
     table = Table("rule", "", "description and findings", box=None, pad_edge=False)
@@ -151,9 +169,7 @@ def render(checked: Checked) -> Group:
             lines.append(f"  and {len(outcome.findings) - MAX_SHOWN} more")
         word = Text("pass", "green") if outcome.passed else Text("FAIL", "bold red")
         table.add_row(outcome.rule, word, Text("\n".join(lines)))
-    counts = Counter(checked.grades.values())
-    words = "; ".join(f"{n} {'cell' if n == 1 else 'cells'} {grade}" for grade, n in sorted(counts.items()))
-    return Group(table, Text(f"\ngrades: {words}"))
+    return Group(table, Text(f"\ngrades: {_grades(checked)}"))
 
 
 def _fingerprint(cell: CellFiles) -> CellFingerprint:

@@ -10,25 +10,29 @@ import re
 import zipfile
 import zlib
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+from pyarrow import csv
 
-from ascent.records import layout, run_reader
-from ascent.records.cell import Cell
+from ascent.records import layout
+from ascent.records.cell import Cell, Evaluation
 from ascent.records.errors import InputError
 from ascent.records.provenance import source_digest
 from ascent.records.read import DIVERGED, DONE, IMPORTED
-from ascent.records.tables import EPISODE_TABLES, HEADERS
+from ascent.records.run_reader import COUNTS
+from ascent.records.tables import EARLY_MEASURES, EPISODE_TABLES, GRADIENTS, HEADERS, MEASURED, VALUES
 
 MAX_COUNT = 100_000  # evaluations, episodes, environments: a hostile record may demand any number
 MAX_MODULE = 1_000_000  # bytes
 # Modules as they are recorded; versions before 0.2.0 had three top-level packages.
 MODULES = re.compile(r"(algorithms|suites|runners)/\w+\.py|ascent/(\w+/)+\w+\.(py|cpp|h)")
-_TEXT = {"policy", "event", "digest"}  # columns of text
+_TEXT = {"policy", "event", "digest", "measure"}  # columns of text
+
+Columns = dict[str, np.ndarray]  # a table, by column
 
 
 @dataclass
@@ -74,12 +78,12 @@ class RunFiles:
             return None
 
     @cached_property
-    def tables(self) -> dict[str, pd.DataFrame | str]:
+    def tables(self) -> dict[str, Columns | str]:
         """The tables, by file name; for a table that cannot be read, one line with the reason.
 
         One that records of earlier versions lack is in it only if its file exists.
         """
-        tables: dict[str, pd.DataFrame | str] = {}
+        tables: dict[str, Columns | str] = {}
         for name in layout.TABLES:
             try:
                 tables[name] = _table(name, self.contents[name], self.task_columns)
@@ -90,7 +94,7 @@ class RunFiles:
                 tables[name] = f"{name}: {str(error).strip().splitlines()[0]}"
         return tables
 
-    def table(self, name: str) -> pd.DataFrame | None:
+    def table(self, name: str) -> Columns | None:
         """Return a table; None if it cannot be read."""
         table = self.tables.get(name)
         return None if isinstance(table, str) else table
@@ -162,12 +166,16 @@ class CellFiles:
 
         Raises ValueError if cell.json describes no cell.
         """
-        cell = self.described()
-        steps = [0]
-        for point in cell.evaluation.grid(cell.steps):
-            if point > steps[-1]:
-                steps.append(-(-point // self.envs) * self.envs)
-        return steps
+        return _evaluation_steps(self.described().evaluation, self.described().steps, self.envs)
+
+
+@lru_cache(maxsize=16)
+def _evaluation_steps(evaluation: Evaluation, budget: int, envs: int) -> list[int]:
+    steps = [0]
+    for point in evaluation.grid(budget):
+        if point > steps[-1]:
+            steps.append(-(-point // envs) * envs)
+    return steps
 
 
 def find(target: Path) -> list[Path]:
@@ -227,15 +235,20 @@ def sources(path: Path) -> tuple[str, dict[str, bytes]]:
         InputError: it cannot be read, or contains anything but Ascent source files.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist():
-                if not MODULES.fullmatch(entry.filename) or entry.file_size > MAX_MODULE:
-                    raise InputError(
-                        f"{path.name} contains {entry.filename!r}, which is not an Ascent source file"
-                    )
-            content = {name: archive.read(name) for name in archive.namelist()}
+        return _unzipped(path.read_bytes(), path.name)
     except (OSError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path.name} cannot be read: {error}") from error
+
+
+@lru_cache(maxsize=16)  # the cells of a sweep have few different sources
+def _unzipped(data: bytes, archive_name: str) -> tuple[str, dict[str, bytes]]:
+    """Return the digest of the content of an archive of sources, and the content, not to be changed."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for entry in archive.infolist():
+            if not MODULES.fullmatch(entry.filename) or entry.file_size > MAX_MODULE:
+                what = f"{entry.filename!r}, which is not an Ascent source file"
+                raise InputError(f"{archive_name} contains {what}")
+        content = {name: archive.read(name) for name in archive.namelist()}
     return source_digest(content), content
 
 
@@ -253,36 +266,54 @@ def _object(data: bytes | None) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _table(name: str, data: bytes, task_columns: tuple[str, ...]) -> pd.DataFrame:
+def _table(name: str, data: bytes, task_columns: tuple[str, ...]) -> Columns:
     """Parse the table `name` of a run. Raises ValueError if the content is not such a table."""
     if name == layout.METRICS and not data:
-        return pd.DataFrame({"step": np.array([], np.int64)})  # the run has had no update
+        return {"step": np.array([], np.int64)}  # the run has had no update
     if not data.endswith(b"\n"):
         raise ValueError("the last line is incomplete")
-    if name == layout.MEASURES:
-        try:
-            return run_reader.measures(data)
-        except run_reader.Damaged as error:
-            raise ValueError(str(error).removeprefix(f"{name}: ")) from error
-    columns = data.partition(b"\n")[0].decode().split(",")
+    names = data.partition(b"\n")[0].decode().split(",")
     extra = task_columns if name in EPISODE_TABLES else ()
-    expected = [*(HEADERS[name] or columns), *extra]
-    if columns != expected or columns[0] != "step" or len(set(columns)) < len(columns):
-        raise ValueError(f"unexpected header {','.join(columns)!r}")
-    numbers = ("return", *extra)
-    types: dict[str, type] = {}
-    for column in columns:
+    early = name == layout.MEASURES and names == list(EARLY_MEASURES)
+    expected = names if early else [*(HEADERS[name] or names), *extra]
+    if names != expected or names[0] != "step" or len(set(names)) < len(names):
+        raise ValueError(f"unexpected header {','.join(names)!r}")
+    numbers = ("return", "value", *extra, *VALUES, *GRADIENTS)
+    types: dict[str, pa.DataType] = {}
+    for column in names:
         if column in _TEXT:
-            types[column] = str
+            types[column] = pa.string()
         elif column in numbers or (name == layout.METRICS and column != "step"):
-            types[column] = np.float64
+            types[column] = pa.float64()
         else:
-            types[column] = np.int64
-    return pd.read_csv(
-        io.BytesIO(data),
-        dtype=types,
-        index_col=False,
-        skip_blank_lines=False,
-        keep_default_na=False,
-        na_values=["nan"],
+            types[column] = pa.int64()
+    options = csv.ConvertOptions(column_types=types, null_values=["nan", *([""] if early else [])])
+    parsed = csv.read_csv(
+        pa.BufferReader(data),
+        csv.ReadOptions(use_threads=False),
+        csv.ParseOptions(ignore_empty_lines=False),
+        options,
     )
+    for column, kind in types.items():
+        if kind != pa.float64() and parsed[column].null_count:
+            raise ValueError(f"a value of {column} is missing")
+    columns = {column: parsed[column].to_numpy() for column in names}
+    return columns if early or name != layout.MEASURES else _wide(columns)
+
+
+def _wide(rows: Columns) -> Columns:
+    """Return measures with a row per evaluation, as early tables have them: NaN, or a count of 0, where a
+    measure is missing. Raises ValueError if one is listed twice.
+    """
+    steps, row = np.unique(rows["step"], return_inverse=True)
+    names, column = np.unique(rows["measure"].astype(str), return_inverse=True)
+    place = row * len(names) + column
+    if len(np.unique(place)) < len(place):
+        raise ValueError("a measure of a step is listed twice")
+    values = np.full(len(steps) * len(names), np.nan)
+    values[place] = rows["value"]
+    table: Columns = dict(zip(names.tolist(), values.reshape(len(steps), -1).T, strict=True))
+    for name in MEASURED:
+        missing = np.zeros(len(steps)) if name in COUNTS else np.full(len(steps), np.nan)
+        table.setdefault(name, missing)
+    return {"step": steps} | table

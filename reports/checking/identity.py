@@ -4,6 +4,7 @@ import ast
 import json
 import re
 from collections.abc import Container, Iterator
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -67,12 +68,17 @@ def _declared_defaults(files: CellFiles, cell: Cell) -> dict[str, Any]:
             _, content = folder.sources(files.path / layout.sources(digest))
         except InputError:
             continue  # a finding of `recorded-sources`
-        module = ast.parse(content.get(versioned_modules(cell, content)["algorithm"], b""))
-        configs = [node for node in module.body if isinstance(node, ast.ClassDef) and node.name == "Config"]
-        fields = [node for config in configs for node in config.body if isinstance(node, ast.AnnAssign)]
-        names = {ast.unparse(field.target): field.value for field in fields if field.value}
-        return {name: json.loads(json.dumps(ast.literal_eval(value))) for name, value in names.items()}
+        return _config_defaults(content.get(versioned_modules(cell, content)["algorithm"], b""))
     return {}
+
+
+@lru_cache(maxsize=64)
+def _config_defaults(algorithm: bytes) -> dict[str, Any]:
+    module = ast.parse(algorithm)
+    configs = [node for node in module.body if isinstance(node, ast.ClassDef) and node.name == "Config"]
+    fields = [node for config in configs for node in config.body if isinstance(node, ast.AnnAssign)]
+    names = {ast.unparse(field.target): field.value for field in fields if field.value}
+    return {name: json.loads(json.dumps(ast.literal_eval(value))) for name, value in names.items()}
 
 
 def all_finished(cell: CellFiles) -> Iterator[Finding]:
@@ -263,6 +269,7 @@ def task_facts(cell: CellFiles) -> Iterator[Finding]:
                 yield Finding(cell.name, what)
 
 
+@lru_cache(maxsize=64)
 def _declared_facts(module: bytes, task: str) -> dict[str, float]:
     """Return the facts that a suite's module declares of a task. The module is parsed, not run."""
     for call in (node for node in ast.walk(ast.parse(module)) if isinstance(node, ast.Call)):

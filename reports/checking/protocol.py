@@ -13,7 +13,7 @@ import numpy as np
 from ascent.records import layout
 from ascent.records.read import DIVERGED, DONE
 from ascent.records.tables import EPISODE_TABLES, GRADIENTS, VALUES
-from ascent.reports.checking.folder import CellFiles, RunFiles
+from ascent.reports.checking.folder import CellFiles, Columns, RunFiles
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,17 @@ def _first_difference(rows: list, expected: list) -> str:
     return f"has {len(rows)} rows, not {len(expected)}"
 
 
+def _rows(table: Columns, *names: str) -> list[tuple]:
+    return list(zip(*(table[name].tolist() for name in names), strict=True))
+
+
 def _evaluations(cell: CellFiles, run: RunFiles) -> int:
     """Return the number of evaluations of a run: all of them; if it diverged, those in its table."""
     steps = cell.evaluation_steps()
     table = run.table(layout.EVAL)
     if run.result["status"] == DONE or table is None:
         return len(steps)
-    return max(1, min(int(table["step"].nunique()), len(steps) - 1))
+    return max(1, min(len(np.unique(table["step"])), len(steps) - 1))
 
 
 def whole_tables(cell: CellFiles) -> Iterator[Finding]:
@@ -65,7 +69,7 @@ def evaluation_protocol(cell: CellFiles) -> Iterator[Finding]:
         expected = [(step, "greedy", e) for step in steps[: _evaluations(cell, run)] for e in episodes]
         if run.result["status"] == DONE:
             expected += [(steps[-1], "sampled", e) for e in episodes]
-        rows = list(zip(table["step"], table["policy"], table["episode"], strict=True))
+        rows = _rows(table, "step", "policy", "episode")
         if rows != expected:
             yield Finding(run.name, f"eval.csv: {_first_difference(rows, expected)}")
         if (table["length"] < 1).any():
@@ -83,7 +87,7 @@ def team_returns(cell: CellFiles) -> Iterator[Finding]:
             table = run.table(file)
             if table is None:
                 continue
-            means = table[list(scored)].mean(axis=1)
+            means = np.mean([table[agent] for agent in scored], axis=0)
             if not np.allclose(table["return"], means, rtol=1e-9, atol=1e-9, equal_nan=True):
                 yield Finding(run.name, f"{file}: a return is not the mean of {', '.join(scored)}")
 
@@ -98,37 +102,38 @@ def training_episodes(cell: CellFiles) -> Iterator[Finding]:
         table = run.table(layout.TRAIN)
         if table is None:
             continue
-        step, env, length = (table[column].to_numpy() for column in ("step", "env", "length"))
-        order = step * cell.envs + env
+        envs, horizon = cell.envs, cell.horizon
+        step, env, length = (table[column] for column in ("step", "env", "length"))
+        order = step * envs + env
         total = int(run.result.get("steps", 0))
         if (np.diff(order) <= 0).any():
             row = int(np.flatnonzero(np.diff(order) <= 0)[0]) + 2
             yield Finding(run.name, f"train.csv: row {row} (step {step[row - 1]}) is out of order")
-        if len(step) and (step.max() > total or env.min() < 0 or env.max() >= cell.envs):
-            yield Finding(run.name, f"train.csv: exceeds {total} steps in {cell.envs} environments")
+        if len(step) and (step.max() > total or env.min() < 0 or env.max() >= envs):
+            yield Finding(run.name, f"train.csv: exceeds {total} steps in {envs} environments")
         taken: dict[int, int] = {}  # steps per environment so far
         gaps: list[tuple[int, int, int]] = []  # environment, and the time steps between which nothing ended
         for row, (end, e, n) in enumerate(zip(step.tolist(), env.tolist(), length.tolist(), strict=True), 1):
-            before, reset = taken.get(e, 0), cell.last_reset(end // cell.envs - 1)
+            before, reset = taken.get(e, 0), cell.last_reset(end // envs - 1)
             if reset > before:
                 gaps.append((e, before, reset))
             taken[e] = max(before, reset) + n
-            if n < 1 or taken[e] * cell.envs != end:
-                what = f"the episodes of environment {e} have {taken[e]} steps, not {end / cell.envs:g}"
+            if n < 1 or taken[e] * envs != end:
+                what = f"the episodes of environment {e} have {taken[e]} steps, not {end / envs:g}"
                 yield Finding(run.name, f"train.csv: up to row {row} (step {end}), {what}")
                 break
         else:
-            time = total // cell.envs
+            time = total // envs
             reset = cell.last_reset(time)
-            for e in range(cell.envs):
+            for e in range(envs):
                 ended = taken.get(e, 0)
                 gaps += [(e, ended, reset), (e, max(ended, reset), time)]
             for e, since, until in gaps:
-                if cell.horizon and until - since >= cell.horizon:
-                    what = f"an episode that ended after step {since * cell.envs} is missing"
+                if horizon and until - since >= horizon:
+                    what = f"an episode that ended after step {since * envs} is missing"
                     yield Finding(run.name, f"train.csv: environment {e}: {what}")
-            if cell.horizon and len(length) and length.max() > cell.horizon:
-                yield Finding(run.name, f"train.csv: an episode is longer than {cell.horizon} steps")
+            if horizon and len(length) and length.max() > horizon:
+                yield Finding(run.name, f"train.csv: an episode is longer than {horizon} steps")
 
 
 def digest_ladder(cell: CellFiles) -> Iterator[Finding]:
@@ -138,7 +143,7 @@ def digest_ladder(cell: CellFiles) -> Iterator[Finding]:
         metrics = run.table(layout.METRICS)
         if ladder is None:
             continue
-        rows = list(zip(ladder["step"], ladder["event"], ladder["digest"], strict=True))
+        rows = _rows(ladder, "step", "event", "digest")
         steps = cell.evaluation_steps()
         # A diverged run has a digest at the evaluation that detected it, but not the evaluation itself.
         evaluated = steps[: _evaluations(cell, run) + (run.result["status"] == DIVERGED)]
@@ -166,8 +171,9 @@ def digest_ladder(cell: CellFiles) -> Iterator[Finding]:
         digests = [digest for _, event, digest in rows if event == "evaluation"]
         transitions = zip(evaluated[1:], digests, digests[1:], strict=False)
         changed = {step for step, before, after in transitions if after != before}
-        learned = set(metrics["step"])
-        if learned != changed or not metrics["step"].is_monotonic_increasing or len(metrics) != len(learned):
+        at = metrics["step"].tolist()
+        learned = set(at)
+        if learned != changed or at != sorted(learned):
             odd = sorted(learned ^ changed)
             what = (
                 f"does not match ladder.csv at step {odd[0]}"
@@ -184,20 +190,20 @@ def measures(cell: CellFiles) -> Iterator[Finding]:
         if table is None:
             continue
         steps = cell.evaluation_steps()[: _evaluations(cell, run)]
-        if list(table["step"]) != steps:
+        if table["step"].tolist() != steps:
             what = _first_difference([(step,) for step in table["step"]], [(step,) for step in steps])
             yield Finding(run.name, f"{layout.MEASURES}: {what}")
         done = run.result["status"] == DONE
         for count, columns in (("value_states", VALUES), ("gradient_windows", GRADIENTS)):
-            measured = table[count].to_numpy() > 0
-            numbers = table[list(columns)].to_numpy()
+            measured = table[count] > 0
+            numbers = np.stack([table[column] for column in columns], 1)
             if (table[count] < 0).any() or not np.isnan(numbers[~measured]).all():
                 yield Finding(run.name, f"{layout.MEASURES}: {count} contradicts the columns behind it")
             if done and not np.isfinite(numbers[measured]).all():
                 yield Finding(run.name, f"{layout.MEASURES}: a number is missing or not finite")
         estimate, returned, bias, rmse = (table[name] for name in VALUES)
-        scale = 1e-9 * (1 + estimate.abs() + returned.abs())
-        if ((estimate - returned - bias).abs() > scale).any() or (bias.abs() - rmse > scale).any():
+        scale = 1e-9 * (1 + abs(estimate) + abs(returned))
+        if (abs(estimate - returned - bias) > scale).any() or (abs(bias) - rmse > scale).any():
             yield Finding(run.name, f"{layout.MEASURES}: a bias or an error does not follow from the means")
         windows = table["gradient_windows"]
         asked = "gradient_variance" in (run.about.get("measures") or ())
@@ -212,7 +218,8 @@ def finite_numbers(cell: CellFiles) -> Iterator[Finding]:
         done = run.result["status"] == DONE
         for file in (layout.EVAL, layout.TRAIN, layout.METRICS) if done else ():
             table = run.table(file)
-            if table is not None and not np.isfinite(table.select_dtypes("number").to_numpy(float)).all():
+            numbers = (column for column in (table or {}).values() if column.dtype != object)
+            if not all(np.isfinite(column).all() for column in numbers):
                 yield Finding(run.name, f"{file}: a number is not finite, but the status is done")
         if cell.imported:
             continue

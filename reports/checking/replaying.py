@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -29,37 +29,60 @@ REPLAY = "ascent.runners.replay"
 
 
 def replay(cells: Sequence[CellFiles]) -> list[Outcome]:
-    """Play the final policies of the finished runs of cells, one process per core, with a progress bar."""
+    """Play the final policies of the finished runs of cells on all cores, with a progress bar."""
     outcomes: list[Outcome] = []
-    console = Console(stderr=True)
     cores = len(os.sched_getaffinity(0))
+    groups = [group for cell in cells for group in _groups(cell)]
+    share = max(1, cores // max(1, len(groups)))  # processes per group
+    parts = [(cell, part) for cell, runs in groups for part in _parts(runs, share)]
+    console = Console(stderr=True)
     with (
         Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
         ThreadPoolExecutor(cores) as pool,
     ):
-        bar = progress.add_task("playing the final policies again", total=len(cells))
-        for found in pool.map(_replay_cell, cells):
-            outcomes += found
+        bar = progress.add_task("playing the final policies again", total=len(parts))
+        played: dict[int, dict[str, Any] | CannotVerify] = {}  # by the identity of a run's record
+        for (_, part), result in zip(parts, pool.map(_play_part, parts), strict=True):
+            played |= {id(run): result for run in part}
             progress.advance(bar)
-    return outcomes
-
-
-def _replay_cell(cell: CellFiles) -> list[Outcome]:
-    runs = [run for run in cell.finished if run.result["status"] == DONE]
-    without = [run for run in cell.finished if run not in runs]
-    outcomes = [Outcome(run.name, CANNOT, "diverged: it has no policy to play") for run in without]
-    try:
+    for cell, runs in groups:
+        results = [played[id(run)] for run in runs]
+        if refused := next((result for result in results if isinstance(result, CannotVerify)), None):
+            outcomes.append(Outcome(cell.name, CANNOT, str(refused)))
+        else:
+            outcomes += _compare(cell, runs, [result for result in results if isinstance(result, dict)])
+    for cell in cells:
         if cell.imported:
-            raise CannotVerify("imported curves have no policies")
-        for compiled in (True, False):
-            if group := [run for run in runs if ("kernels" in (run.about.get("packages") or {})) == compiled]:
-                outcomes += _compare(cell, group, _play(cell, group, compiled))
-    except CannotVerify as error:
-        outcomes.append(Outcome(cell.name, CANNOT, str(error)))
+            outcomes.append(Outcome(cell.name, CANNOT, "imported curves have no policies"))
+        diverged = [run for run in cell.finished if run.result["status"] != DONE]
+        outcomes += [Outcome(run.name, CANNOT, "diverged: it has no policy to play") for run in diverged]
     return outcomes
 
 
-def _play(cell: CellFiles, runs: Sequence[RunFiles], compiled: bool) -> dict[str, Any]:
+def _groups(cell: CellFiles) -> list[tuple[CellFiles, list[RunFiles]]]:
+    """Return the runs of a cell that have a policy, with and without the kernels."""
+    runs = [] if cell.imported else [run for run in cell.finished if run.result["status"] == DONE]
+    halves = ([run for run in runs if _compiled(run) == compiled] for compiled in (True, False))
+    return [(cell, half) for half in halves if half]
+
+
+def _compiled(run: RunFiles) -> bool:
+    return "kernels" in (run.about.get("packages") or {})
+
+
+def _parts(runs: Sequence[RunFiles], number: int) -> Iterator[Sequence[RunFiles]]:
+    size = -(-len(runs) // number)
+    yield from (runs[start : start + size] for start in range(0, len(runs), size))
+
+
+def _play_part(part: tuple[CellFiles, Sequence[RunFiles]]) -> dict[str, Any] | CannotVerify:
+    try:
+        return _play(*part)
+    except CannotVerify as error:
+        return error
+
+
+def _play(cell: CellFiles, runs: Sequence[RunFiles]) -> dict[str, Any]:
     """Return what runners/replay.py prints: the platform, and rows by seed. Raises CannotVerify."""
     job = {
         "cell": cell.described().to_json(),
@@ -74,7 +97,7 @@ def _play(cell: CellFiles, runs: Sequence[RunFiles], compiled: bool) -> dict[str
             capture_output=True,
             text=True,
             cwd=home,
-            env=environment(runs[0], compiled),
+            env=environment(runs[0], _compiled(runs[0])),
         )
     if done.returncode:
         raise CannotVerify(last_line(done.stderr).removeprefix("error: "))
@@ -82,30 +105,38 @@ def _play(cell: CellFiles, runs: Sequence[RunFiles], compiled: bool) -> dict[str
     return played
 
 
-def _compare(cell: CellFiles, runs: Sequence[RunFiles], played: dict[str, Any]) -> list[Outcome]:
+def _compare(cell: CellFiles, runs: Sequence[RunFiles], played: Sequence[dict[str, Any]]) -> list[Outcome]:
     """Compare the last evaluations with the recorded ones, row by row.
 
     On another platform, where rounding may differ, returns are compared by an equivalence test instead, if
     any row is unlike.
+
+    Args:
+        cell: the cell.
+        runs: its runs.
+        played: what the process printed that played each of them.
     """
-    faults = [run for run in runs if str(run.seed) in played["faults"]]
-    outcomes = [Outcome(run.name, DIFFERS, played["faults"][str(run.seed)]) for run in faults]
-    runs = [run for run in runs if run not in faults]
+    outcomes: list[Outcome] = []
     step = cell.evaluation_steps()[-1]
-    recorded = {run.seed: _last_rows(run, step) for run in runs}
-    differences: dict[int, str] = {}
-    for run in runs:
-        old, new = (["", *rows] for rows in (recorded[run.seed], played["rows"][str(run.seed)]))  # a header
-        differences[run.seed] = first_difference(layout.EVAL, old, new, REPLAYED)
-    keys = {platform_key(run) for run in runs}
-    if any(differences.values()) and keys != {played["platform"]}:
-        difference = f"recorded on {', '.join(sorted(keys))}, this machine is {played['platform']}"
-        samples = [_means(recorded.values()), _means(played["rows"].values())]
-        return [*outcomes, compare_scores(cell, REPLAYED, samples, "final evaluation", difference)]
-    for run in runs:
-        same = f"the final policy gives all {len(recorded[run.seed])} recorded final evaluations again"
-        verdict = DIFFERS if differences[run.seed] else REPLAYED
-        outcomes.append(Outcome(run.name, verdict, differences[run.seed] or same))
+    differences: list[tuple[RunFiles, str]] = []
+    recorded: list[list[str]] = []
+    again: list[list[str]] = []
+    for run, output in zip(runs, played, strict=True):
+        if fault := output["faults"].get(str(run.seed)):
+            outcomes.append(Outcome(run.name, DIFFERS, fault))
+            continue
+        recorded.append(_last_rows(run, step))
+        again.append(output["rows"][str(run.seed)])
+        old, new = (["", *rows] for rows in (recorded[-1], again[-1]))  # with a header
+        differences.append((run, first_difference(layout.EVAL, old, new, REPLAYED)))
+    keys, here = {platform_key(run) for run in runs}, played[0]["platform"]
+    if any(difference for _, difference in differences) and keys != {here}:
+        platforms = f"recorded on {', '.join(sorted(keys))}, this machine is {here}"
+        samples = [_means(recorded), _means(again)]
+        return [*outcomes, compare_scores(cell, REPLAYED, samples, "final evaluation", platforms)]
+    for (run, difference), rows in zip(differences, recorded, strict=True):
+        same = f"the final policy gives all {len(rows)} recorded final evaluations again"
+        outcomes.append(Outcome(run.name, DIFFERS if difference else REPLAYED, difference or same))
     return outcomes
 
 
