@@ -235,14 +235,15 @@ def sources(path: Path) -> tuple[str, dict[str, bytes]]:
         InputError: it cannot be read, or contains anything but Ascent source files.
     """
     try:
-        return _unzipped(path.read_bytes(), path.name)
+        digest, content = _unzipped(path.read_bytes(), path.name)
     except (OSError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path.name} cannot be read: {error}") from error
+    return digest, dict(content)
 
 
 @lru_cache(maxsize=16)  # the cells of a sweep have few different sources
 def _unzipped(data: bytes, archive_name: str) -> tuple[str, dict[str, bytes]]:
-    """Return the digest of the content of an archive of sources, and the content, not to be changed."""
+    """Return the digest of the content of an archive of sources, and the content."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for entry in archive.infolist():
             if not MODULES.fullmatch(entry.filename) or entry.file_size > MAX_MODULE:
