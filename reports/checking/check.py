@@ -4,10 +4,13 @@ Each rule is a function that yields its violations. Rules read files only and tr
 whether results can be reproduced. Nothing in this module needs torch.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
+from multiprocessing import get_context
 from pathlib import Path
 
 from rich.console import Group
@@ -24,6 +27,7 @@ from ascent.reports.checking.grades import IMPORTED, RECORDED, grade
 from ascent.reports.checking.protocol import Finding
 
 NO_GRADE = "without a grade"  # it breaks a rule
+MANY = 50  # cells from which on a process per core pays
 MAX_SHOWN = 10  # findings per rule in the table
 UNIQUE = (layout.LADDER, layout.POLICY, layout.METRICS)  # differ between any two seeds
 
@@ -80,24 +84,48 @@ def check(
     paths = [path for path in folder.find(target) if cells is None or "/".join(path.parts[-3:]) in cells]
     rules: list[Callable] = [*CELL_RULES, *ALL_RULES]
     outcomes = [Outcome(name(rule), _description(rule)) for rule in rules]
+    started = {runs: ledger.started(runs) for runs in {folder.runs_of(path) for path in paths}}
+    jobs = [
+        (path, tuple(started[runs].get(path.relative_to(runs).as_posix(), ())))
+        for path in paths
+        for runs in [folder.runs_of(path)]
+    ]
     summaries = []
     grades = {}
-    started = {runs: ledger.started(runs) for runs in {folder.runs_of(path) for path in paths}}
-    for number, path in enumerate(paths, 1):
-        cell = folder.load(path)
-        cell.started = tuple(started[folder.runs_of(path)].get(cell.name, ()))
-        for rule, outcome in zip(CELL_RULES, outcomes, strict=False):
-            outcome.findings += _apply(rule, cell)
-        summaries.append(_fingerprint(cell))
-        grades[cell.name] = _grade(cell)
+    for number, (findings, summary, word) in enumerate(_checked(jobs), 1):
+        for outcome, found in zip(outcomes, findings, strict=False):
+            outcome.findings += found
+        summaries.append(summary)
+        grades[summary.name] = word
         tell(number, len(paths))
     for rule_across, outcome in zip(ALL_RULES, outcomes[len(CELL_RULES) :], strict=True):
         outcome.findings += rule_across(summaries, declared)
     for finding in (finding for outcome in outcomes for finding in outcome.findings if not finding.note):
-        for cell_name in grades:
-            if f"{finding.where}/".startswith(f"{cell_name}/"):
-                grades[cell_name] = NO_GRADE
+        cell_name = "/".join(finding.where.split("/")[:3])
+        if cell_name in grades:
+            grades[cell_name] = NO_GRADE
     return Checked(outcomes, grades)
+
+
+_CellOutcome = tuple[list[list[Finding]], CellFingerprint, str]  # findings by rule, and the grade
+
+
+def _checked(jobs: Sequence[tuple[Path, tuple[int, ...]]]) -> Iterator[_CellOutcome]:
+    """Apply the rules of a cell to all cells, each with the seeds in the ledger: to many on all cores."""
+    if len(jobs) < MANY:
+        yield from map(_check_cell, jobs)
+        return
+    cores = len(os.sched_getaffinity(0))
+    with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_check_cell, jobs, chunksize=8)
+
+
+def _check_cell(job: tuple[Path, tuple[int, ...]]) -> _CellOutcome:
+    path, started = job
+    cell = folder.load(path)
+    cell.started = started
+    findings = [list(_apply(rule, cell)) for rule in CELL_RULES]
+    return findings, _fingerprint(cell), _grade(cell)
 
 
 def _grade(cell: CellFiles) -> str:

@@ -85,10 +85,10 @@ def test_replaying_is_training(pair: tuple[str, str], monkeypatch: pytest.Monkey
     monkeypatch.setattr(module, "captured", lambda work, device: Recording(work))
     made = Recording.made
     recorded = Trainer(cell, [0, 1])
-    while plain.step < cell.steps:
+    while plain.updates < 9:
         plain.advance()
         recorded.advance()
-    assert plain.updates > 8 and Recording.made > made
+    assert plain.step <= cell.steps and Recording.made > made
     assert recorded.digests() == plain.digests()
     assert (recorded.take_metrics() == plain.take_metrics()).all()
 

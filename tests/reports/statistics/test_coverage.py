@@ -221,6 +221,7 @@ def test_improvement(shift: float) -> None:
     assert min(rows["normal"] + rows["skewed"] + rows["bimodal"]) > 0.90
 
 
+@pytest.mark.slow
 def test_false_alarms_of_the_tests() -> None:
     """Two systems that are equal: how often a difference is found at 5%."""
     welch, permutation = {}, {}
@@ -241,6 +242,7 @@ def test_false_alarms_of_the_tests() -> None:
     assert max(rate for row in welch.values() for rate in row) <= 0.06
 
 
+@pytest.mark.slow
 def test_false_alarms_of_a_family() -> None:
     """Ten comparisons without any difference: the chance of a single claim, as `Pair.differs` makes it."""
     rng, claims = np.random.default_rng(3), []
