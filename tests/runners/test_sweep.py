@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ascent.records import ledger
 from ascent.records.errors import InputError
 from ascent.runners import sweep
 from ascent.runners.resolve import describe
@@ -85,3 +86,22 @@ def test_summary(name: str) -> None:
     """What `ascent list` counts without resolving the cells is what the sweep trains."""
     loaded = sweep.load(name)
     assert sweep.summary(name) == (loaded.title, sum(len(plan.seeds) for plan in loaded.planned))
+
+
+def test_further_tables_are_kept(tmp_path: Path) -> None:
+    """Also arrays of tables, and dates; they are in the digest. A misspelt key is no such table."""
+    plain = load("rpc", tmp_path)
+    path = tmp_path / "two.toml"
+    further = '[design]\nmade = 2026-11-29\n[[claims]]\nbetter = "rpc"\n'
+    path.write_text(f"{path.read_text()}\n{further}")
+    kept = sweep.load(str(path))
+    assert kept.tables["claims"] == [{"better": "rpc"}] and kept.planned == plain.planned
+    assert len({ledger.digest(plan) for plan in (plain.plan, kept.plan)}) == 2
+    plain_text = TWO.replace("BASELINE", "rpc")
+    for text, message in (
+        (f"{plain_text}[reports]\nestimator = 'final'\n", "did you mean 'report'"),
+        (f"claim = 1\n{plain_text}", "unknown key 'claim'"),
+    ):
+        path.write_text(text)
+        with pytest.raises(InputError, match=message):
+            sweep.load(str(path))

@@ -219,6 +219,15 @@ def test_labels_say_what_was_changed(store: "Records") -> None:
     assert sorted(labels[2:]) == ["sac (classic)", f"sac (classic, {digest})"]
 
 
+def test_two_versions_of_a_system_are_two_systems(store: "Records") -> None:
+    """On one task and across tasks: what another VERSION learned is not averaged with it."""
+    for task, version in (("CartPole-v1", 1), ("CartPole-v1", 2), ("Pendulum-v1", 2)):
+        versions = {"algorithm": version, "seedwise": 1, "suite": 1, "runner": 1}
+        store.flat_runs(store.cell(task, versions=versions), [1.0, 2.0])
+    tasks = aggregate(load(store.runs), Declared())
+    assert [sorted(cell.label for cell in task.cells) for task in tasks] == [["ppo v1", "ppo v2"], ["ppo v2"]]
+
+
 def test_one_experiment_more_does_not_rename_the_rest(store: "Records") -> None:
     for system in ("sac", "td3"):
         for task in ("CartPole-v1", "Pendulum-v1"):
