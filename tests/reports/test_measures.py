@@ -14,6 +14,7 @@ from ascent import suites
 from ascent.records.declared import Declared
 from ascent.records.errors import InputError
 from ascent.records.read import CellRecord, Expected, RunRecord
+from ascent.reports.checking.check import Checked
 from ascent.reports.cite import cite
 from ascent.reports.report import build, rebuild
 from ascent.reports.statistics import verdicts
@@ -113,7 +114,7 @@ def test_it_is_rebuilt_and_cited_by_the_measure(trained: Path, monkeypatch: pyte
     page = (trained / "out" / "index.html").read_bytes()
     again = rebuild(provenance, trained / "runs", trained / "again")
     assert again.read_bytes() == page
-    monkeypatch.setattr("ascent.reports.cite.check", lambda folder: [])
+    monkeypatch.setattr("ascent.reports.cite.check", lambda folder: Checked([], {}))
     (cell,) = (trained / "runs" / "particle" / "simple_speaker_listener_v4").glob("maddpg-*")
     sentence = cite(str(cell), trained / "runs", "final", "reached")
     value = np.mean(ended(cell, "reached"))
