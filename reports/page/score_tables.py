@@ -54,10 +54,7 @@ def scores(tasks: Sequence[Task], declared: Declared) -> Table:
             lambda score: score.median, "median", "median",
             lambda score, places: number(score.median, places),
         ),
-        _score_column(
-            lambda score: score.n, head="n",
-            text=lambda score, places: f"{score.n} (!)" if score.n < FEW_SEEDS else str(score.n),
-        ),
+        Column(_of_score(lambda score: score.n), head="n", text=_seeds, numeric=True),
         _score_column(
             lambda score: score.failures, head="failures", text=lambda score, places: str(score.failures)
         ),
@@ -168,6 +165,14 @@ _THRESHOLD = [
     _score_column(lambda score: score.crossing.low if score.crossing else None, "threshold_low"),
     _score_column(lambda score: score.crossing.high if score.crossing else None, "threshold_high"),
 ]
+
+
+def _seeds(row: CellRow) -> str:
+    """Return the number of seeds, and what a reader must know about them: "10", "9 of 10 started (!)"."""
+    if row.summary.score is None:
+        return ""
+    n = row.summary.score.n
+    return " ".join([str(n), *filter(None, [row.summary.cell.selection, "(!)" if n < FEW_SEEDS else ""])])
 
 
 def _tolerance_text(score: Score, places: int) -> str:
