@@ -433,7 +433,7 @@ MOMENTS = {
         (3, 4, 5, 7, 10, 14, 15, 16, 17, 18, 40, 75, 76, 77, 78, 79, 80),
     ),
     "after a rename": (os, "replace", False, (3, 7, 12, 15, 16, 18, 75, 76, 77, 79)),
-    "before a removal": (Path, "unlink", True, (3, 4, 16, 35)),
+    "before a removal": (Path, "unlink", True, (4, 5, 17, 36)),
 }
 
 
