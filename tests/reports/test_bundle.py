@@ -71,7 +71,7 @@ def repack(path: Path, change: Callable[[dict[str, bytes]], object], sums: bool 
 def test_another_machine_needs_nothing_else(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Check, verify at three depths, and the same report, from the one file in an empty folder.
+    """Check, verify at two depths, and the same report, from the one file in an empty folder.
 
     The git repository there does not have the commit, and this is said.
     """
@@ -87,8 +87,6 @@ def test_another_machine_needs_nothing_else(
     assert code == 2 and "rebuilt  report.zip\n" in out and "byte for byte" in out
     assert "1 rebuilt, 1 imported, 2 recorded (origin unknown), 1 cannot be verified" in out
     assert "is not in the repository of this project" in out
-    code, out = ascent("verify", "report.zip", "--depth", "policy")
-    assert code == 2 and "1 rebuilt, 6 replayed (origin unknown), 2 cannot be verified" in out
     code, out = ascent("report", "report.zip", "--out", "again")
     assert code == 0 and out.strip() == str(tmp_path / "again" / "index.html")
     names = sorted(
