@@ -80,7 +80,7 @@ class Run:
                     f"{path} has record format {record.get('format')}; this version needs format {FORMAT}"
                 )
             if record.get("measures", []) != list(self.cell.measures):
-                raise InputError(f"{self.folder} was started with other measures: {_names(record)}")
+                raise InputError(f"{self.folder} was started with other measures: {_measures(record)}")
         else:
             record |= {"measures": list(self.cell.measures)} | ({"plan": self.plan} if self.plan else {})
         attempts = record["attempts"]
@@ -257,7 +257,7 @@ def _without_notes(facts: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if name not in ("changed", "source", "guarantees")}
 
 
-def _names(record: dict[str, Any]) -> str:
+def _measures(record: dict[str, Any]) -> str:
     return ", ".join(map(str, record.get("measures") or ())) or "none"
 
 

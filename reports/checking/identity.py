@@ -171,7 +171,7 @@ def _together(attempt: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def started_seeds(cell: CellFiles) -> Iterator[Finding]:
     """Every seed that was ever started has a record, by the ledger and by the packs of the others."""
-    if len(cell.runs) == 1 or cell.imported:  # one run is checked alone
+    if len(cell.runs) < 2 or cell.imported:  # one run is checked alone
         return
     seeds = {run.seed for run in cell.runs}
     packs = {seed for run in cell.finished for attempt in run.about["attempts"] for seed in attempt["pack"]}
