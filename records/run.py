@@ -89,6 +89,7 @@ class Run:
             lost = max(0, progress.get("step", 0) - step)
             wall = lost / progress["steps_per_second"] if progress.get("steps_per_second") else 0.0
             attempts[-1] |= {"lost_steps": lost, "lost_wall_s": round(wall / len(attempts[-1]["pack"]), 3)}
+        made_by = provenance.commit() | {"source_digest": provenance.source_digest(self.origin.sources)}
         attempt = {
             "started": _timestamp(),
             "from_step": step,
@@ -96,9 +97,8 @@ class Run:
             "device": self.origin.device,
             "platform": self.origin.platform["key"],
         }
-        attempts.append(provenance.attempt_identity() | attempt | {"env_threads": threads})
-        record |= provenance.commit()
-        record["source_digest"] = provenance.source_digest(self.origin.sources)
+        attempts.append(provenance.attempt_identity() | attempt | made_by | {"env_threads": threads})
+        record |= made_by
         record["packages"] = self.origin.packages
         record["platform"] = self.origin.platform
         record["lock_digest"] = provenance.lock_digest()

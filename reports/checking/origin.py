@@ -119,6 +119,8 @@ def origin(cell: CellFiles, run: RunFiles) -> Origin:
     if about.get("dirty") is not False:
         why = "uncommitted changes" if about.get("dirty") else "no commit is recorded"
         return Origin((), (f"{why}: no commit has its sources",), ())
+    if others := _attempted(run) - {str(about.get("source_digest"))}:
+        return Origin((), (f"earlier attempts ran other sources: {', '.join(sorted(others))}",), ())
     try:
         named = commit(about.get("commit"))
     except Unknown as unknown:
@@ -132,6 +134,11 @@ def origin(cell: CellFiles, run: RunFiles) -> Origin:
     if digest != about.get("source_digest"):
         contradicted.append(f"the recorded sources have digest {digest}")
     return Origin(tuple(contradicted), (), tuple(_packages(named, about, where)))
+
+
+def _attempted(run: RunFiles) -> set[str]:
+    """Return the digests of the sources that the attempts of a run name; versions before 0.3 name none."""
+    return {str(attempt["source_digest"]) for attempt in run.about["attempts"] if "source_digest" in attempt}
 
 
 def _sources(named: Commit, sources: Mapping[str, bytes], where: str) -> Iterator[str]:
@@ -197,5 +204,5 @@ def origins(cell: CellFiles) -> list[tuple[list[RunFiles], Origin]]:
         claims = [
             run.about.get(key) for key in ("commit", "dirty", "source_digest", "lock_digest", "packages")
         ]
-        groups.setdefault(repr(claims), []).append(run)
+        groups.setdefault(repr([*claims, sorted(_attempted(run))]), []).append(run)
     return [(runs, origin(cell, runs[0])) for runs in groups.values()]

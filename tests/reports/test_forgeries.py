@@ -102,6 +102,19 @@ def test_a_commit_that_nobody_has(changes: dict, runs: Path) -> None:
     assert "not compared with that commit." in cited and "grade     recorded (origin unknown): " in cited
 
 
+def test_a_run_that_another_program_began(runs: Path) -> None:
+    """And that the program of an honest commit ended: each attempt names its sources."""
+    cell = cell_of(runs)
+    edit(
+        cell / "seed-1" / "run.json", lambda about: about["attempts"][0].update(source_digest="0123456789ab")
+    )
+    reseal(cell)
+    assert list(check.check(cell).grades.values()) == ["recorded (origin unknown)"]
+    outcomes = {outcome.where[-6:]: outcome for outcome in verify.verify(cell)}
+    assert [outcomes[f"seed-{k}"].words for k in (0, 1)] == ["replayed", "replayed (origin unknown)"]
+    assert "earlier attempts ran other sources: 0123456789ab" in outcomes["seed-1"].unknown
+
+
 def test_other_versions_of_packages_are_told(runs: Path) -> None:
     cell = cell_of(runs)
     every_run(packages=files.read_json(cell / "seed-0" / "run.json")["packages"] | {"numpy": "9.9.9"})(cell)
