@@ -24,6 +24,18 @@ def without_tuning(seeds: Iterable[int]) -> list[int]:
     return [seed for seed in seeds if seed < FIRST_TUNING_SEED] or seeds
 
 
+def of_kind(seeds: Iterable[int], like: Iterable[int]) -> list[int]:
+    """Return the seeds, sorted, that are for tuning or for reporting, as those of `like` are."""
+    tuning = min(like, default=0) >= FIRST_TUNING_SEED
+    return sorted(seed for seed in seeds if (seed >= FIRST_TUNING_SEED) == tuning)
+
+
+def chosen(seeds: Iterable[int]) -> bool:
+    """Return whether reporting seeds are not 0 to n-1: then someone chose them."""
+    seeds = sorted(seeds)
+    return bool(seeds) and seeds[0] < FIRST_TUNING_SEED and seeds != list(range(len(seeds)))
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """The evaluation protocol: one evaluation at step 0, then `points` evenly over the budget."""

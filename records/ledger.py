@@ -7,8 +7,7 @@ Files are only ever added, each whole and by one process, so that any number of 
 system may write. A run's record names the plan under which it was started. With both, a report can say how
 many seeds were ever started, and whether its settings were declared before the first run.
 
-The owner of the folder can delete what is in it: the ledger keeps honest users honest, and shows forgers'
-omissions only together with what else the records say.
+The owner of the folder can delete its files: the ledger does not prove that nothing else was started.
 """
 
 import json
@@ -21,11 +20,11 @@ from typing import Any
 from uuid import uuid4
 
 from ascent.records import files, layout
-from ascent.records.cell import FIRST_TUNING_SEED, Cell
+from ascent.records.cell import Cell
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.plan import Plan
 
-Started = dict[str, dict[int, str]]  # cell folder -> seed -> time of the first start
+Started = dict[str, set[int]]  # cell folder -> seeds
 
 
 def describe(plan: Plan) -> dict[str, Any]:
@@ -86,27 +85,20 @@ def started(runs: Path) -> Started:
         DamagedFile: a file of the ledger cannot be read.
     """
     found: Started = {}
-    for entry in entries(runs):
-        for seed in entry["seeds"]:
-            times = found.setdefault(entry["cell"], {})
-            times[seed] = min(entry["started"], times.get(seed, entry["started"]))
+    for path in (runs / layout.LEDGER).glob(layout.started("*", "*")):
+        for entry in _entries(path):
+            found.setdefault(entry["cell"], set()).update(entry["seeds"])
     return found
 
 
-def entries(runs: Path) -> list[dict[str, Any]]:
-    """Return all entries about started runs. Raises DamagedFile."""
-    paths = sorted((runs / layout.LEDGER).glob(layout.started("*", "*")))
-    return [entry for path in paths for entry in _entries(path)]
-
-
 def _entries(path: Path) -> list[dict[str, Any]]:
+    """Return what a file says of started runs. Raises DamagedFile."""
     try:
         return [
             {
                 "cell": str(entry["cell"]),
                 "seeds": [int(seed) for seed in entry["seeds"]],
                 "plan": str(entry["plan"]),
-                "started": str(entry["started"]),
             }
             for entry in files.read_json(path)["runs"]
         ]
@@ -114,8 +106,8 @@ def _entries(path: Path) -> list[dict[str, Any]]:
         raise DamagedFile(f"{path} is damaged: it does not list started runs") from error
 
 
-def ever_started(seeds: Iterable[int], abouts: Mapping[int, Mapping[str, Any]]) -> tuple[int, ...]:
-    """Return the seeds of a cell that were ever started, of the kind of its runs: tuning or reporting seeds.
+def ever_started(seeds: Iterable[int], abouts: Mapping[int, Mapping[str, Any]]) -> set[int]:
+    """Return the seeds of a cell that were ever started: those in the ledger, with a record, or in a pack.
 
     Args:
         seeds: those in the ledger.
@@ -127,8 +119,7 @@ def ever_started(seeds: Iterable[int], abouts: Mapping[int, Mapping[str, Any]]) 
         for attempt in attempts if isinstance(attempts, list) else ():
             pack = attempt.get("pack") if isinstance(attempt, dict) else None
             found |= {seed for seed in (pack if isinstance(pack, list) else ()) if isinstance(seed, int)}
-    tuning = min(abouts, default=0) >= FIRST_TUNING_SEED
-    return tuple(sorted(seed for seed in found if (seed >= FIRST_TUNING_SEED) == tuning))
+    return found
 
 
 def files_of(folders: Collection[str], runs: Path) -> list[Path]:

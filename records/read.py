@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from ascent.records import layout, ledger, run_reader
-from ascent.records.cell import FIRST_TUNING_SEED, Cell, overrides, setting, without_tuning
+from ascent.records.cell import FIRST_TUNING_SEED, Cell, chosen, of_kind, overrides, setting, without_tuning
 from ascent.records.run_reader import Damaged, RunReader
 from ascent.records.seal import sealed_names
 
@@ -158,9 +158,8 @@ class CellRecord:
 
     @property
     def chosen(self) -> bool:
-        """Whether the reporting seeds have gaps, or do not begin with 0: then someone chose them."""
-        seeds = self.name.seeds
-        return bool(seeds) and seeds[0] < FIRST_TUNING_SEED and seeds != tuple(range(len(seeds)))
+        """Whether the seeds are not 0 to n-1."""
+        return chosen(self.name.seeds)
 
     @property
     def selection(self) -> str:
@@ -313,8 +312,8 @@ def _load_cell(runs: Path, name: Expected, started: Iterable[int]) -> CellRecord
     measures = () if facts.get("algorithm") == IMPORTED else tuple(measures_of(facts))
     runs_of_cell = [_load_run(reader, name.folder, seed, fault, measures) for seed in name.seeds]
     records = tuple(_without_copies(runs_of_cell))
-    abouts = {run.seed: run.about for run in records if run.state != MISSING}
-    return CellRecord(name, facts, records, ledger.ever_started(started, abouts))
+    seeds = ledger.ever_started(started, {run.seed: run.about for run in records if run.state != MISSING})
+    return CellRecord(name, facts, records, tuple(of_kind(seeds, name.seeds)))
 
 
 def _without_copies(runs: list[RunRecord]) -> Iterator[RunRecord]:

@@ -22,6 +22,7 @@ from ascent.records.seal import SEALED, read_seal
 from ascent.records.tables import EARLY_MEASURES, GRADIENTS, MEASURED, VALUES
 
 LAST_EPISODES = 100  # training episodes that are read, the last ones
+Columns = dict[str, np.ndarray]  # a table, by column
 COUNTS = ("value_states", "gradient_windows")  # measures that are whole numbers
 _MEASURE_TYPES = {
     name: pa.float64() if name in (*VALUES, *GRADIENTS) else pa.int64() for name in EARLY_MEASURES
@@ -175,14 +176,31 @@ def measures(content: bytes) -> pd.DataFrame:
     try:
         if early:
             return _read_table(content, _MEASURE_TYPES, null_values=[""]).to_pandas()
-        rows = _read_table(content, _LONG_TYPES).to_pandas()
-        table = rows.pivot(index="step", columns="measure", values="value").reset_index()
+        rows = _read_table(content, _LONG_TYPES)
+        table = pd.DataFrame(wide({name: rows[name].to_numpy() for name in rows.column_names}))
     except ValueError as error:
         raise Damaged(f"{layout.MEASURES}: malformed table of measures") from error
-    table.columns.name = None
-    names = [*MEASURED, *sorted(set(table.columns) - {"step", *MEASURED})]
-    counts = {name: table.get(name, pd.Series(0.0, table.index)).fillna(0).astype("int64") for name in COUNTS}
-    return table.reindex(columns=["step", *names]).assign(**counts)
+    return table.assign(**{name: table[name].fillna(0).astype("int64") for name in COUNTS})
+
+
+def wide(rows: Columns) -> Columns:
+    """Return measures.csv with a row per evaluation and a column per measure, NaN where it is not.
+
+    Raises:
+        ValueError: a measure of a step is listed twice.
+    """
+    steps, row = np.unique(rows["step"], return_inverse=True)
+    measured, column = np.unique(rows["measure"].astype(str), return_inverse=True)
+    names = measured.tolist()
+    place = row * len(names) + column
+    if len(np.unique(place)) < len(place):
+        raise ValueError("a measure of a step is listed twice")
+    values = np.full(len(steps) * len(names), np.nan)
+    values[place] = rows["value"]
+    table = dict(zip(names, values.reshape(len(steps), -1).T, strict=True))
+    others = [name for name in names if name not in MEASURED]
+    nothing = np.full(len(steps), np.nan)
+    return {"step": steps} | {name: table.get(name, nothing) for name in (*MEASURED, *others)}
 
 
 def _read_table(content: bytes, types: dict[str, pa.DataType], null_values: Sequence[str] = ()) -> pa.Table:

@@ -23,16 +23,14 @@ from ascent.records.cell import Cell, Evaluation
 from ascent.records.errors import InputError
 from ascent.records.provenance import source_digest
 from ascent.records.read import DIVERGED, DONE, IMPORTED
-from ascent.records.run_reader import COUNTS
-from ascent.records.tables import EARLY_MEASURES, EPISODE_TABLES, GRADIENTS, HEADERS, MEASURED, VALUES
+from ascent.records.run_reader import Columns, wide
+from ascent.records.tables import EARLY_MEASURES, EPISODE_TABLES, GRADIENTS, HEADERS, VALUES
 
 MAX_COUNT = 100_000  # evaluations, episodes, environments: a hostile record may demand any number
 MAX_MODULE = 1_000_000  # bytes
 # Modules as they are recorded; versions before 0.2.0 had three top-level packages.
 MODULES = re.compile(r"(algorithms|suites|runners)/\w+\.py|ascent/(\w+/)+\w+\.(py|cpp|h)")
 _TEXT = {"policy", "event", "digest", "measure"}  # columns of text
-
-Columns = dict[str, np.ndarray]  # a table, by column
 
 
 @dataclass
@@ -299,22 +297,4 @@ def _table(name: str, data: bytes, task_columns: tuple[str, ...]) -> Columns:
         if kind != pa.float64() and parsed[column].null_count:
             raise ValueError(f"a value of {column} is missing")
     columns = {column: parsed[column].to_numpy() for column in names}
-    return columns if early or name != layout.MEASURES else _wide(columns)
-
-
-def _wide(rows: Columns) -> Columns:
-    """Return measures with a row per evaluation, as early tables have them: NaN, or a count of 0, where a
-    measure is missing. Raises ValueError if one is listed twice.
-    """
-    steps, row = np.unique(rows["step"], return_inverse=True)
-    names, column = np.unique(rows["measure"].astype(str), return_inverse=True)
-    place = row * len(names) + column
-    if len(np.unique(place)) < len(place):
-        raise ValueError("a measure of a step is listed twice")
-    values = np.full(len(steps) * len(names), np.nan)
-    values[place] = rows["value"]
-    table: Columns = dict(zip(names.tolist(), values.reshape(len(steps), -1).T, strict=True))
-    for name in MEASURED:
-        missing = np.zeros(len(steps)) if name in COUNTS else np.full(len(steps), np.nan)
-        table.setdefault(name, missing)
-    return {"step": steps} | table
+    return columns if early or name != layout.MEASURES else wide(columns)

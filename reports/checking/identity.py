@@ -8,8 +8,8 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
-from ascent.records import layout
-from ascent.records.cell import FIRST_TUNING_SEED, Cell, without_tuning
+from ascent.records import layout, ledger
+from ascent.records.cell import Cell, chosen, without_tuning
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.plan import seed_ranges
 from ascent.records.read import DONE
@@ -174,12 +174,12 @@ def started_seeds(cell: CellFiles) -> Iterator[Finding]:
     if len(cell.runs) < 2 or cell.imported:  # one run is checked alone
         return
     seeds = {run.seed for run in cell.runs}
-    packs = {seed for run in cell.finished for attempt in run.about["attempts"] for seed in attempt["pack"]}
-    if absent := sorted((packs | set(cell.started)) - seeds):
+    started = ledger.ever_started(cell.started, {run.seed: run.about for run in cell.runs})
+    if absent := sorted(started - seeds):
         what = f"{len(absent)} of {len(seeds) + len(absent)} seeds that were started have no record here: "
         yield Finding(cell.name, what + seed_ranges(absent), note=True)
-    reporting = without_tuning(sorted(seeds))
-    if reporting[0] < FIRST_TUNING_SEED and reporting != list(range(len(reporting))):
+    reporting = without_tuning(seeds)
+    if chosen(reporting):
         what = f"seeds {seed_ranges(reporting)} were chosen: a set without a choice is 0 to n-1"
         yield Finding(cell.name, what, note=True)
 

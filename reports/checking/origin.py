@@ -10,7 +10,7 @@ import subprocess
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha1, sha256
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import PurePosixPath
@@ -119,21 +119,21 @@ def origin(cell: CellFiles, run: RunFiles) -> Origin:
     if about.get("dirty") is not False:
         why = "uncommitted changes" if about.get("dirty") else "no commit is recorded"
         return Origin((), (f"{why}: no commit has its sources",), ())
-    if others := _attempted(run) - {str(about.get("source_digest"))}:
-        return Origin((), (f"earlier attempts ran other sources: {', '.join(sorted(others))}",), ())
     try:
         named = commit(about.get("commit"))
-    except Unknown as unknown:
-        return Origin((), (str(unknown),), ())
+    except Unknown as reason:
+        return Origin((), (str(reason),), ())
     try:
         digest, sources = folder.sources(cell.path / layout.sources(str(about.get("source_digest"))))
     except InputError as error:
         return Origin((str(error),), (), ())
     where = f"commit {str(about['commit'])[:12]}"
-    contradicted = [*_sources(named, sources, where), *_lock(named, about, where)]
+    contradicted = [*_sources(str(about["commit"]), tuple(sources.items())), *_lock(named, about, where)]
     if digest != about.get("source_digest"):
         contradicted.append(f"the recorded sources have digest {digest}")
-    return Origin(tuple(contradicted), (), tuple(_packages(named, about, where)))
+    others = sorted(_attempted(run) - {str(about.get("source_digest"))})
+    unknown = [f"earlier attempts ran other sources: {', '.join(others)}"] if others else []
+    return Origin(tuple(contradicted), tuple(unknown), tuple(_packages(named, about, where)))
 
 
 def _attempted(run: RunFiles) -> set[str]:
@@ -141,18 +141,20 @@ def _attempted(run: RunFiles) -> set[str]:
     return {str(attempt["source_digest"]) for attempt in run.about["attempts"] if "source_digest" in attempt}
 
 
-def _sources(named: Commit, sources: Mapping[str, bytes], where: str) -> Iterator[str]:
-    """Yield how recorded sources differ from those of a commit: other contents, modules left out."""
-    unlike = [name for name, content in sources.items() if not named.has(name, content)]
-    for name in unlike:
-        yield f"{name} is {'not that of' if named.paths(name) else 'not in'} {where}"
+@lru_cache(maxsize=64)  # the cells of a sweep have few different sources
+def _sources(commit_name: str, recorded: tuple[tuple[str, bytes], ...]) -> list[str]:
+    """Return how recorded sources differ from those of a commit: other contents, modules left out."""
+    named, sources, where = commit(commit_name), dict(recorded), f"commit {commit_name[:12]}"
+    unlike = [name for name, content in recorded if not named.has(name, content)]
     if unlike:  # what is not the commit's is not parsed
-        return
+        return [f"{name} is {'not that of' if named.paths(name) else 'not in'} {where}" for name in unlike]
     modules = [name for name in sources if name.endswith(".py") and name.startswith(PACKAGE)]
     needed = {path for name in modules for path in _imported(named, sources[name])}
     needed |= {path for name in modules for path in _compiled(named, name)}
-    for name in sorted(needed - sources.keys()):
-        yield f"{name} of {where} takes part and is not among the recorded sources"
+    return [
+        f"{name} of {where} takes part and is not among the recorded sources"
+        for name in sorted(needed - sources.keys())
+    ]
 
 
 def _imported(named: Commit, module: bytes) -> Iterator[str]:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,12 +42,12 @@ def replay(cells: Sequence[CellFiles]) -> list[Outcome]:
         ThreadPoolExecutor(cores) as pool,
     ):
         bar = progress.add_task("playing the final policies again", total=len(parts))
-        played: dict[int, dict[str, Any] | CannotVerify] = {}  # by the identity of a run's record
+        played: dict[Path, dict[str, Any] | CannotVerify] = {}  # by the folder of a run
         for (_, part), result in zip(parts, pool.map(_play_part, parts), strict=True):
-            played |= {id(run): result for run in part}
+            played |= {run.path: result for run in part}
             progress.advance(bar)
     for cell, runs in groups:
-        results = [played[id(run)] for run in runs]
+        results = [played[run.path] for run in runs]
         if refused := next((result for result in results if isinstance(result, CannotVerify)), None):
             outcomes.append(Outcome(cell.name, CANNOT, str(refused)))
         else:

@@ -29,8 +29,6 @@ import json, sys
 from ascent.runners import platform
 print(json.dumps(platform.packages(sys.argv[1])))
 """
-# What a process that runs recorded sources sees of its environment.
-EMPTY = {"PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
 _EARLY_PACKAGES = """
 import json, sys
 from runners import provenance
@@ -83,8 +81,13 @@ class Setting:
         """Return the variables of a process that trains the run: recorded sources see none of the user's."""
         if self.root is None:
             return environment(run, self.kernels)
-        folders = dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME"), str(self.home))
-        return EMPTY | folders | {"PYTHONPATH": str(self.root)} | _choices(run, self.kernels)
+        return _empty(self.home) | {"PYTHONPATH": str(self.root)} | _choices(run, self.kernels)
+
+
+def _empty(home: Path) -> dict[str, str]:
+    """Return the variables of a process that sees none of the user's; its files go into `home`."""
+    folders = dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME"), str(home))
+    return {"PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"} | folders
 
 
 def environment(run: RunFiles, kernels: bool) -> dict[str, str]:
@@ -198,7 +201,7 @@ def _build_kernels(root: Path, folder: Path) -> None:
         capture_output=True,
         text=True,
         cwd=folder,
-        env=EMPTY | {"HOME": str(folder)},
+        env=_empty(folder),
     )
     if done.returncode or done.stderr:
         raise CannotVerify(f"needs its recorded kernels: {last_line(done.stderr)}")

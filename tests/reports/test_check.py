@@ -362,7 +362,8 @@ def test_tuning_seeds_are_a_note(runs: Path) -> None:
             cell_of(runs), [Planned(declared()[0].cell, tuple(range(seed)))] if seed else None
         ).outcomes
         found = [(outcome.rule, finding) for outcome in outcomes for finding in outcome.findings]
-        assert {rule for rule, _ in found} == {"tuning-seeds", "pack-mates"}, found
+        mates = {"pack-mates"} if seed else set()  # of those that kept their numbers
+        assert {rule for rule, _ in found} == {"tuning-seeds", "started-seeds"} | mates, found
         assert all(finding.note for _, finding in found)
         assert dict(found)["tuning-seeds"].what.endswith(words)
 
@@ -473,6 +474,19 @@ def test_imported_curves(tmp_path: Path) -> None:
     edit(cell / "cell.json", lambda facts: facts["config"].update(name="Another"))
     (cell / "seed-2" / "eval.csv").unlink()
     assert broken(cell) == {"unique-seeds", "cell-digest", "all-finished"}
+
+
+def test_many_cells_are_checked_in_processes(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same findings in the same order; commits aside, as those processes read the project's own git."""
+    flip(cell_of(runs) / "seed-1" / "eval.csv")
+
+    def findings() -> list:
+        outcomes = check.check(runs).outcomes
+        return [(o.rule, o.findings) for o in outcomes if o.rule != "named-commit"]
+
+    alone = findings()
+    monkeypatch.setattr(check, "MANY", 1)
+    assert findings() == alone and any(found for _, found in alone)
 
 
 def test_one_run_is_checked_alone(runs: Path) -> None:
