@@ -14,6 +14,7 @@ from typing import Any
 
 from ascent.records import files, layout
 from ascent.records.errors import DamagedFile, InputError, unknown
+from ascent.records.store import Store
 
 FIRST_TUNING_SEED = 1000  # seeds from here up choose hyperparameters; they never enter a reported number
 
@@ -96,7 +97,7 @@ class Cell:
 
     def is_finished(self, seed: int, runs: Path) -> bool:
         """Return whether a run is done or has diverged: there is nothing left to train."""
-        return (self.run_folder(seed, runs) / layout.RESULT).exists()
+        return Store(self.folder(runs)).has(seed, layout.RESULT)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields of the cell; `settings` and `measures` only if it has them."""

@@ -137,8 +137,13 @@ def write_json(
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in `path`. Raises DamagedFile if there is none, OSError if it cannot be read."""
+    return parse_json(path.read_bytes(), path)
+
+
+def parse_json(data: bytes, path: Path) -> dict[str, Any]:
+    """Return the JSON object that was read from `path`. Raises DamagedFile if there is none."""
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(data)
     except ValueError as error:
         raise DamagedFile(f"{path} is damaged: {error}") from error
     if not isinstance(value, dict):
@@ -172,10 +177,13 @@ def last_lines(log: Path, n: int = 5) -> list[str]:
     return [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-n:]
 
 
-def zip_files(contents: dict[str, bytes]) -> bytes:
-    """Return a zip archive: the same names and contents give the same bytes."""
+def zip_files(contents: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """Return a zip archive: the same names and contents give the same bytes.
+
+    `compression` is one of the constants of `zipfile`.
+    """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in sorted(contents.items()):
-            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)  # ZipInfo is dated 1980
+            archive.writestr(zipfile.ZipInfo(name), content, compression)  # ZipInfo is dated 1980
     return buffer.getvalue()

@@ -4,7 +4,7 @@
     <suite>/<task>/<system>-<preset>-<digest>/     a cell
         cell.json                 the cell, once for all of its seeds
         sources-<digest>.zip      the sources that trained it
-        sealed.zip                what reports read of its finished runs, in one file (`seal.py`)
+        sealed-<digest>.zip       finished runs that have no folder any more (`seal.py`)
         robustness/               tables written by `ascent robustness`
         logs/                     output of the training processes
         seed-<k>/                 a run
@@ -14,6 +14,7 @@
             metrics.csv           step and the means of the update's metrics since the previous evaluation
             ladder.csv            step,event,digest of the learner's whole state
             measures.csv          step,measure,value: see below
+            train-last.csv, train-bins.csv        in place of train.csv in a compact record (`compact.py`)
             policy.npz            the final policy
             policy-<step>.npz     earlier policies (`--keep-policies`)
             result.json           status and digests of the result files; written last
@@ -46,7 +47,9 @@ METRICS = "metrics.csv"
 LADDER = "ladder.csv"
 MEASURES = "measures.csv"
 POLICY = "policy.npz"
-SEAL = "sealed.zip"
+TRAIN_LAST = "train-last.csv"
+TRAIN_BINS = "train-bins.csv"
+EARLY_SEAL = "sealed.zip"  # copies of files, which versions before 0.3 kept; nothing reads it
 LOGS = "logs"
 ROBUSTNESS = "robustness"
 LEDGER = "ledger"
@@ -54,8 +57,13 @@ LEDGER = "ledger"
 TABLES = (EVAL, TRAIN, METRICS, LADDER, MEASURES)
 RESULT_FILES = (*TABLES, POLICY)  # the result bytes: no times and no machine in them
 OPTIONAL = (MEASURES,)  # those that records of earlier versions lack
+COMPACT = (TRAIN_LAST, TRAIN_BINS)  # in place of TRAIN
 
 SEED_FOLDER = re.compile(r"seed-(0|[1-9]\d*)")
+KEPT_POLICY = re.compile(r"policy-(\d+)\.npz")
+FILE_OF_RUN = re.compile(  # of a finished run
+    "|".join(map(re.escape, (RUN, RESULT, *RESULT_FILES, *COMPACT))) + f"|{KEPT_POLICY.pattern}"
+)
 CELLS = f"*/*/*/{CELL}"  # pattern of the cell descriptions below a folder of records
 
 
@@ -93,6 +101,11 @@ def plan(digest: str) -> str:
 def started(time: str, token: str) -> str:
     """Return the name of a file of the ledger about started runs."""
     return f"started-{time}-{token}.json"
+
+
+def seal(digest: str) -> str:
+    """Return the name of an archive of finished runs."""
+    return f"sealed-{digest}.zip"
 
 
 def checkpoint(step: int) -> str:

@@ -16,6 +16,7 @@ from ascent.records import files, layout
 from ascent.records.errors import DamagedFile
 from ascent.records.ownership import BEATS, is_alive, standing
 from ascent.records.plan import Planned
+from ascent.records.store import Store
 
 STATES = ("done", "diverged", "running", "pending", "interrupted", "failed", "planned")
 SILENCE = 120.0  # seconds without a heartbeat after which a run on another machine counts as interrupted
@@ -58,7 +59,7 @@ def _cell_progress(plan: Planned, out: Path, known: Mapping[tuple[str, int], str
     left: list[float] = []
     scores: list[float] = []
     for seed in plan.seeds:
-        state, record = _run_progress(folder / layout.seed_folder(seed))
+        state, record = run_progress(folder, seed)
         if state not in ("done", "diverged"):
             state = known.get((plan.cell.digest, seed), state)
         states[state] += 1
@@ -81,14 +82,11 @@ def _cell_progress(plan: Planned, out: Path, known: Mapping[tuple[str, int], str
     )
 
 
-def state(folder: Path) -> str:
-    """Return the state of the run in a folder according to its records."""
-    return _run_progress(folder)[0]
-
-
-def _run_progress(folder: Path) -> tuple[str, dict[str, Any]]:
+def run_progress(cell: Path, seed: int) -> tuple[str, dict[str, Any]]:
+    """Return the state of a run by its records, and the record that says so."""
+    folder = cell / layout.seed_folder(seed)
     try:
-        result = files.read_json(folder / layout.RESULT)
+        result = files.parse_json(Store(cell).read(seed, layout.RESULT), folder / layout.RESULT)
         return result["status"], result
     except (FileNotFoundError, NotADirectoryError):
         pass

@@ -26,7 +26,7 @@ import pandas as pd
 from ascent.records import layout, ledger, run_reader
 from ascent.records.cell import FIRST_TUNING_SEED, Cell, chosen, of_kind, overrides, setting, without_tuning
 from ascent.records.run_reader import Damaged, RunReader
-from ascent.records.seal import sealed_names
+from ascent.records.store import Store
 
 DONE, DIVERGED, UNFINISHED, MISSING, DAMAGED = "done", "diverged", "unfinished", "missing", "damaged"
 STATES = (DONE, DIVERGED, UNFINISHED, MISSING, DAMAGED)
@@ -236,7 +236,7 @@ def load(
 def find(runs: Path) -> tuple[list[Expected], dict[str, tuple[int, ...]]]:
     """Return the cells of a folder with their seeds, and by cell the tuning seeds that are left out.
 
-    Tuning seeds, sealed or not, are left out where any cell has reporting seeds. If there are tuning seeds
+    Tuning seeds are left out where any cell has reporting seeds. If there are tuning seeds
     only, nothing is left out.
     """
     names = _names_in(runs)
@@ -261,9 +261,8 @@ def _names_in(runs: Path) -> list[Expected]:
 
 
 def seeds_of(cell: Path) -> tuple[int, ...]:
-    """Return the seeds of a cell: those that have a folder, and those that had one when it was sealed."""
-    folders = [*cell.iterdir(), *(Path(name.partition("/")[0]) for name in sealed_names(cell))]
-    return tuple(sorted({seed for folder in folders if (seed := layout.seed_of(folder)) is not None}))
+    """Return the seeds of a cell, in folders or sealed. Raises DamagedFile if a seal cannot be read."""
+    return tuple(Store(cell).seeds())
 
 
 def _split_name(folder: Path, name: str) -> tuple[str, str, str]:
@@ -364,10 +363,10 @@ def _load_run(
     reader: RunReader, cell_name: str, seed: int, cell_fault: str, measures: tuple[str, ...]
 ) -> RunRecord:
     name = f"{cell_name}/{layout.seed_folder(seed)}"
-    if not reader.has(seed):
-        return RunRecord(seed, name, MISSING, "no folder")
     about: dict[str, Any] = {}
     try:
+        if not reader.has(seed):
+            return RunRecord(seed, name, MISSING, "no folder")
         if cell_fault:
             raise Damaged(cell_fault)
         if not reader.has(seed, layout.RESULT):
@@ -384,7 +383,7 @@ def _load_run(
         evaluations = run_reader.evaluations(reader.read(seed, layout.EVAL), status == DONE, measures)
         training = None
         if layout.TRAIN in result["digests"]:
-            content = reader.read(seed, layout.TRAIN)
+            content = reader.training(seed)
             training = run_reader.last_training_episodes(content, status == DONE, measures)
         measured = reader.read(seed, layout.MEASURES) if layout.MEASURES in result["digests"] else b""
     except Damaged as error:

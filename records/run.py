@@ -11,6 +11,7 @@ from typing import Any
 from ascent.records import files, layout, provenance
 from ascent.records.cell import Cell
 from ascent.records.checkpoints import FORMAT, Checkpoint, Checkpoints, State, pack_arrays
+from ascent.records.compact import compact
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.ownership import Ownership, acquire_all
 from ascent.records.provenance import Provenance
@@ -35,6 +36,7 @@ class Run:
     ):
         self.cell = cell
         self.seed = seed
+        self.runs = runs
         self.origin = origin
         self.plan = plan  # digest of the plan under which the run starts
         self.folder = cell.run_folder(seed, runs)
@@ -48,7 +50,7 @@ class Run:
 
     def is_finished(self) -> bool:
         """Return whether the run is done or has diverged: there is nothing left to train."""
-        return (self.folder / layout.RESULT).exists()
+        return self.cell.is_finished(self.seed, self.runs)
 
     def is_new(self) -> bool:
         """Return whether no attempt at the run has been recorded."""
@@ -231,6 +233,8 @@ class Run:
             "format": FORMAT, "status": status, "steps": step, "score": score, "digests": digests,
             "unstable_steps": unstable_steps,
         }  # fmt: skip
+        compacted = compact(content[layout.TRAIN], step)
+        result["compact"] = {name: sha256(data).hexdigest() for name, data in compacted.items()}
         result["digest"] = result_digest(result)
         files.write_json(self.folder / layout.RESULT, result, check=self.owner.check)
         self.clean_up()

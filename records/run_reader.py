@@ -1,9 +1,4 @@
-"""Read and check the files of a cell's runs: digests, tables and JSON records.
-
-The run's folder is the authority. The seal of a cell (`seal.py`) is one file with copies of what reports
-read, so that ten thousand runs load in seconds. It is used for a run only while the run's files exist, have
-the sealed sizes and are older than the seal.
-"""
+"""Read and check the files of a cell's runs: digests, tables and JSON records."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +13,7 @@ from pyarrow import csv
 
 from ascent.records import layout
 from ascent.records.errors import DamagedFile
-from ascent.records.seal import SEALED, read_seal
+from ascent.records.store import Store
 from ascent.records.tables import EARLY_MEASURES, GRADIENTS, MEASURED, VALUES
 
 LAST_EPISODES = 100  # training episodes that are read, the last ones
@@ -39,61 +34,43 @@ class Damaged(Exception):
 
 
 class RunReader:
-    """The files of a cell's runs, from their folders or from the seal."""
+    """The files of a cell's runs. Methods raise Damaged if a file cannot be read."""
 
     def __init__(self, cell: Path) -> None:
-        self.cell = cell
-        try:
-            self.sealed = read_seal(cell)
-        except DamagedFile:
-            self.sealed = {}
-        self._trusted: dict[int, bool] = {}
+        self.store = Store(cell)
 
     def has(self, seed: int, file: str = "") -> bool:
-        """Return whether a run has a file or, without a name, a folder."""
-        return (self.cell / layout.seed_folder(seed) / file).exists()
-
-    def is_sealed(self, seed: int) -> bool:
-        """Return whether the seal is valid for the run's folder."""
-        if seed not in self._trusted:
-            folder = f"{layout.seed_folder(seed)}/"
-            sizes = {name: len(data) for name, data in self.sealed.items() if name.startswith(folder)}
-            self._trusted[seed] = f"{folder}{layout.RESULT}" in sizes and self._unchanged(sizes)
-        return self._trusted[seed]
-
-    def _unchanged(self, sizes: dict[str, int]) -> bool:
+        """Return whether a run has a file or, without a name, whether there is such a run."""
         try:
-            sealed_at = (self.cell / layout.SEAL).stat().st_mtime_ns
-            stats = [((self.cell / name).stat(), size) for name, size in sizes.items()]
-        except OSError:
-            return False
-        return all(stat.st_size == size and stat.st_mtime_ns < sealed_at for stat, size in stats)
+            return self.store.has(seed, file)
+        except DamagedFile as error:
+            raise Damaged(str(error)) from error
 
     def read(self, seed: int, file: str) -> bytes:
-        """Return the content of a run's file. Raises Damaged if it cannot be read."""
-        name = f"{layout.seed_folder(seed)}/{file}"
+        """Return the content of a run's file."""
         try:
-            if self.is_sealed(seed) and name in self.sealed:
-                return self.sealed[name]
-            return (self.cell / name).read_bytes()
+            return self.store.read(seed, file)
+        except DamagedFile as error:
+            raise Damaged(str(error)) from error
         except OSError as error:
             raise Damaged(f"{file}: unreadable ({error.strerror})") from error
 
     def json(self, seed: int, file: str) -> dict[str, Any]:
-        """Return the JSON object in a run's file. Raises Damaged if there is none."""
+        """Return the JSON object in a run's file."""
         return _parse_json(self.read(seed, file), file)
 
-    def check_digests(self, seed: int, result: dict[str, Any]) -> None:
-        """Compare the tables with the digests in result.json; in a sealed run, those that reports read.
+    def training(self, seed: int) -> bytes:
+        """Return train.csv or, in a compact record, its last rows."""
+        return self.read(seed, layout.TRAIN if self.has(seed, layout.TRAIN) else layout.TRAIN_LAST)
 
-        Raises:
-            Damaged: a digest is missing or differs.
-        """
-        digests = result.get("digests")
+    def check_digests(self, seed: int, result: dict[str, Any]) -> None:
+        """Compare the tables with their digests in result.json: one that is missing or differs is damage."""
+        digests, compact = result.get("digests"), result.get("compact")
         if not isinstance(digests, dict) or layout.EVAL not in digests:
             raise Damaged(f"{layout.RESULT}: lacks a digest for {layout.EVAL}")
-        checked = SEALED if self.is_sealed(seed) else digests
-        for file in sorted(name for name in digests if name.endswith(".csv") and name in checked):
+        if isinstance(compact, dict) and self.has(seed, layout.TRAIN_LAST):
+            digests = {name: digest for name, digest in digests.items() if name != layout.TRAIN} | compact
+        for file in sorted(name for name in digests if name.endswith(".csv")):
             if sha256(self.read(seed, file)).hexdigest() != digests[file]:
                 raise Damaged(f"{file}: sha256 differs from {layout.RESULT}")
 

@@ -22,6 +22,7 @@ def build(
     declared: Declared | None = None,
     left_out: Mapping[str, Sequence[int]] | None = None,
     started: Mapping[str, Sequence[int]] | None = None,
+    grades: Mapping[str, str] | None = None,
 ) -> Path:
     """Write the report on the records below `runs` to the folder `out`, and return its index.html.
 
@@ -35,6 +36,7 @@ def build(
         declared: the `[report]` table of the sweep (default: its default values).
         left_out: the tuning seeds that `expected` leaves out, by cell; found below `runs` if it is None.
         started: the seeds that were ever started, by cell (default: those in the ledger).
+        grades: what `ascent check` says of the cells, by cell (default: the page shows no grades).
 
     Raises:
         ValueError: there are no runs, tuning and reporting seeds are mixed in `expected`, the declared
@@ -44,7 +46,8 @@ def build(
     _check_replaceable(out, runs)
     if expected is None:
         expected, left_out = find(runs)
-    study = analyse(runs, load(runs, expected, started), title, declared or Declared(), left_out or {})
+    cells = load(runs, expected, started)
+    study = analyse(runs, cells, title, declared or Declared(), left_out or {}, grades or {})
     out.parent.mkdir(parents=True, exist_ok=True)
     # A sibling folder, because a rename is atomic only within one file system.
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as work:
@@ -72,7 +75,9 @@ def rebuild(provenance: dict[str, Any], runs: Path, out: Path) -> Path:
     expected = [Expected.from_json(cell) for cell in report["expected"]]
     left_out = report.get("left_out", {})  # absent from reports of versions before 0.3
     started = report.get("started")  # since then, more may have been started
-    return build(runs, out, expected, report["title"], Declared(**report["settings"]), left_out, started)
+    grades = report.get("grades")  # another repository may know other commits
+    declared = Declared(**report["settings"])
+    return build(runs, out, expected, report["title"], declared, left_out, started, grades)
 
 
 def _check_replaceable(out: Path, runs: Path) -> None:

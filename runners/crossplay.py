@@ -171,7 +171,7 @@ def _means(episodes: Sequence[Episode], team: Team) -> list[float]:
 
 def _names(side: Trained, seed: int) -> tuple[str, str, str]:
     """Return a side's name, its cell's digest, and the beginning of its policy's digest."""
-    return side.name, side.cell.digest, policies.digest(side.folder / layout.seed_folder(seed))[:16]
+    return side.name, side.cell.digest, policies.names(side.folder, [seed])[seed]
 
 
 def _seeds(trained: Sequence[Trained], chosen: Sequence[int] | None) -> list[int]:

@@ -22,6 +22,7 @@ from ascent.records import files, layout
 from ascent.records.cell import Cell, without_tuning
 from ascent.records.checkpoints import State, unpack_arrays
 from ascent.records.errors import DamagedFile, InputError, differences
+from ascent.records.store import Store
 from ascent.runners.resolve import make_agent, versions
 
 ACTING = ("params/", "normaliser/")  # what acting needs of an agent's state
@@ -93,12 +94,11 @@ def seeds_with(cell: Cell, folder: Path) -> list[int]:
         InputError: a run is not finished, or there are no policies.
     """
     seeds = []
-    present = (layout.seed_of(path) for path in folder.iterdir())
-    for seed in without_tuning(seed for seed in present if seed is not None):
-        path = folder / layout.seed_folder(seed)
-        if not (path / layout.RESULT).exists():
+    store = Store(folder)
+    for seed in without_tuning(store.seeds()):
+        if not store.has(seed, layout.RESULT):
             raise InputError(f"{cell.label()}: seed {seed} is not finished")
-        if files.read_json(path / layout.RESULT).get("status") == "done":
+        if _result(store, seed).get("status") == "done":
             seeds.append(seed)
     if not seeds:
         raise InputError(f"{cell.label()} has no finished runs with a policy")
@@ -108,7 +108,7 @@ def seeds_with(cell: Cell, folder: Path) -> list[int]:
 def seed_of(run: Path) -> int:
     """Return the seed of a run's folder. Raises InputError for any other folder."""
     seed = layout.seed_of(run.resolve())
-    if seed is None or not run.is_dir():
+    if seed is None or not Store(run.resolve().parent).has(seed):
         raise InputError(f"{run} is not a run folder, such as .../seed-0")
     return seed
 
@@ -127,7 +127,8 @@ def load(cell: Cell, folder: Path, seeds: Sequence[int], step: int | None = None
             f"{cell.label()} was trained with other versions ({differences(cell.versions, installed)}): "
             "train it again"
         )
-    policies = [_read(folder / layout.seed_folder(seed), step) for seed in seeds]
+    store = Store(folder)
+    policies = [_read(store, seed, step) for seed in seeds]
     agent = make_agent(cell, Streams(seeds, "init"), "cpu")
     state = agent.state_dict()
     needed = {name: x.shape[1:] for name, x in state.items() if name.startswith(ACTING)}
@@ -144,14 +145,16 @@ def load(cell: Cell, folder: Path, seeds: Sequence[int], step: int | None = None
     return agent
 
 
-def _read(run: Path, step: int | None) -> State:
-    path = run / (layout.POLICY if step is None else layout.kept_policy(step))
-    if not path.exists():
-        kept = sorted(int(path.stem.partition("-")[2]) for path in run.glob("policy-*.npz"))
+def _read(store: Store, seed: int, step: int | None) -> State:
+    name = layout.POLICY if step is None else layout.kept_policy(step)
+    path = store.cell / layout.seed_folder(seed) / name
+    if not store.has(seed, name):
+        matches = (layout.KEPT_POLICY.fullmatch(name) for name in store.names(seed))
+        kept = sorted(int(match[1]) for match in matches if match)
         hint = f"; policies were kept at steps {kept}" if step is not None and kept else ""
         raise InputError(f"{path} is missing: there is no policy to play{hint}")
-    data = path.read_bytes()
-    if step is None and sha256(data).hexdigest() != digest(run):
+    data = store.read(seed, name)
+    if step is None and sha256(data).hexdigest() != _digest(_result(store, seed)):
         raise DamagedFile(f"{path} is damaged: it differs from the recorded policy")
     try:
         arrays = unpack_arrays(data)
@@ -160,7 +163,18 @@ def _read(run: Path, step: int | None) -> State:
     return {name: array for name, array in arrays.items() if name != ABOUT}
 
 
-def digest(run: Path) -> str:
-    """Return the recorded sha256 of a finished run's policy; "" if none was recorded."""
-    digests = files.read_json(run / layout.RESULT).get("digests")
+def names(folder: Path, seeds: Sequence[int]) -> dict[int, str]:
+    """Return how tables name the policies of finished runs, by seed: the beginning of the sha256."""
+    store = Store(folder)
+    return {seed: _digest(_result(store, seed))[:16] for seed in seeds}
+
+
+def _digest(result: dict[str, Any]) -> str:
+    """Return the recorded sha256 of a policy; "" if none was recorded."""
+    digests = result.get("digests")
     return str(digests.get(layout.POLICY, "")) if isinstance(digests, dict) else ""
+
+
+def _result(store: Store, seed: int) -> dict[str, Any]:
+    path = store.cell / layout.seed_folder(seed) / layout.RESULT
+    return files.parse_json(store.read(seed, layout.RESULT), path)

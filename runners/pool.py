@@ -12,7 +12,6 @@ from typing import IO
 
 from ascent.records import files, layout
 from ascent.records.plan import Job, seed_ranges
-from ascent.records.seal import seal
 
 
 @dataclass(frozen=True)
@@ -101,9 +100,7 @@ def run_pool(
             for worker in [worker for worker in running if worker.process.poll() is not None]:
                 running.remove(worker)
                 worker.file.close()
-                if not worker.process.returncode:
-                    seal(worker.job.cell.folder(worker.job.out))
-                elif not (stopped or stop()):
+                if worker.process.returncode and not (stopped or stop()):
                     failures.append(Failure(worker.job, _reason(worker), worker.log))
                     failed(failures[-1])
             tick()

@@ -2,23 +2,32 @@
 
     python -P -m ascent.runners.replay < job.json
 
-A job is {"cell": {...}, "folder": "runs/classic/.../ppo-zoo-...", "seeds": [...], "step": 100000}. The output
-is a JSON object: `platform` of this process and, by seed, the `rows` of the last evaluation as eval.csv has
-them, greedy and sampled policy, or the `faults` of policies that cannot be played.
+A job has one of these forms. The output is a JSON object with the `platform` of this process and
+
+    {"cell": {...}, "folder": "runs/classic/.../ppo-zoo-...", "seeds": [...], "step": 100000}
+        by seed, the `rows` of the last evaluation as eval.csv has them, greedy and sampled policy, or the
+        `faults` of policies that cannot be played
+    {"folder": "runs/classic/.../ppo-zoo-...", "level": ["drop", 0.5], "episodes": 100}
+        the `table` of `ascent robustness`
+    {"runs": "runs", "task": "simple_tag_v3", "cells": ["1b2c", ...], "seeds": [...], "episodes": 100}
+        the `table` of `ascent crossplay` between cells, which are named by their digests
 """
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ascent.records.cell import Cell
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.tables import row_text
+from ascent.runners import crossplay, robustness
 from ascent.runners.platform import platform_key
 from ascent.runners.play import evaluate
 from ascent.runners.policies import load
+from ascent.suites.perturb import Perturbation
 
 POLICIES = {"greedy": False, "sampled": True}  # of the last evaluation: whether they explore
 
@@ -53,16 +62,26 @@ def main() -> int:
     """Play the job on standard input and return the exit code."""
     job = json.load(sys.stdin)
     torch.set_num_threads(1)
-    cell, folder = Cell.from_json(job["cell"]), Path(job["folder"])
     try:
-        faulty = faults(cell, folder, job["seeds"])
-        sound = [seed for seed in job["seeds"] if seed not in faulty]
-        rows = replay(cell, folder, sound, job["step"]) if sound else {}
+        output = _output(job)
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 2
-    print(json.dumps({"platform": platform_key(), "rows": rows, "faults": faulty}))
+    print(json.dumps({"platform": platform_key()} | output))
     return 0
+
+
+def _output(job: dict[str, Any]) -> dict[str, Any]:
+    if "level" in job:
+        level = Perturbation(*job["level"])
+        return {"table": robustness.again(Path(job["folder"]), level, job["episodes"])}
+    if "cells" in job:
+        trained = crossplay.find(job["task"], Path(job["runs"]), job["cells"])
+        return {"table": crossplay.record(trained, job["episodes"], job["seeds"]).decode()}
+    cell, folder = Cell.from_json(job["cell"]), Path(job["folder"])
+    faulty = faults(cell, folder, job["seeds"])
+    sound = [seed for seed in job["seeds"] if seed not in faulty]
+    return {"rows": replay(cell, folder, sound, job["step"]) if sound else {}, "faults": faulty}
 
 
 if __name__ == "__main__":

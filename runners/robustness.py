@@ -158,25 +158,40 @@ def record(
     agent = policies.load(cell, folder, seeds)
     out = folder / layout.ROBUSTNESS
     _refuse_other_episodes(out, cell, episodes)
-    names = {seed: policies.digest(folder / layout.seed_folder(seed))[:16] for seed in seeds}
     out.mkdir(exist_ok=True)
     grid = files.json_bytes(perturb.about(cell.task))
     if not (out / GRID).exists() or (out / GRID).read_bytes() != grid:
         files.write(out / GRID, grid)
     for level in levels:
-        keys = [
-            (str(perturb.VERSION), level.kind, repr(float(level.level)), str(seed), names[seed], str(episode))
-            for seed in seeds
-            for episode in range(episodes)
-        ]
+        keys = _keys(level, policies.names(folder, seeds), episodes)
         path = out / f"{level.name}.csv"
         if not _is_recorded(path, keys):
             played = play_level(agent, cell, seeds, level, episodes, threads)
-            numbers = [episode for of_seed in played for episode in of_seed]
-            rows = [",".join((*key, *map(repr, row[:3]))) for key, row in zip(keys, numbers, strict=True)]
-            files.write(path, "".join(f"{row}\n" for row in (",".join(KEYS), *rows)).encode())
+            files.write(path, _table(keys, played).encode())
         tick()
     return out
+
+
+def again(folder: Path, level: Perturbation, episodes: int) -> str:
+    """Return the table of a level, played now, recorded or not. Raises InputError as `record` does."""
+    torch.set_num_threads(1)
+    cell = read_cell(folder)
+    seeds = policies.seeds_with(cell, folder)
+    agent = policies.load(cell, folder, seeds)
+    keys = _keys(level, policies.names(folder, seeds), episodes)
+    return _table(keys, play_level(agent, cell, seeds, level, episodes))
+
+
+def _keys(level: Perturbation, names: dict[int, str], episodes: int) -> list[tuple[str, ...]]:
+    """Return the first columns of a level's table, given the policies' names by seed."""
+    first = (str(perturb.VERSION), level.kind, repr(float(level.level)))
+    return [(*first, str(seed), name, str(n)) for seed, name in names.items() for n in range(episodes)]
+
+
+def _table(keys: Sequence[tuple[str, ...]], played: Sequence[Sequence[Episode]]) -> str:
+    numbers = [episode for of_seed in played for episode in of_seed]
+    rows = [",".join((*key, *map(repr, row[:3]))) for key, row in zip(keys, numbers, strict=True)]
+    return "".join(f"{row}\n" for row in (",".join(KEYS), *rows))
 
 
 def _refuse_other_episodes(out: Path, cell: Cell, episodes: int) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from ascent.records import layout
 from ascent.records.cell import Cell
+from ascent.records.errors import DamagedFile
+from ascent.records.store import Store
 
 # Environment steps per second of one core, including the evaluations of the default protocol. Measured on one
 # machine; another may be twice as fast or half as fast.
@@ -29,17 +31,19 @@ def core_hours(cell: Cell, seeds: int, replays: bool, runs: Path) -> float:
 def measured(suite: str, task: str, system: str, runs: Path) -> float | None:
     """Return the steps per second of one core in up to five finished CPU runs; None without such runs."""
     steps, seconds = 0, 0.0
-    for path in (runs / suite / task).glob(f"{system}-*/seed-*/{layout.RESULT}"):
-        try:
-            result = json.loads(path.read_bytes())
-            run = json.loads((path.parent / layout.RUN).read_bytes())
-            times = [attempt["cpu_s"] for attempt in run["attempts"] if attempt["device"] == "cpu"]
-            if result["status"] != "done" or len(times) != len(run["attempts"]):
-                continue
-        except (OSError, ValueError, LookupError):
-            continue  # a killed attempt did not record its time
-        steps += result["steps"]
-        seconds += sum(times)
-        if steps >= 5 * result["steps"]:
-            break
+    for cell in (runs / suite / task).glob(f"{system}-*"):
+        store = Store(cell)
+        for seed in store.seeds():
+            try:
+                result = json.loads(store.read(seed, layout.RESULT))
+                attempts = json.loads(store.read(seed, layout.RUN))["attempts"]
+                times = [attempt["cpu_s"] for attempt in attempts if attempt["device"] == "cpu"]
+                if result["status"] != "done" or len(times) != len(attempts):
+                    continue
+            except (OSError, DamagedFile, ValueError, LookupError):
+                continue  # a killed attempt did not record its time
+            steps += result["steps"]
+            seconds += sum(times)
+            if steps >= 5 * result["steps"]:
+                return steps / seconds
     return steps / seconds if seconds else None

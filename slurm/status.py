@@ -72,12 +72,13 @@ class Status:
 
 @dataclass(frozen=True)
 class _LastTask:
-    """The last array task that was submitted for a run, and the run's label and folder."""
+    """The last array task that was submitted for a run, and the run's label, cell folder and seed."""
 
     sent: submission.Submission
     index: int
     label: str
-    folder: Path
+    cell: Path
+    seed: int
 
     @property
     def job(self) -> str | None:
@@ -86,9 +87,9 @@ class _LastTask:
 
     def superseded(self) -> bool:
         """Return whether a process other than this array task is training the run."""
-        if progress.state(self.folder) != "running":
+        if progress.run_progress(self.cell, self.seed)[0] != "running":
             return False
-        attempt = files.read_json(self.folder / layout.RUN)["attempts"][-1]
+        attempt = files.read_json(self.cell / layout.seed_folder(self.seed) / layout.RUN)["attempts"][-1]
         return submission.task_of(attempt) != (self.sent.job, str(self.index))
 
 
@@ -128,8 +129,7 @@ def _last_tasks(missing: set[RunKey], runs: Path) -> dict[RunKey, _LastTask]:
                 cell = cells[number]
                 for seed in seeds:
                     if (run := (cell.digest, seed)) in missing:
-                        folder = cell.run_folder(seed, runs)
-                        tasks[run] = _LastTask(sub, index, cell.label(), folder)
+                        tasks[run] = _LastTask(sub, index, cell.label(), cell.folder(runs), seed)
     return tasks
 
 

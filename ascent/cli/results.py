@@ -34,30 +34,31 @@ def report(
         if source.endswith(".zip"):
             with bundles.opened(Path(source)) as unpacked:
                 about = bundles.provenance(unpacked / "report")
+                _checked(unpacked / "runs")
                 page = rebuild(about, unpacked / "runs", out or default_folder(Path(source).stem))
-                _say_check(unpacked / "runs")
         elif Path(source).is_dir():
             folder = out or default_folder(Path(source).resolve().name)
-            page = build(Path(source), folder, title=f"Runs in {Path(source).name}")
-            _say_check(Path(source))
+            title = f"Runs in {Path(source).name}"
+            page = build(Path(source), folder, title=title, grades=_checked(Path(source)))
         else:
             sweep = manifest.open_sweep(source, runs)
             folder = out or default_folder(sweep.name)
             cells = expected(sweep.planned)
-            page = build(runs, folder, cells, sweep.title, sweep.declared)
-            _say_check(runs, [cell.folder for cell in cells])
+            grades = _checked(runs, [cell.folder for cell in cells])
+            page = build(runs, folder, cells, sweep.title, sweep.declared, grades=grades)
     except ValueError as error:
         raise InputError(str(error)) from error
     print(page)
 
 
-def _say_check(runs: Path, cells: list[str] | None = None) -> None:
-    """Print what `ascent check` says, in a line for the grades and one per broken rule."""
+def _checked(runs: Path, cells: list[str] | None = None) -> dict[str, str]:
+    """Print what `ascent check` says, and return the grades by cell."""
     from ascent.reports.checking import check as checks
 
     with progress_bar("checking cells") as tell:
         checked = checks.check(runs, tell=tell, cells=cells)
     print(*checks.summary(checked), sep="\n", file=sys.stderr)
+    return checked.grades
 
 
 @app.command()

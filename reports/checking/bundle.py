@@ -2,11 +2,12 @@
 
     bundle.json     format of the bundle, version and commit of this project
     report/...      the report, unchanged
-    runs/...        its records: cell.json, sources-<digest>.zip, the result files and run.json of every seed,
-                    the tables of `ascent robustness`, and the part of the ledger that is about these cells
+    runs/...        its records: cell.json, sources-<digest>.zip, the result files and run.json of every seed
+                    (sealed or not), the tables of `ascent robustness`, and the part of the ledger that is
+                    about these cells
     SHA256SUMS      checksums of all other files, for `sha256sum -c`
 
-The same report and records give the same bytes. Checkpoints and seals are not included. A bundle is untrusted
+The same report and records give the same bytes. Checkpoints are not included. A bundle is untrusted
 input: names, sizes and checksums are verified while it is unpacked into a temporary folder.
 """
 
@@ -19,6 +20,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
@@ -29,6 +31,7 @@ from ascent.records.declared import Declared
 from ascent.records.errors import InputError
 from ascent.records.provenance import DISTRIBUTION, commit
 from ascent.records.read import Expected, load
+from ascent.records.store import Store
 from ascent.reports.checking import folder, identity
 from ascent.reports.statistics import perturbed
 
@@ -39,7 +42,7 @@ CHUNK = 1 << 20  # bytes
 MAX_FILES = 1_000_000
 MAX_BYTES = 1 << 38  # 256 GiB: more than any sweep, less than a zip bomb claims
 MAX_RATIO = 1100  # of compression; deflate reaches 1032 at most
-RECORDS = (layout.RUN, layout.RESULT, layout.PROGRESS, *layout.RESULT_FILES)  # of a run
+RECORDS = (layout.RUN, layout.RESULT, layout.PROGRESS, *layout.RESULT_FILES, *layout.COMPACT)  # of a run
 
 
 def pack(report: Path, runs: Path, target: Path) -> list[str]:
@@ -51,22 +54,25 @@ def pack(report: Path, runs: Path, target: Path) -> list[str]:
     about = provenance(report)
     expected = expected_cells(about)
     _refuse_changed(about, expected, runs)
-    contents = {f"report/{path.relative_to(report).as_posix()}": path for path in _below(report)}
+    contents = {f"report/{path.relative_to(report).as_posix()}": path.read_bytes for path in _below(report)}
     for cell in expected:
         source_folder = runs / cell.folder
-        for path in [source_folder / layout.CELL, *sorted(source_folder.glob(layout.sources("*")))]:
-            contents[f"runs/{cell.folder}/{path.name}"] = path
+        for path in (p for name in (layout.CELL, layout.sources("*")) for p in source_folder.glob(name)):
+            contents[f"runs/{cell.folder}/{path.name}"] = path.read_bytes
         for name in perturbed.files(source_folder):
             path = source_folder / layout.ROBUSTNESS / name
-            contents[f"runs/{cell.folder}/{layout.ROBUSTNESS}/{name}"] = path
-        for seed in cell.seeds:
-            run = layout.seed_folder(seed)
-            contents |= {f"runs/{cell.folder}/{run}/{name}": source_folder / run / name for name in RECORDS}
+            contents[f"runs/{cell.folder}/{layout.ROBUSTNESS}/{name}"] = path.read_bytes
+        store = Store(source_folder)
+        contents |= {
+            f"runs/{cell.folder}/{layout.seed_folder(seed)}/{name}": partial(store.read, seed, name)
+            for seed in cell.seeds
+            for name in RECORDS
+            if store.has(seed, name)
+        }
     contents |= {
-        f"runs/{layout.LEDGER}/{path.name}": path
+        f"runs/{layout.LEDGER}/{path.name}": path.read_bytes
         for path in ledger.files_of([cell.folder for cell in expected], runs)
     }
-    contents = {name: path for name, path in sorted(contents.items()) if path.is_file()}
     header = files.json_bytes({"format": FORMAT, "project": {"name": "ascent", **_project()}})
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as work:
@@ -74,9 +80,10 @@ def pack(report: Path, runs: Path, target: Path) -> list[str]:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
             sums = {HEADER: sha256(header).hexdigest()}
             archive.writestr(_entry(HEADER), header, zipfile.ZIP_DEFLATED)
-            for name, path in contents.items():
-                with path.open("rb") as source, archive.open(_entry(name, path.stat().st_size), "w") as sink:
-                    sums[name] = _copy(source, sink)
+            for name, read in sorted(contents.items()):
+                data = read()
+                sums[name] = sha256(data).hexdigest()
+                archive.writestr(_entry(name), data, zipfile.ZIP_DEFLATED)
             lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
             archive.writestr(_entry(SUMS), lines.encode(), zipfile.ZIP_DEFLATED)
         temporary.replace(target)
@@ -185,19 +192,18 @@ def _refuse_changed(about: dict[str, Any], expected: list[Expected], runs: Path)
 
 
 _RUN_KEYS = ("state", "note", "result_digest")  # of a run, in provenance.json
-_RULES = (identity.all_finished, identity.result_digests, identity.seal_agrees, identity.recorded_sources)
+_RULES = (identity.all_finished, identity.result_digests, identity.sealed_runs, identity.recorded_sources)
 
 
 def _below(report: Path) -> list[Path]:
     return sorted(path for path in report.rglob("*") if path.is_file())
 
 
-def _entry(name: str, size: int = 0) -> zipfile.ZipInfo:
+def _entry(name: str) -> zipfile.ZipInfo:
     """Return an archive entry that depends on name and content only: dated 1980, readable by all."""
     entry = zipfile.ZipInfo(name)
     entry.compress_type = zipfile.ZIP_DEFLATED
     entry.create_system = 3  # Unix
-    entry.file_size = size
     entry.external_attr = (stat.S_IFREG | 0o644) << 16
     return entry
 

@@ -19,14 +19,14 @@ from rich.text import Text
 
 from ascent.records import layout, ledger
 from ascent.records.cell import FIRST_TUNING_SEED
+from ascent.records.errors import DamagedFile
 from ascent.records.plan import Planned
 from ascent.records.read import DIVERGED
 from ascent.reports.checking import folder, identity, origin, protocol
 from ascent.reports.checking.folder import CellFiles
-from ascent.reports.checking.grades import IMPORTED, RECORDED, grade
+from ascent.reports.checking.grades import IMPORTED, NO_GRADE, RECORDED, grade
 from ascent.reports.checking.protocol import Finding
 
-NO_GRADE = "without a grade"  # it breaks a rule
 MANY = 50  # cells from which on a process per core pays
 MAX_SHOWN = 10  # findings per rule in the table
 UNIQUE = (layout.LADDER, layout.POLICY, layout.METRICS)  # differ between any two seeds
@@ -124,6 +124,7 @@ def _check_cell(job: tuple[Path, tuple[int, ...]]) -> _CellOutcome:
     path, started = job
     cell = folder.load(path)
     cell.started = started
+    folder.parse_tables(cell)
     findings = [list(_apply(rule, cell)) for rule in CELL_RULES]
     return findings, _fingerprint(cell), _grade(cell)
 
@@ -150,6 +151,8 @@ def _apply(rule: Callable[[CellFiles], Iterator[Finding]], cell: CellFiles) -> I
     """Yield the findings of a rule. A forged record may hold values of any type: errors are findings too."""
     try:
         yield from rule(cell)
+    except DamagedFile as error:
+        yield Finding(cell.name, str(error))
     except _HOSTILE as error:
         yield Finding(
             cell.name, f"a record contains a value that this rule cannot read: {folder.readable(error)}"
@@ -286,7 +289,7 @@ CELL_RULES: tuple[Callable[[CellFiles], Iterator[Finding]], ...] = (
     identity.platform_claims,
     identity.pack_mates,
     identity.started_seeds,
-    identity.seal_agrees,
+    identity.sealed_runs,
     identity.recorded_sources,
     origin.named_commit,
     identity.task_facts,
@@ -296,6 +299,7 @@ CELL_RULES: tuple[Callable[[CellFiles], Iterator[Finding]], ...] = (
     protocol.evaluation_protocol,
     protocol.team_returns,
     protocol.training_episodes,
+    protocol.episode_bins,
     protocol.digest_ladder,
     protocol.measures,
     protocol.finite_numbers,

@@ -15,35 +15,38 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-from pyarrow import csv
 
 from ascent.records import layout
 from ascent.records.cell import Cell, Evaluation
-from ascent.records.errors import InputError
+from ascent.records.errors import DamagedFile, InputError
 from ascent.records.provenance import source_digest
 from ascent.records.read import DIVERGED, DONE, IMPORTED
-from ascent.records.run_reader import Columns, wide
-from ascent.records.tables import EARLY_MEASURES, EPISODE_TABLES, GRADIENTS, HEADERS, VALUES
+from ascent.records.run_reader import Columns
+from ascent.records.store import Store
+from ascent.reports.checking import parse
 
 MAX_COUNT = 100_000  # evaluations, episodes, environments: a hostile record may demand any number
 MAX_MODULE = 1_000_000  # bytes
 # Modules as they are recorded; versions before 0.2.0 had three top-level packages.
 MODULES = re.compile(r"(algorithms|suites|runners)/\w+\.py|ascent/(\w+/)+\w+\.(py|cpp|h)")
-_TEXT = {"policy", "event", "digest", "measure"}  # columns of text
 
 
 @dataclass
 class RunFiles:
-    """The folder of one seed.
+    """One seed of a cell.
 
     `about` is run.json and `result` is result.json; {} if the file is missing or holds no JSON object.
     `task_columns` are the further columns of eval.csv and train.csv in a multi-agent task.
     """
 
-    path: Path
+    store: Store
     seed: int
     task_columns: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """The folder of the run, which a sealed run does not have."""
+        return self.store.cell / layout.seed_folder(self.seed)
 
     @property
     def name(self) -> str:
@@ -64,27 +67,34 @@ class RunFiles:
 
     @cached_property
     def contents(self) -> dict[str, bytes]:
-        """The contents of the result files that exist."""
-        contents = {name: self.read(name) for name in layout.RESULT_FILES}
+        """The contents of the result files that exist, in their compact form too."""
+        contents = {name: self.read(name) for name in (*layout.RESULT_FILES, *layout.COMPACT)}
         return {name: data for name, data in contents.items() if data is not None}
 
     def read(self, name: str) -> bytes | None:
         """Return the content of a file; None if there is no such file."""
         try:
-            return (self.path / name).read_bytes()
-        except FileNotFoundError:
+            return self.store.read(self.seed, name)
+        except (FileNotFoundError, DamagedFile):  # a damaged seal is a finding of `sealed-runs`
             return None
+
+    @property
+    def compact(self) -> bool:
+        """Whether the record has the compact form of train.csv in its place."""
+        return layout.TRAIN not in self.contents and layout.TRAIN_LAST in self.contents
 
     @cached_property
     def tables(self) -> dict[str, Columns | str]:
         """The tables, by file name; for a table that cannot be read, one line with the reason.
 
-        One that records of earlier versions lack is in it only if its file exists.
+        One that records of earlier versions lack is in it only if its file exists, and train.csv only if the
+        record is not compact.
         """
         tables: dict[str, Columns | str] = {}
-        for name in layout.TABLES:
+        kept = [name for name in layout.TABLES if not (self.compact and name == layout.TRAIN)]
+        for name in [*kept, *(layout.COMPACT if self.compact else ())]:
             try:
-                tables[name] = _table(name, self.contents[name], self.task_columns)
+                tables[name] = parse.table(name, self.contents[name], self.task_columns)
             except KeyError:
                 if name not in layout.OPTIONAL:
                     tables[name] = f"{name} is missing"
@@ -182,9 +192,12 @@ def find(target: Path) -> list[Path]:
     Raises InputError if there are none.
     """
     target = target.resolve()
+    seed = layout.seed_of(target)
+    if seed is not None and Store(target.parent).in_seal(seed):
+        return [target]
     if not target.is_dir():
         raise InputError(f"{target}: no such folder")
-    if layout.seed_of(target) is not None or (target / layout.CELL).exists():
+    if seed is not None or (target / layout.CELL).exists():
         return [target]
     paths = {path.parent for name in (layout.CELL, "seed-*") for path in target.glob(f"*/*/*/{name}")}
     if not paths:
@@ -202,10 +215,14 @@ def load(path: Path) -> CellFiles:
     folder = path.parent if layout.seed_of(path) is not None else path
     description = folder / layout.CELL
     facts = _object(description.read_bytes() if description.is_file() else None)
-    paths = [path] if path != folder else sorted(folder.iterdir())
+    store = Store(folder)
+    own = layout.seed_of(path)
+    try:
+        seeds = store.seeds() if own is None else [own]
+    except DamagedFile:
+        seeds = []  # a finding of `sealed-runs`
     columns = _task_columns(facts)
-    runs = [RunFiles(path, seed, columns) for path in paths if (seed := layout.seed_of(path)) is not None]
-    files = CellFiles(folder, facts, None, sorted(runs, key=lambda run: run.seed))
+    files = CellFiles(folder, facts, None, [RunFiles(store, seed, columns) for seed in seeds])
     try:
         files.cell = Cell.from_json(facts)
         evaluation = files.cell.evaluation
@@ -215,6 +232,21 @@ def load(path: Path) -> CellFiles:
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
         files.cell = None
     return files
+
+
+def parse_tables(cell: CellFiles) -> None:
+    """Parse the tables of all runs of a cell together, which takes a fraction of the time."""
+    runs = [run for run in cell.runs if not run.compact]
+    parsed: list[dict[str, Columns | str]] = [{} for _ in runs]
+    for name in layout.TABLES:
+        contents = [run.contents.get(name, b"") for run in runs]
+        tables = parse.together(name, contents, _task_columns(cell.facts))
+        if tables is None:
+            return  # one by one, when they are asked for, to tell which is at fault
+        for of_run, table in zip(parsed, tables, strict=True):
+            of_run[name] = table
+    for run, of_run in zip(runs, parsed, strict=True):
+        run.tables = of_run
 
 
 def _task_columns(facts: dict[str, Any]) -> tuple[str, ...]:
@@ -263,38 +295,3 @@ def _object(data: bytes | None) -> dict[str, Any]:
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def _table(name: str, data: bytes, task_columns: tuple[str, ...]) -> Columns:
-    """Parse the table `name` of a run. Raises ValueError if the content is not such a table."""
-    if name == layout.METRICS and not data:
-        return {"step": np.array([], np.int64)}  # the run has had no update
-    if not data.endswith(b"\n"):
-        raise ValueError("the last line is incomplete")
-    names = data.partition(b"\n")[0].decode().split(",")
-    extra = task_columns if name in EPISODE_TABLES else ()
-    early = name == layout.MEASURES and names == list(EARLY_MEASURES)
-    expected = names if early else [*(HEADERS[name] or names), *extra]
-    if names != expected or names[0] != "step" or len(set(names)) < len(names):
-        raise ValueError(f"unexpected header {','.join(names)!r}")
-    numbers = ("return", "value", *extra, *VALUES, *GRADIENTS)
-    types: dict[str, pa.DataType] = {}
-    for column in names:
-        if column in _TEXT:
-            types[column] = pa.string()
-        elif column in numbers or (name == layout.METRICS and column != "step"):
-            types[column] = pa.float64()
-        else:
-            types[column] = pa.int64()
-    options = csv.ConvertOptions(column_types=types, null_values=["nan", *([""] if early else [])])
-    parsed = csv.read_csv(
-        pa.BufferReader(data),
-        csv.ReadOptions(use_threads=False),
-        csv.ParseOptions(ignore_empty_lines=False),
-        options,
-    )
-    for column, kind in types.items():
-        if kind != pa.float64() and parsed[column].null_count:
-            raise ValueError(f"a value of {column} is missing")
-    columns = {column: parsed[column].to_numpy() for column in names}
-    return columns if early or name != layout.MEASURES else wide(columns)

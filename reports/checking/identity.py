@@ -1,4 +1,4 @@
-"""Rules of `check` about identity: names, digests, the seal, the sources, where a run was made."""
+"""Rules of `check` about identity: names, digests, seals, the sources, where a run was made."""
 
 import ast
 import json
@@ -6,6 +6,7 @@ import re
 from collections.abc import Container, Iterator
 from functools import lru_cache
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from ascent.records import layout, ledger
@@ -14,7 +15,7 @@ from ascent.records.errors import DamagedFile, InputError
 from ascent.records.plan import seed_ranges
 from ascent.records.read import DONE
 from ascent.records.run import result_digest
-from ascent.records.seal import SEALED, read_seal
+from ascent.records.store import Store, read_seal, seals
 from ascent.reports.checking import folder
 from ascent.reports.checking.folder import CellFiles
 from ascent.reports.checking.protocol import Finding
@@ -22,8 +23,8 @@ from ascent.reports.statistics import perturbed
 
 TASK_FACTS = ("horizon", "random_score", "reference_score")  # of cell.json's spec, which no digest covers
 _KNOWN_NAME = re.compile(  # of files and folders in a cell's folder
-    "|".join(map(re.escape, (layout.CELL, layout.SEAL, layout.LOGS, layout.ROBUSTNESS)))
-    + rf"|sources-[0-9a-f]+\.zip|{layout.SEED_FOLDER.pattern}|\..*"
+    "|".join(map(re.escape, (layout.CELL, layout.EARLY_SEAL, layout.LOGS, layout.ROBUSTNESS)))
+    + rf"|(sources|sealed)-[0-9a-f]+\.zip|{layout.SEED_FOLDER.pattern}|\..*"
 )
 
 
@@ -90,9 +91,16 @@ def all_finished(cell: CellFiles) -> Iterator[Finding]:
             yield Finding(run.name, "is not finished: no result.json with status done or diverged")
         digests = run.result.get("digests") or {}
         files = [file for file in layout.RESULT_FILES if file not in layout.OPTIONAL or file in digests]
+        if run.compact:
+            files = [*(file for file in files if file not in (layout.TRAIN, layout.POLICY)), *layout.COMPACT]
         for file in (layout.RUN, *(digests if cell.imported else files)):
-            if not (run.path / file).is_file():
+            present = run.contents if file in layout.RESULT_FILES else run.store.names(run.seed)
+            if file not in present:
                 yield Finding(run.name, f"{file} is missing")
+    left_out = [run.seed for run in cell.finished if run.compact and layout.POLICY not in run.contents]
+    if left_out:
+        what = f"the policies of seeds {seed_ranges(left_out)} were left out: they cannot be played again"
+        yield Finding(cell.name, what, note=True)
 
 
 def result_digests(cell: CellFiles) -> Iterator[Finding]:
@@ -104,8 +112,9 @@ def result_digests(cell: CellFiles) -> Iterator[Finding]:
             continue
         if not cell.imported and set(digests) | set(layout.OPTIONAL) != set(layout.RESULT_FILES):
             yield Finding(run.name, f"result.json has digests of other files: {', '.join(sorted(digests))}")
+        expected = digests | (run.result.get("compact") or {})
         for file, data in run.contents.items():
-            if digests.get(file) != sha256(data).hexdigest():
+            if expected.get(file) != sha256(data).hexdigest():
                 yield Finding(run.name, f"{file} does not match its sha256 in result.json")
         if run.result.get("digest") != result_digest(run.result):
             yield Finding(run.name, "result.json does not match its own digest")
@@ -184,27 +193,28 @@ def started_seeds(cell: CellFiles) -> Iterator[Finding]:
         yield Finding(cell.name, what, note=True)
 
 
-def seal_agrees(cell: CellFiles) -> Iterator[Finding]:
-    """sealed.zip, if present, agrees with the folders."""
-    names = {f"{run.path.name}/{file}" for run in cell.runs for file in SEALED}
-    try:
-        for entry, data in read_seal(cell.path).items():
-            path = cell.path / entry
-            if not re.fullmatch(rf"{layout.SEED_FOLDER.pattern}/({'|'.join(SEALED)})", entry):
-                yield Finding(cell.name, f"sealed.zip contains the unexpected entry {entry!r}")
-                continue
-            where = f"{cell.name}/{entry.partition('/')[0]}"
-            if not path.is_file():
-                yield Finding(where, f"sealed.zip contains {entry}, which is missing on disk")
-            elif entry in names and path.read_bytes() != data:
-                yield Finding(where, f"sealed.zip and the folder differ in {entry}")
-    except DamagedFile as error:
-        yield Finding(cell.name, str(error))
+def sealed_runs(cell: CellFiles) -> Iterator[Finding]:
+    """The seals of a cell are whole, and agree with the folders of runs that have both."""
+    for path in seals(cell.path):
+        try:
+            contents = read_seal(path)
+        except DamagedFile as error:
+            yield Finding(cell.name, str(error))
+            continue
+        for entry, data in contents.items():
+            run = cell.path / entry.partition("/")[0]
+            if (run / layout.RESULT).exists() and _content(cell.path / entry) != data:
+                yield Finding(f"{cell.name}/{run.name}", f"the folder and {path.name} differ in {entry}")
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
 
 
 def robustness_tables(cell: CellFiles) -> Iterator[Finding]:
     """The records of `ascent robustness` were made with the final policies of the cell's runs."""
-    if perturbed.files(cell.path):
+    checked_alone = len(cell.runs) == 1 < len(Store(cell.path).seeds())
+    if perturbed.files(cell.path) and not checked_alone:
         seeds = without_tuning(run.seed for run in cell.runs)
         done = [run for run in cell.finished if run.result["status"] == DONE and run.seed in seeds]
         policies = {run.seed: perturbed.policy(run.result) for run in done}

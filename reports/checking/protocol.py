@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from ascent.records import layout
+from ascent.records.compact import BINS, LAST, STATISTICS, compact
 from ascent.records.read import DIVERGED, DONE
 from ascent.records.tables import EPISODE_TABLES, GRADIENTS, VALUES
 from ascent.reports.checking.folder import CellFiles, Columns, RunFiles
@@ -95,13 +96,14 @@ def team_returns(cell: CellFiles) -> Iterator[Finding]:
 def training_episodes(cell: CellFiles) -> Iterator[Finding]:
     """train.csv has every episode within the budget, one after another in each environment.
 
-    Episodes that run when the environments are reset, or at the end, are not recorded: each is shorter than
-    the time limit.
+    Of a compact record, this is checked of the last rows. Episodes that run when the environments are reset,
+    or at the end, are not recorded: each is shorter than the time limit.
     """
     for run in _trained(cell):
-        table = run.table(layout.TRAIN)
+        table = run.table(layout.TRAIN_LAST if run.compact else layout.TRAIN)
         if table is None:
             continue
+        whole = not run.compact or _episodes(run) == len(table["step"])
         envs, horizon = cell.envs, cell.horizon
         step, env, length = (table[column] for column in ("step", "env", "length"))
         order = step * envs + env
@@ -111,10 +113,12 @@ def training_episodes(cell: CellFiles) -> Iterator[Finding]:
             yield Finding(run.name, f"train.csv: row {row} (step {step[row - 1]}) is out of order")
         if len(step) and (step.max() > total or env.min() < 0 or env.max() >= envs):
             yield Finding(run.name, f"train.csv: exceeds {total} steps in {envs} environments")
+        resets = cell.last_reset(total // envs) > 0
         taken: dict[int, int] = {}  # steps per environment so far
         gaps: list[tuple[int, int, int]] = []  # environment, and the time steps between which nothing ended
         for row, (end, e, n) in enumerate(zip(step.tolist(), env.tolist(), length.tolist(), strict=True), 1):
-            before, reset = taken.get(e, 0), cell.last_reset(end // envs - 1)
+            first = 0 if whole else end // envs - n
+            before, reset = taken.get(e, first), cell.last_reset(end // envs - 1) if resets else 0
             if reset > before:
                 gaps.append((e, before, reset))
             taken[e] = max(before, reset) + n
@@ -126,7 +130,7 @@ def training_episodes(cell: CellFiles) -> Iterator[Finding]:
             time = total // envs
             reset = cell.last_reset(time)
             for e in range(envs):
-                ended = taken.get(e, 0)
+                ended = taken.get(e, 0 if whole else time)
                 gaps += [(e, ended, reset), (e, max(ended, reset), time)]
             for e, since, until in gaps:
                 if horizon and until - since >= horizon:
@@ -134,6 +138,48 @@ def training_episodes(cell: CellFiles) -> Iterator[Finding]:
                     yield Finding(run.name, f"train.csv: environment {e}: {what}")
             if horizon and len(length) and length.max() > horizon:
                 yield Finding(run.name, f"train.csv: an episode is longer than {horizon} steps")
+
+
+def _episodes(run: RunFiles) -> int | None:
+    """Return the number of training episodes of a compact record; None if it is not known."""
+    bins = run.table(layout.TRAIN_BINS)
+    return None if bins is None else int(bins["episodes"].sum())
+
+
+def episode_bins(cell: CellFiles) -> Iterator[Finding]:
+    """train-bins.csv of a compact record fits its last rows and the budget."""
+    for run in _trained(cell):
+        bins = run.table(layout.TRAIN_BINS)
+        last = run.table(layout.TRAIN_LAST)
+        if bins is None or last is None:
+            continue
+        total = int(run.result.get("steps", 0))
+        number, episodes = bins["bin"], bins["episodes"]
+        if (np.diff(number) <= 0).any() or (len(number) and not 0 <= number[0] <= number[-1] < BINS):
+            yield Finding(run.name, f"{layout.TRAIN_BINS}: bins are out of order")
+            continue
+        rows = len(last["step"])
+        if (episodes < 1).any() or min(LAST, episodes.sum()) != rows:
+            what = f"{episodes.sum()} episodes, {layout.TRAIN_LAST} has {rows}"
+            yield Finding(run.name, f"{layout.TRAIN_BINS}: {what}")
+        for name in (name.removesuffix("_mean") for name in bins if name.endswith("_mean")):
+            mean, sd, low, high = (bins[f"{name}_{word}"] for word in STATISTICS)
+            slack = 1e-5 * (abs(low) + abs(high))  # numbers have six digits
+            if ((mean < low - slack) | (mean > high + slack) | (sd < 0) | (sd > high - low + slack)).any():
+                yield Finding(
+                    run.name, f"{layout.TRAIN_BINS}: the statistics of {name} contradict each other"
+                )
+        steps = float((episodes * bins["length_mean"]).sum())
+        running = cell.envs * cell.horizon  # at the end
+        resets = cell.last_reset(total // cell.envs) > 0
+        if steps > total * (1 + 1e-5) or (running and not resets and steps < total - running):
+            yield Finding(run.name, f"{layout.TRAIN_BINS}: its episodes have {steps:.6g} steps, not {total}")
+        recorded = run.contents[layout.TRAIN_BINS].splitlines()
+        again = compact(run.contents[layout.TRAIN_LAST], total)[layout.TRAIN_BINS].splitlines()
+        partial = episodes.sum() > rows  # the first bin of the last rows began before them
+        covered = len(again) - 1 - partial
+        if covered > 0 and recorded[-covered:] != again[-covered:]:
+            yield Finding(run.name, f"{layout.TRAIN_BINS}: does not follow from {layout.TRAIN_LAST}")
 
 
 def digest_ladder(cell: CellFiles) -> Iterator[Finding]:
@@ -216,12 +262,12 @@ def finite_numbers(cell: CellFiles) -> Iterator[Finding]:
     for run in cell.finished:
         policy = run.policy
         done = run.result["status"] == DONE
-        for file in (layout.EVAL, layout.TRAIN, layout.METRICS) if done else ():
+        for file in (layout.EVAL, layout.TRAIN, *layout.COMPACT, layout.METRICS) if done else ():
             table = run.table(file)
             numbers = (column for column in (table or {}).values() if column.dtype != object)
             if not all(np.isfinite(column).all() for column in numbers):
                 yield Finding(run.name, f"{file}: a number is not finite, but the status is done")
-        if cell.imported:
+        if cell.imported or (run.compact and layout.POLICY not in run.contents):
             continue
         if policy is None:
             yield Finding(run.name, "policy.npz cannot be read")
@@ -237,7 +283,7 @@ def results_agree(cell: CellFiles) -> Iterator[Finding]:
     for run in _trained(cell):
         result = run.result
         table = run.table(layout.EVAL)
-        training = run.table(layout.TRAIN)
+        training = run.table(layout.TRAIN_LAST if run.compact else layout.TRAIN)
         steps = cell.evaluation_steps()
         last = steps[min(_evaluations(cell, run), len(steps) - 1)]
         if result.get("steps") != last:

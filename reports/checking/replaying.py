@@ -8,12 +8,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
@@ -23,7 +22,7 @@ from ascent.reports.checking.differences import first_difference
 from ascent.reports.checking.folder import CellFiles, RunFiles
 from ascent.reports.checking.grades import REPLAYED
 from ascent.reports.checking.outcome import CANNOT, DIFFERS, Outcome
-from ascent.reports.checking.retraining import compare_scores, platform_key
+from ascent.reports.checking.retraining import compare_scores, evaluation_rows, mean_returns, platform_key
 from ascent.reports.checking.setting import CannotVerify, environment, last_line
 
 REPLAY = "ascent.runners.replay"
@@ -42,12 +41,12 @@ def replay(cells: Sequence[CellFiles]) -> list[Outcome]:
         ThreadPoolExecutor(cores) as pool,
     ):
         bar = progress.add_task("playing the final policies again", total=len(parts))
-        played: dict[Path, dict[str, Any] | CannotVerify] = {}  # by the folder of a run
+        outputs: dict[Path, dict[str, Any] | CannotVerify] = {}  # by the folder of a run
         for (_, part), result in zip(parts, pool.map(_play_part, parts), strict=True):
-            played |= {run.path: result for run in part}
+            outputs |= {run.path: result for run in part}
             progress.advance(bar)
     for cell, runs in groups:
-        results = [played[run.path] for run in runs]
+        results = [outputs[run.path] for run in runs]
         if refused := next((result for result in results if isinstance(result, CannotVerify)), None):
             outcomes.append(Outcome(cell.name, CANNOT, str(refused)))
         else:
@@ -57,17 +56,22 @@ def replay(cells: Sequence[CellFiles]) -> list[Outcome]:
             outcomes.append(Outcome(cell.name, CANNOT, "imported curves have no policies"))
         diverged = [run for run in cell.finished if run.result["status"] != DONE]
         outcomes += [Outcome(run.name, CANNOT, "diverged: it has no policy to play") for run in diverged]
+        others = [] if cell.imported else [run for run in cell.finished if run not in diverged]
+        bare = [run for run in others if layout.POLICY not in run.contents]
+        outcomes += [Outcome(run.name, CANNOT, "its policy was left out of the record") for run in bare]
     return outcomes
 
 
 def _groups(cell: CellFiles) -> list[tuple[CellFiles, list[RunFiles]]]:
     """Return the runs of a cell that have a policy, with and without the kernels."""
-    runs = [] if cell.imported else [run for run in cell.finished if run.result["status"] == DONE]
-    halves = ([run for run in runs if _compiled(run) == compiled] for compiled in (True, False))
+    done = [] if cell.imported else [run for run in cell.finished if run.result["status"] == DONE]
+    runs = [run for run in done if layout.POLICY in run.contents]
+    halves = ([run for run in runs if compiled(run) == half] for half in (True, False))
     return [(cell, half) for half in halves if half]
 
 
-def _compiled(run: RunFiles) -> bool:
+def compiled(run: RunFiles) -> bool:
+    """Return whether the kernels trained a run."""
     return "kernels" in (run.about.get("packages") or {})
 
 
@@ -91,6 +95,15 @@ def _play(cell: CellFiles, runs: Sequence[RunFiles]) -> dict[str, Any]:
         "seeds": [run.seed for run in runs],
         "step": cell.evaluation_steps()[-1],
     }
+    return played(job, runs[0])
+
+
+def played(job: dict[str, Any], run: RunFiles) -> dict[str, Any]:
+    """Return what runners/replay.py prints for a job, with the kernels if a run has them.
+
+    Raises:
+        CannotVerify: the policies cannot be played.
+    """
     with tempfile.TemporaryDirectory(prefix="ascent-replay-") as home:
         done = subprocess.run(
             [sys.executable, "-P", "-m", REPLAY],
@@ -98,12 +111,12 @@ def _play(cell: CellFiles, runs: Sequence[RunFiles]) -> dict[str, Any]:
             capture_output=True,
             text=True,
             cwd=home,
-            env=environment(runs[0], _compiled(runs[0])),
+            env=environment(run, compiled(run)),
         )
     if done.returncode:
         raise CannotVerify(last_line(done.stderr).removeprefix("error: "))
-    played: dict[str, Any] = json.loads(done.stdout)
-    return played
+    output: dict[str, Any] = json.loads(done.stdout)
+    return output
 
 
 def _compare(cell: CellFiles, runs: Sequence[RunFiles], played: Sequence[dict[str, Any]]) -> list[Outcome]:
@@ -126,28 +139,16 @@ def _compare(cell: CellFiles, runs: Sequence[RunFiles], played: Sequence[dict[st
         if fault := output["faults"].get(str(run.seed)):
             outcomes.append(Outcome(run.name, DIFFERS, fault))
             continue
-        recorded.append(_last_rows(run, step))
+        recorded.append(evaluation_rows(run, step))
         again.append(output["rows"][str(run.seed)])
         old, new = (["", *rows] for rows in (recorded[-1], again[-1]))  # with a header
         differences.append((run, first_difference(layout.EVAL, old, new, REPLAYED)))
     keys, here = {platform_key(run) for run in runs}, played[0]["platform"]
     if any(difference for _, difference in differences) and keys != {here}:
         platforms = f"recorded on {', '.join(sorted(keys))}, this machine is {here}"
-        samples = [_means(recorded), _means(again)]
+        samples = [mean_returns(recorded), mean_returns(again)]
         return [*outcomes, compare_scores(cell, REPLAYED, samples, "final evaluation", platforms)]
     for (run, difference), rows in zip(differences, recorded, strict=True):
         same = f"the final policy gives all {len(rows)} recorded final evaluations again"
         outcomes.append(Outcome(run.name, DIFFERS if difference else REPLAYED, difference or same))
     return outcomes
-
-
-def _last_rows(run: RunFiles, step: int) -> list[str]:
-    """Return the rows of the last evaluation in a run's eval.csv."""
-    lines = (run.read(layout.EVAL) or b"").decode(errors="replace").splitlines()
-    return [line for line in lines if line.startswith(f"{step},")]
-
-
-def _means(runs: Iterable[Sequence[str]]) -> np.ndarray:
-    """Return the mean return of the greedy episodes of each run."""
-    columns = ([row.split(",") for row in rows] for rows in runs)
-    return np.array([np.mean([float(row[3]) for row in rows if row[1] == "greedy"]) for rows in columns])

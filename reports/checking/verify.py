@@ -2,8 +2,9 @@
 
 records  A report is rebuilt from its records and compared byte for byte. Runs are checked against the rules
          of `check`. The other depths begin with these rules, and go on with the runs that keep them.
-policy   The final policies are played again, and compared with the recorded final evaluations. Default for a
-         cell and a run.
+policy   The final policies are played again, and compared with the recorded final evaluations; of a cell,
+         two tables of `ascent robustness`, too. Default for a cell and a run, and all that is done for the
+         matrices of `ascent crossplay`.
 start    The first steps of every run are trained again, at least until learning has begun, and the digests of
          the learner are compared.
 whole    Every run is trained again to its end. On the same platform, all bytes must agree. On another, where
@@ -23,16 +24,19 @@ from ascent.reports.checking import bundle, folder
 from ascent.reports.checking.check import check
 from ascent.reports.checking.differences import compare_reports
 from ascent.reports.checking.folder import CellFiles
-from ascent.reports.checking.grades import IMPORTED, RECORDED
+from ascent.reports.checking.grades import IMPORTED, NO_GRADE, ORIGIN_UNKNOWN, RECORDED, grade
 from ascent.reports.checking.origin import origins
 from ascent.reports.checking.outcome import CANNOT, DIFFERS, REBUILT, Outcome
 from ascent.reports.checking.replaying import replay
 from ascent.reports.checking.retraining import retrain
 from ascent.reports.checking.setting import Allowed
+from ascent.reports.checking.tables import replay_crossplay, replay_robustness
 from ascent.reports.report import rebuild
+from ascent.reports.statistics import crossplay
 
 DEPTHS = ("records", "policy", "start", "whole")
 NOTHING = Allowed()
+CHECKED_GRADES = (IMPORTED, RECORDED, grade(RECORDED, (ORIGIN_UNKNOWN,)), NO_GRADE)  # of `ascent check`
 
 
 @dataclass(frozen=True)
@@ -54,13 +58,13 @@ def verify(
     runs: Path = Path("runs"),
     allowed: Allowed = NOTHING,
 ) -> list[Outcome]:
-    """Verify the folder of a run, a cell or a report, or a bundle.
+    """Verify the folder of a run, a cell, a report or of `ascent crossplay`, or a bundle.
 
     Args:
         target: the folder or bundle.
         depth: one of DEPTHS (default: policy; for a report or a bundle: records).
         steps: how far the depth `start` trains (default: see `retraining.py`).
-        runs: the folder of run records, for a report.
+        runs: the folder of run records, for a report and for `ascent crossplay`.
         allowed: what may be run and installed (default: nothing but the installed code).
 
     Raises InputError for anything else.
@@ -69,6 +73,10 @@ def verify(
         raise unknown("depth", depth, DEPTHS)
     if steps is not None and (depth != "start" or steps < 0):
         raise InputError("--steps needs --depth start, and must not be negative")
+    if (target / crossplay.TABLE).is_file():
+        if depth not in (None, "policy"):
+            raise InputError("matrices of `ascent crossplay` are verified at --depth policy")
+        return [replay_crossplay(target / crossplay.TABLE, runs)]
     with _opened(target, runs) as opened:
         outcomes = [Outcome(run, CANNOT, f"has no record in {opened.runs}") for run in opened.missing]
         if opened.report is not None:
@@ -97,6 +105,7 @@ def _verify_cells(
         graded = [_recorded(cell) for cell in sound]
     elif depth == "policy":
         graded = replay(sound)
+        graded += [outcome for cell in sound if len(cell.runs) > 1 for outcome in replay_robustness(cell)]
     else:
         graded = retrain(sound, depth == "whole", steps, allowed, declared)
     return outcomes + [replace(outcome, unknown=doubts.get(outcome.where, ())) for outcome in graded]
@@ -133,6 +142,11 @@ def _report_target(report: Path, runs: Path) -> Target:
 def _rebuild(target: Target, report: Path) -> Outcome:
     """Compare a report with one rebuilt from its records."""
     about = bundle.provenance(report)
+    claims = about["report"].get("grades") or {}
+    for cell, claim in claims.items() if isinstance(claims, dict) else ():
+        if claim not in CHECKED_GRADES:
+            reason = f"says {claim!r} of {cell}: a page has grades of `ascent check` only"
+            return Outcome(target.name, DIFFERS, reason)
     if not any(cell.runs for cell in target.cells):
         reason = f"{target.runs} has no records of its runs; give their folder with --runs"
         return Outcome(target.name, CANNOT, reason)

@@ -123,7 +123,7 @@ class _Follower:
 
     def poll(self) -> None:
         """Send the rows that were recorded since the last call."""
-        if (self.folder / layout.RESULT).exists():
+        if self.cell.is_finished(self.seed, self.out):
             self._finish()
             return
         with suppress(FileNotFoundError):  # the run has not started, or is being started afresh

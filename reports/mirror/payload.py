@@ -7,7 +7,7 @@ A run's history has one row per evaluation. Its axis is `global_step`, the envir
     eval_sampled/...                                 the same for the sampled policy, where it was evaluated
     train/<name>                                     the row of metrics.csv
     episode/return_mean, episode/return_std,         over the training episodes that ended since the previous
-    episode/length, episode/count                    row; absent if none ended
+    episode/length, episode/count                    row; absent if none ended, and of a compact record
 """
 
 import json
@@ -27,6 +27,7 @@ from ascent.records import layout
 from ascent.records.cell import FIRST_TUNING_SEED
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.read import DIVERGED, CellRecord, RunRecord
+from ascent.records.store import Store
 from ascent.reports.statistics import estimators
 
 TABLES = (layout.EVAL, layout.TRAIN, layout.METRICS)  # the sources of the history rows
@@ -96,10 +97,12 @@ def run_payload(cell: CellRecord, run: RunRecord, runs: Path) -> Payload:
     """
     start = started_payload(cell.facts, run.about, Path(cell.name.folder).name, run.seed)
     content = dict.fromkeys(TABLES, b"")
-    for name in content.keys() & run.result["digests"].keys():  # imported curves lack some tables
-        path = runs / run.folder / name
-        content[name] = path.read_bytes()
+    store = Store(runs / cell.name.folder)
+    # Imported curves lack some tables, and a compact record has no train.csv.
+    for name in content.keys() & run.result["digests"].keys() & set(store.names(run.seed)):
+        content[name] = store.read(run.seed, name)
         if sha256(content[name]).hexdigest() != run.result["digests"][name]:
+            path = runs / run.folder / name
             raise DamagedFile(f"{path} is damaged: its sha256 differs from result.json")
     summary = {"status": run.state, "digest": run.result["digest"], "steps": run.result["steps"]}
     return replace(

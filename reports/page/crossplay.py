@@ -16,7 +16,7 @@ from ascent.records import files
 from ascent.records.plan import seed_ranges
 from ascent.reports.page import figures
 from ascent.reports.page.formats import limits
-from ascent.reports.statistics.crossplay import Matrix, matrices, read
+from ascent.reports.statistics.crossplay import TABLE, Matrix, matrices, read
 from ascent.reports.statistics.intervals import FEW_SEEDS, LEVEL
 
 
@@ -96,7 +96,7 @@ def write(records: bytes, folder: Path) -> tuple[pd.DataFrame, list[Matrix]]:
     """
     table = read(records)
     numbers = matrices(table)
-    contents = {**images(numbers), "crossplay.csv": records}  # the records last: they complete the folder
+    contents = {**images(numbers), TABLE: records}  # the records last: they complete the folder
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         files.write(folder / name, content)

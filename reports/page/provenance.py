@@ -30,6 +30,7 @@ def provenance(study: Study) -> str:
         "expected": [asdict(summary.cell.name) for summary in cells],
         "left_out": study.left_out,
         "started": {cell.name.folder: list(cell.started) for cell in study.cells},
+        "grades": dict(study.grades),
         "made_with": made_with(),
     }
     content = {

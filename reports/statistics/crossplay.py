@@ -13,6 +13,7 @@ import pandas as pd
 
 from ascent.reports.statistics.intervals import student_t_interval
 
+TABLE = "crossplay.csv"  # in the folder that `ascent crossplay` writes
 # Columns that identify a row; all others hold numbers.
 _KEYS = {
     "task": str, "adversaries": str, "adversaries_cell": str, "adversaries_policy": str, "agents": str,

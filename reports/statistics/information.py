@@ -14,7 +14,9 @@ import numpy as np
 import pandas as pd
 
 from ascent.records import layout
+from ascent.records.errors import DamagedFile
 from ascent.records.read import DONE
+from ascent.records.store import Store
 from ascent.reports.statistics.aggregate import CellSummary, Task
 
 SETTLED = 0.2  # share of training, at its end, over which the cost is averaged
@@ -61,11 +63,12 @@ def information_costs(runs: Path, tasks: Sequence[Task]) -> list[InformationCost
 def _tables(folder: Path, summary: CellSummary) -> list[pd.DataFrame]:
     """Read metrics.csv of every completed run; [] if a table is damaged or its steps differ."""
     tables = []
+    store = Store(folder)
     for run in (run for run in summary.cell.runs if run.state == DONE):
         try:
-            content = (folder / layout.seed_folder(run.seed) / layout.METRICS).read_bytes()
+            content = store.read(run.seed, layout.METRICS)
             table = pd.read_csv(io.BytesIO(content), index_col="step")[["cost", "lambda"]]
-        except (OSError, ValueError, KeyError):
+        except (OSError, DamagedFile, ValueError, KeyError):
             return []
         whole = hashlib.sha256(content).hexdigest() == run.result["digests"].get(layout.METRICS)
         if not whole or table.empty or not np.isfinite(table.to_numpy()).all():

@@ -29,6 +29,7 @@ class Study:
         information: cost of observations, of the cells whose policies pay for them.
         left_out: tuning seeds in the folder that are not in the report, by cell.
         undeclared: what was not declared before the first run, by cell; only where something was not.
+        grades: what `ascent check` said of the cells, by cell; {} if nobody asked.
     """
 
     title: str
@@ -41,6 +42,7 @@ class Study:
     information: tuple[InformationCost, ...]
     left_out: Mapping[str, Sequence[int]]
     undeclared: Mapping[str, Sequence[str]]
+    grades: Mapping[str, str]
 
 
 def analyse(
@@ -49,6 +51,7 @@ def analyse(
     title: str,
     declared: Declared,
     left_out: Mapping[str, Sequence[int]],
+    grades: Mapping[str, str],
 ) -> Study:
     """Compute the statistics of cells, which were loaded from the folder `runs`.
 
@@ -71,4 +74,5 @@ def analyse(
             for cell in cells
             if (found := undeclared(cell, declared, runs)) and not cell.imported
         },
+        grades=grades,
     )

@@ -17,7 +17,6 @@ from unittest.mock import patch
 import numpy as np
 from rliable import metrics
 
-from ascent.records.seal import seal
 from ascent.reports.report import build
 from ascent.reports.statistics import bootstrap
 from tests.reports.conftest import SPECS, Records, learning
@@ -79,7 +78,6 @@ def time_report() -> bool:
                             np.arange(POINTS + 1) / 2, np.arange(51), learning(rng, 22.2, 300 + 15 * k, 4, 30)
                         )
                         records.run(cell, seed, means.tolist(), spread=10.0)
-                    seal(cell)
         used = seconds(lambda: build(records.runs, records.out))
         size = sum(path.stat().st_size for path in records.out.rglob("*") if path.is_file()) / 2**20
     print(

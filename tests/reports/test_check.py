@@ -1,7 +1,7 @@
 """`ascent check`: whatever is dropped, doubled, swapped or edited in records, a named rule sees it.
 
 The folder is really trained. Each mutation is made once by an honest accident, which leaves the digests
-alone, and once by a forger, who makes all digests and the seal fit, where a rule can still notice.
+alone, and once by a forger, who makes all digests fit, where a rule can still notice.
 """
 
 import io
@@ -15,7 +15,6 @@ import pytest
 from ascent import suites
 from ascent.records import files, layout
 from ascent.records.plan import Planned
-from ascent.records.seal import seal
 from ascent.reports import importing
 from ascent.reports.checking import check
 from ascent.runners.train import train
@@ -29,7 +28,6 @@ from tests.reports.trained import (
     edit,
     forge,
     rename_cell,
-    reseal,
     rows,
 )
 from tests.small import small_cell, systems_and_tasks
@@ -123,22 +121,6 @@ def sources(act: Callable[[Path], object]) -> Mutation:
     return lambda cell: act(next(cell.glob("sources-*.zip")))
 
 
-def add_to_seal(cell: Path) -> None:
-    """A run in the seal that has no folder: reports would read it."""
-    copy_run(cell / "seed-0", 7)
-    reseal(cell)
-    shutil.rmtree(cell / "seed-7")
-
-
-def other_seal(cell: Path) -> None:
-    """A seal of other numbers than those in the folders."""
-    path = cell / "seed-0" / "eval.csv"
-    kept = path.read_bytes()
-    flip(path)
-    reseal(cell)
-    path.write_bytes(kept)
-
-
 ACCIDENTS |= {
     "delete: run.json": ("all-finished", lambda cell: (cell / "seed-1/run.json").unlink()),
     "cut: run.json": ("run-records", lambda cell: cut(cell / "seed-1/run.json")),
@@ -149,9 +131,6 @@ ACCIDENTS |= {
     "cut: cell.json": ("folder-names", lambda cell: cut(cell / "cell.json")),
     "delete: sources": ("recorded-sources", sources(Path.unlink)),
     "cut: sources": ("recorded-sources", sources(cut)),
-    "cut: seal": ("seal-agrees", lambda cell: cut(cell / "sealed.zip")),
-    "seal of other numbers": ("seal-agrees", other_seal),
-    "seal with one run more": ("seal-agrees", add_to_seal),
     "seeds swapped": ("folder-names", trained.swap_seeds),
     "folder renamed": ("folder-names", lambda cell: cell.rename(cell.with_name("a2c-classic-0123456789"))),
     "folder of another task": (
@@ -200,7 +179,7 @@ def test_accident_is_caught(name: str, runs: Path) -> None:
     assert rule in broken(runs)
 
 
-# ---- forgeries: every digest and the seal are made to fit
+# ---- forgeries: every digest is made to fit
 
 
 def table(file: str, act: Callable[[Path], object]) -> Mutation:
@@ -315,17 +294,16 @@ def test_forgery_is_caught(name: str, runs: Path) -> None:
         forge(cell)
     found = broken(runs)
     assert rule in found
-    assert not found & {"result-digests", "seal-agrees"}, "the forger has left a trace, so this shows nothing"
+    assert not found & {"result-digests"}, "the forger has left a trace, so this shows nothing"
 
 
-def test_swapped_seeds_are_caught_by_the_seal(runs: Path) -> None:
-    """Also where run.json fits. With the seal made anew only training again tells: see test_verify."""
+def test_swapped_seeds_pass_where_run_json_fits(runs: Path) -> None:
+    """Only playing or training again tells: see test_verify."""
     cell = cell_of(runs)
     trained.swap_seeds(cell)
+    assert broken(runs) == {"folder-names"}
     for seed in (0, 1):
         trained.pretend_seed(cell / f"seed-{seed}", seed)
-    assert broken(runs) == {"seal-agrees"}
-    reseal(cell)
     assert broken(runs) == set()
 
 
@@ -357,7 +335,6 @@ def test_tuning_seeds_are_a_note(runs: Path) -> None:
         (0, "do not report them"),
     ):
         as_seed(cell_of(runs) / f"seed-{seed}", 1000 + seed)
-        reseal(cell_of(runs))
         outcomes = check.check(
             cell_of(runs), [Planned(declared()[0].cell, tuple(range(seed)))] if seed else None
         ).outcomes
@@ -366,12 +343,6 @@ def test_tuning_seeds_are_a_note(runs: Path) -> None:
         assert {rule for rule, _ in found} == {"tuning-seeds", "started-seeds"} | mates, found
         assert all(finding.note for _, finding in found)
         assert dict(found)["tuning-seeds"].what.endswith(words)
-
-
-def test_without_a_seal_all_is_said(runs: Path) -> None:
-    """A seal only repeats what the folders hold."""
-    (cell_of(runs) / "sealed.zip").unlink()
-    assert broken(runs) == set()
 
 
 @pytest.mark.parametrize("value", [None, "text", -1, [], {}, float("nan")])
@@ -404,7 +375,6 @@ def test_no_false_alarm(system: str, task: str, tmp_path: Path) -> None:
         patch.setattr("ascent.records.provenance.commit", clean_commit)
         assert not train(cell, [0, 1], tmp_path, checkpoint_seconds=0.0, stop=lambda: next(calls) == 40)
         assert train(cell, [0, 1], tmp_path)
-    seal(cell.folder(tmp_path))
     assert broken(cell.folder(tmp_path)) == set()
 
 
@@ -500,7 +470,7 @@ def test_one_run_is_checked_alone(runs: Path) -> None:
 def test_command(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """The table names rule, run and fault; 0, 1 and 2."""
     code, out, _ = call(capsys, "check", str(runs))
-    assert code == 0 and "FAIL" not in out and "seal-agrees" in out
+    assert code == 0 and "FAIL" not in out and "sealed-runs" in out
     for seed in SEEDS:
         flip(cell_of(runs) / f"seed-{seed}" / "eval.csv")
     code, out, _ = call(capsys, "check", str(runs))

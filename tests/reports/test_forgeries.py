@@ -1,4 +1,4 @@
-"""Forgeries: what a careful forger would do, with every digest and the seal made to fit.
+"""Forgeries: what a careful forger would do, with every digest made to fit.
 
 Each is refused by a rule of `check`, or found when something is played or trained again, or told in words by
 the commands that a reader uses. What only accidents leave behind is in test_check.
@@ -15,12 +15,12 @@ from ascent.records import files, layout, ledger, provenance
 from ascent.records.declared import Declared
 from ascent.records.plan import Plan, Planned
 from ascent.reports.checking import check, verify
-from ascent.reports.checking.check import NO_GRADE
+from ascent.reports.checking.grades import NO_GRADE
 from ascent.reports.checking.outcome import DIFFERS
 from ascent.reports.cite import cite
 from ascent.reports.report import build
 from tests.reports import trained
-from tests.reports.trained import UNKNOWN, as_seed, copy_run, edit, forge, reseal, rows
+from tests.reports.trained import UNKNOWN, as_seed, copy_run, edit, forge, rows
 from tests.small import small_cell
 
 Forgery = Callable[[Path], object]  # of the folder of the cell a2c on CartPole
@@ -108,7 +108,6 @@ def test_a_run_that_another_program_began(runs: Path) -> None:
     edit(
         cell / "seed-1" / "run.json", lambda about: about["attempts"][0].update(source_digest="0123456789ab")
     )
-    reseal(cell)
     assert list(check.check(cell).grades.values()) == ["recorded (origin unknown)"]
     outcomes = {outcome.where[-6:]: outcome for outcome in verify.verify(cell)}
     assert [outcomes[f"seed-{k}"].words for k in (0, 1)] == ["replayed", "replayed (origin unknown)"]
@@ -152,7 +151,6 @@ def test_seeds_that_were_left_out(act: Forgery, words: str, runs: Path, tmp_path
     """The ledger and the packs of the others remember them; check, the citation and the page say so."""
     cell = cell_of(runs)
     act(cell)
-    reseal(cell)
     assert words in cite(str(cell), runs)
     notes = [outcome for outcome in check.check(cell).outcomes if outcome.rule == "started-seeds"]
     assert "of 3 seeds that were started have no record here" in notes[0].findings[0].what
@@ -163,7 +161,6 @@ def test_seeds_that_were_left_out(act: Forgery, words: str, runs: Path, tmp_path
 def test_a_renamed_seed_plays_other_episodes(runs: Path) -> None:
     cell = cell_of(runs)
     drop_and_rename(cell)
-    reseal(cell)
     outcomes = {outcome.where[-6:]: outcome.verdict for outcome in verify.verify(cell)}
     assert outcomes == {"seed-0": "replayed", "seed-1": DIFFERS}
 
@@ -172,7 +169,6 @@ def test_without_a_ledger_a_gap_is_still_a_choice(runs: Path) -> None:
     cell = cell_of(runs)
     without_packs(cell)
     shutil.rmtree(runs / layout.LEDGER)
-    reseal(cell)
     assert "0,2; seeds chosen" in cite(str(cell), runs)
 
 
@@ -238,7 +234,6 @@ def test_a_sweep_that_is_younger_than_its_runs(runs: Path, tmp_path: Path) -> No
     folder = cell_of(runs)
     name = ledger.declare(Plan((Planned(cell, trained.SEEDS),)), runs)
     every_run(plan=name)(folder)
-    reseal(folder)
     assert "declared  estimator and seeds, before the first run" in cite(str(folder), runs)
     page = build(runs, tmp_path / "kind", declared=Declared("mean_of_per_seed_peaks")).read_text()
     assert "Not declared before the first run" in page
@@ -248,7 +243,6 @@ def test_a_sweep_that_is_younger_than_its_runs(runs: Path, tmp_path: Path) -> No
         f"by plan {name} of its runs, other settings were declared: estimator was mean_of_last_ten" in cited
     )
     drop(folder)
-    reseal(folder)
     assert "the seeds are 0-2, not 0,2" in cite(str(folder), runs)
 
 
@@ -256,7 +250,6 @@ def test_a_plan_that_was_changed_is_none(runs: Path) -> None:
     folder = cell_of(runs)
     name = ledger.declare(Plan((Planned(trained.cells()[0], trained.SEEDS),)), runs)
     every_run(plan=name)(folder)
-    reseal(folder)
     edit(runs / layout.LEDGER / layout.plan(name), lambda plan: plan["report"].update(estimator="final"))
     assert f"its runs name plan {name}, which is not in the ledger" in cite(str(folder), runs, "final")
 

@@ -1,7 +1,6 @@
 """What a report refuses, and how it says so: incomplete, damaged, mixed and absent records."""
 
 import json
-import os
 import re
 import shutil
 from dataclasses import replace
@@ -11,7 +10,6 @@ import pandas as pd
 import pytest
 
 from ascent.records.read import Expected, load
-from ascent.records.seal import seal
 from ascent.reports.report import build, rebuild
 from tests.reports.conftest import damage
 
@@ -68,7 +66,7 @@ def test_only_expected_cells_and_seeds_are_in_the_report(store: "Records") -> No
 
 
 def test_tuning_seeds_are_not_mixed_with_reporting_seeds(store: "Records") -> None:
-    """Left out of the report on a folder, which says so, sealed or not; marked if they are alone."""
+    """Left out of the report on a folder, which says so; marked if they are alone."""
     ppo, sac = store.cell(), store.cell(system="sac")
     store.flat_runs(ppo, [1.0, 2.0])
     for cell, seed in ((ppo, 1000), (ppo, 1001), (sac, 1000)):
@@ -78,8 +76,6 @@ def test_tuning_seeds_are_not_mixed_with_reporting_seeds(store: "Records") -> No
         store.build([replace(both, seeds=(0, 1, 1000))])
     assert not store.out.exists()
     first = store.build()
-    seal(ppo)
-    shutil.rmtree(ppo / "seed-1001")  # the seal still has it
     for page in (first, store.build()):
         assert "Tuning seeds left out." in page and "Tuning seeds.</b>" not in page
         for folder, seeds in ((ppo, "1000-1001"), (sac, "1000")):
@@ -94,7 +90,6 @@ def test_tuning_seeds_are_not_mixed_with_reporting_seeds(store: "Records") -> No
     assert "Tuning seeds.</b>" in store.build([replace(both, seeds=(1000,))])
     for seed in (0, 1):
         shutil.rmtree(ppo / f"seed-{seed}")
-    seal(ppo)
     assert "Tuning seeds.</b>" in store.build()
 
 
@@ -196,28 +191,6 @@ def test_a_folder_with_runs_must_have_the_name_of_a_cell(store: "Records") -> No
         store.build()
 
 
-def test_a_seal_serves_as_the_folders_do(store: "Records") -> None:
-    """With the finished runs' files in sealed.zip all is as before; a broken seal is as good as none."""
-    store.sweep()
-    plain = load(store.runs)
-    for cell in plain:
-        seal(store.runs / cell.name.folder)
-    sealed = load(store.runs)
-    for was, now in zip(plain, sealed, strict=True):
-        assert [(r.state, r.about, r.result) for r in was.runs] == [
-            (r.state, r.about, r.result) for r in now.runs
-        ]
-        assert all(a.evaluations.equals(b.evaluations) for a, b in zip(was.runs, now.runs, strict=True))
-    folder = store.runs / plain[0].name.folder
-    path = folder / "seed-0" / "eval.csv"
-    stat = path.stat()
-    damage(path)  # as a bad disk does: no time of writing tells
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert load(store.runs)[0].runs[0].state == "done", "the seal has what was recorded"
-    (folder / "sealed.zip").write_bytes((folder / "sealed.zip").read_bytes()[:-100])
-    assert load(store.runs)[0].runs[0].state == "damaged"
-
-
 @pytest.mark.parametrize(
     ("change", "state"),
     [
@@ -229,14 +202,14 @@ def test_a_seal_serves_as_the_folders_do(store: "Records") -> None:
         (shutil.rmtree, "missing"),
     ],
 )
-def test_what_happens_to_a_folder_counts_though_the_cell_is_sealed(store: "Records", change, state) -> None:
+def test_what_happens_to_a_folder_counts(store: "Records", change, state) -> None:
     cell = store.cell()
     store.flat_runs(cell, [1.0, 2.0, 3.0])
-    seal(cell)
+    expected = store.expected()
     change(cell / "seed-1")
-    (found,) = load(store.runs)
+    (found,) = load(store.runs, expected)
     assert [run.state for run in found.runs] == ["done", state, "done"]
-    assert store.build().count("incomplete 2/3</span>") == 2
+    assert store.build(expected).count("incomplete 2/3</span>") == 2
 
 
 def test_a_run_that_was_copied_as_another_seed_is_refused(store: "Records") -> None:
@@ -247,16 +220,6 @@ def test_a_run_that_was_copied_as_another_seed_is_refused(store: "Records") -> N
     (found,) = load(store.runs)
     assert [run.state for run in found.runs] == ["done", "damaged", "damaged"]
     assert found.runs[1].note == "seeds 1, 5 have the same ladder.csv: a run was copied"
-
-
-def test_a_seal_is_checked_as_the_folders_are(store: "Records") -> None:
-    """Evaluations in the seal that are not those result.json vouches for are refused."""
-    store.sweep()
-    cell = store.runs / load(store.runs)[0].name.folder
-    damage(cell / "seed-0" / "eval.csv")
-    seal(cell)
-    run = load(store.runs)[0].runs[0]
-    assert (run.state, run.note) == ("damaged", "eval.csv: sha256 differs from result.json")
 
 
 def test_runs_of_different_package_versions_are_not_averaged(store: "Records") -> None:

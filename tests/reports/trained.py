@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import pytest
 
 from ascent.records import files, layout, provenance
 from ascent.records.cell import Cell
+from ascent.records.compact import compact
 from ascent.records.run import result_digest
-from ascent.records.seal import seal
 from ascent.runners.train import train
 from tests.small import small_cell
 
@@ -45,11 +46,10 @@ def cells() -> list[Cell]:
 
 
 def record(cell: Cell, out: Path, seeds: Sequence[int] = SEEDS) -> Path:
-    """Train a cell as if from a clean commit, and seal it, as the pool does. Returns its folder."""
+    """Train a cell as if from a clean commit. Returns its folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ascent.records.provenance.commit", clean_commit)
         assert train(cell, seeds, out)
-    seal(cell.folder(out))
     return cell.folder(out)
 
 
@@ -75,22 +75,31 @@ def rows(path: Path, change: Callable[[list[str]], object]) -> None:
 
 
 def forge(cell: Path) -> None:
-    """Make every digest and the seal fit what the files say now."""
+    """Make every digest fit what the files say now."""
     for run in cell.glob("seed-*"):
         path = run / "result.json"
         if path.exists():
             result = json.loads(path.read_text())
             present = [name for name in layout.RESULT_FILES if (run / name).exists()]
-            result["digests"] = {name: sha256((run / name).read_bytes()).hexdigest() for name in present}
+            digests = {name: sha256((run / name).read_bytes()).hexdigest() for name in present}
+            is_compact = (run / "train-last.csv").exists()
+            result["digests"] = result["digests"] | digests if is_compact else digests
+            form = _compact_form(run, result)
+            if form:
+                result["compact"] = {name: sha256(data).hexdigest() for name, data in form.items()}
             result["digest"] = result_digest(result)
             files.write_json(path, result)
-    if (cell / "sealed.zip").exists():
-        reseal(cell)
 
 
-def reseal(cell: Path) -> None:
-    (cell / "sealed.zip").unlink(missing_ok=True)
-    seal(cell)
+def _compact_form(run: Path, result: dict[str, Any]) -> dict[str, bytes]:
+    """The compact form of a run's train.csv, as it is or as it follows; {} where there is none."""
+    if "compact" not in result:
+        return {}
+    if (run / "train-last.csv").exists():
+        return {name: (run / name).read_bytes() for name in layout.COMPACT}
+    with suppress(ValueError, LookupError, OSError, TypeError, ArithmeticError):
+        return compact((run / "train.csv").read_bytes(), result["steps"])
+    return {}
 
 
 def rename_cell(cell: Path, change: Callable[[dict], object]) -> Path:
@@ -106,7 +115,6 @@ def rename_cell(cell: Path, change: Callable[[dict], object]) -> Path:
         edit(path, lambda about: about.update(cell=digest))
     folder = cell.parent / f"{facts['system']}-{facts['preset']}-{digest}"
     cell.rename(folder)
-    reseal(folder)
     return folder
 
 

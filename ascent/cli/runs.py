@@ -1,0 +1,67 @@
+"""`ascent runs`: seal finished runs, and give them their folders back."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ascent.cli.options import RUNS, Runs, group, progress_bar
+
+app = group()
+commands = group("Look after run records.")
+app.add_typer(commands, name="runs")
+
+Cells = Annotated[
+    list[str] | None,
+    typer.Argument(help="Folders or digests of cells. Default: all in --runs.", metavar="[CELL]..."),
+]
+
+
+@commands.command()
+def seal(
+    cells: Cells = None,
+    runs: Runs = RUNS,
+    compact: Annotated[
+        bool,
+        typer.Option(
+            "--compact",
+            help="Keep the last 1,000 training episodes and 200 bins of all, instead of train.csv.",
+        ),
+    ] = False,
+) -> None:
+    """Move finished runs into one file per cell, sealed-<digest>.zip.
+
+    All commands read sealed runs as they read folders. `unseal` undoes it, except for --compact.
+    """
+    from ascent.records import seal as sealing
+
+    _each(cells, runs, "sealed", lambda cell: sealing.seal(cell, compact))
+
+
+@commands.command()
+def unseal(cells: Cells = None, runs: Runs = RUNS) -> None:
+    """Give sealed runs their folders back."""
+    from ascent.records import seal as sealing
+
+    _each(cells, runs, "unsealed", sealing.unseal)
+
+
+def _each(cells: Sequence[str] | None, runs: Path, done: str, act: Callable[[Path], list[int]]) -> None:
+    """Act on cells, and print what was done."""
+    from ascent.records import layout
+    from ascent.records.cell import find
+    from ascent.records.errors import InputError
+
+    if cells:
+        folders = [find(cell, runs) for cell in cells]
+    else:
+        folders = sorted(path.parent for path in runs.glob(layout.CELLS))
+        if not folders:
+            raise InputError(f"there are no cells in {runs}")
+    seeds = 0
+    with progress_bar(done) as tell:
+        for number, folder in enumerate(folders, 1):
+            seeds += len(act(folder))
+            tell(number, len(folders))
+    print(f"{done} {seeds} runs of {len(folders)} cells")

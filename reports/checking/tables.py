@@ -1,0 +1,105 @@
+"""Play tables of `ascent robustness` and `ascent crossplay` again, and compare: a part of the depth `policy`.
+
+Of a cell's robustness tables two are played again, with all their episodes: the nominal task, and one that
+the content of the tables chooses.
+"""
+
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import pandas as pd
+
+from ascent.records import layout
+from ascent.records.errors import InputError
+from ascent.records.read import DONE
+from ascent.reports.checking import folder
+from ascent.reports.checking.differences import first_difference
+from ascent.reports.checking.folder import CellFiles, RunFiles
+from ascent.reports.checking.grades import REPLAYED
+from ascent.reports.checking.outcome import CANNOT, DIFFERS, Outcome
+from ascent.reports.checking.replaying import CannotVerify, played
+from ascent.reports.checking.retraining import platform_key
+from ascent.reports.statistics import crossplay, perturbed
+
+MAX_EPISODES = 1000  # of a seed: a hostile table may demand any number
+
+
+def replay_robustness(cell: CellFiles) -> list[Outcome]:
+    """Play two robustness tables of a cell again; nothing if it has none."""
+    names = sorted(name for name in perturbed.files(cell.path) if name != perturbed.GRID)
+    if not names:
+        return []
+    where = f"{cell.name}/{layout.ROBUSTNESS}"
+    nominal = f"{perturbed.NOMINAL}-0.csv"
+    others = [name for name in names if name != nominal]
+    tables = [name for name in (nominal, *others[_choice(cell.path, others) :][:1]) if name in names]
+    runs = [run for run in cell.finished if run.result["status"] == DONE]
+    differences = []
+    try:
+        for name in tables:
+            path = cell.path / layout.ROBUSTNESS / name
+            kind, level, means = perturbed.read_scores(path)
+            recorded = path.read_text().splitlines()
+            episodes = (len(recorded) - 1) // len(means)
+            _refuse_many(episodes)
+            output = played({"folder": str(cell.path), "level": [kind, level], "episodes": episodes}, runs[0])
+            difference = first_difference(name, recorded, output["table"].splitlines(), REPLAYED)
+            if difference and {platform_key(run) for run in runs} != {output["platform"]}:
+                raise CannotVerify(f"this machine is {output['platform']}: {difference}")
+            differences += [difference] if difference else []
+    except CannotVerify as error:
+        return [Outcome(where, CANNOT, str(error))]
+    if differences:
+        return [Outcome(where, DIFFERS, "\n".join(differences))]
+    words = f"{' and '.join(tables)}, of {len(names)} tables, come out again"
+    return [Outcome(where, REPLAYED, words)]
+
+
+def _choice(cell: Path, names: Sequence[str]) -> int:
+    """Return the index of the table that is played again: nobody knows it before all tables are written."""
+    digests = perturbed.files(cell)
+    content = "".join(digests[name] for name in names)
+    return int(sha256(content.encode()).hexdigest(), 16) % max(1, len(names))
+
+
+def replay_crossplay(table: Path, runs: Path) -> Outcome:
+    """Play the matrices of `ascent crossplay` in a file again, with the policies in a folder of records.
+
+    Raises:
+        InputError: the file is no such table.
+    """
+    try:
+        records = crossplay.read(table.read_bytes())
+        task, episodes = str(records["task"].iloc[0]), int(records["episodes"].iloc[0])
+        cells = list(dict.fromkeys(records["adversaries_cell"]))
+        seeds = sorted({int(seed) for seed in records["seed"]})
+    except (OSError, ValueError, LookupError, pd.errors.ParserError) as error:
+        raise InputError(f"{table} is not a table of `ascent crossplay`: {folder.readable(error)}") from error
+    job = {"runs": str(runs), "task": task, "cells": cells, "seeds": seeds, "episodes": episodes}
+    try:
+        _refuse_many(episodes)
+        first = _any_run(runs, cells)
+        output = played(job, first)
+    except CannotVerify as error:
+        return Outcome(str(table), CANNOT, str(error))
+    lines = table.read_text().splitlines()
+    difference = first_difference(table.name, lines, output["table"].splitlines(), REPLAYED)
+    if difference and platform_key(first) != output["platform"]:
+        return Outcome(str(table), CANNOT, f"this machine is {output['platform']}: {difference}")
+    same = f"all {len(lines) - 1} rows come out again"
+    return Outcome(str(table), DIFFERS if difference else REPLAYED, difference or same)
+
+
+def _any_run(runs: Path, digests: Sequence[str]) -> RunFiles:
+    """Return a finished run of the cells with these digests. Raises CannotVerify."""
+    paths = [path for digest in digests for path in runs.glob(f"*/*/*-{digest}/{layout.CELL}")]
+    for path in paths:
+        if finished := folder.load(path.parent).finished:
+            return finished[0]
+    raise CannotVerify(f"{runs} has no runs of its cells; give their folder with --runs")
+
+
+def _refuse_many(episodes: int) -> None:
+    if episodes > MAX_EPISODES:
+        raise CannotVerify(f"{episodes:,} episodes per seed: at most {MAX_EPISODES:,} are played again")
