@@ -59,8 +59,11 @@ def _summary(values: Sequence[float]) -> list[str]:
     """Return mean, standard deviation, minimum and maximum as train-bins.csv has them."""
     if not all(map(math.isfinite, values)):
         return ["nan"] * len(STATISTICS)
-    mean = math.fsum(values) / len(values)
-    square = math.fsum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
+    try:
+        mean = math.fsum(values) / len(values)
+        square = math.fsum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
+    except OverflowError:
+        return ["nan"] * len(STATISTICS)
     return [f"{number:.6g}" for number in (mean, math.sqrt(square), min(values), max(values))]
 
 

@@ -8,9 +8,11 @@ for (a checkpoint, or the result).
 import errno
 import io
 import json
+import lzma
 import os
 import socket
 import zipfile
+import zlib
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +22,10 @@ from uuid import uuid4
 from ascent.records.errors import DamagedFile
 
 PROCESS = uuid4().hex[:12]  # forks share it: together with the pid it is unique
+# What reading a damaged or hostile zip archive may raise.
+UNREADABLE_ZIP = (
+    OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError,
+)  # fmt: skip
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # a file system without hard links
 
 

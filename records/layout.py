@@ -59,7 +59,7 @@ RESULT_FILES = (*TABLES, POLICY)  # the result bytes: no times and no machine in
 OPTIONAL = (MEASURES,)  # those that records of earlier versions lack
 COMPACT = (TRAIN_LAST, TRAIN_BINS)  # in place of TRAIN
 
-SEED_FOLDER = re.compile(r"seed-(0|[1-9]\d*)")
+SEED_FOLDER = re.compile(r"seed-(0|[1-9]\d{0,9})")
 KEPT_POLICY = re.compile(r"policy-(\d+)\.npz")
 FILE_OF_RUN = re.compile(  # of a finished run
     "|".join(map(re.escape, (RUN, RESULT, *RESULT_FILES, *COMPACT))) + f"|{KEPT_POLICY.pattern}"

@@ -86,7 +86,7 @@ def run_progress(cell: Path, seed: int) -> tuple[str, dict[str, Any]]:
     """Return the state of a run by its records, and the record that says so."""
     folder = cell / layout.seed_folder(seed)
     try:
-        result = files.parse_json(Store(cell).read(seed, layout.RESULT), folder / layout.RESULT)
+        result = Store(cell).json(seed, layout.RESULT)
         return result["status"], result
     except (FileNotFoundError, NotADirectoryError):
         pass

@@ -250,7 +250,7 @@ def find(runs: Path) -> tuple[list[Expected], dict[str, tuple[int, ...]]]:
 
 def _names_in(runs: Path) -> list[Expected]:
     """Return every cell folder below `runs` with its seeds."""
-    patterns = (layout.CELLS, "*/*/*/seed-*")
+    patterns = (layout.CELLS, "*/*/*/seed-*", f"*/*/*/{layout.seal('*')}")
     folders = {path.parent for pattern in patterns for path in runs.glob(pattern)}
     names = []
     for folder in folders:

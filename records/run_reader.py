@@ -68,7 +68,7 @@ class RunReader:
         digests, compact = result.get("digests"), result.get("compact")
         if not isinstance(digests, dict) or layout.EVAL not in digests:
             raise Damaged(f"{layout.RESULT}: lacks a digest for {layout.EVAL}")
-        if isinstance(compact, dict) and self.has(seed, layout.TRAIN_LAST):
+        if isinstance(compact, dict) and not self.has(seed, layout.TRAIN):
             digests = {name: digest for name, digest in digests.items() if name != layout.TRAIN} | compact
         for file in sorted(name for name in digests if name.endswith(".csv")):
             if sha256(self.read(seed, file)).hexdigest() != digests[file]:

@@ -2,13 +2,15 @@
 
     sealed-<digest>.zip    seed-<k>/<file> of finished runs of the cell; the digest is that of its bytes
 
-Seals are only ever added, under a name that follows from their content, and a folder is removed after its
-seal is on disk. So several processes may seal at once, and a kill loses nothing. A compact seal has
-train-last.csv and train-bins.csv (`compact.py`) in place of train.csv.
+A folder is removed after its seal is on disk, and a seal after its folders are: a kill loses nothing. One
+process at a time seals or unseals a cell. A compact seal has train-last.csv and train-bins.csv (`compact.py`)
+in place of train.csv.
 """
 
 import shutil
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,97 +20,157 @@ from ascent.records.errors import DamagedFile, InputError
 from ascent.records.ownership import Ownership, acquire_all
 from ascent.records.store import read_seal, seal_digest, seals
 
+_WORK = ".sealing"  # folder of the process that seals or unseals a cell
+
 
 def seal(cell: Path, compacted: bool = False) -> list[int]:
     """Move the finished runs of a cell from their folders into a seal. Returns their seeds.
 
     Args:
         cell: the cell's folder.
-        compacted: replace train.csv by its compact form, for good.
+        compacted: replace train.csv by its compact form, for good, where result.json has its digests.
 
     Raises:
-        DamagedFile: a file does not match its digest in result.json. Nothing is sealed.
+        DamagedFile: a file is missing or does not match its digest in result.json. Nothing is sealed.
+        InputError: there is another file in a folder. Nothing is sealed.
         RunHeld: a process is at work in a folder.
     """
-    folders = sorted(path.parent for path in cell.glob(f"seed-*/{layout.RESULT}"))
-    owners = [Ownership(folder) for folder in folders]
-    acquire_all(owners)
-    try:
-        contents = {
-            f"{folder.name}/{name}": data
-            for folder in folders
-            for name, data in _whole(folder, compacted).items()
-        }
-        if contents:
-            archive = files.zip_files(contents, zipfile.ZIP_LZMA)
-            path = cell / layout.seal(seal_digest(archive))
-            files.create(path, archive)
-            read_seal(path)  # from the disk
-        for folder in folders:
-            _remove(folder)
-    finally:
-        for owner in owners:
-            owner.remove()
-    for leftover in cell.glob(".removed-seed-*"):  # of a command that was killed
-        shutil.rmtree(leftover, ignore_errors=True)
-    return sorted(seed for folder in folders if (seed := layout.seed_of(folder)) is not None)
-
-
-def _whole(folder: Path, compacted: bool) -> dict[str, bytes]:
-    """Return the files of a finished run, by name. Raises DamagedFile unless they match their digests."""
-    names = [path.name for path in folder.iterdir() if layout.FILE_OF_RUN.fullmatch(path.name)]
-    contents = {name: (folder / name).read_bytes() for name in names}
-    result = files.read_json(folder / layout.RESULT)
-    digests = result.get("digests", {}) | result.get("compact", {})
-    if compacted and layout.TRAIN in contents and "compact" in result:
-        contents |= compact(contents.pop(layout.TRAIN), result["steps"])
-    for name, data in contents.items():
-        if name in digests and sha256(data).hexdigest() != digests[name]:
-            raise DamagedFile(f"{folder / name} is damaged: its sha256 differs from {layout.RESULT}")
-    return contents
-
-
-def _remove(folder: Path) -> None:
-    """Remove the folder of a run at once: from then on the run is read from its seal."""
-    removed = folder.with_name(f".removed-{folder.name}")
-    shutil.rmtree(removed, ignore_errors=True)
-    folder.rename(removed)
-    files.sync_folder(folder.parent)
-    shutil.rmtree(removed, ignore_errors=True)
+    with _alone(cell):
+        finished = [path.parent for path in cell.glob(f"seed-*/{layout.RESULT}")]
+        folders = {seed: path for path in finished if (seed := layout.seed_of(path)) is not None}
+        owners = [Ownership(folder) for folder in folders.values()]
+        acquire_all(owners)
+        try:
+            contents = {
+                f"{folder.name}/{name}": data
+                for folder in folders.values()
+                for name, data in _whole(folder, compacted).items()
+            }
+            if contents:
+                archive = files.zip_files(contents, zipfile.ZIP_LZMA)
+                path = cell / layout.seal(seal_digest(archive))
+                files.write(path, archive)
+                read_seal(path)  # from the disk
+            for folder in folders.values():
+                folder.rename(cell / _WORK / folder.name)  # from now on the run is read from its seal
+        finally:
+            for owner in owners:
+                owner.remove()
+    return sorted(folders)
 
 
 def unseal(cell: Path) -> list[int]:
     """Give the sealed runs of a cell their folders back, and remove its seals. Returns the seeds.
 
     Raises:
-        DamagedFile: a seal cannot be read.
-        InputError: there is another, unfinished folder of a sealed run.
+        DamagedFile: a seal cannot be read, or two of them differ.
+        InputError: there is a folder of a sealed run, and it differs or is not finished.
+        RunHeld: another process seals or unseals the cell.
     """
-    seeds: set[int] = set()
-    paths = seals(cell)
-    for path in paths:
-        runs: dict[str, dict[str, bytes]] = {}
-        for entry, data in read_seal(path).items():
-            run, _, name = entry.partition("/")
-            runs.setdefault(run, {})[name] = data
-        for run, contents in runs.items():
-            if not (cell / run / layout.RESULT).exists():
-                _restore(cell / run, contents)
-                seeds.add(int(run.removeprefix("seed-")))
-    for path in paths:
-        path.unlink()
-    return sorted(seeds)
+    with _alone(cell):
+        paths = seals(cell)
+        restored = []
+        for seed, contents in sorted(_together(paths).items()):
+            folder = cell / layout.seed_folder(seed)
+            if (folder / layout.RESULT).exists():
+                _compare(folder, contents)
+            elif folder.exists():
+                raise InputError(f"{folder} exists beside its seal and is not finished: move it away")
+            else:
+                begun = cell / _WORK / f"begun-{seed}"
+                begun.mkdir()
+                for name, data in contents.items():
+                    files.write(begun / name, data)
+                begun.rename(folder)
+                restored.append(seed)
+        files.sync_folder(cell)
+        for path in paths:
+            path.unlink()
+    return restored
 
 
-def _restore(folder: Path, contents: dict[str, bytes]) -> None:
-    """Make the folder of a run, all or nothing."""
-    begun = folder.with_name(f".begun-{folder.name}")
-    shutil.rmtree(begun, ignore_errors=True)
-    begun.mkdir()
-    for name, data in contents.items():
-        files.write(begun / name, data)
+@contextmanager
+def _alone(cell: Path) -> Iterator[None]:
+    """Own a folder below the cell's, which another process that seals or unseals would own; empty it at both
+    ends.
+    """
+    work = cell / _WORK
+    work.mkdir(exist_ok=True)
+    claim = Ownership(work)
+    claim.acquire()
     try:
-        begun.rename(folder)
-    except OSError as error:
-        raise InputError(f"{folder} exists beside its seal and is not finished: move it away") from error
-    files.sync_folder(folder.parent)
+        _empty(work)
+        yield
+        files.sync_folder(cell)
+        _empty(work)
+    finally:
+        claim.remove()
+    with suppress(OSError):  # the next process is there already
+        work.rmdir()
+
+
+def _empty(work: Path) -> None:
+    """Remove folders of runs that were sealed, or whose restoration was cut short by a kill."""
+    for folder in work.iterdir():
+        if folder.is_dir():
+            shutil.rmtree(folder)
+
+
+def _whole(folder: Path, compacted: bool) -> dict[str, bytes]:
+    """Return the files of a finished run, by name.
+
+    Raises:
+        DamagedFile: one is missing or does not match its digest.
+        InputError: there is anything else in the folder.
+    """
+    passing = {*layout.unfinished_files(folder), *(path.name for path in folder.glob("owner-*.json"))}
+    names = sorted({path.name for path in folder.iterdir()} - passing)
+    for name in names:
+        if not layout.FILE_OF_RUN.fullmatch(name):
+            raise InputError(f"{folder / name} is not part of a run's record: move it away")
+    contents = {name: (folder / name).read_bytes() for name in names}
+    result = files.read_json(folder / layout.RESULT)
+    digests, form = result.get("digests"), result.get("compact") or {}
+    if not isinstance(digests, dict) or not isinstance(form, dict):
+        raise DamagedFile(f"{folder / layout.RESULT} is damaged: it has no digests")
+    is_compact = layout.TRAIN_LAST in contents and layout.TRAIN not in contents
+    left_out = (layout.TRAIN, layout.POLICY) if is_compact else ()
+    if missing := sorted({*digests, layout.RUN} - contents.keys() - set(left_out)):
+        raise DamagedFile(f"{folder / missing[0]} is missing")
+    _check_digests(folder, contents, digests | form)
+    if compacted and form and not is_compact:
+        contents |= compact(contents.pop(layout.TRAIN), int(result["steps"]))
+        _check_digests(folder, contents, form)
+    return contents
+
+
+def _check_digests(folder: Path, contents: dict[str, bytes], digests: dict[str, str]) -> None:
+    for name, data in contents.items():
+        if name in digests and sha256(data).hexdigest() != digests[name]:
+            raise DamagedFile(f"{folder / name} is damaged: its sha256 differs from {layout.RESULT}")
+
+
+def _together(paths: list[Path]) -> dict[int, dict[str, bytes]]:
+    """Return the files in some seals, by seed and name. Raises DamagedFile if two differ."""
+    runs: dict[int, dict[str, bytes]] = {}
+    for path in paths:
+        for seed, contents in read_seal(path).items():
+            known = runs.setdefault(seed, {})
+            for name, data in contents.items():
+                if known.setdefault(name, data) != data:
+                    raise DamagedFile(f"{path.name} differs from another seal in {name} of seed {seed}")
+    for contents in runs.values():
+        if layout.TRAIN in contents:  # whole in one seal, compact in another
+            for name in layout.COMPACT:
+                contents.pop(name, None)
+    return runs
+
+
+def _compare(folder: Path, contents: dict[str, bytes]) -> None:
+    """Raise InputError unless a folder has all that was sealed; train.csv stands for its compact form."""
+    for name, data in contents.items():
+        path = folder / name
+        if not path.exists() and name in layout.COMPACT and (folder / layout.TRAIN).exists():
+            continue
+        if not path.exists() or path.read_bytes() != data:
+            raise InputError(f"{path} differs from its seal: move one of them away")

@@ -7,15 +7,15 @@ import errno
 import io
 import os
 import zipfile
-import zlib
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-from ascent.records import layout
+from ascent.records import files, layout
 from ascent.records.errors import DamagedFile
 
-_UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
+MOST_BYTES = 1 << 31  # in a seal, unpacked: more than any cell, less than a zip bomb claims
 
 
 class Store:
@@ -23,7 +23,7 @@ class Store:
 
     def __init__(self, cell: Path) -> None:
         self.cell = cell
-        self._opened: dict[Path, dict[str, bytes]] = {}
+        self._opened: dict[Path, zipfile.ZipFile] = {}
 
     def seeds(self) -> list[int]:
         """Return the seeds with a folder or a seal."""
@@ -47,8 +47,12 @@ class Store:
         if seal is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         if seal not in self._opened:
-            self._opened[seal] = read_seal(seal)
-        return self._opened[seal][f"{layout.seed_folder(seed)}/{name}"]
+            self._opened[seal] = _open(seal)
+        return _content(self._opened[seal], f"{layout.seed_folder(seed)}/{name}", seal)
+
+    def json(self, seed: int, name: str) -> dict[str, Any]:
+        """Return the JSON object in a run's file. Raises as `read`, and DamagedFile if there is none."""
+        return files.parse_json(self.read(seed, name), self.cell / layout.seed_folder(seed) / name)
 
     def names(self, seed: int) -> list[str]:
         """Return the names of a run's files."""
@@ -59,14 +63,20 @@ class Store:
 
     def in_seal(self, seed: int) -> bool:
         """Return whether a run is read from a seal."""
-        return seed in self._places and not (self.cell / layout.seed_folder(seed) / layout.RESULT).exists()
+        finished = os.path.exists(f"{self.cell}/{layout.seed_folder(seed)}/{layout.RESULT}")
+        return not finished and seed in self._places
 
     @cached_property
     def _places(self) -> dict[int, dict[str, Path]]:
         """The seal that holds a file, by seed and name."""
         places: dict[int, dict[str, Path]] = {}
         for path in seals(self.cell):
-            for entry in _entries(path):
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    entries = archive.namelist()
+            except files.UNREADABLE_ZIP as error:
+                raise DamagedFile(f"{path.name} cannot be read: {error}") from error
+            for entry in entries:
                 run, _, name = entry.partition("/")
                 seed = layout.seed_of(Path(run))
                 if seed is not None:
@@ -79,37 +89,47 @@ def seals(cell: Path) -> list[Path]:
     return sorted(cell.glob(layout.seal("*")))
 
 
-def read_seal(path: Path) -> dict[str, bytes]:
-    """Return the files in a seal, by name (seed-k/file).
+def read_seal(path: Path) -> dict[int, dict[str, bytes]]:
+    """Return the files of the runs in a seal, by seed and name.
 
     Raises:
         DamagedFile: it cannot be read, its content is not what its name says, or it holds other files.
     """
-    try:
-        data = path.read_bytes()
-        if path.name != layout.seal(seal_digest(data)):
-            raise DamagedFile(f"{path.name} is damaged: its sha256 is not the one in its name")
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            contents = {name: archive.read(name) for name in archive.namelist()}
-    except _UNREADABLE as error:
-        raise DamagedFile(f"{path.name} cannot be read: {error}") from error
-    for entry in contents:
+    runs: dict[int, dict[str, bytes]] = {}
+    archive = _open(path)
+    for entry in archive.namelist():
         run, _, name = entry.partition("/")
-        if layout.seed_of(Path(run)) is None or not layout.FILE_OF_RUN.fullmatch(name):
+        seed = layout.seed_of(Path(run))
+        if seed is None or not layout.FILE_OF_RUN.fullmatch(name):
             raise DamagedFile(f"{path.name} is no seal: it holds {entry!r}")
-        if f"{run}/{layout.RESULT}" not in contents:
-            raise DamagedFile(f"{path.name} is no seal: it holds no result of {run}")
-    return contents
-
-
-def _entries(path: Path) -> list[str]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.namelist()
-    except _UNREADABLE as error:
-        raise DamagedFile(f"{path.name} cannot be read: {error}") from error
+        runs.setdefault(seed, {})[name] = _content(archive, entry, path)
+    for seed, contents in runs.items():
+        if layout.RESULT not in contents:
+            raise DamagedFile(f"{path.name} is no seal: it holds no result of seed {seed}")
+    return runs
 
 
 def seal_digest(data: bytes) -> str:
     """Return the digest in the name of a seal with this content."""
     return sha256(data).hexdigest()[:16]
+
+
+def _open(path: Path) -> zipfile.ZipFile:
+    """Open a seal whose content is what its name says. Raises DamagedFile."""
+    try:
+        data = path.read_bytes()
+        if path.name != layout.seal(seal_digest(data)):
+            raise DamagedFile(f"{path.name} is damaged: its sha256 is not the one in its name")
+        archive = zipfile.ZipFile(io.BytesIO(data))
+    except files.UNREADABLE_ZIP as error:
+        raise DamagedFile(f"{path.name} cannot be read: {error}") from error
+    if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
+        raise DamagedFile(f"{path.name} claims more than {MOST_BYTES:,} bytes")
+    return archive
+
+
+def _content(archive: zipfile.ZipFile, entry: str, path: Path) -> bytes:
+    try:
+        return archive.read(entry)
+    except files.UNREADABLE_ZIP as error:
+        raise DamagedFile(f"{path.name} cannot be read: {error}") from error

@@ -20,6 +20,7 @@ from ascent.records.checkpoints import FORMAT
 from ascent.records.errors import InputError, unknown
 from ascent.records.read import IMPORTED
 from ascent.records.run import result_digest
+from ascent.records.store import Store
 
 if TYPE_CHECKING:
     from ascent.suites import Spec
@@ -228,8 +229,13 @@ def _records(facts: dict[str, Any], curves: pd.DataFrame) -> dict[str, bytes]:
 def _write(folder: Path, out: Path, contents: dict[str, bytes]) -> None:
     """Put the complete folder into place, unless it already holds the same files."""
     if folder.exists():
-        present = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-        if present != contents:
+        store = Store(folder)
+        present = {
+            f"{layout.seed_folder(seed)}/{name}": store.read(seed, name)
+            for seed in store.seeds()
+            for name in store.names(seed)
+        }
+        if present | {layout.CELL: (folder / layout.CELL).read_bytes()} != contents:
             raise InputError(f"{folder} contains files that this import does not write: move it away")
         return
     out.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from gymnasium.spaces.utils import flatdim, flatten_space
 from ascent import suites
 from ascent.algorithms import SYSTEMS
 from ascent.algorithms.seedwise import Agent, Step, Streams
-from ascent.records import files, layout
+from ascent.records import layout
 from ascent.records.cell import Cell, without_tuning
 from ascent.records.checkpoints import State, unpack_arrays
 from ascent.records.errors import DamagedFile, InputError, differences
@@ -98,7 +98,7 @@ def seeds_with(cell: Cell, folder: Path) -> list[int]:
     for seed in without_tuning(store.seeds()):
         if not store.has(seed, layout.RESULT):
             raise InputError(f"{cell.label()}: seed {seed} is not finished")
-        if _result(store, seed).get("status") == "done":
+        if store.json(seed, layout.RESULT).get("status") == "done":
             seeds.append(seed)
     if not seeds:
         raise InputError(f"{cell.label()} has no finished runs with a policy")
@@ -154,7 +154,7 @@ def _read(store: Store, seed: int, step: int | None) -> State:
         hint = f"; policies were kept at steps {kept}" if step is not None and kept else ""
         raise InputError(f"{path} is missing: there is no policy to play{hint}")
     data = store.read(seed, name)
-    if step is None and sha256(data).hexdigest() != _digest(_result(store, seed)):
+    if step is None and sha256(data).hexdigest() != _digest(store.json(seed, layout.RESULT)):
         raise DamagedFile(f"{path} is damaged: it differs from the recorded policy")
     try:
         arrays = unpack_arrays(data)
@@ -166,15 +166,10 @@ def _read(store: Store, seed: int, step: int | None) -> State:
 def names(folder: Path, seeds: Sequence[int]) -> dict[int, str]:
     """Return how tables name the policies of finished runs, by seed: the beginning of the sha256."""
     store = Store(folder)
-    return {seed: _digest(_result(store, seed))[:16] for seed in seeds}
+    return {seed: _digest(store.json(seed, layout.RESULT))[:16] for seed in seeds}
 
 
 def _digest(result: dict[str, Any]) -> str:
     """Return the recorded sha256 of a policy; "" if none was recorded."""
     digests = result.get("digests")
     return str(digests.get(layout.POLICY, "")) if isinstance(digests, dict) else ""
-
-
-def _result(store: Store, seed: int) -> dict[str, Any]:
-    path = store.cell / layout.seed_folder(seed) / layout.RESULT
-    return files.parse_json(store.read(seed, layout.RESULT), path)

@@ -10,6 +10,7 @@ from ascent.records.cell import Cell
 from ascent.records.errors import DamagedFile, InputError, unknown
 from ascent.records.ownership import beating
 from ascent.records.run import Run, open_all
+from ascent.records.store import Store
 from ascent.runners.attempt import Attempt
 from ascent.runners.memory import check_memory
 from ascent.runners.platform import provenance
@@ -61,6 +62,10 @@ def train(
             its checkpoints are damaged (DamagedFile), or they were written by other versions.
         OSError: nothing can be written. What was recorded stays, and the same call continues from there.
     """
+    store = Store(cell.folder(out))
+    seeds = [seed for seed in seeds if not store.in_seal(seed)]
+    if not seeds:
+        return True
     check_device(device)
     check_versions(cell)
     check_memory([(cell, len(seeds))], device)

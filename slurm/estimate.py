@@ -1,6 +1,6 @@
 """Estimate how long runs take: from finished runs of the same system and task, else from fixed rates."""
 
-import json
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -33,17 +33,18 @@ def measured(suite: str, task: str, system: str, runs: Path) -> float | None:
     steps, seconds = 0, 0.0
     for cell in (runs / suite / task).glob(f"{system}-*"):
         store = Store(cell)
-        for seed in store.seeds():
-            try:
-                result = json.loads(store.read(seed, layout.RESULT))
-                attempts = json.loads(store.read(seed, layout.RUN))["attempts"]
-                times = [attempt["cpu_s"] for attempt in attempts if attempt["device"] == "cpu"]
-                if result["status"] != "done" or len(times) != len(attempts):
-                    continue
-            except (OSError, DamagedFile, ValueError, LookupError):
-                continue  # a killed attempt did not record its time
-            steps += result["steps"]
-            seconds += sum(times)
-            if steps >= 5 * result["steps"]:
-                return steps / seconds
+        with suppress(DamagedFile):
+            for seed in store.seeds():
+                try:
+                    result = store.json(seed, layout.RESULT)
+                    attempts = store.json(seed, layout.RUN)["attempts"]
+                    times = [attempt["cpu_s"] for attempt in attempts if attempt["device"] == "cpu"]
+                    if result["status"] != "done" or len(times) != len(attempts):
+                        continue
+                except (OSError, DamagedFile, LookupError):
+                    continue  # a killed attempt did not record its time
+                steps += result["steps"]
+                seconds += sum(times)
+                if steps >= 5 * result["steps"] and seconds:
+                    return steps / seconds
     return steps / seconds if seconds else None

@@ -60,8 +60,19 @@ def _each(cells: Sequence[str] | None, runs: Path, done: str, act: Callable[[Pat
         if not folders:
             raise InputError(f"there are no cells in {runs}")
     seeds = 0
+    refused: list[InputError] = []
     with progress_bar(done) as tell:
         for number, folder in enumerate(folders, 1):
-            seeds += len(act(folder))
+            try:
+                seeds += len(act(folder))
+            except InputError as error:
+                refused.append(error)
             tell(number, len(folders))
-    print(f"{done} {seeds} runs of {len(folders)} cells")
+    print(f"{done}: {_counted(seeds, 'run')} of {_counted(len(folders) - len(refused), 'cell')}")
+    if refused:
+        more = f" (and {_counted(len(refused) - 1, 'cell')} more)" if len(refused) > 1 else ""
+        raise InputError(f"{refused[0]}{more}")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -136,6 +136,7 @@ def provenance(report: Path) -> dict[str, Any]:
     try:
         declared(about)
         str(about["report"]["title"])
+        dict(about["report"].get("grades") or {}).items()
         expected_cells(about)
     except (LookupError, TypeError, AttributeError) as error:
         raise InputError(

@@ -8,7 +8,6 @@ import io
 import json
 import re
 import zipfile
-import zlib
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -19,13 +18,14 @@ import numpy as np
 from ascent.records import layout
 from ascent.records.cell import Cell, Evaluation
 from ascent.records.errors import DamagedFile, InputError
+from ascent.records.files import UNREADABLE_ZIP
 from ascent.records.provenance import source_digest
 from ascent.records.read import DIVERGED, DONE, IMPORTED
 from ascent.records.run_reader import Columns
 from ascent.records.store import Store
 from ascent.reports.checking import parse
 
-MAX_COUNT = 100_000  # evaluations, episodes, environments: a hostile record may demand any number
+MAX_COUNT = 1_000_000  # evaluated episodes, environments: a hostile record may demand any number
 MAX_MODULE = 1_000_000  # bytes
 # Modules as they are recorded; versions before 0.2.0 had three top-level packages.
 MODULES = re.compile(r"(algorithms|suites|runners)/\w+\.py|ascent/(\w+/)+\w+\.(py|cpp|h)")
@@ -61,7 +61,7 @@ class RunFiles:
     def result(self) -> dict[str, Any]:
         return _object(self.read(layout.RESULT))
 
-    @property
+    @cached_property
     def finished(self) -> bool:
         return self.result.get("status") in (DONE, DIVERGED)
 
@@ -78,7 +78,7 @@ class RunFiles:
         except (FileNotFoundError, DamagedFile):  # a damaged seal is a finding of `sealed-runs`
             return None
 
-    @property
+    @cached_property
     def compact(self) -> bool:
         """Whether the record has the compact form of train.csv in its place."""
         return layout.TRAIN not in self.contents and layout.TRAIN_LAST in self.contents
@@ -108,12 +108,12 @@ class RunFiles:
         return None if isinstance(table, str) else table
 
     @cached_property
-    def policy(self) -> dict[str, np.ndarray] | None:
-        """The arrays of policy.npz; None if it cannot be read."""
+    def parameters(self) -> dict[str, np.ndarray] | None:
+        """The parameters in policy.npz; None if it cannot be read."""
         try:
             with np.load(io.BytesIO(self.contents[layout.POLICY]), allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files}
-        except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
+                return {name: arrays[name] for name in arrays.files if name.startswith("params/")}
+        except (KeyError, ValueError, *UNREADABLE_ZIP):
             return None
 
 
@@ -161,13 +161,17 @@ class CellFiles:
         """The time limit of the task, in steps; 0 if it is not recorded."""
         return (self.facts.get("spec") or {}).get("horizon") or 0
 
-    def last_reset(self, time: int) -> int:
-        """Return the last time step, at most `time`, at which all environments were reset.
+    @property
+    def window(self) -> int:
+        """Time steps between resets of all environments; 0 if they are never reset.
 
-        A system that learns from whole episodes resets them after each window; the others never do: 0.
+        A system that learns from whole episodes resets them after each window.
         """
-        window = (self.facts.get("config") or {}).get("horizons", 0) * self.horizon
-        return time // window * window if window else 0
+        return (self.facts.get("config") or {}).get("horizons", 0) * self.horizon
+
+    def last_reset(self, time: int) -> int:
+        """Return the last time step, at most `time`, at which all environments were reset; else 0."""
+        return time // self.window * self.window if self.window else 0
 
     def evaluation_steps(self) -> list[int]:
         """Return the evaluation steps of a complete run: the first decision at or after each grid point.
@@ -199,7 +203,8 @@ def find(target: Path) -> list[Path]:
         raise InputError(f"{target}: no such folder")
     if seed is not None or (target / layout.CELL).exists():
         return [target]
-    paths = {path.parent for name in (layout.CELL, "seed-*") for path in target.glob(f"*/*/*/{name}")}
+    names = (layout.CELL, "seed-*", layout.seal("*"))
+    paths = {path.parent for name in names for path in target.glob(f"*/*/*/{name}")}
     if not paths:
         raise InputError(f"{target}: contains no run records")
     return sorted(paths)
@@ -226,7 +231,7 @@ def load(path: Path) -> CellFiles:
     try:
         files.cell = Cell.from_json(facts)
         evaluation = files.cell.evaluation
-        if max(evaluation.points, evaluation.episodes, files.envs) > MAX_COUNT:
+        if max(evaluation.points * evaluation.episodes, files.envs) > MAX_COUNT:
             raise ValueError("no run has so many evaluations, episodes or environments")
         files.evaluation_steps()
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
@@ -266,7 +271,7 @@ def sources(path: Path) -> tuple[str, dict[str, bytes]]:
     """
     try:
         digest, content = _unzipped(path.read_bytes(), path.name)
-    except (OSError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE_ZIP as error:
         raise InputError(f"{path.name} cannot be read: {error}") from error
     return digest, dict(content)
 
@@ -292,6 +297,6 @@ def _object(data: bytes | None) -> dict[str, Any]:
     """Return the JSON object in `data`; {} if there is none."""
     try:
         value = json.loads(data or b"")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -112,7 +112,11 @@ def result_digests(cell: CellFiles) -> Iterator[Finding]:
             continue
         if not cell.imported and set(digests) | set(layout.OPTIONAL) != set(layout.RESULT_FILES):
             yield Finding(run.name, f"result.json has digests of other files: {', '.join(sorted(digests))}")
-        expected = digests | (run.result.get("compact") or {})
+        form = run.result.get("compact") or {}
+        if form and set(form) != set(layout.COMPACT):
+            names = ", ".join(sorted(form))
+            yield Finding(run.name, f"result.json has a compact form of other files: {names}")
+        expected = form | digests
         for file, data in run.contents.items():
             if expected.get(file) != sha256(data).hexdigest():
                 yield Finding(run.name, f"{file} does not match its sha256 in result.json")
@@ -195,16 +199,23 @@ def started_seeds(cell: CellFiles) -> Iterator[Finding]:
 
 def sealed_runs(cell: CellFiles) -> Iterator[Finding]:
     """The seals of a cell are whole, and agree with the folders of runs that have both."""
+    sealed: dict[tuple[int, str], bytes] = {}
     for path in seals(cell.path):
         try:
-            contents = read_seal(path)
+            runs = read_seal(path)
         except DamagedFile as error:
             yield Finding(cell.name, str(error))
             continue
-        for entry, data in contents.items():
-            run = cell.path / entry.partition("/")[0]
-            if (run / layout.RESULT).exists() and _content(cell.path / entry) != data:
-                yield Finding(f"{cell.name}/{run.name}", f"the folder and {path.name} differ in {entry}")
+        for seed, contents in runs.items():
+            where = f"{cell.name}/{layout.seed_folder(seed)}"
+            folder = cell.path / layout.seed_folder(seed)
+            for name, data in contents.items():
+                if sealed.setdefault((seed, name), data) != data:
+                    yield Finding(where, f"{path.name} and another seal differ in {name}")
+                if name in layout.COMPACT and (folder / layout.TRAIN).exists():
+                    continue  # the folder has the whole table
+                if (folder / layout.RESULT).exists() and _content(folder / name) != data:
+                    yield Finding(where, f"the folder and {path.name} differ in {name}")
 
 
 def _content(path: Path) -> bytes | None:

@@ -66,13 +66,18 @@ def evaluation_protocol(cell: CellFiles) -> Iterator[Finding]:
         if table is None:
             continue
         steps = cell.evaluation_steps()
-        episodes = range(cell.described().evaluation.episodes)
-        expected = [(step, "greedy", e) for step in steps[: _evaluations(cell, run)] for e in episodes]
-        if run.result["status"] == DONE:
-            expected += [(steps[-1], "sampled", e) for e in episodes]
-        rows = _rows(table, "step", "policy", "episode")
-        if rows != expected:
-            yield Finding(run.name, f"eval.csv: {_first_difference(rows, expected)}")
+        played = steps[: _evaluations(cell, run)]
+        sampled = steps[-1:] if run.result["status"] == DONE else []
+        episodes = cell.described().evaluation.episodes
+        names = ["greedy"] * (len(played) * episodes) + ["sampled"] * (len(sampled) * episodes)
+        expected = {
+            "step": np.repeat([*played, *sampled], episodes),
+            "policy": np.array(names, object),
+            "episode": np.tile(np.arange(episodes), len(played) + len(sampled)),
+        }
+        if not all(np.array_equal(table[name], column) for name, column in expected.items()):
+            rows = _rows(table, *expected), _rows(expected, *expected)
+            yield Finding(run.name, f"eval.csv: {_first_difference(*rows)}")
         if (table["length"] < 1).any():
             yield Finding(run.name, "eval.csv: the length of an episode is below 1")
 
@@ -113,31 +118,62 @@ def training_episodes(cell: CellFiles) -> Iterator[Finding]:
             yield Finding(run.name, f"train.csv: row {row} (step {step[row - 1]}) is out of order")
         if len(step) and (step.max() > total or env.min() < 0 or env.max() >= envs):
             yield Finding(run.name, f"train.csv: exceeds {total} steps in {envs} environments")
-        resets = cell.last_reset(total // envs) > 0
-        taken: dict[int, int] = {}  # steps per environment so far
-        gaps: list[tuple[int, int, int]] = []  # environment, and the time steps between which nothing ended
-        for row, (end, e, n) in enumerate(zip(step.tolist(), env.tolist(), length.tolist(), strict=True), 1):
-            first = 0 if whole else end // envs - n
-            before, reset = taken.get(e, first), cell.last_reset(end // envs - 1) if resets else 0
-            if reset > before:
-                gaps.append((e, before, reset))
-            taken[e] = max(before, reset) + n
-            if n < 1 or taken[e] * envs != end:
-                what = f"the episodes of environment {e} have {taken[e]} steps, not {end / envs:g}"
-                yield Finding(run.name, f"train.csv: up to row {row} (step {end}), {what}")
-                break
-        else:
-            time = total // envs
-            reset = cell.last_reset(time)
-            for e in range(envs):
-                ended = taken.get(e, 0 if whole else time)
-                gaps += [(e, ended, reset), (e, max(ended, reset), time)]
-            for e, since, until in gaps:
-                if horizon and until - since >= horizon:
-                    what = f"an episode that ended after step {since * envs} is missing"
-                    yield Finding(run.name, f"train.csv: environment {e}: {what}")
-            if horizon and len(length) and length.max() > horizon:
-                yield Finding(run.name, f"train.csv: an episode is longer than {horizon} steps")
+        time = total // envs
+        ends, gaps, fault = _follow(cell, table, whole)
+        if fault:
+            yield Finding(run.name, f"train.csv: {fault}")
+            continue
+        reset = cell.last_reset(time)
+        for e in range(envs):
+            ended = ends.get(e, 0 if whole else time)
+            gaps += [(e, ended, reset), (e, max(ended, reset), time)]
+        for e, since, until in gaps:
+            if horizon and until - since >= horizon:
+                what = f"an episode that ended after step {since * envs} is missing"
+                yield Finding(run.name, f"train.csv: environment {e}: {what}")
+        if horizon and len(length) and length.max() > horizon:
+            yield Finding(run.name, f"train.csv: an episode is longer than {horizon} steps")
+
+
+_Gap = tuple[int, int, int]  # an environment, and the time steps between which no episode ended
+
+
+def _follow(cell: CellFiles, table: Columns, whole: bool) -> tuple[dict[int, int], list[_Gap], str]:
+    """Follow the episodes of each environment, one after another.
+
+    `whole` says that the table has all episodes, from the first one on.
+
+    Returns:
+        The time step at which the last episode of each environment ended, the gaps before resets, and what is
+        wrong with the first row that does not follow from those before; "" if all do.
+    """
+    if not len(table["step"]):
+        return {}, [], ""
+    envs, window = cell.envs, cell.window
+    index = (table["step"] // envs - 1) // window if window else np.zeros_like(table["step"])
+    order = np.lexsort((index, table["env"]))  # by environment, then by the window in which the episode ended
+    step, env, length, index = (x[order] for x in (table["step"], table["env"], table["length"], index))
+    first = np.flatnonzero(np.r_[True, (np.diff(env) != 0) | (np.diff(index) != 0)])  # of each window
+    begin = index[first] * window
+    if not whole:  # the first episode began wherever it did
+        fresh = np.r_[True, np.diff(env[first]) != 0]
+        begin[fresh] = np.maximum(begin[fresh], (step // envs - length)[first][fresh])
+    counts = np.diff(np.r_[first, len(order)])
+    sums = np.cumsum(length)
+    taken = sums - np.repeat((sums - length)[first] - begin, counts)  # time steps up to the end of each row
+    faulty = np.flatnonzero((length < 1) | (taken * envs != step))
+    if len(faulty):
+        k = faulty[order[faulty].argmin()]
+        what = f"the episodes of environment {env[k]} have {taken[k]} steps, not {step[k] / envs:g}"
+        return {}, [], f"up to row {order[k] + 1} (step {step[k]}), {what}"
+    last = taken[first + counts - 1]
+    gaps: list[_Gap] = []
+    ends: dict[int, int] = {}
+    for e, start, end in zip(env[first].tolist(), begin.tolist(), last.tolist(), strict=True):
+        if whole or e in ends:
+            gaps.append((e, ends.get(e, 0), start))
+        ends[e] = end
+    return ends, gaps, ""
 
 
 def _episodes(run: RunFiles) -> int | None:
@@ -147,39 +183,51 @@ def _episodes(run: RunFiles) -> int | None:
 
 
 def episode_bins(cell: CellFiles) -> Iterator[Finding]:
-    """train-bins.csv of a compact record fits its last rows and the budget."""
+    """train-bins.csv of a compact record fits its last rows, the budget and result.json."""
     for run in _trained(cell):
         bins = run.table(layout.TRAIN_BINS)
         last = run.table(layout.TRAIN_LAST)
-        if bins is None or last is None:
-            continue
-        total = int(run.result.get("steps", 0))
-        number, episodes = bins["bin"], bins["episodes"]
-        if (np.diff(number) <= 0).any() or (len(number) and not 0 <= number[0] <= number[-1] < BINS):
-            yield Finding(run.name, f"{layout.TRAIN_BINS}: bins are out of order")
-            continue
-        rows = len(last["step"])
-        if (episodes < 1).any() or min(LAST, episodes.sum()) != rows:
-            what = f"{episodes.sum()} episodes, {layout.TRAIN_LAST} has {rows}"
-            yield Finding(run.name, f"{layout.TRAIN_BINS}: {what}")
-        for name in (name.removesuffix("_mean") for name in bins if name.endswith("_mean")):
-            mean, sd, low, high = (bins[f"{name}_{word}"] for word in STATISTICS)
-            slack = 1e-5 * (abs(low) + abs(high))  # numbers have six digits
-            if ((mean < low - slack) | (mean > high + slack) | (sd < 0) | (sd > high - low + slack)).any():
-                yield Finding(
-                    run.name, f"{layout.TRAIN_BINS}: the statistics of {name} contradict each other"
-                )
-        steps = float((episodes * bins["length_mean"]).sum())
-        running = cell.envs * cell.horizon  # at the end
-        resets = cell.last_reset(total // cell.envs) > 0
-        if steps > total * (1 + 1e-5) or (running and not resets and steps < total - running):
-            yield Finding(run.name, f"{layout.TRAIN_BINS}: its episodes have {steps:.6g} steps, not {total}")
-        recorded = run.contents[layout.TRAIN_BINS].splitlines()
-        again = compact(run.contents[layout.TRAIN_LAST], total)[layout.TRAIN_BINS].splitlines()
-        partial = episodes.sum() > rows  # the first bin of the last rows began before them
-        covered = len(again) - 1 - partial
-        if covered > 0 and recorded[-covered:] != again[-covered:]:
-            yield Finding(run.name, f"{layout.TRAIN_BINS}: does not follow from {layout.TRAIN_LAST}")
+        if bins is not None and last is not None:
+            for what in _bin_faults(cell, run, bins, len(last["step"])):
+                yield Finding(run.name, f"{layout.TRAIN_BINS}: {what}")
+
+
+def _bin_faults(cell: CellFiles, run: RunFiles, bins: Columns, rows: int) -> Iterator[str]:
+    """Say what is wrong with bins, which have six digits, of a run whose train-last.csv has `rows` rows."""
+    total = int(run.result.get("steps", 0))
+    number, episodes = bins["bin"], bins["episodes"]
+    if (np.diff(number) <= 0).any() or (len(number) and not 0 <= number[0] <= number[-1] < BINS):
+        yield "bins are out of order"
+        return
+    if (episodes < 1).any() or min(LAST, episodes.sum()) != rows:
+        yield f"{episodes.sum()} episodes, {layout.TRAIN_LAST} has {rows}"
+    for name in (name.removesuffix("_mean") for name in bins if name.endswith("_mean")):
+        mean, sd, low, high = (bins[f"{name}_{word}"] for word in STATISTICS)
+        slack = 1e-5 * (abs(low) + abs(high))
+        if ((mean < low - slack) | (mean > high + slack) | (sd < 0) | (sd > high - low + slack)).any():
+            yield f"the statistics of {name} contradict each other"
+    scored = ((cell.facts.get("spec") or {}).get("team") or {}).get("scored")
+    if scored:
+        means = np.mean([bins[f"{agent}_mean"] for agent in scored], axis=0)
+        if not np.allclose(bins["return_mean"], means, rtol=1e-4, atol=1e-4, equal_nan=True):
+            yield f"a return is not the mean of {', '.join(scored)}"
+    longest = cell.horizon or np.inf
+    if (bins["length_min"] < 1).any() or (bins["length_max"] > longest).any():
+        yield f"an episode is shorter than 1 or longer than {longest}"
+    unstable = (run.result.get("unstable_steps") or {}).get("train", -1)
+    if (episodes * bins["unstable_mean"]).sum() > unstable * (1 + 1e-5):
+        yield "more unstable steps than in result.json"
+    steps = float((episodes * bins["length_mean"]).sum())
+    running = cell.envs * cell.horizon  # at the end
+    resets = cell.last_reset(total // cell.envs) > 0
+    if steps > total * (1 + 1e-5) or (running and not resets and steps < (total - running) * (1 - 1e-5)):
+        yield f"its episodes have {steps:.6g} steps, not {total}"
+    recorded = run.contents[layout.TRAIN_BINS].splitlines()
+    again = compact(run.contents[layout.TRAIN_LAST], total)[layout.TRAIN_BINS].splitlines()
+    partial = episodes.sum() > rows  # the first bin of the last rows began before them
+    covered = len(again) - 1 - partial
+    if covered > 0 and recorded[-covered:] != again[-covered:]:
+        yield f"does not follow from {layout.TRAIN_LAST}"
 
 
 def digest_ladder(cell: CellFiles) -> Iterator[Finding]:
@@ -260,7 +308,7 @@ def measures(cell: CellFiles) -> Iterator[Finding]:
 def finite_numbers(cell: CellFiles) -> Iterator[Finding]:
     """All numbers of a run with status done are finite; the policy of a diverged run is not."""
     for run in cell.finished:
-        policy = run.policy
+        parameters = run.parameters
         done = run.result["status"] == DONE
         for file in (layout.EVAL, layout.TRAIN, *layout.COMPACT, layout.METRICS) if done else ():
             table = run.table(file)
@@ -269,10 +317,10 @@ def finite_numbers(cell: CellFiles) -> Iterator[Finding]:
                 yield Finding(run.name, f"{file}: a number is not finite, but the status is done")
         if cell.imported or (run.compact and layout.POLICY not in run.contents):
             continue
-        if policy is None:
+        if parameters is None:
             yield Finding(run.name, "policy.npz cannot be read")
             continue
-        finite = all(np.isfinite(array).all() for name, array in policy.items() if name.startswith("params/"))
+        finite = all(np.isfinite(array).all() for array in parameters.values())
         if finite != done:
             what = "finite, but the status is diverged" if finite else "not finite, but the status is done"
             yield Finding(run.name, f"policy.npz: the parameters are {what}")

@@ -72,7 +72,8 @@ def _groups(cell: CellFiles) -> list[tuple[CellFiles, list[RunFiles]]]:
 
 def compiled(run: RunFiles) -> bool:
     """Return whether the kernels trained a run."""
-    return "kernels" in (run.about.get("packages") or {})
+    packages = run.about.get("packages")
+    return isinstance(packages, dict) and "kernels" in packages
 
 
 def _parts(runs: Sequence[RunFiles], number: int) -> Iterator[Sequence[RunFiles]]:

@@ -1,11 +1,12 @@
 """Play tables of `ascent robustness` and `ascent crossplay` again, and compare: a part of the depth `policy`.
 
-Of a cell's robustness tables two are played again, with all their episodes: the nominal task, and one that
-the content of the tables chooses.
+Of a cell's robustness tables two are played again, with all their episodes: the nominal task, and one that is
+drawn at random.
 """
 
+import random
+import re
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
@@ -14,9 +15,10 @@ from ascent.records import layout
 from ascent.records.errors import InputError
 from ascent.records.read import DONE
 from ascent.reports.checking import folder
+from ascent.reports.checking.check import check
 from ascent.reports.checking.differences import first_difference
-from ascent.reports.checking.folder import CellFiles, RunFiles
-from ascent.reports.checking.grades import REPLAYED
+from ascent.reports.checking.folder import CellFiles
+from ascent.reports.checking.grades import NO_GRADE, ORIGIN_UNKNOWN, REPLAYED
 from ascent.reports.checking.outcome import CANNOT, DIFFERS, Outcome
 from ascent.reports.checking.replaying import CannotVerify, played
 from ascent.reports.checking.retraining import platform_key
@@ -33,7 +35,7 @@ def replay_robustness(cell: CellFiles) -> list[Outcome]:
     where = f"{cell.name}/{layout.ROBUSTNESS}"
     nominal = f"{perturbed.NOMINAL}-0.csv"
     others = [name for name in names if name != nominal]
-    tables = [name for name in (nominal, *others[_choice(cell.path, others) :][:1]) if name in names]
+    tables = [nominal, *random.sample(others, min(1, len(others)))]
     runs = [run for run in cell.finished if run.result["status"] == DONE]
     differences = []
     try:
@@ -56,15 +58,10 @@ def replay_robustness(cell: CellFiles) -> list[Outcome]:
     return [Outcome(where, REPLAYED, words)]
 
 
-def _choice(cell: Path, names: Sequence[str]) -> int:
-    """Return the index of the table that is played again: nobody knows it before all tables are written."""
-    digests = perturbed.files(cell)
-    content = "".join(digests[name] for name in names)
-    return int(sha256(content.encode()).hexdigest(), 16) % max(1, len(names))
-
-
 def replay_crossplay(table: Path, runs: Path) -> Outcome:
     """Play the matrices of `ascent crossplay` in a file again, with the policies in a folder of records.
+
+    The cells must keep all rules of `check`.
 
     Raises:
         InputError: the file is no such table.
@@ -73,31 +70,38 @@ def replay_crossplay(table: Path, runs: Path) -> Outcome:
         records = crossplay.read(table.read_bytes())
         task, episodes = str(records["task"].iloc[0]), int(records["episodes"].iloc[0])
         cells = list(dict.fromkeys(records["adversaries_cell"]))
+        if not all(re.fullmatch("[0-9a-f]+", digest) for digest in cells):
+            raise ValueError("a cell is not named by its digest")
         seeds = sorted({int(seed) for seed in records["seed"]})
     except (OSError, ValueError, LookupError, pd.errors.ParserError) as error:
         raise InputError(f"{table} is not a table of `ascent crossplay`: {folder.readable(error)}") from error
     job = {"runs": str(runs), "task": task, "cells": cells, "seeds": seeds, "episodes": episodes}
+    where = str(table)
     try:
         _refuse_many(episodes)
-        first = _any_run(runs, cells)
-        output = played(job, first)
+        folders = _folders(runs, cells)
+        grades = check(runs, cells=["/".join(path.parts[-3:]) for path in folders]).grades
+        if broken := [name for name, words in grades.items() if words == NO_GRADE]:
+            return Outcome(where, DIFFERS, f"{broken[0]} breaks a rule of `ascent check`")
+        run = folder.load(folders[0]).finished[0]
+        output = played(job, run)
     except CannotVerify as error:
-        return Outcome(str(table), CANNOT, str(error))
+        return Outcome(where, CANNOT, str(error))
     lines = table.read_text().splitlines()
     difference = first_difference(table.name, lines, output["table"].splitlines(), REPLAYED)
-    if difference and platform_key(first) != output["platform"]:
-        return Outcome(str(table), CANNOT, f"this machine is {output['platform']}: {difference}")
+    if difference and platform_key(run) != output["platform"]:
+        return Outcome(where, CANNOT, f"this machine is {output['platform']}: {difference}")
     same = f"all {len(lines) - 1} rows come out again"
-    return Outcome(str(table), DIFFERS if difference else REPLAYED, difference or same)
+    unknown = tuple(name for name, words in grades.items() if ORIGIN_UNKNOWN in words)
+    return Outcome(where, DIFFERS if difference else REPLAYED, difference or same, unknown)
 
 
-def _any_run(runs: Path, digests: Sequence[str]) -> RunFiles:
-    """Return a finished run of the cells with these digests. Raises CannotVerify."""
-    paths = [path for digest in digests for path in runs.glob(f"*/*/*-{digest}/{layout.CELL}")]
-    for path in paths:
-        if finished := folder.load(path.parent).finished:
-            return finished[0]
-    raise CannotVerify(f"{runs} has no runs of its cells; give their folder with --runs")
+def _folders(runs: Path, digests: Sequence[str]) -> list[Path]:
+    """Return the folders of the cells with these digests. Raises CannotVerify."""
+    paths = [path.parent for digest in digests for path in runs.glob(f"*/*/*-{digest}/{layout.CELL}")]
+    if len(paths) < len(digests):
+        raise CannotVerify(f"{runs} lacks runs of its cells; give their folder with --runs")
+    return paths
 
 
 def _refuse_many(episodes: int) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from ascent.records import layout
 from ascent.records.declared import Declared
 from ascent.records.errors import InputError, unknown
+from ascent.records.store import Store
 from ascent.reports.checking import bundle, folder
 from ascent.reports.checking.check import check
 from ascent.reports.checking.differences import compare_reports
@@ -105,10 +106,14 @@ def _verify_cells(
         graded = [_recorded(cell) for cell in sound]
     elif depth == "policy":
         graded = replay(sound)
-        graded += [outcome for cell in sound if len(cell.runs) > 1 for outcome in replay_robustness(cell)]
+        whole = [cell for cell in sound if [run.seed for run in cell.runs] == Store(cell.path).seeds()]
+        graded += [outcome for cell in whole for outcome in replay_robustness(cell)]
     else:
         graded = retrain(sound, depth == "whole", steps, allowed, declared)
-    return outcomes + [replace(outcome, unknown=doubts.get(outcome.where, ())) for outcome in graded]
+    for outcome in graded:
+        of_cell = outcome.where.removesuffix(f"/{layout.ROBUSTNESS}")
+        outcomes.append(replace(outcome, unknown=doubts.get(of_cell, ())))
+    return outcomes
 
 
 @contextmanager

@@ -1,9 +1,12 @@
 """Sealed runs are read as folders are, and neither a kill nor a second process loses any."""
 
+import itertools
 import json
+import pydoc
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -87,34 +90,85 @@ def test_training_goes_on_beside_a_seal(runs: Path) -> None:
 
 
 STAGES = {
-    "before the seal": "create",
-    "before a folder goes": "sync_folder",
+    "before the seal": ("ascent.records.seal.files.write", 1),
+    "before a folder goes": ("pathlib.Path.rename", 1),
+    "between two folders": ("pathlib.Path.rename", 2),
+    "before the folders are deleted": ("ascent.records.seal.shutil.rmtree", 1),
 }
 
 
+class Killed(BaseException):
+    pass
+
+
+def killed_at(name: str, count: int, act: Callable[[], object], of: str = "") -> None:
+    """Act until a function is called for the nth time on a path whose name begins so."""
+    module, _, function = name.rpartition(".")
+    target = pydoc.locate(module)
+    original, calls = getattr(target, function), itertools.count(1)
+
+    def stop(path: Any, *arguments: Any, **options: Any) -> Any:
+        if Path(path).name.startswith(of) and next(calls) == count:
+            raise Killed
+        return original(path, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(target, function, stop)
+        with pytest.raises(Killed):
+            act()
+
+
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_kill_loses_nothing(stage: str, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_loses_nothing(stage: str, runs: Path) -> None:
     """Whenever it comes, all runs are read, the same command goes on, and all bytes come back."""
     before = contents(runs)
     folder = cells(runs)[1]
-
-    def stop(*arguments: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(files, STAGES[stage], stop)
-        with pytest.raises(KeyboardInterrupt):
-            seal(folder)
-    assert [run.state for run in load(runs)[1].runs] == ["done"] * 3
+    killed_at(*STAGES[stage], lambda: seal(folder))
+    assert [run.state for run in load(runs)[1].runs] == ["done"] * 3 and broken(runs) == set()
     seal(folder)
-    assert not list(folder.glob("seed-*")) and not list(folder.glob(".removed-*"))
-    with monkeypatch.context() as patch:
-        patch.setattr(files, "sync_folder", stop)
-        with pytest.raises(KeyboardInterrupt):
-            unseal(folder)
-    assert [run.state for run in load(runs)[1].runs] == ["done"] * 3
+    assert not list(folder.glob("seed-*")) and not list(folder.glob(".sealing*"))
+    for name, of in (("pathlib.Path.rename", "begun-1"), ("pathlib.Path.unlink", "sealed-")):
+        killed_at(name, 1, lambda: unseal(folder), of)
+        assert [run.state for run in load(runs)[1].runs] == ["done"] * 3 and broken(runs) == set()
     unseal(folder)
     assert contents(runs) == before
+
+
+def test_a_kill_before_a_compact_record(runs: Path) -> None:
+    """Whole folders beside a compact seal, then a whole seal beside it: train.csv is kept."""
+    before = contents(runs)
+    folder = cells(runs)[1]
+    killed_at("pathlib.Path.rename", 1, lambda: seal(folder, compacted=True))
+    assert broken(runs) == set() and len(seals(folder)) == 1
+    seal(folder)
+    assert broken(runs) == set() and len(seals(folder)) == 2
+    unseal(folder)
+    assert contents(runs) == before
+
+
+def test_one_process_at_a_time(runs: Path) -> None:
+    folder = cells(runs)[1]
+    (folder / ".sealing").mkdir()
+    other = Ownership(folder / ".sealing")
+    other.acquire()
+    for act in (seal, unseal):
+        with pytest.raises(RunHeld, match=r"\.sealing is in use by process"):
+            act(folder)
+    other.remove()
+    assert seal(folder) == [*SEEDS]
+
+
+def test_what_is_not_of_the_record_stays(runs: Path) -> None:
+    """A folder of another name is left alone; for a file that is not of the run, nothing is sealed."""
+    folder = cells(runs)[1]
+    shutil.copytree(folder / "seed-0", folder / "seed-0-old")
+    note = folder / "seed-1" / "notes.txt"
+    note.write_text("mine")
+    with pytest.raises(InputError, match=r"notes.txt is not part of a run's record: move it away"):
+        seal(folder)
+    assert note.exists() and not seals(folder)
+    note.unlink()
+    assert seal(folder) == [*SEEDS] and (folder / "seed-0-old" / "eval.csv").exists()
 
 
 def test_a_run_in_use_is_not_sealed(runs: Path) -> None:
@@ -137,6 +191,9 @@ def test_a_damaged_run_is_not_sealed(runs: Path) -> None:
     damaged_policy(folder)
     with pytest.raises(DamagedFile, match=r"policy.npz is damaged: its sha256 differs from result.json"):
         seal(folder)
+    (folder / "seed-1" / "policy.npz").unlink()
+    with pytest.raises(DamagedFile, match=r"policy.npz is missing"):
+        seal(folder)
     assert sorted(path.name for path in folder.glob("se*")) == ["seed-0", "seed-1", "seed-2"]
 
 
@@ -152,7 +209,9 @@ def rename(path: Path) -> None:
 
 def add(path: Path) -> None:
     """One file more, with the name that the content then has."""
-    data = files.zip_files({**read_seal(path), "seed-0/x.py": b""})
+    runs = read_seal(path).items()
+    entries = {f"seed-{seed}/{name}": data for seed, of_run in runs for name, data in of_run.items()}
+    data = files.zip_files({**entries, "seed-0/x.py": b""})
     path.unlink()
     path.with_name(layout.seal(seal_digest(data))).write_bytes(data)
 
@@ -173,7 +232,8 @@ def test_a_damaged_seal_is_noticed(damage: str, runs: Path) -> None:
     DAMAGES[damage](seals(folder)[0])
     assert "sealed-runs" in broken(runs)
     (run, *_) = load(runs, expected)[1].runs
-    assert run.state == "damaged" and run.note.startswith("sealed-")
+    if damage != "other files":  # what belongs there is whole
+        assert run.state == "damaged" and run.note.startswith("sealed-")
     with pytest.raises(DamagedFile):
         unseal(folder)
 
@@ -191,6 +251,8 @@ def test_a_folder_beside_its_seal(runs: Path) -> None:
     assert load(runs)[1].runs[0].state == "done"
     with pytest.raises(InputError, match="seed-0 exists beside its seal and is not finished"):
         unseal(folder)
+    shutil.rmtree(folder / "seed-0")
+    assert unseal(folder) == [*SEEDS]
 
 
 # ---- compact
@@ -280,6 +342,7 @@ FORGERIES = {
     "a mean above the maximum": ("episode-bins", edit_bins("return_mean", lambda x: x * 100, 1)),
     "more episodes": ("episode-bins", edit_bins("episodes", lambda x: x + 50, 1)),
     "no episode in a bin": ("episode-bins", edit_bins("episodes", lambda x: 0, 1)),
+    "an episode beyond the time limit": ("episode-bins", edit_bins("length_max", lambda x: 99_999, 1)),
     "bins out of order": ("episode-bins", edit_bins("bin", lambda x: 199, 1)),
     "a better last row": ("episode-bins", edit_last(better)),
     "a row less": ("episode-bins", edit_last(lambda lines: lines.pop(0))),
@@ -308,13 +371,13 @@ def test_forged_compact_records(name: str, runs: Path) -> None:
 def test_command(runs: Path, capsys: pytest.CaptureFixture) -> None:
     digest = cells(runs)[0].name.rpartition("-")[2]
     code, out, err = call(capsys, "runs", "seal", digest, "--runs", str(runs))
-    assert (code, out, err) == (0, "sealed 1 runs of 1 cells\n", "")
+    assert (code, out, err) == (0, "sealed: 1 run of 1 cell\n", "")
     code, out, err = call(capsys, "runs", "seal", "--runs", str(runs))
-    assert (code, out, err) == (0, "sealed 3 runs of 2 cells\n", "")
+    assert (code, out, err) == (0, "sealed: 3 runs of 2 cells\n", "")
     code, out, _ = call(capsys, "check", str(runs))
     assert code == 0 and "FAIL" not in out
     code, out, err = call(capsys, "runs", "unseal", "--runs", str(runs))
-    assert (code, out, err) == (0, "unsealed 4 runs of 2 cells\n", "")
+    assert (code, out, err) == (0, "unsealed: 4 runs of 2 cells\n", "")
     code, out, err = call(capsys, "runs", "seal", "--runs", str(runs / "none"))
     assert (code, out) == (2, "") and "there are no cells in" in err
     code, out, err = call(capsys, "runs", "seal", "ffff", "--runs", str(runs))

@@ -98,7 +98,7 @@ def test_what_cannot_be_played_says_why(home: Path) -> None:
     (outcome,) = verify(matrices, runs=home)
     assert (
         outcome.verdict == CANNOT
-        and "has no runs of its cells; give their folder with --runs" in outcome.reason
+        and "lacks runs of its cells; give their folder with --runs" in outcome.reason
     )
     with pytest.raises(InputError, match="are verified at --depth policy"):
         verify(matrices, "whole", runs=home / "runs")
