@@ -237,7 +237,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "policy gone": (lambda cell: (cell / "seed-1" / "policy.npz").unlink(), "seed-1: policy.npz is missing"),
     "ladder changed": (
         lambda cell: rows(cell / "seed-1" / "ladder.csv", lambda lines: lines.pop()),
-        "seed-1: ladder.csv does not match its sha256",
+        "seed-1 was done and is now damaged ladder.csv: sha256 differs",
     ),
     "evaluation changed, forged": (
         lambda cell: (rows(cell / "seed-1" / "eval.csv", lambda lines: lines.pop()), forge(cell)),

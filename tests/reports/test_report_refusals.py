@@ -205,7 +205,7 @@ def test_a_folder_with_runs_must_have_the_name_of_a_cell(store: "Records") -> No
 def test_what_happens_to_a_folder_counts(store: "Records", change, state) -> None:
     cell = store.cell()
     store.flat_runs(cell, [1.0, 2.0, 3.0])
-    expected = store.expected()
+    expected = store.expected(seeds=(0, 1, 2))
     change(cell / "seed-1")
     (found,) = load(store.runs, expected)
     assert [run.state for run in found.runs] == ["done", state, "done"]
