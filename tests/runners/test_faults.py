@@ -50,7 +50,7 @@ class FullDisk:
         return operation
 
 
-@pytest.mark.parametrize("system", ["a2c", "dqn"])
+@pytest.mark.parametrize("system", ["a2c", pytest.param("dqn", marks=pytest.mark.slow)])
 def test_nth_write_fails(system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For every N, over a run with several checkpoints and evaluations: an error, and then the same bytes.
 

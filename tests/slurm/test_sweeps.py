@@ -546,6 +546,7 @@ def test_without_torch(cluster: Cluster, tmp_path: Path) -> None:
     user.check_bytes()
 
 
+@pytest.mark.slow
 def test_ten_thousand_runs(cluster: Cluster, tmp_path: Path) -> None:
     """A plan is shown in under 3 s, their state in under 5 s; nothing is submitted."""
     cells = "\n".join(
