@@ -53,13 +53,14 @@ def snapshot(
 
 def _cell_progress(plan: Planned, out: Path, known: Mapping[tuple[str, int], str]) -> CellProgress:
     folder, budget = plan.cell.folder(out), plan.cell.steps
+    store = Store(folder)
     states = dict.fromkeys(STATES, 0)
     step = 0
     rate = 0.0
     left: list[float] = []
     scores: list[float] = []
     for seed in plan.seeds:
-        state, record = run_progress(folder, seed)
+        state, record = run_progress(store, seed)
         if state not in ("done", "diverged"):
             state = known.get((plan.cell.digest, seed), state)
         states[state] += 1
@@ -82,11 +83,11 @@ def _cell_progress(plan: Planned, out: Path, known: Mapping[tuple[str, int], str
     )
 
 
-def run_progress(cell: Path, seed: int) -> tuple[str, dict[str, Any]]:
+def run_progress(store: Store, seed: int) -> tuple[str, dict[str, Any]]:
     """Return the state of a run by its records, and the record that says so."""
-    folder = cell / layout.seed_folder(seed)
+    folder = store.cell / layout.seed_folder(seed)
     try:
-        result = Store(cell).json(seed, layout.RESULT)
+        result = store.json(seed, layout.RESULT)
         return result["status"], result
     except (FileNotFoundError, NotADirectoryError):
         pass

@@ -123,6 +123,7 @@ def record(
     torch.set_num_threads(1)
     seeds = _seeds(trained, seeds)
     teams = [policies.load(one.cell, one.folder, seeds) for one in trained]
+    names = {one.cell.digest: policies.names(one.folder, seeds) for one in trained}
     spec = suites.TASKS[trained[0].cell.task]
     team = team_of(spec)
     lines = [",".join((*KEYS, *RETURNS, *(name for name, _ in team.measures)))]
@@ -131,9 +132,13 @@ def record(
             env = suites.make(spec.id, env_seeds(seeds, episodes, "crossplay"))
             played = play(Mixed(hostile_team, team_policy, spec), env, Streams(seeds, "crossplay"))
             for seed, of_seed in zip(seeds, played, strict=True):
-                names = [word for side in (adversaries, agents) for word in _names(side, seed)]
+                sides = [
+                    word
+                    for side in (adversaries, agents)
+                    for word in (side.name, side.cell.digest, names[side.cell.digest][seed])
+                ]
                 numbers = map(repr, _means(of_seed, team))
-                lines.append(",".join((spec.id, *names, str(seed), str(episodes), *numbers)))
+                lines.append(",".join((spec.id, *sides, str(seed), str(episodes), *numbers)))
             tick()
     return "".join(f"{line}\n" for line in lines).encode()
 
@@ -167,11 +172,6 @@ def _means(episodes: Sequence[Episode], team: Team) -> list[float]:
     means = np.array([episode[-n - len(team.measures) :] for episode in episodes]).mean(0)
     hostile = np.array(team.sides) == "adversary"
     return [float(means[:n][hostile].mean()), float(means[:n][~hostile].mean()), *means[n:].tolist()]
-
-
-def _names(side: Trained, seed: int) -> tuple[str, str, str]:
-    """Return a side's name, its cell's digest, and the beginning of its policy's digest."""
-    return side.name, side.cell.digest, policies.names(side.folder, [seed])[seed]
 
 
 def _seeds(trained: Sequence[Trained], chosen: Sequence[int] | None) -> list[int]:

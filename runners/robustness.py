@@ -162,8 +162,9 @@ def record(
     grid = files.json_bytes(perturb.about(cell.task))
     if not (out / GRID).exists() or (out / GRID).read_bytes() != grid:
         files.write(out / GRID, grid)
+    names = policies.names(folder, seeds)
     for level in levels:
-        keys = _keys(level, policies.names(folder, seeds), episodes)
+        keys = _keys(level, names, episodes)
         path = out / f"{level.name}.csv"
         if not _is_recorded(path, keys):
             played = play_level(agent, cell, seeds, level, episodes, threads)

@@ -12,6 +12,7 @@ from rich.text import Text
 from ascent.records import files, layout, progress
 from ascent.records.errors import InputError
 from ascent.records.plan import Planned
+from ascent.records.store import Store
 from ascent.slurm import cluster, submission
 from ascent.slurm.submission import RunKey
 
@@ -87,7 +88,7 @@ class _LastTask:
 
     def superseded(self) -> bool:
         """Return whether a process other than this array task is training the run."""
-        if progress.run_progress(self.cell, self.seed)[0] != "running":
+        if progress.run_progress(Store(self.cell), self.seed)[0] != "running":
             return False
         attempt = files.read_json(self.cell / layout.seed_folder(self.seed) / layout.RUN)["attempts"][-1]
         return submission.task_of(attempt) != (self.sent.job, str(self.index))

@@ -33,6 +33,7 @@ from ascent.records.provenance import DISTRIBUTION, commit
 from ascent.records.read import Expected, load
 from ascent.records.store import Store
 from ascent.reports.checking import folder, identity
+from ascent.reports.checking.grades import CHECKED
 from ascent.reports.statistics import perturbed
 
 FORMAT = 1
@@ -57,7 +58,7 @@ def pack(report: Path, runs: Path, target: Path) -> list[str]:
     contents = {f"report/{path.relative_to(report).as_posix()}": path.read_bytes for path in _below(report)}
     for cell in expected:
         source_folder = runs / cell.folder
-        for path in (p for name in (layout.CELL, layout.sources("*")) for p in source_folder.glob(name)):
+        for path in (*source_folder.glob(layout.CELL), *source_folder.glob(layout.sources("*"))):
             contents[f"runs/{cell.folder}/{path.name}"] = path.read_bytes
         for name in perturbed.files(source_folder):
             path = source_folder / layout.ROBUSTNESS / name
@@ -136,12 +137,15 @@ def provenance(report: Path) -> dict[str, Any]:
     try:
         declared(about)
         str(about["report"]["title"])
-        dict(about["report"].get("grades") or {}).items()
+        grades = list(about["report"].get("grades", {}).items())
         expected_cells(about)
     except (LookupError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} lacks what rebuilding the report needs: {folder.readable(error)}"
         ) from error
+    for cell, words in grades:
+        if words not in CHECKED:
+            raise InputError(f"{path} says {words!r} of {cell}: a page has only grades of `ascent check`")
     return about
 
 

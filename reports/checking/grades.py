@@ -17,6 +17,7 @@ IMPORTED, RECORDED, REPLAYED, RESTARTED, RETRAINED = GRADES = (
 )  # fmt: skip
 ORIGIN_UNKNOWN = "origin unknown"
 NO_GRADE = "without a grade"  # a rule of `ascent check` is broken
+CHECKED = (IMPORTED, RECORDED, f"{RECORDED} ({ORIGIN_UNKNOWN})", NO_GRADE)  # the words of `ascent check`
 
 
 def grade(level: str, unknown: Sequence[str]) -> str:

@@ -25,7 +25,7 @@ from ascent.reports.checking import bundle, folder
 from ascent.reports.checking.check import check
 from ascent.reports.checking.differences import compare_reports
 from ascent.reports.checking.folder import CellFiles
-from ascent.reports.checking.grades import IMPORTED, NO_GRADE, ORIGIN_UNKNOWN, RECORDED, grade
+from ascent.reports.checking.grades import IMPORTED, RECORDED
 from ascent.reports.checking.origin import origins
 from ascent.reports.checking.outcome import CANNOT, DIFFERS, REBUILT, Outcome
 from ascent.reports.checking.replaying import replay
@@ -37,7 +37,6 @@ from ascent.reports.statistics import crossplay
 
 DEPTHS = ("records", "policy", "start", "whole")
 NOTHING = Allowed()
-CHECKED_GRADES = (IMPORTED, RECORDED, grade(RECORDED, (ORIGIN_UNKNOWN,)), NO_GRADE)  # of `ascent check`
 
 
 @dataclass(frozen=True)
@@ -147,11 +146,6 @@ def _report_target(report: Path, runs: Path) -> Target:
 def _rebuild(target: Target, report: Path) -> Outcome:
     """Compare a report with one rebuilt from its records."""
     about = bundle.provenance(report)
-    claims = about["report"].get("grades") or {}
-    for cell, claim in claims.items() if isinstance(claims, dict) else ():
-        if claim not in CHECKED_GRADES:
-            reason = f"says {claim!r} of {cell}: a page has grades of `ascent check` only"
-            return Outcome(target.name, DIFFERS, reason)
     if not any(cell.runs for cell in target.cells):
         reason = f"{target.runs} has no records of its runs; give their folder with --runs"
         return Outcome(target.name, CANNOT, reason)

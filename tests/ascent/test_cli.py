@@ -14,6 +14,7 @@ from rich.console import Console
 import ascent
 from ascent.algorithms import ppo
 from ascent.records.cell import Cell
+from ascent.runners import sweep
 from ascent.runners.resolve import resolve
 from ascent.suites.mujoco import Hopper
 from tests.command import call
@@ -394,3 +395,9 @@ def test_show_names_what_a_system_sets(
         re.search(r"\ntune_alpha +false +true", out)
         and "sac-fixed sets in every preset: tune_alpha=false" in out
     )
+
+
+def test_the_readme_cites_a_cell_of_the_demo() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (digest,) = re.findall(r"^ascent cite (\w+)$", readme, re.MULTILINE)
+    assert digest in {plan.cell.digest for plan in sweep.load("demo").planned}

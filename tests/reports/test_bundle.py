@@ -1,5 +1,6 @@
 """`ascent bundle`: one file from which another machine checks, verifies and reports; changes are named."""
 
+import json
 import os
 import shutil
 import stat
@@ -282,3 +283,14 @@ def test_command(copy: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.
     for command in ("check", "verify", "report"):
         code, _, err = call(capsys, command, str(copy / "report.zip"))
         assert code == 2 and "is damaged or not a bundle" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("grades", [{"cell": "retrained"}, {"cell": None}, [["cell", "recorded"]]])
+def test_a_page_has_grades_of_check_only(grades: object, copy: Path) -> None:
+    """Nobody trained again what a page says: whoever opens it is told."""
+    path = copy / "report" / "provenance.json"
+    content = json.loads(path.read_text())
+    content["report"]["grades"] = grades
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"only grades of `ascent check`|lacks what rebuilding"):
+        bundle.provenance(copy / "report")
