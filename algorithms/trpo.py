@@ -48,11 +48,13 @@ from ascent.algorithms.seedwise import (
     Step,
     Streams,
     Widths,
+    exp,
     gradient,
+    root,
     standardise,
 )
 
-VERSION = 2  # raise it when a change here changes results
+VERSION = 3  # raise it when a change here changes results
 
 
 @dataclass(frozen=True)
@@ -215,10 +217,10 @@ class Agent:
         p, q = (old, new) if self.config.kl == "old_new" else (new, old)  # KL(p || q)
         if self.policy.discrete:
             logp = p.log_softmax(-1)
-            return (logp.exp() * (logp - q.log_softmax(-1))).sum(-1).mean(1)
+            return (exp(logp) * (logp - q.log_softmax(-1))).sum(-1).mean(1)
         (mean, log_std), (q_mean, q_log_std) = p.chunk(2, -1), q.chunk(2, -1)
-        z = (mean - q_mean) * (-q_log_std).exp()
-        ratio = (2 * (log_std - q_log_std)).exp()  # of the variances
+        z = (mean - q_mean) * exp(-q_log_std)
+        ratio = exp(2 * (log_std - q_log_std))  # of the variances
         kl = (q_log_std - log_std + 0.5 * (ratio + z * z - 1)).sum(-1).mean(1)
         return kl / self.dimensions
 
@@ -233,10 +235,10 @@ class Agent:
         pulled = params.grad(outputs, u, create_graph=True)  # J^T u
         fixed = outputs.detach()
         if self.policy.discrete:
-            p = fixed.log_softmax(-1).exp()
+            p = exp(fixed.log_softmax(-1))
         else:  # 1 / variance for a mean, 2 for a log standard deviation
             log_std = fixed.chunk(2, -1)[1]
-            diagonal = torch.cat([(-2 * log_std).exp(), torch.full_like(log_std, 2.0)], -1)
+            diagonal = torch.cat([exp(-2 * log_std), torch.full_like(log_std, 2.0)], -1)
 
         def product(v: Tensor) -> Tensor:
             (jv,) = torch.autograd.grad(pulled, u, v, retain_graph=True)
@@ -251,7 +253,7 @@ class Agent:
         c, params = self.config, self.policy_params
         logp, entropy = self.policy.evaluate(obs, action)
         old_logp = logp.detach()
-        gradient = params.grad(((logp - old_logp).exp() * advantage).mean(1))
+        gradient = params.grad((exp(logp - old_logp) * advantage).mean(1))
         product = self.fisher(obs)
         x = conjugate_gradient(product, gradient, c.cg_steps)
         curvature = (x * product(x)).sum(1, keepdim=True)
@@ -259,7 +261,7 @@ class Agent:
             old = params.matrix.clone()
             old_outputs = self.outputs(obs)
             old_surrogate = advantage.mean(1)
-            step = (2 * c.delta / curvature).sqrt() * x  # NaN where the curvature is 0: never accepted
+            step = root(2 * c.delta / curvature) * x  # NaN where the curvature is 0: never accepted
             accepted = torch.zeros_like(old_surrogate, dtype=torch.bool)
             kl = torch.zeros_like(old_surrogate)
             gain = torch.zeros_like(old_surrogate)
@@ -267,7 +269,7 @@ class Agent:
             for j in range(c.search_steps):
                 candidate = old + c.shrink**j * step
                 params.matrix.copy_(candidate)
-                surrogate = ((self.policy.evaluate(obs, action)[0] - old_logp).exp() * advantage).mean(1)
+                surrogate = (exp(self.policy.evaluate(obs, action)[0] - old_logp) * advantage).mean(1)
                 new_kl = self.kl(old_outputs, self.outputs(obs))
                 good = ~accepted & (surrogate > old_surrogate) & (new_kl <= c.delta)
                 best = torch.where(good[:, None], candidate, best)

@@ -198,6 +198,12 @@ def shape(sizes: Sequence[int], relu: bool) -> _Network:
     return struct
 
 
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """Return the matrix products (N, rows, columns) of a (N, rows, depth) and b (N, depth, columns)."""
+    zero = torch.zeros(len(b), 1, b.shape[2])
+    return Perceptron([(b.contiguous(), zero)], relu=False).forward(a, keep=False)[0]
+
+
 # ---- optimisers
 
 

@@ -78,6 +78,29 @@ def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.baddbmm(bias.mT, weight.mT, x.mT).mT.contiguous()
 
 
+class _Product(torch.autograd.Function):
+    """x W by the kernels, with gradients of any order: (S, B, in), (S, in, out) -> (S, B, out)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return kernels.product(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        of_x, of_weight = ctx.needs_input_grad
+        return (
+            _Product.apply(grad, weight.mT) if of_x else None,
+            _Product.apply(x.mT, grad) if of_weight else None,
+        )
+
+
+def _compiled_affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return what `_affine` does, without MKL: its bits differ between makers of processors."""
+    return _Product.apply(x, weight) + bias
+
+
 def _weight_grad(x: Tensor, grad: Tensor) -> Tensor:
     """Return x^T grad, the gradient of the weights of `_affine`: (S, in, out)."""
     n_in, n_out = x.shape[2], grad.shape[2]
@@ -224,10 +247,11 @@ class MLP:
 
     def composed(self, x: Tensor, *parameters: Tensor) -> Tensor:
         """Return the output for these weights and biases by plain, twice differentiable operations."""
+        affine = _compiled_affine if self.compiled() else _affine
         *hidden, last = zip(parameters[::2], parameters[1::2], strict=True)
         for weight, bias in hidden:
-            x = self.activation(_affine(x, weight, bias))
-        return _affine(x, *last)
+            x = self.activation(affine(x, weight, bias))
+        return affine(x, *last)
 
     def constant(self, every: int = 1) -> "MLP":
         """Return the network in the same memory, but with parameters that receive no gradient.

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from ascent import kernels
-from ascent.algorithms import mappo, ppo
+from ascent.algorithms import mappo, ppo, trpo
 from ascent.algorithms.seedwise import MLP, Adam, Parameters, Streams, tanh, uniform_fan_in
 from ascent.kernels.build import LEVELS, library
 from ascent.runners.platform import packages, platform_key
@@ -219,6 +219,24 @@ def test_packs_of_mappo(switch: Switch) -> None:
     together = update(SEEDS, slice(None))
     for k, seed in enumerate(SEEDS):
         assert torch.equal(update([seed], slice(k, k + 1))[0], together[k])
+
+
+@BOTH_KINDS
+def test_fisher_products_of_trpo(switch: Switch, space: spaces.Space) -> None:
+    """They are torch's, and those of a seed do not depend on the others, to the bit."""
+    obs = Streams(SEEDS, "act").normal(300, OBS.shape[0])
+
+    def product(state: str, seeds: list[int], rows: slice) -> Tensor:
+        switch(state)
+        agent = trpo.Agent(trpo.Config(), OBS, space, Streams(seeds, "init"), "cpu")
+        direction = Streams(seeds, "learn").normal(agent.policy_params.matrix.shape[1])
+        return agent.fisher(obs[rows])(direction)
+
+    together, expected = (product(state, SEEDS, slice(None)) for state in ("on", "off"))
+    assert not torch.equal(together, expected)  # two paths
+    torch.testing.assert_close(together, expected, rtol=1e-5, atol=1e-6 * expected.abs().max().item())
+    for k, seed in enumerate(SEEDS):
+        assert torch.equal(product("on", [seed], slice(k, k + 1))[0], together[k])
 
 
 def test_the_record_says_so(switch: Switch) -> None:
