@@ -100,6 +100,8 @@ def _alone(cell: Path) -> Iterator[None]:
     claim.acquire()
     try:
         _empty(work)
+        for unfinished in cell.glob(f".{layout.seal('*')}.*.tmp"):  # of a process that was killed
+            unfinished.unlink()
         yield
         files.sync_folder(cell)
         _empty(work)

@@ -125,6 +125,7 @@ def test_a_kill_loses_nothing(stage: str, runs: Path) -> None:
     folder = cells(runs)[1]
     killed_at(*STAGES[stage], lambda: seal(folder))
     assert [run.state for run in load(runs)[1].runs] == ["done"] * 3 and broken(runs) == set()
+    (folder / f".{layout.seal('0')}.host-1-0.tmp").write_bytes(b"half")  # a real kill leaves it
     seal(folder)
     assert not list(folder.glob("seed-*")) and not list(folder.glob(".sealing*"))
     for name, of in (("pathlib.Path.rename", "begun-1"), ("pathlib.Path.unlink", "sealed-")):
