@@ -27,11 +27,15 @@ def root(x: Tensor) -> Tensor:
     return sqrt(x) if _by_numpy(x) else torch.sqrt(x)
 
 
+def _exp(x: Tensor) -> Tensor:
+    with np.errstate(over="ignore"):  # infinity, as torch's, without a warning
+        return torch.from_numpy(np.exp(x.detach().contiguous().numpy()))
+
+
 class _Exp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        with np.errstate(over="ignore"):  # infinity, as torch's, without a warning
-            y = torch.from_numpy(np.exp(x.detach().contiguous().numpy()))
+        y = _exp(x)
         ctx.save_for_backward(y)
         return y
 
@@ -55,7 +59,9 @@ class _Logarithm(torch.autograd.Function):
 
 def exp(x: Tensor) -> Tensor:
     """Return e^x."""
-    return _Exp.apply(x) if _by_numpy(x) else torch.exp(x)
+    if not _by_numpy(x):
+        return torch.exp(x)
+    return _Exp.apply(x) if torch.is_grad_enabled() else _exp(x)
 
 
 def logarithm(x: Tensor) -> Tensor:

@@ -131,8 +131,8 @@ class Streams:
         seed.
         """
         order = self.permutation(columns[0].shape[1])
-        row = torch.arange(len(order), device=order.device)[:, None]
-        shuffled = [x[row, order] for x in columns]
+        rows = (order + order.shape[1] * torch.arange(len(order), device=order.device)[:, None]).flatten()
+        shuffled = [x.flatten(0, 1).index_select(0, rows).view(x.shape) for x in columns]
         for start in range(0, order.shape[1], size):
             yield [x[:, start : start + size] for x in shuffled]
 
