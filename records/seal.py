@@ -18,7 +18,7 @@ from ascent.records import files, layout
 from ascent.records.compact import compact
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.ownership import Ownership, acquire_all
-from ascent.records.store import read_seal, seal_digest, seals
+from ascent.records.store import Store, read_seal, seal_digest, seals
 
 _WORK = ".sealing"  # folder of the process that seals or unseals a cell
 
@@ -41,16 +41,11 @@ def seal(cell: Path, compacted: bool = False) -> list[int]:
         owners = [Ownership(folder) for folder in folders.values()]
         acquire_all(owners)
         try:
-            contents = {
-                f"{folder.name}/{name}": data
-                for folder in folders.values()
-                for name, data in _whole(folder, compacted).items()
-            }
-            if contents:
-                archive = files.zip_files(contents, zipfile.ZIP_LZMA)
-                path = cell / layout.seal(seal_digest(archive))
-                files.write(path, archive)
-                read_seal(path)  # from the disk
+            if folders:
+                store = Store(cell)
+                name, data = archive({seed: whole(store, seed, compacted) for seed in folders})
+                files.write(cell / name, data)
+                read_seal(cell / name)  # from the disk
             for folder in folders.values():
                 folder.rename(cell / _WORK / folder.name)  # from now on the run is read from its seal
         finally:
@@ -118,20 +113,21 @@ def _empty(work: Path) -> None:
             shutil.rmtree(folder)
 
 
-def _whole(folder: Path, compacted: bool) -> dict[str, bytes]:
-    """Return the files of a finished run, by name.
+def whole(store: Store, seed: int, compacted: bool = False) -> dict[str, bytes]:
+    """Return the files of a finished run, by name, with train.csv in its compact form if asked for.
 
     Raises:
-        DamagedFile: one is missing or does not match its digest.
+        DamagedFile: one is missing or does not match its digest in result.json.
         InputError: there is anything else in the folder.
     """
+    folder = store.cell / layout.seed_folder(seed)
     passing = {*layout.unfinished_files(folder), *(path.name for path in folder.glob("owner-*.json"))}
-    names = sorted({path.name for path in folder.iterdir()} - passing)
+    names = sorted({*store.names(seed)} - passing)
     for name in names:
         if not layout.FILE_OF_RUN.fullmatch(name):
             raise InputError(f"{folder / name} is not part of a run's record: move it away")
-    contents = {name: (folder / name).read_bytes() for name in names}
-    result = files.read_json(folder / layout.RESULT)
+    contents = {name: store.read(seed, name) for name in names}
+    result = store.json(seed, layout.RESULT)
     digests, form = result.get("digests"), result.get("compact") or {}
     if not isinstance(digests, dict) or not isinstance(form, dict):
         raise DamagedFile(f"{folder / layout.RESULT} is damaged: it has no digests")
@@ -150,6 +146,17 @@ def _check_digests(folder: Path, contents: dict[str, bytes], digests: dict[str, 
     for name, data in contents.items():
         if name in digests and sha256(data).hexdigest() != digests[name]:
             raise DamagedFile(f"{folder / name} is damaged: its sha256 differs from {layout.RESULT}")
+
+
+def archive(runs: dict[int, dict[str, bytes]]) -> tuple[str, bytes]:
+    """Return name and content of the seal of some runs, whose files are given by seed and name."""
+    contents = {
+        f"{layout.seed_folder(seed)}/{name}": data
+        for seed in sorted(runs)
+        for name, data in runs[seed].items()
+    }
+    data = files.zip_files(contents, zipfile.ZIP_LZMA)
+    return layout.seal(seal_digest(data)), data
 
 
 def _together(paths: list[Path]) -> dict[int, dict[str, bytes]]:

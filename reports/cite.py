@@ -8,8 +8,8 @@ import json
 import shlex
 from pathlib import Path
 
-from ascent.records import layout
-from ascent.records.cell import FIRST_TUNING_SEED, find, without_tuning
+from ascent.records import layout, shelf
+from ascent.records.cell import FIRST_TUNING_SEED, without_tuning
 from ascent.records.declared import ESTIMATORS, RETURN, Declared
 from ascent.records.errors import InputError
 from ascent.records.plan import seed_ranges
@@ -30,12 +30,11 @@ from ascent.reports.statistics.measures import Measured
 BEFORE = "estimator and seeds, before the first run"
 
 
-def cite(target: str, runs: Path, estimator: str | None = None, score: str = RETURN) -> str:
+def cite(folder: Path, estimator: str | None = None, score: str = RETURN) -> str:
     """Return the citation of a cell's score.
 
     Args:
-        target: the cell's folder, or its digest or the start of it.
-        runs: folder of run records, for a digest.
+        folder: the cell's folder.
         estimator: how a run becomes a score (default: mean_of_last_ten).
         score: what the score of an episode is: its return, or a measure of the task.
 
@@ -43,7 +42,6 @@ def cite(target: str, runs: Path, estimator: str | None = None, score: str = RET
         InputError: the cell must not be cited.
     """
     declared = Declared(estimator or ESTIMATORS[0], score)
-    folder = find(target, runs)
     cell = _load(folder)
     _check_citable(cell)
     _check_rules(folder)
@@ -65,9 +63,14 @@ def cite(target: str, runs: Path, estimator: str | None = None, score: str = RET
         f"sources   {', '.join(_values(cell, 'source_digest'))}\n"
         f"commit    {', '.join(_values(cell, 'commit'))}\n"
         f"packages  {'; '.join(_packages(cell))}\n"
-        f"verify    {shlex.join(['ascent', 'verify', str(folder)])}\n\n"
+        f"verify    {shlex.join(['ascent', 'verify', _shortest(folder)])}\n\n"
         f"{bibliography.text(keys)}"
     )
+
+
+def _shortest(folder: Path) -> str:
+    """Return how `ascent verify` finds a cell: a digest is enough for what ships with the suite."""
+    return layout.digest_of(folder) if folder.resolve().is_relative_to(shelf.HOME) else str(folder)
 
 
 def _load(folder: Path) -> CellRecord:

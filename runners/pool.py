@@ -37,7 +37,7 @@ def log_path(job: Job) -> Path:
     return job.cell.folder(job.out) / layout.LOGS / f"seeds-{job.seeds[0]}-{job.seeds[-1]}.log"
 
 
-def start(job: Job, slot: int) -> _Worker:
+def start(job: Job, slot: int, python: str) -> _Worker:
     """Start a job's process. If there are several GPUs, it sees the one of its slot."""
     log = log_path(job)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def start(job: Job, slot: int) -> _Worker:
     if job.device == "cuda" and len(gpus) > 1:
         environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "ascent.runners.pack"],  # -P: import nothing from the working folder
+        [python, "-P", "-m", "ascent.runners.pack"],  # -P: import nothing from the working folder
         stdin=subprocess.PIPE,
         stdout=file,
         stderr=file,
@@ -66,6 +66,7 @@ def run_pool(
     cores: int = 0,
     stop: Callable[[], bool] = lambda: False,
     failed: Callable[[Failure], None] = lambda failure: None,
+    python: str = sys.executable,
 ) -> list[Failure]:
     """Run the jobs and return those that failed.
 
@@ -79,6 +80,7 @@ def run_pool(
         cores: to use; 0: all of this process.
         stop: asked ten times a second.
         failed: called with each failure at once.
+        python: interpreter whose code trains.
     """
     waiting = deque(jobs)
     running: list[_Worker] = []
@@ -95,7 +97,7 @@ def run_pool(
                     worker.process.terminate()
             while waiting and len(running) < workers:
                 slot = min(set(range(workers)) - {worker.slot for worker in running})
-                running.append(start(replace(waiting.popleft(), threads=threads), slot))
+                running.append(start(replace(waiting.popleft(), threads=threads), slot, python))
             time.sleep(0.1)
             for worker in [worker for worker in running if worker.process.poll() is not None]:
                 running.remove(worker)

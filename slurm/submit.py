@@ -14,7 +14,8 @@ from ascent.records import files
 from ascent.records.errors import InputError, RunHeld, unknown
 from ascent.records.ledger import declare
 from ascent.records.ownership import Ownership, beating
-from ascent.slurm import cluster, estimate, manifest, scripts, submission
+from ascent.runners import estimate
+from ascent.slurm import cluster, manifest, scripts, submission
 from ascent.slurm.manifest import Manifest
 from ascent.slurm.sites import Site, memory_bytes, seconds
 from ascent.slurm.submission import Pack, Submission

@@ -85,7 +85,9 @@ def check(
 
 @app.command()
 def verify(
-    target: Annotated[Path, typer.Argument(help="Folder of a report, a cell or a run, or a bundle.")],
+    target: Annotated[
+        str, typer.Argument(help="Folder of a report, a cell or a run, or a bundle; or the digest of a cell.")
+    ],
     depth: Annotated[
         str | None,
         typer.Option(
@@ -121,18 +123,30 @@ def verify(
     Exit code 0 if all grades are reached, 1 if something differs, 2 if something cannot be verified here or
     its origin is unknown.
     """
+    from ascent.records import shelf
     from ascent.reports.checking.outcome import exit_code, render
     from ascent.reports.checking.setting import Allowed
     from ascent.reports.checking.verify import verify as verification
 
-    outcomes = verification(target, depth, steps, runs, Allowed(install, run_recorded_code))
+    is_path = "/" in target or Path(target).exists()
+    place = Path(target) if is_path else shelf.find(target, runs)
+    outcomes = verification(place, depth, steps, runs, Allowed(install, run_recorded_code))
     terminal().print(render(outcomes), soft_wrap=True)
     raise typer.Exit(exit_code(outcomes))
 
 
 @app.command()
 def cite(
-    cell: Annotated[str, typer.Argument(help="Cell: its folder, digest or digest prefix.")],
+    cell: Annotated[
+        str,
+        typer.Argument(help="Cell: folder, digest or digest prefix; or a system, followed by a task."),
+    ],
+    task: Annotated[
+        str | None, typer.Argument(help="Task of a system in the results that ship with the suite.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Preset of that system. Default: the algorithm's default.")
+    ] = None,
     estimator: Annotated[
         str | None,
         typer.Option(help=f"How a run becomes a score: {', '.join(ESTIMATORS)}. Default: {ESTIMATORS[0]}."),
@@ -142,10 +156,15 @@ def cite(
     ] = RETURN,
     runs: Runs = RUNS,
 ) -> None:
-    """Print a citation of a cell's score.
+    """Print a citation of a cell's score, such as that of `ppo HalfCheetah-v5`.
 
     It consists of a sentence for a paper, the command that verifies the score, and BibTeX entries.
     """
+    from ascent.records import shelf
+    from ascent.records.errors import InputError
     from ascent.reports.cite import cite as citation
 
-    print(citation(cell, runs, estimator, score), end="")
+    if task is None and preset is not None:
+        raise InputError("--preset needs a system and a task")
+    folder = shelf.find(cell, runs) if task is None else shelf.choose(cell, task, preset)
+    print(citation(folder, estimator, score), end="")

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ascent.records import layout
+from ascent.records import layout, shelf
 from ascent.records.cell import Cell, Evaluation
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.files import UNREADABLE_ZIP
@@ -263,17 +263,18 @@ def _task_columns(facts: dict[str, Any]) -> tuple[str, ...]:
         return ()
 
 
-def sources(path: Path) -> tuple[str, dict[str, bytes]]:
-    """Return the digest of the content of a sources-<digest>.zip, and the content.
+def sources(cell: Path, digest: str) -> tuple[str, dict[str, bytes]]:
+    """Return the content of the sources-<digest>.zip of a cell, and the content's digest before it.
 
     Raises:
         InputError: it cannot be read, or contains anything but Ascent source files.
     """
+    path = shelf.sources(cell, digest)
     try:
-        digest, content = _unzipped(path.read_bytes(), path.name)
+        found, content = _unzipped(path.read_bytes(), path.name)
     except UNREADABLE_ZIP as error:
         raise InputError(f"{path.name} cannot be read: {error}") from error
-    return digest, dict(content)
+    return found, dict(content)
 
 
 @lru_cache(maxsize=16)  # the cells of a sweep have few different sources

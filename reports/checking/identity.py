@@ -66,7 +66,7 @@ def _declared_defaults(files: CellFiles, cell: Cell) -> dict[str, Any]:
     """Return the defaults of the hyperparameters in the recorded sources, which are parsed, not run."""
     for digest in _source_digests(files):
         try:
-            _, content = folder.sources(files.path / layout.sources(digest))
+            _, content = folder.sources(files.path, digest)
         except InputError:
             continue  # a finding of `recorded-sources`
         return _config_defaults(content.get(versioned_modules(cell, content)["algorithm"], b""))
@@ -241,7 +241,7 @@ def recorded_sources(cell: CellFiles) -> Iterator[Finding]:
     for recorded in _source_digests(cell):
         archive = layout.sources(recorded)
         try:
-            digest, content = folder.sources(cell.path / archive)
+            digest, content = folder.sources(cell.path, recorded)
         except InputError as error:
             yield Finding(cell.name, str(error))
             continue
@@ -279,7 +279,7 @@ def task_facts(cell: CellFiles) -> Iterator[Finding]:
         return
     for digest in _source_digests(cell):
         try:
-            _, content = folder.sources(cell.path / layout.sources(digest))
+            _, content = folder.sources(cell.path, digest)
         except InputError:
             continue  # a finding of `recorded-sources`
         module = versioned_modules(cell.cell, content)["suite"]

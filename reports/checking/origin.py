@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import PurePosixPath
 from typing import Any
 
-from ascent.records import layout, provenance
+from ascent.records import provenance
 from ascent.records.errors import InputError
 from ascent.reports.checking import folder
 from ascent.reports.checking.folder import CellFiles, RunFiles
@@ -124,7 +124,7 @@ def origin(cell: CellFiles, run: RunFiles) -> Origin:
     except Unknown as reason:
         return Origin((), (str(reason),), ())
     try:
-        digest, sources = folder.sources(cell.path / layout.sources(str(about.get("source_digest"))))
+        digest, sources = folder.sources(cell.path, str(about.get("source_digest")))
     except InputError as error:
         return Origin((str(error),), (), ())
     where = f"commit {str(about['commit'])[:12]}"

@@ -20,7 +20,7 @@ from ascent.records import layout
 from ascent.records.read import DONE
 from ascent.reports.checking.differences import first_difference
 from ascent.reports.checking.folder import CellFiles, RunFiles
-from ascent.reports.checking.grades import REPLAYED
+from ascent.reports.checking.grades import RECORDED, REPLAYED
 from ascent.reports.checking.outcome import CANNOT, DIFFERS, Outcome
 from ascent.reports.checking.retraining import compare_scores, evaluation_rows, mean_returns, platform_key
 from ascent.reports.checking.setting import CannotVerify, environment, last_line
@@ -58,7 +58,9 @@ def replay(cells: Sequence[CellFiles]) -> list[Outcome]:
         outcomes += [Outcome(run.name, CANNOT, "diverged: it has no policy to play") for run in diverged]
         others = [] if cell.imported else [run for run in cell.finished if run not in diverged]
         bare = [run for run in others if layout.POLICY not in run.contents]
-        outcomes += [Outcome(run.name, CANNOT, "its policy was left out of the record") for run in bare]
+        # Of a compact record, one policy is enough to be played; the others stay what `check` found them to be.
+        verdict = RECORDED if len(bare) < len(others) else CANNOT
+        outcomes += [Outcome(run.name, verdict, "its policy was left out of the record") for run in bare]
     return outcomes
 
 

@@ -178,7 +178,7 @@ def _unpack(cell: CellFiles, recorded: str, work: Path) -> Path:
     if not root.exists():
         name = layout.sources(recorded)
         try:
-            digest, content = folder.sources(cell.path / name)
+            digest, content = folder.sources(cell.path, recorded)
         except InputError as error:
             raise CannotVerify(f"the sources differ from the installed version, and {error}") from error
         if digest != recorded:

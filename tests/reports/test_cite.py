@@ -121,7 +121,7 @@ def test_one_seed_has_no_interval(store: Records, capsys: pytest.CaptureFixture)
 
 def test_two_commits_are_both_named(cell: Path) -> None:
     edit(cell / "seed-4", commit="f" * 40)
-    out = cite(str(cell), Path("runs"))
+    out = cite(cell)
     assert "commit 0123456789ab and ffffffffffff" in out and f"{COMMIT}, {'f' * 40}" in out
 
 

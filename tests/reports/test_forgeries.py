@@ -39,7 +39,7 @@ def other_source(module: str, old: str = "", new: str = "") -> Forgery:
 
     def forge_sources(cell: Path) -> None:
         (path,) = cell.glob("sources-*.zip")
-        _, sources = check.folder.sources(path)
+        _, sources = check.folder.sources(cell, path.stem.partition("-")[2])
         text = sources[module].decode()
         assert old in text, old
         if new:
@@ -87,7 +87,7 @@ def test_another_program_under_an_honest_commit(name: str, runs: Path) -> None:
         (outcome,) = verify.verify(cell, depth)
         assert outcome.verdict == DIFFERS and "named-commit: " in outcome.reason
     with pytest.raises(Exception, match="rule named-commit"):
-        cite(str(cell), runs)
+        cite(cell)
 
 
 @pytest.mark.parametrize("changes", [{"commit": UNKNOWN}, {"commit": UNKNOWN[:12]}, {"commit": "--help"}])
@@ -98,7 +98,7 @@ def test_a_commit_that_nobody_has(changes: dict, runs: Path) -> None:
     forge(cell)
     assert list(check.check(cell).grades.values()) == ["recorded (origin unknown)"]
     assert {outcome.words for outcome in verify.verify(cell)} == {"replayed (origin unknown)"}
-    cited = cite(str(cell), runs)
+    cited = cite(cell)
     assert "not compared with that commit." in cited and "grade     recorded (origin unknown): " in cited
 
 
@@ -151,7 +151,7 @@ def test_seeds_that_were_left_out(act: Forgery, words: str, runs: Path, tmp_path
     """The ledger and the packs of the others remember them; check, the citation and the page say so."""
     cell = cell_of(runs)
     act(cell)
-    assert words in cite(str(cell), runs)
+    assert words in cite(cell)
     notes = [outcome for outcome in check.check(cell).outcomes if outcome.rule == "started-seeds"]
     assert "of 3 seeds that were started have no record here" in notes[0].findings[0].what
     page = build(runs, tmp_path / "report").read_text()
@@ -169,7 +169,7 @@ def test_without_a_ledger_a_gap_is_still_a_choice(runs: Path) -> None:
     cell = cell_of(runs)
     without_packs(cell)
     shutil.rmtree(runs / layout.LEDGER)
-    assert "0,2; seeds chosen" in cite(str(cell), runs)
+    assert "0,2; seeds chosen" in cite(cell)
 
 
 # ---- other numbers
@@ -234,16 +234,16 @@ def test_a_sweep_that_is_younger_than_its_runs(runs: Path, tmp_path: Path) -> No
     folder = cell_of(runs)
     name = ledger.declare(Plan((Planned(cell, trained.SEEDS),)), runs)
     every_run(plan=name)(folder)
-    assert "declared  estimator and seeds, before the first run" in cite(str(folder), runs)
+    assert "declared  estimator and seeds, before the first run" in cite(folder)
     page = build(runs, tmp_path / "kind", declared=Declared("mean_of_per_seed_peaks")).read_text()
     assert "Not declared before the first run" in page
     assert "estimator was mean_of_last_ten, is now mean_of_per_seed_peaks" in page
-    cited = cite(str(folder), runs, "mean_of_per_seed_peaks")
+    cited = cite(folder, "mean_of_per_seed_peaks")
     assert (
         f"by plan {name} of its runs, other settings were declared: estimator was mean_of_last_ten" in cited
     )
     drop(folder)
-    assert "the seeds are 0-2, not 0,2" in cite(str(folder), runs)
+    assert "the seeds are 0-2, not 0,2" in cite(folder)
 
 
 def test_a_plan_that_was_changed_is_none(runs: Path) -> None:
@@ -251,7 +251,7 @@ def test_a_plan_that_was_changed_is_none(runs: Path) -> None:
     name = ledger.declare(Plan((Planned(trained.cells()[0], trained.SEEDS),)), runs)
     every_run(plan=name)(folder)
     edit(runs / layout.LEDGER / layout.plan(name), lambda plan: plan["report"].update(estimator="final"))
-    assert f"its runs name plan {name}, which is not in the ledger" in cite(str(folder), runs, "final")
+    assert f"its runs name plan {name}, which is not in the ledger" in cite(folder, "final")
 
 
 def test_imported_curves_stay_imported(runs: Path) -> None:

@@ -116,7 +116,7 @@ def test_it_is_rebuilt_and_cited_by_the_measure(trained: Path, monkeypatch: pyte
     assert again.read_bytes() == page
     monkeypatch.setattr("ascent.reports.cite.check", lambda folder: Checked([], {}))
     (cell,) = (trained / "runs" / "particle" / "simple_speaker_listener_v4").glob("maddpg-*")
-    sentence = cite(str(cell), trained / "runs", "final", "reached")
+    sentence = cite(cell, "final", "reached")
     value = np.mean(ended(cell, "reached"))
     assert (
         f"mean evaluation reached (value at an episode's last step; higher is better) {value:.1f}" in sentence
@@ -124,7 +124,7 @@ def test_it_is_rebuilt_and_cited_by_the_measure(trained: Path, monkeypatch: pyte
     assert "Score of a run: greedy evaluation of reached at the last evaluation point" in sentence
     assert "return" not in sentence.split("\n\n")[0]
     with pytest.raises(InputError, match="simple_speaker_listener_v4: 'reach'; did you mean 'reached'"):
-        cite(str(cell), trained / "runs", score="reach")
+        cite(cell, score="reach")
 
 
 # ---- which way is better -----------------------------------------------------------------------------------

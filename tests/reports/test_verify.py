@@ -457,7 +457,7 @@ def test_recorded_code_does_not_run_unasked(depth: str | None, canary: Path, tmp
     verify.verify(canary, depth)
     verify.verify(canary, depth, allowed=Allowed(install=True))
     check.check(canary)
-    cite(str(canary), tmp_path)
+    cite(canary)
     build(canary.parents[2], tmp_path / "report")
     assert not (tmp_path / "canary").exists()
 

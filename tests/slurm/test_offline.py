@@ -247,7 +247,8 @@ def test_nothing_of_it_imports_torch() -> None:
         "import sys\n"
         "for name in ('torch', 'numpy', 'gymnasium', 'mujoco', 'pandas'): sys.modules[name] = None\n"
         "import ascent, ascent.cli\n"
-        "from ascent.slurm import cluster, estimate, manifest, scripts, sites, status, submission, submit\n"
+        "from ascent.runners import estimate\n"
+        "from ascent.slurm import cluster, manifest, scripts, sites, status, submission, submit\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

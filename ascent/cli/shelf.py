@@ -1,0 +1,201 @@
+"""`ascent results`: the results that ship with the suite."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ascent.cli.options import group, progress_bar, terminal
+
+if TYPE_CHECKING:
+    from ascent.records.shelf import Shelf
+
+app = group()
+commands = typer.Typer(
+    help="Results that ship with the suite: list them, add to them.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(commands, name="results")
+
+CAMPAIGN = Path("build") / "campaign"
+Records = Annotated[Path, typer.Option("--runs", help="Folder of run records.")]
+RunCode = Annotated[
+    bool,
+    typer.Option(
+        "--run-recorded-code",
+        help="For --depth start and whole: run recorded sources that differ from these.",
+    ),
+]
+
+
+@commands.callback()
+def results(context: typer.Context) -> None:
+    """List the results that ship with the suite, and what is still missing."""
+    if context.invoked_subcommand:
+        return
+    import csv
+
+    from rich.table import Table
+
+    from ascent.records.shelf import SCORES, current
+
+    shelf = current()
+    table = Table("task", "budget", "system", "score", "95% interval", "n", "grade", "cell", box=None)
+    with (shelf.folder / SCORES).open() as file:
+        for row in csv.DictReader(file):
+            table.add_row(
+                row["task"], f"{int(row['budget']):,}", f"{row['system']} ({row['setting']})",
+                _short(row["mean"]), f"[{_short(row['low'])}, {_short(row['high'])}]" if row["low"] else "",
+                row["n"], row["grade"], row["digest"],
+            )  # fmt: skip
+    terminal().print(table)
+    missing = shelf.missing
+    print(f"{shelf.name}: {len(shelf.present)} of {len(shelf.planned)} cells, {len(missing)} missing", end="")
+    tiers = sorted({cell.tier for cell in missing})
+    counts = ", ".join(f"{sum(cell.tier == tier for cell in missing)} of tier {tier}" for tier in tiers)
+    print(f" ({counts})" if missing else "")
+    print(shelf.folder)
+
+
+def _short(value: str) -> str:
+    return (
+        f"{float(value):,.4g}"
+        if value and abs(float(value)) < 1000
+        else f"{float(value):,.0f}"
+        if value
+        else ""
+    )
+
+
+@commands.command()
+def add(
+    cells: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Cells (folder, digest or digest prefix). Default: all in --runs.", metavar="[CELL]..."
+        ),
+    ] = None,
+    runs: Records = Path("runs"),
+    bundle: Annotated[
+        Path | None, typer.Option(help="Take the records of a bundle, such as one that somebody contributes.")
+    ] = None,
+    depth: Annotated[
+        str, typer.Option(help="How cells are verified first: policy, start or whole.")
+    ] = "policy",
+    run_recorded_code: RunCode = False,
+) -> None:
+    """Put finished cells on the shelf: checked, verified, compact.
+
+    Nothing is changed if one of them fails. Without CELL, the finished runs of other planned cells are kept
+    beside the shelf, in `partial`.
+    """
+    from ascent.records.cell import find
+    from ascent.records.errors import InputError, unknown
+    from ascent.records.shelf import current
+    from ascent.reports.checking import bundle as bundles
+    from ascent.reports.checking.setting import Allowed
+    from ascent.reports.shelf import add as adding
+
+    if depth not in adding.DEPTHS:
+        raise unknown("depth", depth, adding.DEPTHS)
+    shelf = current()
+    with bundles.records(bundle or runs) as records:
+        complete, begun = adding.ready(shelf, records)
+        if cells:
+            planned = {cell.folder: cell for cell in shelf.planned}
+            folders = ["/".join(find(cell, records).resolve().parts[-3:]) for cell in cells]
+            if strange := [folder for folder in folders if folder not in planned]:
+                raise InputError(
+                    f"{strange[0]} is not a planned cell of the shelf {shelf.name}: see `ascent results`"
+                )
+            complete = [planned[folder] for folder in folders]
+        allowed = Allowed(False, run_recorded_code)
+        with progress_bar("checking and verifying cells") as tell:
+            proofs = adding.add(shelf, records, complete, depth, allowed, tell)
+        kept = [] if cells else adding.keep(shelf, records, begun)
+    if proofs:
+        _build(shelf)
+    for proof in proofs:
+        print(f"{proof.cell}: {proof.grade}, seeds {proof.seeds}")
+    for cell in kept:
+        print(f"{cell.folder}: kept in partial")
+    print(f"{len(proofs)} cells added to {shelf.folder}")
+
+
+@commands.command()
+def build() -> None:
+    """Generate tables, leaderboard, datasheet, metadata and checksums of the shelf from its records."""
+    from ascent.records.shelf import current
+
+    shelf = current()
+    _build(shelf)
+    print(shelf.folder)
+
+
+def _build(shelf: "Shelf") -> None:
+    from ascent.records.errors import InputError
+    from ascent.reports.shelf import tables
+
+    try:
+        tables.build(shelf)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+@commands.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the shelf, such as 2026.12-draft.")],
+    commit: Annotated[str, typer.Option(help="Commit of which the code makes all results, in full.")],
+) -> None:
+    """Start a shelf, whose cells are those of the sweeps shelf_1, shelf_2 and shelf_3."""
+    import re
+
+    from ascent.records.errors import InputError
+    from ascent.records.shelf import HOME, write
+    from ascent.runners.campaign import SWEEPS, planned
+    from ascent.runners.sweep import load
+
+    if not re.fullmatch(r"\d{4}\.\d\d?(-draft)?", name):
+        raise InputError(f"{name!r} is no name of a shelf: they are called 2026.12 or 2026.12-draft")
+    if not re.fullmatch(r"[0-9a-f]{40}", commit):
+        raise InputError(f"{commit!r} is no commit: give all 40 hexadecimal digits")
+    shelf = write(HOME / name, commit, planned([load(sweep) for sweep in SWEEPS]))
+    _build(shelf)
+    print(shelf.folder)
+
+
+@commands.command()
+def campaign(
+    jobs: Annotated[int, typer.Option(help="Processes at a time.")] = 1,
+    minutes: Annotated[float, typer.Option(help="Longest job, by the estimate.")] = 60.0,
+    home: Annotated[
+        Path, typer.Option(help="Folder for the code of the shelf's commit, and for runs.")
+    ] = CAMPAIGN,
+) -> None:
+    """Train what is missing on the shelf, and put it there as cells finish. Stop it at any time."""
+    from ascent.records.errors import InputError
+    from ascent.records.plan import Planned
+    from ascent.records.progress import Display
+    from ascent.records.shelf import current
+    from ascent.reports.shelf import add as adding
+    from ascent.runners import campaign as training
+
+    if jobs < 1:
+        raise InputError(f"jobs must be at least 1, not {jobs}")
+    shelf, runs = current(), home / "runs"
+    python = training.code_of(shelf.commit, home)
+    adding.restore(shelf, runs)
+    while True:
+        complete, begun = adding.ready(shelf, runs)
+        if adding.add(shelf, runs, complete) or adding.keep(shelf, runs, begun):
+            _build(shelf)
+        batch = training.jobs(shelf, runs, jobs, minutes)
+        if not batch:
+            break
+        with Display([Planned(job.cell, job.seeds) for job in batch], runs) as display:
+            failures = training.train(batch, python, jobs, display.tick)
+        if failures:
+            raise InputError("\nerror: ".join(failure.reason for failure in failures))
+    print(f"{shelf.name}: all {len(shelf.planned)} cells are there")

@@ -1,0 +1,200 @@
+"""Results that ship with the suite: shelves, folders of run records with one compact seal per cell.
+
+    reports/results/<name>/
+        shelf.json                       commit of all runs, and the planned cells
+        <suite>/<task>/<cell>/           cell.json, one seal (`seal.py`), tables of `ascent robustness`
+        sources/sources-<digest>.zip     recorded sources, once for all cells
+        ledger/                          plans and starts (`ledger.py`)
+        proofs.csv                       what was verified when a cell was added
+        curves.parquet, leaderboard.html, ...    generated from the records (`ascent results build`)
+    reports/results/partial/             finished runs of cells that lack others, in the same form
+
+A shelf whose name ends in -draft is being filled. Released, it is never edited.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ascent.records import cell as cells
+from ascent.records import files, layout
+from ascent.records.errors import DamagedFile, InputError, unknown
+from ascent.records.store import seals
+
+HOME = Path(__file__).resolve().parents[1] / "reports" / "results"
+FILE = "shelf.json"
+SOURCES = "sources"
+PARTIAL = "partial"
+PROOFS = "proofs.csv"
+SCORES = "scores.csv"  # generated, as the others below
+CURVES = "curves.parquet"
+SUMS = "SHA256SUMS"
+
+
+@dataclass(frozen=True)
+class ShelfCell:
+    """A cell that a shelf has or will have.
+
+    Attributes:
+        folder: suite/task/cell.
+        system, preset, task: what it trains.
+        setting: the preset with its overrides, as reports name it.
+        steps: environment steps per seed.
+        seeds: how many there are, from 0.
+        tier: 1 is trained first.
+        default: whether the preset is the algorithm's default, without overrides.
+        policies: how many seeds keep their policy: 1, or all.
+        replays: whether it learns from replayed transitions, one update per step.
+    """
+
+    folder: str
+    system: str
+    preset: str
+    setting: str
+    task: str
+    steps: int
+    seeds: int
+    tier: int
+    default: bool
+    policies: int
+    replays: bool
+
+    @property
+    def digest(self) -> str:
+        """The digest of the cell."""
+        return layout.digest_of(Path(self.folder))
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A shelf. Properties raise DamagedFile if its shelf.json cannot be read."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @cached_property
+    def _about(self) -> dict[str, Any]:
+        try:
+            about = files.read_json(self.folder / FILE)
+            planned = tuple(ShelfCell(**cell) for cell in about["cells"])
+            return {"commits": [str(commit) for commit in about["commits"]], "planned": planned}
+        except (LookupError, TypeError, OSError) as error:
+            raise DamagedFile(f"{self.folder / FILE} is damaged: it describes no shelf") from error
+
+    @property
+    def commits(self) -> list[str]:
+        """The commits that made its runs: one, unless an algorithm had to be mended."""
+        return list(self._about["commits"])
+
+    @property
+    def commit(self) -> str:
+        """The commit that makes its runs now."""
+        return self.commits[-1]
+
+    @property
+    def planned(self) -> tuple[ShelfCell, ...]:
+        """All cells that it has or will have, in the order in which they are trained."""
+        return self._about["planned"]
+
+    def has(self, cell: ShelfCell) -> bool:
+        """Return whether a cell is on the shelf."""
+        return bool(seals(self.folder / cell.folder))
+
+    @property
+    def present(self) -> list[ShelfCell]:
+        """The cells on the shelf."""
+        return [cell for cell in self.planned if self.has(cell)]
+
+    @property
+    def missing(self) -> list[ShelfCell]:
+        """The planned cells that are not on the shelf."""
+        return [cell for cell in self.planned if not self.has(cell)]
+
+
+def shelves() -> list[Shelf]:
+    """Return the shelves that ship with the suite, the newest last."""
+    return [Shelf(path.parent) for path in sorted(HOME.glob(f"*/{FILE}"))]
+
+
+def current() -> Shelf:
+    """Return the newest shelf. Raises InputError if there is none."""
+    found = shelves()
+    if not found:
+        raise InputError(f"no results ship with this installation: {HOME} has no {FILE}")
+    return found[-1]
+
+
+def named(name: str) -> Shelf:
+    """Return the shelf with a name. Raises InputError if there is none."""
+    found = {shelf.name: shelf for shelf in shelves()}
+    if name not in found:
+        raise unknown("set of results", name, sorted(found))
+    return found[name]
+
+
+def write(folder: Path, commit: str, planned: Iterator[ShelfCell] | list[ShelfCell]) -> Shelf:
+    """Write the shelf.json of a new shelf. Raises InputError if the folder has one."""
+    content = json.dumps({"commits": [commit], "cells": [vars(cell) for cell in planned]}, indent=1) + "\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not files.create(folder / FILE, content.encode()):
+        raise InputError(f"{folder / FILE} exists and differs: a shelf's plan is written once")
+    return Shelf(folder)
+
+
+def choose(system: str, task: str, preset: str | None = None) -> Path:
+    """Return the folder of the cell on the newest shelf that trains a system on a task.
+
+    Args:
+        system: name of the system.
+        task: name of the task.
+        preset: preset with its overrides, as reports name it (default: the algorithm's default).
+
+    Raises:
+        InputError: there is no such cell, or several; the message names what there is.
+    """
+    shelf = current()
+    of_system = [cell for cell in shelf.planned if cell.system == system]
+    if not of_system:
+        raise unknown("system on the shelf", system, sorted({cell.system for cell in shelf.planned}))
+    of_task = [cell for cell in of_system if cell.task == task]
+    if not of_task:
+        raise unknown(f"task of {system} on the shelf", task, sorted({cell.task for cell in of_system}))
+    settings = sorted({cell.setting for cell in of_task})
+    if preset is not None and preset not in settings:
+        raise unknown(f"preset of {system} on {task} on the shelf", preset, settings)
+    chosen = [cell for cell in of_task if (cell.default if preset is None else cell.setting == preset)]
+    if len(chosen) != 1:
+        raise InputError(f"{system} on {task}: choose one of the presets {', '.join(settings)} with --preset")
+    if not shelf.has(chosen[0]):
+        raise InputError(f"{system} on {task} is planned and not yet on the shelf: see `ascent results`")
+    return shelf.folder / chosen[0].folder
+
+
+def find(target: str, runs: Path) -> Path:
+    """Return the folder of a cell, given its path or the beginning of its digest, in `runs` or on a shelf.
+
+    Raises:
+        InputError: no cell matches, or several do.
+    """
+    try:
+        return cells.find(target, runs)
+    except InputError:
+        for shelf in reversed(shelves()) if target and not Path(target).exists() else ():
+            digests = {cell.digest: cell for cell in shelf.present}
+            matches = [cell for digest, cell in digests.items() if digest.startswith(target)]
+            if len(matches) == 1:
+                return shelf.folder / matches[0].folder
+        raise
+
+
+def sources(cell: Path, digest: str) -> Path:
+    """Return the archive with the recorded sources of a cell: its own, or the one of all cells of a shelf."""
+    own = cell / layout.sources(digest)
+    shared = cell.parents[2] / SOURCES / own.name if len(cell.parents) > 2 else own
+    return shared if not own.exists() and shared.exists() else own

@@ -1,0 +1,248 @@
+"""Generate what is made from the records of a shelf: the same records give the same bytes.
+
+curves.parquet                     a row per run and evaluation
+scores.csv                         a row per cell
+leaderboard.md, leaderboard.html   the cells of each task and budget, ranked; what is missing
+datasheet.md, LICENSE.md           what the data are, and what may be done with them
+croissant.json                     the same for machines (https://docs.mlcommons.org/croissant/)
+SHA256SUMS                         checksums of all other files, for `sha256sum -c`
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import groupby
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from ascent.records import files
+from ascent.records.declared import Declared
+from ascent.records.read import CellRecord, Expected, load
+from ascent.records.shelf import CURVES, SCORES, SUMS, Shelf, ShelfCell
+from ascent.records.store import seals
+from ascent.reports import page
+from ascent.reports.page.formats import decimals, interval, number, short_steps
+from ascent.reports.shelf import croissant
+from ascent.reports.shelf.add import grade_of, proofs
+from ascent.reports.statistics.aggregate import CellSummary, Task, aggregate, evaluation_means
+from ascent.reports.statistics.comparisons import compare
+from ascent.runners import estimate
+
+BOARD_MD, BOARD_HTML = "leaderboard.md", "leaderboard.html"
+DATASHEET, LICENSE, CROISSANT = "datasheet.md", "LICENSE.md", "croissant.json"
+GENERATED = (CURVES, SCORES, BOARD_MD, BOARD_HTML, DATASHEET, LICENSE, CROISSANT, SUMS)
+DECLARED = Declared()  # of all results: what the sweeps of the shelf declare
+
+
+@dataclass(frozen=True)
+class Row:
+    """A cell on a leaderboard."""
+
+    planned: ShelfCell
+    summary: CellSummary
+    ranks: tuple[int, int] | None  # from 1 + the systems that are better to all but those that are worse
+    grade: str
+    core_hours: float
+    platforms: tuple[str, ...]
+    sources: tuple[str, ...]
+    seal: str
+
+
+@dataclass(frozen=True)
+class Board:
+    """The cells of one task and budget, best first."""
+
+    task: Task
+    steps: int
+    rows: tuple[Row, ...]
+
+    @property
+    def title(self) -> str:
+        return f"{self.task.name}, {short_steps(self.steps)} steps"
+
+
+def build(shelf: Shelf) -> list[Path]:
+    """Write all generated files of a shelf, and return their paths.
+
+    Raises:
+        ValueError: there are no cells, or their records cannot be read.
+    """
+    estimate.measured.cache_clear()
+    present = shelf.present
+    cells = load(shelf.folder, [_expected(cell) for cell in present]) if present else []
+    shown = boards(shelf, cells)
+    contents: dict[str, bytes] = {
+        SCORES: scores(shown).to_csv(index=False, lineterminator="\n", float_format="%.15g").encode(),
+        BOARD_MD: _template("leaderboard.md.jinja", shelf, shown).encode(),
+        BOARD_HTML: _template("leaderboard.html.jinja", shelf, shown).encode(),
+        DATASHEET: _template("datasheet.md.jinja", shelf, shown).encode(),
+        LICENSE: _template("LICENSE.md.jinja", shelf, shown).encode(),
+    }
+    curves(cells).to_parquet(shelf.folder / CURVES, index=False)
+    for name, content in contents.items():
+        files.write(shelf.folder / name, content)
+    described = (CURVES, SCORES)
+    files.write(
+        shelf.folder / CROISSANT, croissant.describe(shelf, {n: _sha256(shelf.folder / n) for n in described})
+    )
+    files.write(shelf.folder / SUMS, checksums(shelf.folder).encode())
+    return [shelf.folder / name for name in GENERATED]
+
+
+def boards(shelf: Shelf, cells: Sequence[CellRecord]) -> list[Board]:
+    """Return the leaderboards: one per task and budget, so that like is compared with like."""
+    planned = {cell.folder: cell for cell in shelf.planned}
+    known = proofs(shelf)
+    found = []
+    order = {name: k for k, name in enumerate(dict.fromkeys(cell.task for cell in shelf.planned))}
+
+    def key(cell: CellRecord) -> tuple[int, int]:
+        return order[cell.name.task], int(cell.facts["steps"])
+
+    for (_, steps), of_task in groupby(sorted(cells, key=key), key):
+        (task,) = aggregate(list(of_task), DECLARED)
+        ranks = _ranks(task)
+        rows = [
+            Row(
+                planned[summary.cell.name.folder],
+                summary,
+                ranks.get(summary.label),
+                grade_of(shelf, planned[summary.cell.name.folder], known),
+                sum(_cpu_seconds(run.about) for run in summary.cell.runs) / 3600,
+                _distinct((run.about.get("platform") or {}).get("key") for run in summary.cell.runs),
+                _distinct(run.about.get("source_digest") for run in summary.cell.runs),
+                seals(shelf.folder / summary.cell.name.folder)[0].name,
+            )
+            for summary in task.cells
+        ]
+        rows.sort(key=lambda row: -task.measured.sign * row.summary.score.mean if row.summary.score else inf)
+        found.append(Board(task, steps, tuple(rows)))
+    return found
+
+
+def _ranks(task: Task) -> dict[str, tuple[int, int]]:
+    """Return the ranks that each system of a task may have, by label: of two alike, either may be first.
+
+    Two systems differ if both tests of `compare` say so, corrected for the pairs of this task.
+    """
+    scored = [summary.label for summary in task.cells if summary.score]
+    better, worse = dict.fromkeys(scored, 0), dict.fromkeys(scored, 0)
+    for pair in compare([task], DECLARED).pairs:
+        if pair.differs:
+            first, second = (pair.x, pair.y)
+            if pair.welch.difference * task.measured.sign < 0:
+                first, second = second, first
+            worse[first.label] += 1
+            better[second.label] += 1
+    return {label: (1 + better[label], len(scored) - worse[label]) for label in scored}
+
+
+def curves(cells: Sequence[CellRecord]) -> pd.DataFrame:
+    """Return one row per run, policy and evaluation, with means over the episodes of the evaluation."""
+    table = evaluation_means(cells)
+    facts = {cell.name.digest: (cell.setting, int(cell.facts["steps"])) for cell in cells}
+    table.insert(4, "setting", [facts[digest][0] for digest in table["digest"]])
+    table.insert(5, "budget", [facts[digest][1] for digest in table["digest"]])
+    return table
+
+
+def scores(shown: Sequence[Board]) -> pd.DataFrame:
+    """Return one row per cell: its score with interval, cost, grade and digests."""
+    rows = []
+    for board in shown:
+        for row in board.rows:
+            score, cell = row.summary.score, row.summary.cell
+            rows.append(
+                {
+                    "suite": board.task.suite,
+                    "task": board.task.name,
+                    "budget": board.steps,
+                    "system": cell.name.system,
+                    "setting": cell.setting,
+                    "rank_from": row.ranks[0] if row.ranks else None,
+                    "rank_to": row.ranks[1] if row.ranks else None,
+                    "n": score.n if score else cell.finished,
+                    "diverged": score.failures if score else None,
+                    "mean": score.mean if score else None,
+                    "low": score.low if score else None,
+                    "high": score.high if score else None,
+                    "std": score.std if score else None,
+                    "iqm": score.iqm if score else None,
+                    "median": score.median if score else None,
+                    "core_hours": round(row.core_hours, 3),
+                    "grade": row.grade,
+                    "digest": cell.name.digest,
+                    "sources": " ".join(row.sources),
+                    "platforms": " ".join(row.platforms),
+                    "folder": cell.name.folder,
+                    "seal": row.seal,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def hours(shelf: Shelf, cell: ShelfCell) -> float:
+    """Estimate the hours of one core that the training of a cell takes, by what is on the shelf."""
+    suite = cell.folder.partition("/")[0]
+    rate = estimate.rate(suite, cell.task, cell.system, cell.replays, shelf.folder)
+    return cell.steps * cell.seeds / rate / 3600
+
+
+def checksums(folder: Path) -> str:
+    """Return the content of SHA256SUMS for a folder."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return "".join(f"{_sha256(folder / name)}  {name}\n" for name in names if name != SUMS)
+
+
+def _template(name: str, shelf: Shelf, shown: Sequence[Board]) -> str:
+    home = Path(__file__).parent
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([home, Path(page.__file__).parent]),
+        autoescape=name.endswith(".html.jinja"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    style = (Path(page.__file__).parent / "page.css").read_text()
+    script = (Path(page.__file__).parent / "page.js").read_text()
+    shown_hours = {cell: hours(shelf, cell) for cell in shelf.missing}
+    return environment.get_template(name).render(
+        shelf=shelf, boards=shown, rows=[row for board in shown for row in board.rows], hours=shown_hours,
+        rank=_rank, mean=_mean, interval=_interval, style=style, script=script,
+    )  # fmt: skip
+
+
+def _rank(row: Row) -> str:
+    return "-".join(dict.fromkeys(map(str, row.ranks or ())))
+
+
+def _mean(board: Board, row: Row) -> str:
+    score = row.summary.score
+    return number(score.mean, decimals(board.task)) if score else row.summary.refusal
+
+
+def _interval(board: Board, row: Row) -> str:
+    score = row.summary.score
+    return interval(score.low, score.high, decimals(board.task)) if score else ""
+
+
+def _expected(cell: ShelfCell) -> Expected:
+    suite, task, _ = cell.folder.split("/")
+    return Expected(suite, task, cell.system, cell.preset, cell.digest, tuple(range(cell.seeds)))
+
+
+def _cpu_seconds(about: Mapping[str, Any]) -> float:
+    return float(sum(attempt.get("cpu_s") or 0 for attempt in about.get("attempts") or []))
+
+
+def _distinct(values: Iterable[object]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(str(value) for value in values))
+
+
+def _sha256(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()

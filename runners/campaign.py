@@ -1,0 +1,122 @@
+"""The campaign: train the cells of a shelf, by the code of its commit, in jobs of a limited length.
+
+Packing changes no result, so that a cell may be trained by any split of its seeds. The code of the commit is
+a clone of this repository with an environment of its own; only what is trained next is decided here.
+"""
+
+import subprocess
+from collections.abc import Callable, Sequence
+from math import ceil
+from pathlib import Path
+
+from ascent.records import provenance
+from ascent.records.cell import setting
+from ascent.records.errors import InputError
+from ascent.records.ledger import declare
+from ascent.records.plan import Job, Planned
+from ascent.records.shelf import Shelf, ShelfCell
+from ascent.runners import estimate
+from ascent.runners.memory import replay_bytes
+from ascent.runners.pool import Failure, run_pool
+from ascent.runners.resolve import describe, resolve
+from ascent.runners.sweep import Sweep, load
+
+SWEEPS = ("shelf_1", "shelf_2", "shelf_3")  # the tiers, in the order in which they are trained
+
+
+def planned(sweeps: Sequence[Sweep]) -> list[ShelfCell]:
+    """Return the cells of a new shelf, given its tiers."""
+    return [
+        _shelf_cell(plan, tier, sweep.tables.get("policies", {}).get("all_seeds", ()))
+        for tier, sweep in enumerate(sweeps, 1)
+        for plan in sweep.planned
+    ]
+
+
+def _shelf_cell(plan: Planned, tier: int, with_policies: Sequence[str]) -> ShelfCell:
+    cell = plan.cell
+    usual = resolve(cell.system, cell.task, steps=cell.steps, evaluation=cell.evaluation)
+    facts = describe(cell)
+    return ShelfCell(
+        folder=cell.folder(Path()).as_posix(),
+        system=cell.system,
+        preset=cell.preset,
+        setting=setting(cell.preset, facts.get("changed") or {}),
+        task=cell.task,
+        steps=cell.steps,
+        seeds=len(plan.seeds),
+        tier=tier,
+        default=usual.digest == cell.digest,
+        policies=len(plan.seeds) if f"{cell.task} {cell.system}" in with_policies else 1,
+        replays=replay_bytes(cell, 1) > 0,
+    )
+
+
+def plans(shelf: Shelf, runs: Path) -> dict[str, tuple[Planned, str]]:
+    """Declare the sweeps of a shelf in a folder of records. Returns cells and digests of plans.
+
+    Raises:
+        InputError: this code resolves a sweep to other cells than the shelf's.
+    """
+    found: dict[str, tuple[Planned, str]] = {}
+    for name in SWEEPS:
+        plan = load(name).plan
+        digest = declare(plan, runs)
+        found |= {one.cell.folder(Path()).as_posix(): (one, digest) for one in plan.planned}
+    if unlike := sorted(found.keys() ^ {cell.folder for cell in shelf.planned}):
+        raise InputError(f"{unlike[0]}: the sweeps and the shelf {shelf.name} have other cells")
+    return found
+
+
+def jobs(shelf: Shelf, runs: Path, hours: float, minutes: float = 60.0) -> list[Job]:
+    """Return what is missing, in the order of the shelf, as jobs of at most `minutes` by the estimate.
+
+    Args:
+        shelf: the shelf.
+        runs: folder of run records, where cells of the shelf count as finished.
+        hours: stop listing jobs when they take so long.
+        minutes: longest job; of a single seed that takes longer, a job is the seed.
+    """
+    declared = plans(shelf, runs)
+    listed: list[Job] = []
+    for cell in shelf.missing:
+        plan, digest = declared[cell.folder]
+        missing = [seed for seed in plan.seeds if not plan.cell.is_finished(seed, runs)]
+        one = estimate.core_hours(plan.cell, 1, cell.replays, runs)
+        most = max(1, min(len(missing), int(minutes / 60 / one)))
+        size = ceil(len(missing) / ceil(len(missing) / most)) if missing else 1  # equal parts
+        for first in range(0, len(missing), size):
+            seeds = tuple(missing[first : first + size])
+            listed.append(Job(plan.cell, seeds, runs, plan=digest))
+            hours -= one * len(seeds)
+            if hours <= 0:
+                return listed
+    return listed
+
+
+def train(batch: Sequence[Job], python: Path, workers: int, tick: Callable[[], None]) -> list[Failure]:
+    """Train jobs by the code to which a Python belongs, and return those that failed."""
+    return run_pool(batch, workers, tick, cores=workers, python=str(python))
+
+
+def code_of(commit: str, home: Path) -> Path:
+    """Return the Python of a clone of this repository at a commit, with its own environment, made if needed.
+
+    Raises:
+        InputError: this is no git checkout, or the environment cannot be made.
+    """
+    clone = home / f"code-{commit[:12]}"
+    python = clone / ".venv" / "bin" / "python"
+    if not (clone / ".venv" / "installed").exists():
+        if not (provenance.HOME / ".git").exists():
+            raise InputError("the campaign needs a git checkout of this project")
+        commands = [
+            ["git", "clone", "--quiet", "--no-checkout", str(provenance.HOME), str(clone)],
+            ["git", "-C", str(clone), "checkout", "--quiet", commit],
+            ["make", "--silent", "-C", str(clone), "install"],
+        ]
+        for command in commands[1 if clone.exists() else 0 :]:
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise InputError(f"{' '.join(command)}: {(done.stderr.splitlines() or ['failed'])[-1]}")
+    return python.absolute()
