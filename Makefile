@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 PEERS := .venv-peers/bin
 
-.PHONY: install demo slurm-demo test slow lint format bench bench-peers statistics golden lock
+.PHONY: install demo slurm-demo test slow lint format campaign bench bench-peers statistics golden lock
 
 install: $(INSTALLED)
 
@@ -37,6 +37,9 @@ lint: install
 format: install
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+campaign: install  ## go on with the results on the shelf, at the lowest priority: JOBS processes, default 1
+	nice -n 19 $(BIN)/ascent results campaign --jobs $(or $(JOBS),1)
 
 bench: install  ## speed against Stable-Baselines3, and of the MuJoCo twins against the bare simulator
 	$(BIN)/python -m tests.benchmarks

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ascent.records.read import CellRecord
 
     __version__: str
 
-__all__ = ["__version__", "load", "report", "train"]
+__all__ = ["__version__", "load", "report", "results", "train"]
 
 
 def train(
@@ -126,6 +128,31 @@ def report(runs: str | PathLike[str], out: str | PathLike[str]) -> Path:
     from ascent.reports.report import build
 
     return build(Path(runs), Path(out), title=f"Runs in {Path(runs).name}")
+
+
+def results(name: str | None = None) -> "pd.DataFrame":
+    """Return the learning curves that ship with the suite, a row per run, policy and evaluation.
+
+    Columns: suite, task, system, preset, setting, budget, digest, seed, state, policy, step, episodes, return
+    and length, which are means over the episodes, and the measures of multi-agent tasks.
+
+    Args:
+        name: name of a set of results, such as "2026.12"; default: the newest.
+
+    Raises:
+        ascent.records.errors.InputError: there is no such set.
+
+    Example:
+        >>> curves = ascent.results()
+        >>> ppo = curves[(curves.system == "ppo") & (curves.task == "CartPole-v1")]
+        >>> ppo.pivot_table(index="step", columns="seed", values="return")
+    """
+    import pandas as pd
+
+    from ascent.records import shelf
+
+    found = shelf.current() if name is None else shelf.named(name)
+    return pd.read_parquet(found.folder / shelf.CURVES)
 
 
 if not TYPE_CHECKING:  # for a type checker, any other name stays an error

@@ -25,6 +25,7 @@ import pandas as pd
 
 from ascent.records import layout, ledger, run_reader
 from ascent.records.cell import FIRST_TUNING_SEED, Cell, chosen, of_kind, overrides, setting, without_tuning
+from ascent.records.expected import Expected
 from ascent.records.run_reader import Damaged, RunReader
 from ascent.records.store import Store
 
@@ -36,33 +37,6 @@ _CELL_KEYS = {
     "system", "algorithm", "preset", "task", "suite", "config", "steps", "evaluation", "versions", "digest",
     "spec",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Expected:
-    """The name of a cell, as its folder has it, and the seeds that a report must contain."""
-
-    suite: str
-    task: str
-    system: str
-    preset: str
-    digest: str
-    seeds: tuple[int, ...]
-
-    @classmethod
-    def of(cls, cell: Cell, seeds: Iterable[int]) -> "Expected":
-        """Return the name of a cell with these seeds."""
-        return cls(cell.suite, cell.task, cell.system, cell.preset, cell.digest, tuple(seeds))
-
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> "Expected":
-        """Return what `dataclasses.asdict` made of one. Raises LookupError or TypeError."""
-        return cls(**{**record, "seeds": tuple(record["seeds"])})
-
-    @property
-    def folder(self) -> str:
-        """Path of the cell below the runs folder, with forward slashes."""
-        return f"{self.suite}/{self.task}/{layout.cell_folder(self.system, self.preset, self.digest)}"
 
 
 @dataclass(frozen=True)
@@ -225,8 +199,10 @@ def load(
         ValueError: there are no runs, or tuning seeds and reporting seeds are mixed in `expected`.
     """
     names = find(runs)[0] if expected is None else _merged(expected)
-    started = ledger.started(runs) if started is None else started
-    cells = [_load_cell(runs, name, started.get(name.folder, ())) for name in names]
+    if started is None:
+        ledgers = {home: ledger.started(home) for home in {name.home(runs) for name in names}}
+        started = {name.folder: ledgers[name.home(runs)].get(name.folder, ()) for name in names}
+    cells = [_load_cell(name.home(runs), name, started.get(name.folder, ())) for name in names]
     if all(run.state == MISSING for cell in cells for run in cell.runs):
         raise ValueError(f"no runs found in {runs}")
     _refuse_mixed_seeds(cells)
@@ -280,11 +256,11 @@ def _split_name(folder: Path, name: str) -> tuple[str, str, str]:
 
 def _merged(names: Iterable[Expected]) -> list[Expected]:
     """Return the names sorted; a cell that is named twice is one cell with the seeds of both."""
-    seeds: dict[tuple[str, str, str, str, str], set[int]] = {}
+    seeds: dict[Expected, set[int]] = {}
     for name in names:
-        key = (name.suite, name.task, name.system, name.preset, name.digest)
-        seeds.setdefault(key, set()).update(name.seeds)
-    return [Expected(*key, seeds=tuple(sorted(seeds[key]))) for key in sorted(seeds)]
+        seeds.setdefault(replace(name, seeds=()), set()).update(name.seeds)
+    ordered = sorted(seeds, key=lambda name: (name.suite, name.task, name.system, name.preset, name.digest))
+    return [replace(name, seeds=tuple(sorted(seeds[name]))) for name in ordered]
 
 
 def _refuse_mixed_seeds(cells: list[CellRecord]) -> None:

@@ -16,6 +16,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -193,8 +194,32 @@ def find(target: str, runs: Path) -> Path:
         raise
 
 
+def take(cell: Path, runs: Path) -> Path:
+    """Return a cell's folder; of a cell on a shelf, a copy of it in `runs`, for tables to be added."""
+    if not cell.resolve().is_relative_to(HOME):
+        return cell
+    copy = runs.joinpath(*cell.resolve().parts[-3:])
+    used = {*cell.parents[2].glob(f"{SOURCES}/*"), *cell.iterdir()}
+    for path in sorted(path for path in used if path.is_file()):
+        if not (copy / path.name).exists():
+            copy.mkdir(parents=True, exist_ok=True)
+            files.write(copy / path.name, path.read_bytes())
+    return copy
+
+
 def sources(cell: Path, digest: str) -> Path:
     """Return the archive with the recorded sources of a cell: its own, or the one of all cells of a shelf."""
     own = cell / layout.sources(digest)
     shared = cell.parents[2] / SOURCES / own.name if len(cell.parents) > 2 else own
     return shared if not own.exists() and shared.exists() else own
+
+
+def checksums(folder: Path) -> str:
+    """Return the content of the SHA256SUMS of a shelf's folder."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return "".join(f"{digest_of_file(folder / name)}  {name}\n" for name in names if name != SUMS)
+
+
+def digest_of_file(path: Path) -> str:
+    """Return the sha256 of a file."""
+    return sha256(path.read_bytes()).hexdigest()

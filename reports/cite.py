@@ -12,8 +12,9 @@ from ascent.records import layout, shelf
 from ascent.records.cell import FIRST_TUNING_SEED, without_tuning
 from ascent.records.declared import ESTIMATORS, RETURN, Declared
 from ascent.records.errors import InputError
+from ascent.records.expected import Expected
 from ascent.records.plan import seed_ranges
-from ascent.records.read import CellRecord, Expected, load, seeds_of
+from ascent.records.read import CellRecord, load, seeds_of
 from ascent.reports.checking.check import check
 from ascent.reports.checking.folder import load as load_files
 from ascent.reports.checking.grades import RECORDED, grade

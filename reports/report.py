@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ascent.records.declared import Declared
-from ascent.records.read import Expected, find, load
+from ascent.records.expected import Expected
+from ascent.records.read import find, load
 from ascent.reports.page.write import FILES, write
 from ascent.reports.statistics.study import analyse
 

@@ -31,8 +31,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from ascent.records import shelf
 from ascent.records.cell import Cell, Evaluation, setting
-from ascent.records.cell import find as find_cell
 from ascent.records.declared import Declared
 from ascent.records.errors import InputError, unknown
 from ascent.records.plan import Plan, Planned, check_seeds, parse_seeds
@@ -238,12 +238,12 @@ def cell_folders(names_or_cells: Sequence[str], runs: Path) -> list[Path]:
     """Return the folders of cells, each named by a folder, by (the start of) its digest, or by its sweep.
 
     Raises:
-        InputError: a name that is neither a cell below `runs` nor a sweep.
+        InputError: a name that is neither a cell below `runs` or on a shelf, nor a sweep.
     """
     folders: list[Path] = []
     for name in names_or_cells:
         if name.endswith(".toml") or name in names():
             folders += [plan.cell.folder(runs) for plan in load(name).planned]
         else:
-            folders.append(find_cell(name, runs))
+            folders.append(shelf.find(name, runs))
     return folders

@@ -11,8 +11,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ascent.records.expected import Expected
     from ascent.records.plan import Planned
-    from ascent.records.read import Expected
 
 RUNS = Path("runs")  # the default of --runs
 
@@ -50,7 +50,7 @@ def default_folder(name: str) -> Path:
 
 def expected(planned: Iterable["Planned"]) -> "list[Expected]":
     """Return the cells and seeds that a report of these plans must contain."""
-    from ascent.records.read import Expected
+    from ascent.records.expected import Expected
 
     return [Expected.of(plan.cell, plan.seeds) for plan in planned]
 

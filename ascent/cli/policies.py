@@ -28,16 +28,17 @@ def robustness(
 ) -> None:
     """Evaluate final policies under perturbations.
 
-    Already recorded levels are skipped.
+    Already recorded levels are skipped. A cell of the results that ship with the suite is copied to
+    --runs first.
     """
-    from ascent.records import layout
+    from ascent.records import layout, shelf
     from ascent.records.cell import read_cell
     from ascent.reports.page import robustness as pages
     from ascent.runners import robustness as recorder
     from ascent.runners.sweep import cell_folders
 
     planned = [
-        (folder, recorder.parse_levels(read_cell(folder).task, grid or []))
+        (shelf.take(folder, runs), recorder.parse_levels(read_cell(folder).task, grid or []))
         for folder in cell_folders(cells, runs)
     ]
     threads = len(os.sched_getaffinity(0))

@@ -2,12 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ascent.cli.options import RUNS, Runs, default_folder, expected, group, progress_bar, terminal
 from ascent.records.declared import ESTIMATORS, RETURN
+
+if TYPE_CHECKING:
+    from ascent.records.expected import Expected
 
 app = group()
 
@@ -19,6 +22,14 @@ def report(
     ],
     runs: Runs = RUNS,
     out: Annotated[Path | None, typer.Option(help="Folder for the report. Default: out/NAME.")] = None,
+    with_results: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SYSTEMS",
+            help="Beside these cells, show systems of the results that ship with the suite, such as ppo,sac: "
+            "on the same tasks, with the same budget and evaluations.",
+        ),
+    ] = None,
 ) -> None:
     """Build the report of a sweep, or of all runs in a folder.
 
@@ -26,12 +37,16 @@ def report(
     `ascent check` says of the records is printed, too.
     """
     from ascent.records.errors import InputError
+    from ascent.records.read import find
     from ascent.reports.checking import bundle as bundles
     from ascent.reports.report import build, rebuild
     from ascent.slurm import manifest
 
+    systems = with_results.split(",") if with_results is not None else []
     try:
         if source.endswith(".zip"):
+            if systems:
+                raise InputError("--with-results needs a sweep or a folder of run records: unpack the bundle")
             with bundles.opened(Path(source)) as unpacked:
                 about = bundles.provenance(unpacked / "report")
                 _checked(unpacked / "runs")
@@ -39,16 +54,43 @@ def report(
         elif Path(source).is_dir():
             folder = out or default_folder(Path(source).resolve().name)
             title = f"Runs in {Path(source).name}"
-            page = build(Path(source), folder, title=title, grades=_checked(Path(source)))
+            cells, left_out = find(Path(source))
+            cells += _baselines(cells, Path(source), systems)
+            grades = _checked(Path(source)) | _shelf_grades(cells)
+            page = build(Path(source), folder, cells, title, left_out=left_out, grades=grades)
         else:
             sweep = manifest.open_sweep(source, runs)
             folder = out or default_folder(sweep.name)
             cells = expected(sweep.planned)
-            grades = _checked(runs, [cell.folder for cell in cells])
+            cells += _baselines(cells, runs, systems)
+            own = [cell.folder for cell in cells if not cell.shelf]
+            grades = _checked(runs, own) | _shelf_grades(cells)
             page = build(runs, folder, cells, sweep.title, sweep.declared, grades=grades)
     except ValueError as error:
         raise InputError(str(error)) from error
     print(page)
+
+
+def _baselines(cells: "list[Expected]", runs: Path, systems: list[str]) -> "list[Expected]":
+    """Return the cells of the shelf that --with-results adds, and print what it lacks."""
+    from ascent.reports.shelf.baselines import baselines
+
+    if not systems:
+        return []
+    found, lacking = baselines(cells, runs, systems)
+    for line in lacking:
+        print(f"note: {line}", file=sys.stderr)
+    return found
+
+
+def _shelf_grades(cells: "list[Expected]") -> dict[str, str]:
+    """Return what `ascent check` says of the cells of a report that are on the shelf."""
+    from ascent.records import shelf
+
+    grades: dict[str, str] = {}
+    for name in sorted({cell.shelf for cell in cells} - {""}):
+        grades |= _checked(shelf.named(name).folder, [cell.folder for cell in cells if cell.shelf == name])
+    return grades
 
 
 def _checked(runs: Path, cells: list[str] | None = None) -> dict[str, str]:

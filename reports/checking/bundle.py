@@ -29,8 +29,10 @@ from typing import IO, Any
 from ascent.records import files, layout, ledger
 from ascent.records.declared import Declared
 from ascent.records.errors import InputError
+from ascent.records.expected import Expected
 from ascent.records.provenance import DISTRIBUTION, commit
-from ascent.records.read import Expected, load
+from ascent.records.read import load
+from ascent.records.shelf import sources
 from ascent.records.store import Store
 from ascent.reports.checking import folder, identity
 from ascent.reports.checking.grades import CHECKED
@@ -57,13 +59,16 @@ def pack(report: Path, runs: Path, target: Path) -> list[str]:
     _refuse_changed(about, expected, runs)
     contents = {f"report/{path.relative_to(report).as_posix()}": path.read_bytes for path in _below(report)}
     for cell in expected:
-        source_folder = runs / cell.folder
-        for path in (*source_folder.glob(layout.CELL), *source_folder.glob(layout.sources("*"))):
+        source_folder = cell.home(runs) / cell.folder
+        store = Store(source_folder)
+        digests = {str(store.json(seed, layout.RUN).get("source_digest")) for seed in store.seeds()}
+        shared = {sources(source_folder, digest) for digest in digests}
+        archives = {*source_folder.glob(layout.sources("*")), *(path for path in shared if path.exists())}
+        for path in (*source_folder.glob(layout.CELL), *sorted(archives)):
             contents[f"runs/{cell.folder}/{path.name}"] = path.read_bytes
         for name in perturbed.files(source_folder):
             path = source_folder / layout.ROBUSTNESS / name
             contents[f"runs/{cell.folder}/{layout.ROBUSTNESS}/{name}"] = path.read_bytes
-        store = Store(source_folder)
         contents |= {
             f"runs/{cell.folder}/{layout.seed_folder(seed)}/{name}": partial(store.read, seed, name)
             for seed in cell.seeds
@@ -72,7 +77,8 @@ def pack(report: Path, runs: Path, target: Path) -> list[str]:
         }
     contents |= {
         f"runs/{layout.LEDGER}/{path.name}": path.read_bytes
-        for path in ledger.files_of([cell.folder for cell in expected], runs)
+        for home in {cell.home(runs) for cell in expected}
+        for path in ledger.files_of([cell.folder for cell in expected if cell.home(runs) == home], home)
     }
     header = files.json_bytes({"format": FORMAT, "project": {"name": "ascent", **_project()}})
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -177,7 +183,7 @@ def _refuse_changed(about: dict[str, Any], expected: list[Expected], runs: Path)
     changes = []
     for cell in cells:
         name = cell.name.folder
-        if tables.get(name) not in (None, perturbed.files(runs / name)):
+        if tables.get(name) not in (None, perturbed.files(cell.name.home(runs) / name)):
             changes.append(f"{name}/{layout.ROBUSTNESS} changed since the report was built")
         for run in cell.runs:
             before = reported.get(run.folder)
@@ -188,9 +194,9 @@ def _refuse_changed(about: dict[str, Any], expected: list[Expected], runs: Path)
                 word = "another run" if before[0] == after[0] else f"{after[0]} {after[1]}".strip()
                 changes.append(f"{run.folder} was {before[0]} and is now {word}")
         if finished := {run.folder for run in cell.runs if run.finished}:
-            cell_files = folder.load(runs.resolve() / cell.name.folder)
+            cell_files = folder.load(cell.name.home(runs.resolve()) / cell.name.folder)
             for finding in (finding for rule in _RULES for finding in rule(cell_files)):
-                if finding.where in {cell_files.name, *finished}:
+                if not finding.note and finding.where in {cell_files.name, *finished}:
                     changes.append(f"{finding.where}: {finding.what}")
     if changes:
         raise InputError(f"the report's records have changed: {'; '.join(changes)}")

@@ -17,8 +17,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from ascent.records import layout, ledger
-from ascent.records.cell import FIRST_TUNING_SEED
+from ascent.records import layout, ledger, shelf
+from ascent.records.cell import FIRST_TUNING_SEED, setting
 from ascent.records.errors import DamagedFile
 from ascent.records.plan import Planned
 from ascent.records.read import DIVERGED
@@ -51,7 +51,7 @@ class CellFingerprint:
 
     name: str
     digest: str
-    title: tuple[str, ...]  # suite, task, system, preset
+    title: tuple[str, ...]  # suite, task, system, preset with its overrides
     seeds: tuple[int, ...]
     digests: dict[int, dict[str, str]]
 
@@ -100,6 +100,10 @@ def check(
         tell(number, len(paths))
     for rule_across, outcome in zip(ALL_RULES, outcomes[len(CELL_RULES) :], strict=True):
         outcome.findings += rule_across(summaries, declared)
+    if (target / shelf.FILE).exists():
+        of_shelf = Outcome(name(shelf_checksums), _description(shelf_checksums))
+        of_shelf.findings += shelf_checksums(target)
+        outcomes.append(of_shelf)
     for finding in (finding for outcome in outcomes for finding in outcome.findings if not finding.note):
         cell_name = "/".join(finding.where.split("/")[:3])
         if cell_name in grades:
@@ -213,7 +217,9 @@ def _fingerprint(cell: CellFiles) -> CellFingerprint:
             names = (layout.LADDER,)  # the other files may hold nothing but NaN
         files = ((file, run.contents.get(file, b"")) for file in names)
         digests[run.seed] = {file: sha256(data).hexdigest() for file, data in files if data.count(b"\n") > 1}
-    title = tuple(str(cell.facts.get(key)) for key in ("suite", "task", "system", "preset"))
+    changed = cell.facts.get("changed")
+    words = setting(str(cell.facts.get("preset")), changed if isinstance(changed, dict) else {})
+    title = (*(str(cell.facts.get(key)) for key in ("suite", "task", "system")), words)
     seeds = tuple(run.seed for run in cell.runs)
     return CellFingerprint(cell.name, str(cell.facts.get("digest")), title, seeds, digests)
 
@@ -233,7 +239,7 @@ def unique_seeds(cells: Sequence[CellFingerprint], declared: Sequence[Planned] |
 def one_configuration(
     cells: Sequence[CellFingerprint], declared: Sequence[Planned] | None
 ) -> Iterator[Finding]:
-    """No two cells of a task share system and preset."""
+    """No two cells of a task share system, preset and changed hyperparameters."""
     names: dict[tuple[str, ...], list[str]] = {}
     for cell in _reported(cells):
         names.setdefault(cell.title, []).append(cell.digest)
@@ -242,6 +248,22 @@ def one_configuration(
         if len(digests) > 1:
             what = f"{len(digests)} configurations share this name: {', '.join(digests)}"
             yield Finding("/".join(title[:2]) + f" {title[2]}-{title[3]}", what, note=planned >= set(digests))
+
+
+def shelf_checksums(folder: Path) -> Iterator[Finding]:
+    """The files of a shelf are those in its SHA256SUMS, and have these checksums."""
+    expected = shelf.checksums(folder)
+    try:
+        recorded = (folder / shelf.SUMS).read_text()
+    except (OSError, ValueError) as error:
+        yield Finding(folder.name, f"{shelf.SUMS} cannot be read: {error}")
+        return
+    if recorded == expected:
+        return
+    before, now = ({line[66:]: line for line in text.splitlines()} for text in (recorded, expected))
+    differ = sorted(file for file in before.keys() | now.keys() if before.get(file) != now.get(file))
+    for file in differ or [shelf.SUMS]:
+        yield Finding(f"{folder.name}/{file}", f"is not what {shelf.SUMS} says: run `ascent results build`?")
 
 
 def _reported(cells: Sequence[CellFingerprint]) -> list[CellFingerprint]:

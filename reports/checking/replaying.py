@@ -58,7 +58,7 @@ def replay(cells: Sequence[CellFiles]) -> list[Outcome]:
         outcomes += [Outcome(run.name, CANNOT, "diverged: it has no policy to play") for run in diverged]
         others = [] if cell.imported else [run for run in cell.finished if run not in diverged]
         bare = [run for run in others if layout.POLICY not in run.contents]
-        # Of a compact record, one policy is enough to be played; the others stay what `check` found them to be.
+        # Of a compact record, one policy is played; the others stay what `check` found them to be.
         verdict = RECORDED if len(bare) < len(others) else CANNOT
         outcomes += [Outcome(run.name, verdict, "its policy was left out of the record") for run in bare]
     return outcomes

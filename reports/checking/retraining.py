@@ -12,7 +12,8 @@ from rich.progress import Progress
 
 from ascent.records import layout
 from ascent.records.declared import RETURN, Declared
-from ascent.records.read import Expected, load
+from ascent.records.expected import Expected
+from ascent.records.read import load
 from ascent.records.store import Store
 from ascent.reports.checking import rerun
 from ascent.reports.checking.differences import first_difference

@@ -135,7 +135,7 @@ def _report_target(report: Path, runs: Path) -> Target:
     cells: list[CellFiles] = []
     missing: list[str] = []
     for expected in bundle.expected_cells(about):
-        path = runs.resolve() / expected.folder
+        path = expected.home(runs.resolve()) / expected.folder
         cell = folder.load(path) if path.is_dir() else CellFiles(path, {}, None)
         recorded = {run.seed for run in cell.runs}
         missing += [f"{cell.name}/{layout.seed_folder(seed)}" for seed in set(expected.seeds) - recorded]

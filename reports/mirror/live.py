@@ -25,7 +25,7 @@ from ascent.records import layout
 from ascent.records import read as records
 from ascent.records.cell import Cell
 from ascent.records.errors import InputError
-from ascent.records.read import Expected
+from ascent.records.expected import Expected
 from ascent.reports.mirror.payload import TABLES, history_rows, run_payload, started_payload
 from ascent.reports.mirror.push import check_installed
 from ascent.reports.mirror.service import Service, client_environment, find_service, ignored_variables

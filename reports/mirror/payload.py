@@ -97,7 +97,7 @@ def run_payload(cell: CellRecord, run: RunRecord, runs: Path) -> Payload:
     """
     start = started_payload(cell.facts, run.about, Path(cell.name.folder).name, run.seed)
     content = dict.fromkeys(TABLES, b"")
-    store = Store(runs / cell.name.folder)
+    store = Store(cell.name.home(runs) / cell.name.folder)
     # Imported curves lack some tables, and a compact record has no train.csv.
     for name in content.keys() & run.result["digests"].keys() & set(store.names(run.seed)):
         content[name] = store.read(run.seed, name)

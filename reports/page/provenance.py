@@ -27,7 +27,7 @@ def provenance(study: Study) -> str:
     report = {
         "title": study.title,
         "settings": asdict(study.declared),
-        "expected": [asdict(summary.cell.name) for summary in cells],
+        "expected": [summary.cell.name.to_json() for summary in cells],
         "left_out": study.left_out,
         "started": {cell.name.folder: list(cell.started) for cell in study.cells},
         "grades": dict(study.grades),

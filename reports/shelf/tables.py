@@ -10,7 +10,6 @@ SHA256SUMS                         checksums of all other files, for `sha256sum 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from itertools import groupby
 from math import inf
 from pathlib import Path
@@ -21,8 +20,9 @@ import pandas as pd
 
 from ascent.records import files
 from ascent.records.declared import Declared
-from ascent.records.read import CellRecord, Expected, load
-from ascent.records.shelf import CURVES, SCORES, SUMS, Shelf, ShelfCell
+from ascent.records.expected import Expected
+from ascent.records.read import CellRecord, load
+from ascent.records.shelf import CURVES, SCORES, SUMS, Shelf, ShelfCell, checksums, digest_of_file
 from ascent.records.store import seals
 from ascent.reports import page
 from ascent.reports.page.formats import decimals, interval, number, short_steps
@@ -73,7 +73,7 @@ def build(shelf: Shelf) -> list[Path]:
     """
     estimate.measured.cache_clear()
     present = shelf.present
-    cells = load(shelf.folder, [_expected(cell) for cell in present]) if present else []
+    cells = load(shelf.folder, [Expected.on_shelf(cell, shelf.name) for cell in present]) if present else []
     shown = boards(shelf, cells)
     contents: dict[str, bytes] = {
         SCORES: scores(shown).to_csv(index=False, lineterminator="\n", float_format="%.15g").encode(),
@@ -85,10 +85,8 @@ def build(shelf: Shelf) -> list[Path]:
     curves(cells).to_parquet(shelf.folder / CURVES, index=False)
     for name, content in contents.items():
         files.write(shelf.folder / name, content)
-    described = (CURVES, SCORES)
-    files.write(
-        shelf.folder / CROISSANT, croissant.describe(shelf, {n: _sha256(shelf.folder / n) for n in described})
-    )
+    described = {name: digest_of_file(shelf.folder / name) for name in (CURVES, SCORES)}
+    files.write(shelf.folder / CROISSANT, croissant.describe(shelf, described))
     files.write(shelf.folder / SUMS, checksums(shelf.folder).encode())
     return [shelf.folder / name for name in GENERATED]
 
@@ -192,12 +190,6 @@ def hours(shelf: Shelf, cell: ShelfCell) -> float:
     return cell.steps * cell.seeds / rate / 3600
 
 
-def checksums(folder: Path) -> str:
-    """Return the content of SHA256SUMS for a folder."""
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return "".join(f"{_sha256(folder / name)}  {name}\n" for name in names if name != SUMS)
-
-
 def _template(name: str, shelf: Shelf, shown: Sequence[Board]) -> str:
     home = Path(__file__).parent
     environment = jinja2.Environment(
@@ -231,18 +223,9 @@ def _interval(board: Board, row: Row) -> str:
     return interval(score.low, score.high, decimals(board.task)) if score else ""
 
 
-def _expected(cell: ShelfCell) -> Expected:
-    suite, task, _ = cell.folder.split("/")
-    return Expected(suite, task, cell.system, cell.preset, cell.digest, tuple(range(cell.seeds)))
-
-
 def _cpu_seconds(about: Mapping[str, Any]) -> float:
     return float(sum(attempt.get("cpu_s") or 0 for attempt in about.get("attempts") or []))
 
 
 def _distinct(values: Iterable[object]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(value) for value in values))
-
-
-def _sha256(path: Path) -> str:
-    return sha256(path.read_bytes()).hexdigest()

@@ -50,7 +50,7 @@ def information_costs(runs: Path, tasks: Sequence[Task]) -> list[InformationCost
         for summary in task.cells:
             config = summary.cell.facts.get("config", {}) if summary.score else {}
             if {"rate", "bits"} <= config.keys():
-                tables = _tables(runs / summary.cell.name.folder, summary)
+                tables = _tables(summary.cell.name.home(runs) / summary.cell.name.folder, summary)
                 if tables:
                     steps = tables[0].index.to_numpy()
                     cost, price = (np.stack([t[x] for t in tables], 1) for x in ("cost", "lambda"))

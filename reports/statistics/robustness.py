@@ -140,11 +140,12 @@ def measure(runs: Path, tasks: Sequence[Task], declared: Declared) -> Robustness
     for task in tasks:
         for summary in task.cells:
             name = summary.cell.name.folder
-            digests[name] = files(runs / name)
+            home = summary.cell.name.home(runs)
+            digests[name] = files(home / name)
             if summary.score is None or not digests[name]:
                 continue
             done = {run.seed: policy(run.result) for run in summary.cell.runs if run.state == DONE}
-            kinds, tables, faults = read(runs / name, done)
+            kinds, tables, faults = read(home / name, done)
             refused += [f"{name}/{layout.ROBUSTNESS}/{fault}" for fault in faults]
             curves += _curves(task, summary, kinds, tables)
     family = _family(curves, declared_pairs(tasks, declared))

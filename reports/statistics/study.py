@@ -72,7 +72,7 @@ def analyse(
         undeclared={
             cell.name.folder: found
             for cell in cells
-            if (found := undeclared(cell, declared, runs)) and not cell.imported
+            if (found := undeclared(cell, declared, cell.name.home(runs))) and not cell.imported
         },
         grades=grades,
     )

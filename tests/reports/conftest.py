@@ -17,8 +17,8 @@ import pytest
 
 from ascent.records import ledger, provenance
 from ascent.records.cell import Cell
+from ascent.records.expected import Expected
 from ascent.records.plan import Plan, Planned
-from ascent.records.read import Expected
 from ascent.reports.report import build
 
 SPECS = {

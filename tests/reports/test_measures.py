@@ -13,7 +13,8 @@ import pytest
 from ascent import suites
 from ascent.records.declared import Declared
 from ascent.records.errors import InputError
-from ascent.records.read import CellRecord, Expected, RunRecord
+from ascent.records.expected import Expected
+from ascent.records.read import CellRecord, RunRecord
 from ascent.reports.checking.check import Checked
 from ascent.reports.cite import cite
 from ascent.reports.report import build, rebuild

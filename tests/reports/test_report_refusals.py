@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import pytest
 
-from ascent.records.read import Expected, load
+from ascent.records.expected import Expected
+from ascent.records.read import load
 from ascent.reports.report import build, rebuild
 from tests.reports.conftest import damage
 

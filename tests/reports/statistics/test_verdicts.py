@@ -11,7 +11,8 @@ import pytest
 
 from ascent import suites
 from ascent.algorithms import SYSTEMS
-from ascent.records.read import CellRecord, Expected, RunRecord
+from ascent.records.expected import Expected
+from ascent.records.read import CellRecord, RunRecord
 from ascent.reports.page import tables
 from ascent.reports.page.bibliography import (
     ALGORITHMS,
