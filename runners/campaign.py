@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from math import ceil
 from pathlib import Path
 
+from ascent.algorithms import SYSTEMS
 from ascent.records import provenance
 from ascent.records.cell import setting
 from ascent.records.errors import InputError
@@ -18,7 +19,7 @@ from ascent.records.shelf import Shelf, ShelfCell
 from ascent.runners import estimate
 from ascent.runners.memory import replay_bytes
 from ascent.runners.pool import Failure, run_pool
-from ascent.runners.resolve import describe, resolve
+from ascent.runners.resolve import describe
 from ascent.runners.sweep import Sweep, load
 
 SWEEPS = ("shelf_1", "shelf_2", "shelf_3")  # the tiers, in the order in which they are trained
@@ -35,18 +36,17 @@ def planned(sweeps: Sequence[Sweep]) -> list[ShelfCell]:
 
 def _shelf_cell(plan: Planned, tier: int, with_policies: Sequence[str]) -> ShelfCell:
     cell = plan.cell
-    usual = resolve(cell.system, cell.task, steps=cell.steps, evaluation=cell.evaluation)
-    facts = describe(cell)
+    changed = describe(cell).get("changed") or {}
     return ShelfCell(
         folder=cell.folder(Path()).as_posix(),
         system=cell.system,
         preset=cell.preset,
-        setting=setting(cell.preset, facts.get("changed") or {}),
+        setting=setting(cell.preset, changed),
         task=cell.task,
         steps=cell.steps,
         seeds=len(plan.seeds),
         tier=tier,
-        default=usual.digest == cell.digest,
+        default=not changed and cell.preset == SYSTEMS[cell.system].default_preset(cell.suite),
         policies=len(plan.seeds) if f"{cell.task} {cell.system}" in with_policies else 1,
         replays=replay_bytes(cell, 1) > 0,
     )

@@ -1,0 +1,309 @@
+"""A shelf: what goes onto it, what is refused, and how its cells are found, compared and cited."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ascent.records import layout, shelf
+from ascent.records.cell import Cell
+from ascent.records.errors import InputError
+from ascent.records.ledger import declare, digest
+from ascent.records.plan import Plan, Planned
+from ascent.records.read import load
+from ascent.records.shelf import Shelf, ShelfCell
+from ascent.records.store import Store, read_seal, seals
+from ascent.reports.checking import bundle, check
+from ascent.reports.checking.verify import verify
+from ascent.reports.report import build
+from ascent.reports.shelf import add as adding
+from ascent.reports.shelf import tables
+from ascent.reports.shelf.baselines import baselines
+from ascent.runners import campaign
+from tests.command import call
+from tests.reports import trained
+from tests.reports.trained import SEEDS, edit, forge, rows
+from tests.small import small_cell
+
+
+def planned(cell: Cell, policies: int = 1) -> ShelfCell:
+    one = campaign._shelf_cell(Planned(cell, SEEDS), 1, ())
+    return ShelfCell(**{**vars(one), "policies": policies, "default": True})
+
+
+def cells() -> list[ShelfCell]:
+    first, second = trained.cells()
+    never = small_cell("a2c", "Acrobot-v1", steps=400, points=4)
+    return [planned(first), planned(second, policies=len(SEEDS)), planned(never)]
+
+
+@pytest.fixture
+def runs(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "runs"))
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelf:
+    monkeypatch.setattr(shelf, "HOME", tmp_path / "results")
+    return shelf.write(tmp_path / "results" / "2026.12-draft", trained.clean_commit()["commit"], cells())
+
+
+@pytest.fixture(scope="module")
+def full(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
+    """Two of three cells are there; not to be changed."""
+    home = tmp_path_factory.mktemp("shelf") / "results"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shelf, "HOME", home)
+        made = shelf.write(home / "2026.12-draft", trained.clean_commit()["commit"], cells())
+        complete, begun = adding.ready(made, whole)
+        assert [cell.system for cell in complete] == ["a2c", "td3"] and begun == []
+        adding.add(made, whole, complete)
+        tables.build(made)
+        yield made
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def broken(folder: Path) -> set[str]:
+    return {outcome.rule for outcome in check.check(folder).outcomes if not outcome.passed}
+
+
+# ---- adding
+
+
+def test_cells_on_a_shelf(full: Shelf, whole: Path) -> None:
+    """One compact seal a cell, sources once, proofs, and of some cells one policy, chosen by the digest."""
+    assert [cell.system for cell in full.present] == ["a2c", "td3"] and [c.task for c in full.missing] == [
+        "Acrobot-v1"
+    ]
+    assert broken(full.folder) == set()
+    one, all_seeds, _ = full.planned
+    for cell, kept in ((one, [int(one.digest, 16) % 3]), (all_seeds, list(SEEDS))):
+        (seal,) = seals(full.folder / cell.folder)
+        runs = read_seal(seal)
+        assert [seed for seed in runs if layout.POLICY in runs[seed]] == kept
+        assert all(layout.TRAIN not in names and layout.TRAIN_LAST in names for names in runs.values())
+        for seed in SEEDS:
+            original = whole / cell.folder / layout.seed_folder(seed)
+            assert runs[seed][layout.EVAL] == (original / layout.EVAL).read_bytes()
+    assert not list(full.folder.glob("*/*/*/sources-*.zip")) and list(
+        full.folder.glob("sources/sources-*.zip")
+    )
+    proofs = adding.proofs(full)
+    assert [(proof.grade, proof.seeds) for proof in proofs] == [("replayed", "0-2")] * 2
+    assert adding.grade_of(full, one, proofs) == "replayed, 3 of 3"
+
+
+def test_generated_files_are_the_same_again(full: Shelf, tmp_path: Path) -> None:
+    copy = Shelf(Path(shutil.copytree(full.folder, tmp_path / full.name)))
+    before = contents(copy.folder)
+    for name in tables.GENERATED:
+        (copy.folder / name).unlink()
+    tables.build(copy)
+    assert contents(copy.folder) == before
+    board = (copy.folder / "leaderboard.md").read_text()
+    assert "a2c (small with" in board and "Acrobot-v1" in board.partition("## Missing")[2]
+
+
+def test_any_changed_byte_is_noticed(full: Shelf, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(full.folder, tmp_path / full.name))
+    for path in sorted(path for path in copy.rglob("*") if path.is_file()):
+        original = path.read_bytes()
+        path.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
+        try:
+            assert broken(copy), path
+        except InputError as error:
+            assert path.name in str(error)
+        path.write_bytes(original)
+    (copy / "more.csv").write_text("x\n")
+    assert broken(copy) == {"shelf-checksums"}
+
+
+FAULTS = {
+    "incomplete": (lambda cell: shutil.rmtree(cell / "seed-1"), "seeds 0,2 of 0-2 are finished"),
+    "dirty": (
+        lambda cell: edit(cell / "seed-1" / layout.RUN, lambda about: about.update(dirty=True)),
+        "uncommitted changes",
+    ),
+    "damaged": (lambda cell: (cell / "seed-1" / layout.LADDER).write_text("x\n"), "seed-1"),
+    "edited": (
+        lambda cell: (rows(cell / "seed-1" / layout.EVAL, lambda lines: best(lines)), forge(cell)),
+        "differ",
+    ),
+}
+
+
+def best(lines: list[str]) -> None:
+    """Give the last evaluation's first episode a return of 499."""
+    step, policy, episode, _, *rest = lines[-1].split(",")
+    lines[-1] = ",".join([step, policy, episode, "499.0", *rest])
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_nothing_is_written_if_a_cell_is_refused(fault: str, empty: Shelf, runs: Path) -> None:
+    change, words = FAULTS[fault]
+    first, second, _ = empty.planned
+    change(runs / second.folder if fault != "edited" else runs / first.folder)
+    before = contents(shelf.HOME)
+    with pytest.raises(InputError, match=words):
+        adding.add(empty, runs, [first, second])
+    assert contents(shelf.HOME) == before
+
+
+def test_another_commit(empty: Shelf, runs: Path) -> None:
+    other = shelf.write(shelf.HOME / "2027.1-draft", "f" * 40, empty.planned)
+    with pytest.raises(InputError, match="not at ffff"):
+        adding.add(other, runs, other.planned[:1])
+
+
+def test_a_cell_that_is_there(full: Shelf, runs: Path) -> None:
+    """The same records change nothing; others are refused."""
+    before = contents(full.folder)
+    first = full.planned[0]
+    assert adding.add(full, runs, [first]) == []
+    edit(runs / first.folder / "seed-0" / layout.RUN, lambda about: about.update(host="another"))
+    with pytest.raises(InputError, match="is on the shelf .* with other bytes"):
+        adding.add(full, runs, [first])
+    assert contents(full.folder) == before
+
+
+def test_command(empty: Shelf, runs: Path, capsys: pytest.CaptureFixture) -> None:
+    code, out, err = call(capsys, "results", "add", "--runs", str(runs))
+    assert code == 0 and "2 cells added" in out, err
+    code, out, _ = call(capsys, "results")
+    assert code == 0 and "2 of 3 cells, 1 missing (1 of tier 1)" in out and "replayed, 3 of 3" in out
+    code, _, err = call(capsys, "results", "add", "--depth", "polcy")
+    assert code == 2 and "did you mean 'policy'?" in err
+    code, _, err = call(capsys, "results", "add", "nothing", "--runs", str(runs))
+    assert code == 2 and err.count("\n") == 1
+    code, _, err = call(capsys, "results", "new", "first", "--commit", "f" * 40)
+    assert code == 2 and "is no name of a shelf" in err
+    (empty.folder / shelf.FILE).write_text("{}")
+    code, _, err = call(capsys, "results")
+    assert code == 2 and "describes no shelf" in err
+
+
+# ---- beside the shelf
+
+
+def test_finished_runs_of_other_cells_are_kept(empty: Shelf, runs: Path, tmp_path: Path) -> None:
+    """In `partial`, with their policies, for the campaign to go on from; gone once the cell is complete."""
+    first, second, _ = empty.planned
+    lost = tmp_path / "lost"
+    (runs / second.folder / "seed-2").rename(lost)
+    complete, begun = adding.ready(empty, runs)
+    assert (complete, begun) == ([first], [second])
+    assert adding.keep(empty, runs, begun) == [second] and adding.keep(empty, runs, begun) == []
+    elsewhere = tmp_path / "elsewhere"
+    adding.restore(empty, elsewhere)
+    assert Store(elsewhere / second.folder).seeds() == [0, 1]
+    cell = trained.cells()[1]
+    assert [cell.is_finished(seed, elsewhere) for seed in SEEDS] == [True, True, False]
+    lost.rename(elsewhere / second.folder / "seed-2")
+    adding.add(empty, elsewhere, [second])
+    assert not (shelf.HOME / shelf.PARTIAL / second.folder).exists()
+    (seal,) = seals(empty.folder / second.folder)
+    assert {seed for seed, names in read_seal(seal).items() if layout.POLICY in names} == set(SEEDS)
+
+
+def test_jobs_of_the_campaign(empty: Shelf, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is missing, in the shelf's order, in equal parts of at most the given minutes."""
+    plan = Plan(
+        tuple(
+            Planned(cell, SEEDS)
+            for cell in (*trained.cells(), small_cell("a2c", "Acrobot-v1", steps=400, points=4))
+        )
+    )
+    declared = {one.cell.folder(Path()).as_posix(): (one, digest(plan)) for one in plan.planned}
+    monkeypatch.setattr(campaign, "plans", lambda shelf, runs: declared)
+    monkeypatch.setattr(campaign.estimate, "core_hours", lambda cell, seeds, replays, runs: seeds * 0.6)
+    shutil.rmtree(runs / empty.planned[0].folder / "seed-1")
+    listed = campaign.jobs(empty, runs, hours=9.0, minutes=75.0)
+    assert [(job.cell.task, job.seeds) for job in listed] == [
+        ("CartPole-v1", (1,)), ("Acrobot-v1", (0, 1)), ("Acrobot-v1", (2,)),
+    ]  # fmt: skip
+    assert all(job.plan == digest(plan) for job in listed)
+    assert len(campaign.jobs(empty, runs, hours=1.0, minutes=75.0)) == 2
+
+
+# ---- using it
+
+
+def test_cells_are_found_by_name_and_digest(
+    full: Shelf, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    first, second, _ = full.planned
+    assert shelf.choose("a2c", "CartPole-v1") == full.folder / first.folder
+    assert shelf.find(second.digest[:6], tmp_path) == full.folder / second.folder
+    for words, message in {
+        ("a2c", "CartPole-v0"): "did you mean 'CartPole-v1'?",
+        ("a3c", "CartPole-v1"): "did you mean 'a2c'?",
+        ("a2c", "Acrobot-v1"): "planned and not yet on the shelf",
+        ("a2c", "CartPole-v1", "zoo"): "unknown preset of a2c on CartPole-v1 on the shelf 'zoo'",
+    }.items():
+        with pytest.raises(InputError, match=message.replace("?", r"\?")):
+            shelf.choose(*words)
+    code, out, err = call(capsys, "cite", "a2c", "CartPole-v1", "--estimator", "final")
+    assert code == 0 and f"ascent verify {first.digest}" in out and "grade     recorded\n" in out, err
+    code, out, _ = call(capsys, "verify", first.digest)
+    assert code == 0 and "1 replayed, 2 recorded" not in out and "2 recorded, 1 replayed" in out
+    code, _, err = call(capsys, "verify", "ffffffffff")
+    assert code == 2 and err.count("\n") == 1
+
+
+def test_a_report_beside_the_shelf(full: Shelf, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """A new setting with the shelf's cell in the same tables; rebuilt, bundled and verified as any report."""
+    mine = tmp_path / "mine"
+    cell = small_cell("a2c", "CartPole-v1", steps=400, points=4, gamma=0.9)
+    plan = Plan((Planned(cell, SEEDS),))
+    declare(plan, mine)
+    trained.record(cell, mine)
+    out = tmp_path / "out"
+    words = ("report", str(mine), "--out", str(out), "--with-results", "a2c")
+    code, _, err = call(capsys, *words)
+    assert code == 0 and "check: 1 cell recorded" in err, err
+    page = (out / "index.html").read_text()
+    assert "gamma=0.9" in page and full.planned[0].digest in page
+    outcomes = verify(out, runs=mine)
+    assert [outcome.verdict for outcome in outcomes].count("recorded") == 2
+    assert "rebuilt" in {outcome.verdict for outcome in outcomes}
+    bundle.pack(out, mine, tmp_path / "mine.zip")
+    with pytest.MonkeyPatch.context() as patch:  # somebody else has no such shelf
+        patch.setattr(shelf, "HOME", tmp_path / "nothing")
+        assert {outcome.verdict for outcome in verify(tmp_path / "mine.zip")} == {"recorded", "rebuilt"}
+    assert call(capsys, *words[:-1], "a2d")[0] == 2
+    longer = small_cell("a2c", "CartPole-v1", steps=480, points=4, gamma=0.9)
+    trained.record(longer, tmp_path / "longer")
+    (loaded,) = load(tmp_path / "longer")
+    with pytest.raises(InputError, match="with 480 steps and 4 evaluations of 2 episodes: it has 400 steps"):
+        baselines([loaded.name], tmp_path / "longer", ["a2c"])
+
+
+def test_robustness_of_a_cell_of_the_shelf(
+    full: Shelf, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Tables are written beside a copy: the shelf stays as it is."""
+    before = contents(full.folder)
+    second = full.planned[1]
+    runs = tmp_path / "runs"
+    words = ("robustness", second.digest, "--grid", "drop=0.5", "--episodes", "1", "--runs", str(runs))
+    code, _, err = call(capsys, *words)
+    assert code == 0, err
+    assert list((runs / second.folder / layout.ROBUSTNESS).glob("*.csv"))
+    assert contents(full.folder) == before
+    assert broken(runs) == set()
+    build(runs, tmp_path / "out")
+
+
+def test_without_a_shelf(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(shelf, "HOME", tmp_path)
+    for words in (("results",), ("cite", "ppo", "CartPole-v1"), ("results", "build")):
+        code, _, err = call(capsys, *words)
+        assert code == 2 and "no results ship with this installation" in err and err.count("\n") == 1
