@@ -23,7 +23,7 @@ from typing import Any
 from ascent.records import cell as cells
 from ascent.records import files, layout
 from ascent.records.errors import DamagedFile, InputError, unknown
-from ascent.records.store import seals
+from ascent.records.store import Store, seals
 
 HOME = Path(__file__).resolve().parents[1] / "reports" / "results"
 FILE = "shelf.json"
@@ -195,9 +195,20 @@ def find(target: str, runs: Path) -> Path:
 
 
 def take(cell: Path, runs: Path) -> Path:
-    """Return a cell's folder; of a cell on a shelf, a copy of it in `runs`, for tables to be added."""
+    """Return a cell's folder; of a cell on a shelf, a copy of it in `runs`, for tables to be added.
+
+    Raises:
+        InputError: the shelf does not have the policies of all seeds.
+    """
     if not cell.resolve().is_relative_to(HOME):
         return cell
+    store = Store(cell)
+    done = [seed for seed in store.seeds() if store.json(seed, layout.RESULT).get("status") == "done"]
+    if bare := [seed for seed in done if not store.has(seed, layout.POLICY)]:
+        words = (
+            f"the shelf has the policies of {len(done) - len(bare)} of {len(done)} seeds, and this needs all"
+        )
+        raise InputError(f"{cell.name}: {words}")
     copy = runs.joinpath(*cell.resolve().parts[-3:])
     used = {*cell.parents[2].glob(f"{SOURCES}/*"), *cell.iterdir()}
     for path in sorted(path for path in used if path.is_file()):

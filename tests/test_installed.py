@@ -82,6 +82,24 @@ def test_a_wheel_knows_its_commit(installed: Path, checkout: Path, tmp_path: Pat
     assert lock.read_bytes() == (ROOT / "requirements.lock").read_bytes()
 
 
+def test_a_wheel_has_the_results(installed: Path, tmp_path: Path) -> None:
+    """They are cited, and stand beside own runs, without training and without a checkout."""
+    ascent = (installed, "-m", "ascent")
+    assert "9fde380df0" in run(*ascent, "results", cwd=tmp_path)
+    cited = run(*ascent, "cite", "ppo", "CartPole-v1", cwd=tmp_path)
+    assert (
+        "ppo (preset cleanrl) on CartPole-v1" in cited
+        and "grade     recorded (origin unknown): commit" in cited
+    )
+    curve = "seed,step,return\n" + "".join(
+        f"{s},{t},{t / 250}\n" for s in range(3) for t in (0, 50_000, 100_000)
+    )
+    (tmp_path / "mine.csv").write_text(curve)
+    run(*ascent, "import", "mine.csv", "--name", "mine", "--task", "CartPole-v1", cwd=tmp_path)
+    run(*ascent, "report", "runs", "--with-results", "ppo,a2c", cwd=tmp_path)
+    assert "9fde380df0" in (tmp_path / "out" / "runs" / "index.html").read_text()
+
+
 def test_a_modified_checkout_is_told(checkout: Path, tmp_path: Path) -> None:
     """Built from a tree with a change, a wheel says so."""
     copy = tmp_path / "copy"

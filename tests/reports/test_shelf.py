@@ -292,6 +292,8 @@ def test_robustness_of_a_cell_of_the_shelf(
     second = full.planned[1]
     runs = tmp_path / "runs"
     words = ("robustness", second.digest, "--grid", "drop=0.5", "--episodes", "1", "--runs", str(runs))
+    code, _, err = call(capsys, "robustness", full.planned[0].digest, *words[2:])
+    assert code == 2 and "policies of 1 of 3 seeds, and this needs all" in err and not runs.exists()
     code, _, err = call(capsys, *words)
     assert code == 0, err
     assert list((runs / second.folder / layout.ROBUSTNESS).glob("*.csv"))
