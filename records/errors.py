@@ -47,3 +47,10 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
         elif old != new:
             parts.append(f"{name} was {old}, is now {new}")
     return "; ".join(parts)
+
+
+def printable(text: str) -> str:
+    """Return a text that a terminal only shows: control characters but the newline, and those that turn the
+    direction of text, become escapes such as \\x1b.
+    """
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

@@ -1,17 +1,23 @@
 """The local pool: train jobs in one process per core."""
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from ascent.records import files, layout
 from ascent.records.plan import Job, seed_ranges
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -52,11 +58,19 @@ def start(job: Job, slot: int, python: str) -> _Worker:
         stdout=file,
         stderr=file,
         env=environment,
+        preexec_fn=partial(_end_with, os.getpid()),
     )
     assert process.stdin is not None
     process.stdin.write(job.to_json().encode())
     process.stdin.close()
     return _Worker(job, slot, process, log, file)
+
+
+def _end_with(parent: int) -> None:
+    """Have this process, which a pool has just started, get SIGTERM when its parent ends: prctl(2)."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it has ended already
+        os._exit(1)
 
 
 def run_pool(

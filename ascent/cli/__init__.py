@@ -43,11 +43,13 @@ def main() -> None:
     """Run the command line. Anything wrong with the input or the disk gives one line and exit code 2."""
     from typer.exceptions import Abort, TyperException
 
-    from ascent.records.errors import InputError
+    from ascent.records.errors import InputError, printable
 
     # SIGINT also where a shell started this process in the background, with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
         code = app(standalone_mode=False)
     except ModuleNotFoundError as error:
@@ -55,7 +57,10 @@ def main() -> None:
         code = 2
     except (TyperException, InputError, OSError) as error:
         message = error.format_message() if isinstance(error, TyperException) else str(error)
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {printable(message)}", file=sys.stderr)
+        code = 2
+    except MemoryError:
+        print("error: there is not enough memory", file=sys.stderr)
         code = 2
     except (KeyboardInterrupt, Abort):
         code = STOPPED

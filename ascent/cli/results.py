@@ -203,10 +203,10 @@ def cite(
     It consists of a sentence for a paper, the command that verifies the score, and BibTeX entries.
     """
     from ascent.records import shelf
-    from ascent.records.errors import InputError
+    from ascent.records.errors import InputError, printable
     from ascent.reports.cite import cite as citation
 
     if task is None and preset is not None:
         raise InputError("--preset needs a system and a task")
     folder = shelf.find(cell, runs) if task is None else shelf.choose(cell, task, preset)
-    print(citation(folder, estimator, score), end="")
+    print(printable(citation(folder, estimator, score)), end="")

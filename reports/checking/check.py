@@ -19,7 +19,7 @@ from rich.text import Text
 
 from ascent.records import layout, ledger, shelf
 from ascent.records.cell import FIRST_TUNING_SEED, setting
-from ascent.records.errors import DamagedFile
+from ascent.records.errors import DamagedFile, printable
 from ascent.records.plan import Planned
 from ascent.records.read import DIVERGED
 from ascent.reports.checking import folder, identity, origin, protocol
@@ -184,7 +184,8 @@ def summary(checked: Checked) -> list[str]:
         faults = [finding for finding in outcome.findings if not finding.note]
         if faults:
             more = f", and {len(faults) - 1} more: see `ascent check`" if len(faults) > 1 else ""
-            lines.append(f"check: FAIL {outcome.rule}: {faults[0].where}: {faults[0].what}{more}")
+            first = printable(f"{faults[0].where}: {faults[0].what}")
+            lines.append(f"check: FAIL {outcome.rule}: {first}{more}")
     return lines
 
 
@@ -203,7 +204,7 @@ def render(checked: Checked) -> Group:
         if len(outcome.findings) > MAX_SHOWN:
             lines.append(f"  and {len(outcome.findings) - MAX_SHOWN} more")
         word = Text("pass", "green") if outcome.passed else Text("FAIL", "bold red")
-        table.add_row(outcome.rule, word, Text("\n".join(lines)))
+        table.add_row(outcome.rule, word, Text(printable("\n".join(lines))))
     return Group(table, Text(f"\ngrades: {_grades(checked)}"))
 
 

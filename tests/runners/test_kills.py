@@ -170,6 +170,65 @@ def test_asked_to_stop(tmp_path: Path) -> None:
     assert results(cell, job.out, SEEDS) == results(cell, tmp_path / "whole", SEEDS)
 
 
+def command(out: Path) -> list[str]:
+    words = ["train", "dqn", "CartPole-v1", "--steps", "4000", "--evaluations", "4", "--episodes", "2"]
+    packing = ["--seeds", "0-3", "--pack", "2", "--jobs", "2", "--set", "learning_starts=100"]
+    start = [sys.executable, "-P", "-c", "from ascent.cli import main; main()"]
+    return [*start, *words, *packing, "--checkpoint-seconds", "0.1", "--runs", str(out)]
+
+
+def workers(out: Path) -> list[int]:
+    """The training processes of a folder, which name it in no argument: those that hold its files open."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes()
+            held = [os.readlink(link) for link in (process / "fd").iterdir()]
+        except OSError:
+            continue
+        if b"ascent.runners.pack" in words and any(name.startswith(str(out)) for name in held):
+            found.append(int(process.name))
+    return found
+
+
+def ended_early(out: Path, number: int, after: float) -> None:
+    """Run the command, and send its own process a signal once training has begun."""
+    process = subprocess.Popen(command(out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not workers(out):
+        time.sleep(0.05)
+    time.sleep(after)
+    process.send_signal(number)
+    process.wait(30)
+
+
+def ended_parents(out: Path, number: int, times: int) -> None:
+    """Whoever ends the parent alone: nobody is left behind, and the same command right after goes on."""
+    draw = random.Random(number)
+    subprocess.run(command(out / "whole"), check=True, capture_output=True)
+    for k in range(times):
+        ended_early(out / "ended", number, draw.uniform(0.0, 1.5))
+        if k % 3 == 0:  # else the next command comes at once
+            deadline = time.monotonic() + 15
+            while workers(out / "ended"):
+                assert time.monotonic() < deadline, "a worker outlives its parent"
+                time.sleep(0.1)
+    subprocess.run(command(out / "ended"), check=True, capture_output=True)
+    both = ({p.name: p for p in (out / name).glob("*/*/*/seed-*")} for name in ("whole", "ended"))
+    expected, found = ({name: (p / "result.json").read_bytes() for name, p in runs.items()} for runs in both)
+    assert len(expected) == 4 and found == expected
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+def test_the_end_of_the_parent(number: int, tmp_path: Path) -> None:
+    ended_parents(tmp_path, number, times=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+def test_the_end_of_the_parent_many_times(number: int, tmp_path: Path) -> None:
+    ended_parents(tmp_path, number, times=30)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("pair", systems_and_tasks(KINDS), ids="-".join)
 def test_killed_at_random_moments(pair: tuple[str, str], tmp_path: Path) -> None:
