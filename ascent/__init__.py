@@ -150,9 +150,14 @@ def results(name: str | None = None) -> "pd.DataFrame":
     import pandas as pd
 
     from ascent.records import shelf
+    from ascent.records.errors import DamagedFile
 
     found = shelf.current() if name is None else shelf.named(name)
-    return pd.read_parquet(found.folder / shelf.CURVES)
+    path = found.folder / shelf.CURVES
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise DamagedFile(f"{path} cannot be read: {error}") from error
 
 
 if not TYPE_CHECKING:  # for a type checker, any other name stays an error

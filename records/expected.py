@@ -8,6 +8,7 @@ from typing import Any
 from ascent.records import layout
 from ascent.records.cell import Cell
 from ascent.records.shelf import ShelfCell, named
+from ascent.records.store import Store
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class Expected:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "Expected":
-        """Return what `dataclasses.asdict` made of one. Raises LookupError or TypeError."""
+        """Return what `to_json` made of one. Raises LookupError or TypeError."""
+        if not isinstance(record.get("shelf", ""), str):
+            raise TypeError("shelf is no name")
         return cls(**{**record, "seeds": tuple(record["seeds"])})
 
     def to_json(self) -> dict[str, Any]:
@@ -49,11 +52,13 @@ class Expected:
         return record
 
     def home(self, runs: Path) -> Path:
-        """Return the folder of records that has the cell: `runs`, or the shelf if the cell is not in `runs`.
+        """Return the folder of records that has the cell: `runs` if it has all of its seeds, else the shelf.
 
         Raises InputError if this installation has no such shelf.
         """
-        return runs if not self.shelf or (runs / self.folder).is_dir() else named(self.shelf).folder
+        store = Store(runs / self.folder)
+        own = not self.shelf or all(store.has(seed, layout.RESULT) for seed in self.seeds)
+        return runs if own else named(self.shelf).folder
 
     @property
     def folder(self) -> str:

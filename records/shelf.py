@@ -13,6 +13,7 @@ A shelf whose name ends in -draft is being filled. Released, it is never edited.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,14 +22,17 @@ from pathlib import Path
 from typing import Any
 
 from ascent.records import cell as cells
-from ascent.records import files, layout
+from ascent.records import files, layout, ledger
 from ascent.records.errors import DamagedFile, InputError, unknown
+from ascent.records.plan import MOST_SEEDS
 from ascent.records.store import Store, seals
 
 HOME = Path(__file__).resolve().parents[1] / "reports" / "results"
 FILE = "shelf.json"
 SOURCES = "sources"
 PARTIAL = "partial"
+DRAFT = "-draft"
+NAME = re.compile(rf"\d{{4}}\.\d\d?({DRAFT})?")
 PROOFS = "proofs.csv"
 SCORES = "scores.csv"  # generated, as the others below
 CURVES = "curves.parquet"
@@ -83,8 +87,11 @@ class Shelf:
     def _about(self) -> dict[str, Any]:
         try:
             about = files.read_json(self.folder / FILE)
-            planned = tuple(ShelfCell(**cell) for cell in about["cells"])
-            return {"commits": [str(commit) for commit in about["commits"]], "planned": planned}
+            planned = tuple(_shelf_cell(cell) for cell in about["cells"])
+            commits = about["commits"]
+            if not commits or not all(isinstance(commit, str) for commit in commits):
+                raise TypeError("it names no commit")
+            return {"commits": commits, "planned": planned}
         except (LookupError, TypeError, OSError) as error:
             raise DamagedFile(f"{self.folder / FILE} is damaged: it describes no shelf") from error
 
@@ -118,25 +125,56 @@ class Shelf:
         return [cell for cell in self.planned if not self.has(cell)]
 
 
+def _shelf_cell(record: dict[str, Any]) -> ShelfCell:
+    """Return the cell with these fields. Raises TypeError."""
+    cell = ShelfCell(**record)
+    for name, kind in ShelfCell.__annotations__.items():
+        if type(getattr(cell, name)) is not kind:
+            raise TypeError(f"{name} of a cell is no {kind.__name__}")
+    if not re.fullmatch(r"[\w-]+/[\w-]+/[\w.-]+", cell.folder) or not 0 < cell.seeds <= MOST_SEEDS:
+        raise TypeError(f"{cell.folder!r} is no folder of a cell, or its seeds are no number of seeds")
+    return cell
+
+
 def shelves() -> list[Shelf]:
     """Return the shelves that ship with the suite, the newest last."""
-    return [Shelf(path.parent) for path in sorted(HOME.glob(f"*/{FILE}"))]
+    found = [Shelf(path.parent) for path in HOME.glob(f"*/{FILE}")]
+    return sorted(
+        (shelf for shelf in found if NAME.fullmatch(shelf.name)), key=lambda shelf: _age(shelf.name)
+    )
+
+
+def _age(name: str) -> tuple[int, int, bool]:
+    """Return what orders the names of shelves: 2026.2 comes before 2026.12-draft, and that before 2026.12."""
+    year, _, number = name.removesuffix(DRAFT).partition(".")
+    return int(year), int(number), not name.endswith(DRAFT)
 
 
 def current() -> Shelf:
-    """Return the newest shelf. Raises InputError if there is none."""
+    """Return the newest shelf that has cells; the newest if none has. Raises InputError if there is none."""
     found = shelves()
     if not found:
         raise InputError(f"no results ship with this installation: {HOME} has no {FILE}")
+    return next((shelf for shelf in reversed(found) if shelf.present), found[-1])
+
+
+def draft() -> Shelf:
+    """Return the newest shelf that is being filled. Raises InputError if there is none."""
+    found = [shelf for shelf in shelves() if shelf.name.endswith(DRAFT)]
+    if not found:
+        raise InputError(f"no set of results is being filled: {HOME} has no *{DRAFT}")
     return found[-1]
 
 
 def named(name: str) -> Shelf:
-    """Return the shelf with a name. Raises InputError if there is none."""
+    """Return the shelf with a name, or the released one of a draft. Raises InputError if there is none."""
     found = {shelf.name: shelf for shelf in shelves()}
-    if name not in found:
-        raise unknown("set of results", name, sorted(found))
-    return found[name]
+    for one in (name, name.removesuffix(DRAFT)):
+        if one in found:
+            return found[one]
+    if not found:
+        raise InputError(f"the set of results {name!r} does not ship with this installation")
+    raise unknown("set of results", name, sorted(found))
 
 
 def write(folder: Path, commit: str, planned: Iterator[ShelfCell] | list[ShelfCell]) -> Shelf:
@@ -185,13 +223,17 @@ def find(target: str, runs: Path) -> Path:
     """
     try:
         return cells.find(target, runs)
-    except InputError:
-        for shelf in reversed(shelves()) if target and not Path(target).exists() else ():
-            digests = {cell.digest: cell for cell in shelf.present}
-            matches = [cell for digest, cell in digests.items() if digest.startswith(target)]
-            if len(matches) == 1:
-                return shelf.folder / matches[0].folder
-        raise
+    except InputError as error:
+        there = {cell.digest: shelf.folder / cell.folder for shelf in shelves() for cell in shelf.present}
+        matches = [digest for digest in there if digest.startswith(target)]
+        if not target or Path(target).exists() or (not there and not matches):
+            raise
+        if len(matches) == 1:
+            return there[matches[0]]
+        shipped = "of the results that ship with the suite"
+        if matches:
+            raise InputError(f"{target!r} is ambiguous: it matches {len(matches)} cells {shipped}") from error
+        raise InputError(f"{error}; and no cell {shipped}: see `ascent results`") from error
 
 
 def take(cell: Path, runs: Path) -> Path:
@@ -200,7 +242,8 @@ def take(cell: Path, runs: Path) -> Path:
     Raises:
         InputError: the shelf does not have the policies of all seeds.
     """
-    if not cell.resolve().is_relative_to(HOME):
+    cell = cell.resolve()
+    if not cell.is_relative_to(HOME):
         return cell
     store = Store(cell)
     done = [seed for seed in store.seeds() if store.json(seed, layout.RESULT).get("status") == "done"]
@@ -209,19 +252,23 @@ def take(cell: Path, runs: Path) -> Path:
             f"the shelf has the policies of {len(done) - len(bare)} of {len(done)} seeds, and this needs all"
         )
         raise InputError(f"{cell.name}: {words}")
-    copy = runs.joinpath(*cell.resolve().parts[-3:])
-    used = {*cell.parents[2].glob(f"{SOURCES}/*"), *cell.iterdir()}
-    for path in sorted(path for path in used if path.is_file()):
-        if not (copy / path.name).exists():
-            copy.mkdir(parents=True, exist_ok=True)
-            files.write(copy / path.name, path.read_bytes())
+    copy, name = runs.joinpath(*cell.parts[-3:]), "/".join(cell.parts[-3:])
+    digests = {str(store.json(seed, layout.RUN).get("source_digest")) for seed in store.seeds()}
+    used = [cell / layout.CELL, *seals(cell), *(sources(cell, digest) for digest in digests)]
+    targets = {copy / path.name: path for path in used}
+    targets |= {runs / layout.LEDGER / p.name: p for p in ledger.files_of([name], cell.parents[2])}
+    for target, path in targets.items():
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            files.write(target, path.read_bytes())
     return copy
 
 
 def sources(cell: Path, digest: str) -> Path:
     """Return the archive with the recorded sources of a cell: its own, or the one of all cells of a shelf."""
     own = cell / layout.sources(digest)
-    shared = cell.parents[2] / SOURCES / own.name if len(cell.parents) > 2 else own
+    homes = cell.resolve().parents
+    shared = homes[2] / SOURCES / own.name if len(homes) > 2 else own
     return shared if not own.exists() and shared.exists() else own
 
 

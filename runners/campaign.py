@@ -4,6 +4,7 @@ Packing changes no result, so that a cell may be trained by any split of its see
 a clone of this repository with an environment of its own; only what is trained next is decided here.
 """
 
+import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from math import ceil
@@ -68,28 +69,28 @@ def plans(shelf: Shelf, runs: Path) -> dict[str, tuple[Planned, str]]:
     return found
 
 
-def jobs(shelf: Shelf, runs: Path, hours: float, minutes: float = 60.0) -> list[Job]:
-    """Return what is missing, in the order of the shelf, as jobs of at most `minutes` by the estimate.
+def jobs(shelf: Shelf, runs: Path, most: int, minutes: float = 60.0) -> list[Job]:
+    """Return what is to be trained next, in the order of the shelf, as jobs of a limited length.
 
     Args:
         shelf: the shelf.
         runs: folder of run records, where cells of the shelf count as finished.
-        hours: stop listing jobs when they take so long.
-        minutes: longest job; of a single seed that takes longer, a job is the seed.
+        most: how many jobs are listed.
+        minutes: longest job, by the estimate; of a single seed that takes longer, a job is the seed.
     """
     declared = plans(shelf, runs)
     listed: list[Job] = []
     for cell in shelf.missing:
         plan, digest = declared[cell.folder]
         missing = [seed for seed in plan.seeds if not plan.cell.is_finished(seed, runs)]
+        if not missing:
+            continue  # a complete cell that was refused
         one = estimate.core_hours(plan.cell, 1, cell.replays, runs)
-        most = max(1, min(len(missing), int(minutes / 60 / one)))
-        size = ceil(len(missing) / ceil(len(missing) / most)) if missing else 1  # equal parts
+        size = max(1, min(len(missing), int(minutes / 60 / one)))
+        size = ceil(len(missing) / ceil(len(missing) / size))  # equal parts
         for first in range(0, len(missing), size):
-            seeds = tuple(missing[first : first + size])
-            listed.append(Job(plan.cell, seeds, runs, plan=digest))
-            hours -= one * len(seeds)
-            if hours <= 0:
+            listed.append(Job(plan.cell, tuple(missing[first : first + size]), runs, plan=digest))
+            if len(listed) == most:
                 return listed
     return listed
 
@@ -106,17 +107,34 @@ def code_of(commit: str, home: Path) -> Path:
         InputError: this is no git checkout, or the environment cannot be made.
     """
     clone = home / f"code-{commit[:12]}"
-    python = clone / ".venv" / "bin" / "python"
     if not (clone / ".venv" / "installed").exists():
         if not (provenance.HOME / ".git").exists():
             raise InputError("the campaign needs a git checkout of this project")
-        commands = [
-            ["git", "clone", "--quiet", "--no-checkout", str(provenance.HOME), str(clone)],
-            ["git", "-C", str(clone), "checkout", "--quiet", commit],
-            ["make", "--silent", "-C", str(clone), "install"],
-        ]
-        for command in commands[1 if clone.exists() else 0 :]:
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                raise InputError(f"{' '.join(command)}: {(done.stderr.splitlines() or ['failed'])[-1]}")
-    return python.absolute()
+        if not (clone / ".git").exists():
+            if clone.exists():
+                raise InputError(f"{clone} is no clone of this project: remove it")
+            begun = home / f".{clone.name}"
+            shutil.rmtree(begun, ignore_errors=True)
+            _run("git", "clone", "--quiet", "--no-checkout", provenance.HOME, begun)
+            _run(
+                "git",
+                f"--git-dir={begun / '.git'}",
+                f"--work-tree={begun}",
+                "checkout",
+                "--quiet",
+                commit,
+                "--",
+                ".",
+            )
+            _run("git", "-C", begun, "checkout", "--quiet", commit)
+            begun.rename(clone)
+        _run("make", "--silent", "-C", clone, "install")
+    return (clone / ".venv" / "bin" / "python").absolute()
+
+
+def _run(*words: object) -> None:
+    """Run a command. Raises InputError with its last line if it fails."""
+    command = list(map(str, words))
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise InputError(f"{' '.join(command)}: {(done.stderr.splitlines() or ['failed'])[-1]}")

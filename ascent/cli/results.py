@@ -42,7 +42,7 @@ def report(
     from ascent.reports.report import build, rebuild
     from ascent.slurm import manifest
 
-    systems = with_results.split(",") if with_results is not None else []
+    systems = [name.strip() for name in (with_results or "").split(",") if name.strip()]
     try:
         if source.endswith(".zip"):
             if systems:

@@ -1,5 +1,6 @@
 """`ascent results`: the results that ship with the suite."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +9,7 @@ import typer
 from ascent.cli.options import group, progress_bar, terminal
 
 if TYPE_CHECKING:
-    from ascent.records.shelf import Shelf
+    from ascent.records.shelf import Shelf, ShelfCell
 
 app = group()
 commands = typer.Typer(
@@ -39,19 +40,23 @@ def results(context: typer.Context) -> None:
 
     from rich.table import Table
 
+    from ascent.records.errors import DamagedFile
     from ascent.records.shelf import SCORES, current
 
     shelf = current()
+    missing = shelf.missing
     table = Table("task", "budget", "system", "score", "95% interval", "n", "grade", "cell", box=None)
-    with (shelf.folder / SCORES).open() as file:
-        for row in csv.DictReader(file):
+    try:
+        for row in csv.DictReader((shelf.folder / SCORES).read_text().splitlines()):
             table.add_row(
                 row["task"], f"{int(row['budget']):,}", f"{row['system']} ({row['setting']})",
                 _short(row["mean"]), f"[{_short(row['low'])}, {_short(row['high'])}]" if row["low"] else "",
                 row["n"], row["grade"], row["digest"],
             )  # fmt: skip
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        path = shelf.folder / SCORES
+        raise DamagedFile(f"{path} cannot be read: run `ascent results build` ({error})") from error
     terminal().print(table)
-    missing = shelf.missing
     print(f"{shelf.name}: {len(shelf.present)} of {len(shelf.planned)} cells, {len(missing)} missing", end="")
     tiers = sorted({cell.tier for cell in missing})
     counts = ", ".join(f"{sum(cell.tier == tier for cell in missing)} of tier {tier}" for tier in tiers)
@@ -91,45 +96,56 @@ def add(
     Nothing is changed if one of them fails. Without CELL, the finished runs of other planned cells are kept
     beside the shelf, in `partial`.
     """
-    from ascent.records.cell import find
     from ascent.records.errors import InputError, unknown
-    from ascent.records.shelf import current
+    from ascent.records.shelf import draft
     from ascent.reports.checking import bundle as bundles
     from ascent.reports.checking.setting import Allowed
     from ascent.reports.shelf import add as adding
 
     if depth not in adding.DEPTHS:
         raise unknown("depth", depth, adding.DEPTHS)
-    shelf = current()
+    shelf = draft()
+    if not (bundle or runs).exists():
+        raise InputError(f"{bundle or runs}: no such {'file' if bundle else 'folder'}")
     with bundles.records(bundle or runs) as records:
         complete, begun = adding.ready(shelf, records)
         if cells:
-            planned = {cell.folder: cell for cell in shelf.planned}
-            folders = ["/".join(find(cell, records).resolve().parts[-3:]) for cell in cells]
-            if strange := [folder for folder in folders if folder not in planned]:
-                raise InputError(
-                    f"{strange[0]} is not a planned cell of the shelf {shelf.name}: see `ascent results`"
-                )
-            complete = [planned[folder] for folder in folders]
+            complete, begun = _named(cells, shelf, records), []
         allowed = Allowed(False, run_recorded_code)
         with progress_bar("checking and verifying cells") as tell:
-            proofs = adding.add(shelf, records, complete, depth, allowed, tell)
-        kept = [] if cells else adding.keep(shelf, records, begun)
-    if proofs:
-        _build(shelf)
-    for proof in proofs:
+            added = adding.add(shelf, records, complete, begun, depth, allowed, tell)
+    _build(shelf)
+    for proof in added.proofs:
         print(f"{proof.cell}: {proof.grade}, seeds {proof.seeds}")
-    for cell in kept:
+    for cell in added.kept:
         print(f"{cell.folder}: kept in partial")
-    print(f"{len(proofs)} cells added to {shelf.folder}")
+    print(f"{len(added.proofs)} cells added to {shelf.folder}")
+
+
+def _named(cells: list[str], shelf: "Shelf", records: Path) -> "list[ShelfCell]":
+    """Return the cells of a shelf's plan that a user names by folder or digest in a folder of records."""
+    from ascent.records.cell import find
+    from ascent.records.errors import InputError
+
+    planned = {cell.folder: cell for cell in shelf.planned}
+    named = []
+    for cell in cells:
+        folder = find(cell, records).resolve()
+        name = "/".join(folder.parts[-3:])
+        if folder.parents[2] != records.resolve():
+            raise InputError(f"{cell} is not in {records}: name its folder of records with --runs")
+        if name not in planned:
+            raise InputError(f"{name} is not a planned cell of {shelf.name}")
+        named.append(planned[name])
+    return list(dict.fromkeys(named))
 
 
 @commands.command()
 def build() -> None:
     """Generate tables, leaderboard, datasheet, metadata and checksums of the shelf from its records."""
-    from ascent.records.shelf import current
+    from ascent.records.shelf import draft
 
-    shelf = current()
+    shelf = draft()
     _build(shelf)
     print(shelf.folder)
 
@@ -153,12 +169,12 @@ def new(
     import re
 
     from ascent.records.errors import InputError
-    from ascent.records.shelf import HOME, write
+    from ascent.records.shelf import DRAFT, HOME, NAME, write
     from ascent.runners.campaign import SWEEPS, planned
     from ascent.runners.sweep import load
 
-    if not re.fullmatch(r"\d{4}\.\d\d?(-draft)?", name):
-        raise InputError(f"{name!r} is no name of a shelf: they are called 2026.12 or 2026.12-draft")
+    if not NAME.fullmatch(name) or not name.endswith(DRAFT):
+        raise InputError(f"{name!r} is no name of a new shelf: they are called such as 2026.12{DRAFT}")
     if not re.fullmatch(r"[0-9a-f]{40}", commit):
         raise InputError(f"{commit!r} is no commit: give all 40 hexadecimal digits")
     shelf = write(HOME / name, commit, planned([load(sweep) for sweep in SWEEPS]))
@@ -178,18 +194,32 @@ def campaign(
     from ascent.records.errors import InputError
     from ascent.records.plan import Planned
     from ascent.records.progress import Display
-    from ascent.records.shelf import current
+    from ascent.records.shelf import draft
     from ascent.reports.shelf import add as adding
     from ascent.runners import campaign as training
 
     if jobs < 1:
         raise InputError(f"jobs must be at least 1, not {jobs}")
-    shelf, runs = current(), home / "runs"
+    if not 0 < minutes < float("inf"):
+        raise InputError(f"minutes must be positive and finite, not {minutes}")
+    shelf, runs = draft(), home / "runs"
     python = training.code_of(shelf.commit, home)
     adding.restore(shelf, runs)
+    refused: set[str] = set()
     while True:
         complete, begun = adding.ready(shelf, runs)
-        if adding.add(shelf, runs, complete) or adding.keep(shelf, runs, begun):
+        changed = False
+        for cell in [*complete, *begun]:
+            if cell.folder in refused:
+                continue
+            whole, part = ([cell], []) if cell in complete else ([], [cell])
+            try:
+                added = adding.add(shelf, runs, whole, part)
+                changed |= bool(added.proofs or added.kept)
+            except InputError as error:
+                refused.add(cell.folder)
+                print(f"refused: {error}", file=sys.stderr)
+        if changed:
             _build(shelf)
         batch = training.jobs(shelf, runs, jobs, minutes)
         if not batch:
@@ -198,4 +228,4 @@ def campaign(
             failures = training.train(batch, python, jobs, display.tick)
         if failures:
             raise InputError("\nerror: ".join(failure.reason for failure in failures))
-    print(f"{shelf.name}: all {len(shelf.planned)} cells are there")
+    print(f"{shelf.name}: {len(shelf.present)} of {len(shelf.planned)} cells are there")

@@ -264,7 +264,8 @@ def shelf_checksums(folder: Path) -> Iterator[Finding]:
     before, now = ({line[66:]: line for line in text.splitlines()} for text in (recorded, expected))
     differ = sorted(file for file in before.keys() | now.keys() if before.get(file) != now.get(file))
     for file in differ or [shelf.SUMS]:
-        yield Finding(f"{folder.name}/{file}", f"is not what {shelf.SUMS} says: run `ascent results build`?")
+        what = f"is not what {shelf.SUMS} says" if file in before else f"is not listed in {shelf.SUMS}"
+        yield Finding(f"{folder.name}/{file}", what if file in now else "is missing")
 
 
 def _reported(cells: Sequence[CellFingerprint]) -> list[CellFingerprint]:

@@ -6,18 +6,20 @@ A cell is checked, verified and compacted before anything is written, and its se
 import csv
 import io
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 from ascent.records import files, layout, ledger, provenance, seal
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.plan import parse_seeds, seed_ranges
+from ascent.records.read import DIVERGED
 from ascent.records.shelf import PARTIAL, PROOFS, SOURCES, Shelf, ShelfCell, sources
 from ascent.records.store import Store, seals
 from ascent.reports.checking.check import check
-from ascent.reports.checking.grades import GRADES, RECORDED, grade
+from ascent.reports.checking.grades import GRADES, RECORDED
 from ascent.reports.checking.outcome import CANNOT, DIFFERS, Outcome
 from ascent.reports.checking.setting import Allowed
 from ascent.reports.checking.verify import NOTHING, verify
@@ -31,11 +33,20 @@ class Proof:
     """A row of proofs.csv: the grade that `ascent verify` gave to runs of a cell, where and when."""
 
     cell: str  # suite/task/cell
+    seal: str  # the file that the shelf has of it
     grade: str
     seeds: str
     platform: str
     commit: str  # of the code that verified
     date: str
+
+
+@dataclass(frozen=True)
+class Added:
+    """What was put on a shelf, and beside it."""
+
+    proofs: tuple[Proof, ...]
+    kept: tuple[ShelfCell, ...]
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,7 @@ class _Entry:
     folder: Path  # of the records
     runs: dict[int, dict[str, bytes]]  # by seed and file
 
-    @property
+    @cached_property
     def archive(self) -> tuple[str, bytes]:
         return seal.archive(self.runs)
 
@@ -57,8 +68,8 @@ def ready(shelf: Shelf, runs: Path) -> tuple[list[ShelfCell], list[ShelfCell]]:
     """
     complete, begun = [], []
     for cell in shelf.missing:
-        finished = _finished(runs / cell.folder)
-        if finished == list(range(cell.seeds)):
+        finished = _finished(runs / cell.folder, cell)
+        if len(finished) == cell.seeds:
             complete.append(cell)
         elif finished:
             begun.append(cell)
@@ -68,72 +79,58 @@ def ready(shelf: Shelf, runs: Path) -> tuple[list[ShelfCell], list[ShelfCell]]:
 def add(
     shelf: Shelf,
     runs: Path,
-    wanted: Sequence[ShelfCell],
+    complete: Sequence[ShelfCell],
+    begun: Sequence[ShelfCell] = (),
     depth: str = "policy",
     allowed: Allowed = NOTHING,
     tell: Callable[[int, int], None] = lambda done, cells: None,
-) -> list[Proof]:
-    """Check and verify complete cells, then put them on a shelf. Nothing is written if one of them fails.
+) -> Added:
+    """Put complete cells on a shelf, and the finished runs of others beside it.
+
+    All are checked, and complete cells verified. Nothing is written if one of them is refused.
 
     Args:
         shelf: the shelf.
         runs: folder of their records.
-        wanted: cells of the shelf's plan.
-        depth: how they are verified; see `ascent.reports.checking.verify`.
+        complete: cells of the shelf's plan.
+        begun: others, with at least one finished run; their policies are all kept.
+        depth: how complete cells are verified; see `ascent.reports.checking.verify`.
         allowed: what may be run of the records.
-        tell: called after each cell with the number of cells that are done, and of all.
+        tell: called with the number of complete cells that are done, and of all.
 
     Raises:
         InputError: a cell is incomplete, breaks a rule, differs when it is verified, was not made by the
             shelf's commit, or is there already with other bytes.
     """
-    entries, proofs = [], []
-    for number, cell in enumerate(wanted):
-        tell(number, len(wanted))
+    entries, new, partial = [], [], shelf.folder.parent / PARTIAL
+    for number, cell in enumerate(complete):
+        tell(number, len(complete))
         folder = runs / cell.folder
-        if (finished := _finished(folder)) != list(range(cell.seeds)):
+        if len(finished := _finished(folder, cell)) < cell.seeds:
             which = f"seeds {seed_ranges(finished)} of" if finished else "none of"
             raise InputError(f"{cell.folder}: {which} 0-{cell.seeds - 1} are finished")
-        _check(folder, shelf)
+        _check(folder, shelf, cell)
         entry = _entry(cell, folder, final=True)
-        name, _ = entry.archive
-        if shelf.has(cell):
-            if [path.name for path in seals(shelf.folder / cell.folder)] != [name]:
-                raise InputError(f"{cell.folder} is on the shelf {shelf.name} with other bytes")
-            continue
-        proofs.append(_prove(cell, folder, depth, allowed))
-        entries.append(entry)
+        if not shelf.has(cell):
+            new.append(_prove(entry, depth, allowed))
+            entries.append(entry)
+        elif [path.name for path in seals(shelf.folder / cell.folder)] != [entry.archive[0]]:
+            raise InputError(f"{cell.folder} is on the shelf {shelf.name} with other bytes")
+    beside = [_entry(cell, runs / cell.folder, final=False) for cell in begun]
+    beside = [entry for entry in beside if not (partial / entry.cell.folder / entry.archive[0]).exists()]
+    for entry in beside:
+        _check(entry.folder, shelf, entry.cell)
+    _append(shelf, new)  # first: a cell without a proof would stay without one
     for entry in entries:
         _write(entry, runs, shelf.folder)
-        partial = shelf.folder.parent / PARTIAL / entry.cell.folder
-        if partial.exists():
-            shutil.rmtree(partial)
-    _append(shelf, proofs)
-    tell(len(wanted), len(wanted))
-    return proofs
-
-
-def keep(shelf: Shelf, runs: Path, begun: Iterable[ShelfCell]) -> list[ShelfCell]:
-    """Put the finished runs of incomplete cells beside the shelf, with all policies. Returns what is new.
-
-    Raises:
-        InputError: a cell breaks a rule.
-    """
-    partial = shelf.folder.parent / PARTIAL
-    new = []
-    for cell in begun:
-        entry = _entry(cell, runs / cell.folder, final=False)
-        old = seals(partial / cell.folder)
-        name, _ = entry.archive
-        if [path.name for path in old] == [name]:
-            continue
-        _check(runs / cell.folder, shelf)
+        shutil.rmtree(partial / entry.cell.folder, ignore_errors=True)
+    for entry in beside:
+        old = seals(partial / entry.cell.folder)
         _write(entry, runs, partial)
         for path in old:
-            if path.name != name:
-                path.unlink()
-        new.append(cell)
-    return new
+            path.unlink()
+    tell(len(complete), len(complete))
+    return Added(tuple(new), tuple(entry.cell for entry in beside))
 
 
 def restore(shelf: Shelf, runs: Path) -> None:
@@ -141,11 +138,10 @@ def restore(shelf: Shelf, runs: Path) -> None:
     partial = shelf.folder.parent / PARTIAL
     for cell in shelf.missing:
         folder = partial / cell.folder
-        known = _finished(runs / cell.folder)
-        if set(_finished(folder)) - set(known):
+        if set(_finished(folder, cell)) - set(_finished(runs / cell.folder, cell)):
             for path in (folder / layout.CELL, *seals(folder)):
                 _copy(path, runs / cell.folder / path.name)
-            for digest in _source_digests(folder):
+            for digest in _source_digests(folder, cell):
                 archive = sources(folder, digest)
                 _copy(archive, runs / cell.folder / archive.name)
     for path in (partial / layout.LEDGER).glob("*.json"):
@@ -160,19 +156,31 @@ def proofs(shelf: Shelf) -> list[Proof]:
     try:
         head, *rows = csv.reader(io.StringIO(path.read_text()))
         if head != [field.name for field in fields(Proof)]:
-            raise ValueError("other columns")
-        return [Proof(*row) for row in rows]
-    except (ValueError, TypeError) as error:
+            raise ValueError("it has other columns")
+        found = [Proof(*row) for row in rows]
+        for proof in found:
+            parse_seeds(proof.seeds)
+            GRADES.index(_level(proof))
+        return found
+    except (ValueError, TypeError, InputError) as error:
         raise DamagedFile(f"{path} is damaged: {error}") from error
 
 
 def grade_of(shelf: Shelf, cell: ShelfCell, known: Sequence[Proof]) -> str:
-    """Return the strongest grade that a proof gives to a cell, with the seeds: "replayed (10 of 10)"."""
-    of_cell = [proof for proof in known if proof.cell == cell.folder]
+    """Return the strongest grade that a proof gives to a cell, with the seeds: "replayed, 10 of 10".
+
+    Proofs of another seal than the one on the shelf do not count.
+    """
+    names = {path.name for path in seals(shelf.folder / cell.folder)}
+    of_cell = [proof for proof in known if proof.cell == cell.folder and proof.seal in names]
     if not of_cell:
         return RECORDED
-    best = max(of_cell, key=lambda proof: GRADES.index(proof.grade.partition(" ")[0]))
+    best = max(of_cell, key=lambda proof: GRADES.index(_level(proof)))
     return f"{best.grade}, {len(parse_seeds(best.seeds))} of {cell.seeds}"
+
+
+def _level(proof: Proof) -> str:
+    return proof.grade.partition(" (")[0]
 
 
 def kept_seeds(cell: ShelfCell, with_policy: Sequence[int]) -> list[int]:
@@ -186,15 +194,16 @@ def kept_seeds(cell: ShelfCell, with_policy: Sequence[int]) -> list[int]:
     return [min(with_policy, key=lambda seed: (seed - first) % cell.seeds)]
 
 
-def _finished(folder: Path) -> list[int]:
+def _finished(folder: Path, cell: ShelfCell) -> list[int]:
+    """Return the planned seeds that are finished."""
     store = Store(folder)
-    return [seed for seed in store.seeds() if store.has(seed, layout.RESULT)]
+    return [seed for seed in range(cell.seeds) if store.has(seed, layout.RESULT)]
 
 
 def _entry(cell: ShelfCell, folder: Path, final: bool) -> _Entry:
     """Return what a cell's files become: compact and, on the shelf itself, with the chosen policies only."""
     store = Store(folder)
-    runs = {seed: seal.whole(store, seed, compacted=True) for seed in _finished(folder)}
+    runs = {seed: seal.whole(store, seed, compacted=True) for seed in _finished(folder, cell)}
     if final:
         kept = kept_seeds(cell, [seed for seed, contents in runs.items() if layout.POLICY in contents])
         for seed, contents in runs.items():
@@ -205,36 +214,43 @@ def _entry(cell: ShelfCell, folder: Path, final: bool) -> _Entry:
     return _Entry(cell, folder, runs)
 
 
-def _check(folder: Path, shelf: Shelf) -> None:
+def _check(folder: Path, shelf: Shelf, cell: ShelfCell) -> None:
     """Raise InputError with the first rule that the finished runs of a cell break, or for another commit."""
-    finished = set(_finished(folder))
+    finished = _finished(folder, cell)
     for outcome in check(folder).outcomes:
         for finding in outcome.findings:
             seed = layout.seed_of(Path(finding.where))
             if not finding.note and (seed is None or seed in finished):
                 raise InputError(f"{finding.where}: {finding.what} (rule {outcome.rule} of `ascent check`)")
     store = Store(folder)
-    for seed in sorted(finished):
+    for seed in finished:
         commit = store.json(seed, layout.RUN).get("commit")
         if commit not in shelf.commits:
-            name = f"{'/'.join(folder.parts[-3:])}/{layout.seed_folder(seed)}"
+            name = f"{cell.folder}/{layout.seed_folder(seed)}"
             raise InputError(f"{name} was trained at commit {commit}, not at {shelf.commit} as the shelf")
 
 
-def _prove(cell: ShelfCell, folder: Path, depth: str, allowed: Allowed) -> Proof:
-    """Verify a cell. Raises InputError if a run differs, or none can be verified."""
-    outcomes = [outcome for outcome in verify(folder, depth, allowed=allowed) if _of_runs(outcome)]
+def _prove(entry: _Entry, depth: str, allowed: Allowed) -> Proof:
+    """Verify a cell. Raises InputError if a run differs, or cannot be verified and did not diverge."""
+    cell, store = entry.cell, Store(entry.folder)
+    outcomes = [outcome for outcome in verify(entry.folder, depth, allowed=allowed) if _of_runs(outcome)]
+    graded = {}
     for outcome in outcomes:
-        if outcome.verdict == DIFFERS or (outcome.verdict == CANNOT and "diverged" not in outcome.reason):
-            raise InputError(f"{outcome.where} {outcome.verdict}: {outcome.reason.splitlines()[0]}")
-    graded = [outcome for outcome in outcomes if outcome.verdict in GRADES]
-    seeds = sorted({seed for outcome in graded for seed in _seeds(outcome, cell)})
-    if not graded:
-        raise InputError(f"{cell.folder}: no run can be verified at depth {depth}")
-    weakest = min(graded, key=lambda outcome: GRADES.index(outcome.verdict))
+        seed = layout.seed_of(Path(outcome.where))
+        for one in range(cell.seeds) if seed is None else [seed]:
+            diverged = store.json(one, layout.RESULT).get("status") == DIVERGED
+            if outcome.verdict == DIFFERS or (outcome.verdict == CANNOT and not diverged):
+                raise InputError(f"{outcome.where} {outcome.verdict}: {outcome.reason.splitlines()[0]}")
+            if outcome.verdict in GRADES:
+                graded[one] = outcome
+    words, seeds = RECORDED, list(range(cell.seeds))  # all diverged: there is nothing to play
+    if graded:
+        weakest = min(graded.values(), key=lambda outcome: GRADES.index(outcome.verdict))
+        words, seeds = weakest.words, sorted(graded)
     return Proof(
         cell.folder,
-        grade(weakest.verdict, weakest.unknown),
+        entry.archive[0],
+        words,
         seed_ranges(seeds),
         _platform(),
         str(provenance.commit()["commit"]),
@@ -244,12 +260,6 @@ def _prove(cell: ShelfCell, folder: Path, depth: str, allowed: Allowed) -> Proof
 
 def _of_runs(outcome: Outcome) -> bool:
     return not outcome.where.endswith(f"/{layout.ROBUSTNESS}")
-
-
-def _seeds(outcome: Outcome, cell: ShelfCell) -> list[int]:
-    """Return the seeds of an outcome, which is about one run or about the cell."""
-    seed = layout.seed_of(Path(outcome.where))
-    return list(range(cell.seeds)) if seed is None else [seed]
 
 
 def _platform() -> str:
@@ -264,7 +274,7 @@ def _write(entry: _Entry, runs: Path, target: Path) -> None:
     _copy(entry.folder / layout.CELL, home / layout.CELL)
     for name in perturbed.files(entry.folder):
         _copy(entry.folder / layout.ROBUSTNESS / name, home / layout.ROBUSTNESS / name)
-    for digest in _source_digests(entry.folder):
+    for digest in _source_digests(entry.folder, entry.cell):
         path = sources(entry.folder, digest)
         _copy(path, target / SOURCES / path.name)
     for path in ledger.files_of([entry.cell.folder], runs):
@@ -273,9 +283,11 @@ def _write(entry: _Entry, runs: Path, target: Path) -> None:
     files.write(home / name, data)
 
 
-def _source_digests(folder: Path) -> list[str]:
+def _source_digests(folder: Path, cell: ShelfCell) -> list[str]:
     store = Store(folder)
-    return sorted({str(store.json(seed, layout.RUN).get("source_digest")) for seed in _finished(folder)})
+    return sorted(
+        {str(store.json(seed, layout.RUN).get("source_digest")) for seed in _finished(folder, cell)}
+    )
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -292,8 +304,8 @@ def _append(shelf: Shelf, new: Sequence[Proof]) -> None:
     """Add rows to proofs.csv, sorted; a cell's earlier proof of the same grade and platform gives way."""
     if not new:
         return
-    key = {(proof.cell, proof.grade, proof.platform) for proof in new}
-    rows = [old for old in proofs(shelf) if (old.cell, old.grade, old.platform) not in key]
+    key = {(proof.cell, proof.seal, proof.grade, proof.platform) for proof in new}
+    rows = [p for p in proofs(shelf) if (p.cell, p.seal, p.grade, p.platform) not in key]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([field.name for field in fields(Proof)])

@@ -32,7 +32,10 @@ def baselines(
     for system in systems:
         if system not in names:
             raise unknown("system on the shelf", system, sorted(names))
-    protocols = dict.fromkeys(_protocol(runs / cell.folder) for cell in cells)
+    begun = [cell for cell in cells if (runs / cell.folder / layout.CELL).exists()]
+    if not begun:
+        raise InputError(f"{runs} has no cells to show the results beside")
+    protocols = dict.fromkeys(_protocol(runs / cell.folder) for cell in begun)
     own = {cell.folder for cell in cells}
     found: list[Expected] = []
     lacking: list[str] = []

@@ -9,7 +9,7 @@ from typing import Any
 
 from ascent.records.shelf import Shelf
 
-TEXT, INTEGER, FLOAT, BOOLEAN = "sc:Text", "sc:Integer", "sc:Float", "sc:Boolean"
+TEXT, INTEGER, FLOAT = "sc:Text", "sc:Integer", "sc:Float"
 FORMATS = {"csv": "text/csv", "parquet": "application/x-parquet"}
 CURVES = {
     "suite": (TEXT, "Suite of the task: classic, mujoco or particle"),
@@ -49,6 +49,7 @@ SCORES = {
     "sources": (TEXT, "Digests of the sources that ran"),
     "platforms": (TEXT, "Platform keys: within one, the same run gives the same bytes"),
     "folder": (TEXT, "Folder of the cell's records"),
+    "seal": (TEXT, "File with the records of all seeds"),
 }
 
 

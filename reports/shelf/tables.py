@@ -74,6 +74,8 @@ def build(shelf: Shelf) -> list[Path]:
     estimate.measured.cache_clear()
     present = shelf.present
     cells = load(shelf.folder, [Expected.on_shelf(cell, shelf.name) for cell in present]) if present else []
+    for run in (run for cell in cells for run in cell.runs if not run.finished):
+        raise ValueError(f"{run.folder} is {run.state}{': ' if run.note else ''}{run.note}")
     shown = boards(shelf, cells)
     contents: dict[str, bytes] = {
         SCORES: scores(shown).to_csv(index=False, lineterminator="\n", float_format="%.15g").encode(),

@@ -1,7 +1,8 @@
 """A shelf: what goes onto it, what is refused, and how its cells are found, compared and cited."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,16 @@ def test_nothing_is_written_if_a_cell_is_refused(fault: str, empty: Shelf, runs:
     assert contents(shelf.HOME) == before
 
 
+def test_nothing_is_written_if_a_begun_cell_is_refused(empty: Shelf, runs: Path) -> None:
+    first, second, _ = empty.planned
+    shutil.rmtree(runs / second.folder / "seed-2")
+    edit(runs / second.folder / "seed-1" / layout.RUN, lambda about: about.update(dirty=True))
+    before = contents(shelf.HOME)
+    with pytest.raises(InputError, match="uncommitted changes"):
+        adding.add(empty, runs, [first], [second])
+    assert contents(shelf.HOME) == before
+
+
 def test_another_commit(empty: Shelf, runs: Path) -> None:
     other = shelf.write(shelf.HOME / "2027.1-draft", "f" * 40, empty.planned)
     with pytest.raises(InputError, match="not at ffff"):
@@ -165,7 +176,7 @@ def test_a_cell_that_is_there(full: Shelf, runs: Path) -> None:
     """The same records change nothing; others are refused."""
     before = contents(full.folder)
     first = full.planned[0]
-    assert adding.add(full, runs, [first]) == []
+    assert adding.add(full, runs, [first]).proofs == ()
     edit(runs / first.folder / "seed-0" / layout.RUN, lambda about: about.update(host="another"))
     with pytest.raises(InputError, match="with other bytes"):
         adding.add(full, runs, [first])
@@ -182,7 +193,14 @@ def test_command(empty: Shelf, runs: Path, capsys: pytest.CaptureFixture) -> Non
     code, _, err = call(capsys, "results", "add", "nothing", "--runs", str(runs))
     assert code == 2 and err.count("\n") == 1
     code, _, err = call(capsys, "results", "new", "first", "--commit", "f" * 40)
-    assert code == 2 and "is no name of a shelf" in err
+    assert code == 2 and "is no name of a new shelf" in err
+    code, _, err = call(capsys, "results", "add", "--runs", str(runs / "nope"))
+    assert code == 2 and "no such folder" in err
+    code, _, err = call(capsys, "results", "campaign", "--minutes", "nan")
+    assert code == 2 and "minutes must be positive" in err
+    (empty.folder / shelf.SCORES).write_text("task\nx\n")
+    code, _, err = call(capsys, "results")
+    assert code == 2 and "run `ascent results build`" in err
     (empty.folder / shelf.FILE).write_text("{}")
     code, _, err = call(capsys, "results")
     assert code == 2 and "describes no shelf" in err
@@ -198,7 +216,7 @@ def test_finished_runs_of_other_cells_are_kept(empty: Shelf, runs: Path, tmp_pat
     (runs / second.folder / "seed-2").rename(lost)
     complete, begun = adding.ready(empty, runs)
     assert (complete, begun) == ([first], [second])
-    assert adding.keep(empty, runs, begun) == [second] and adding.keep(empty, runs, begun) == []
+    assert [adding.add(empty, runs, [], begun).kept for _ in range(2)] == [(second,), ()]
     elsewhere = tmp_path / "elsewhere"
     adding.restore(empty, elsewhere)
     assert Store(elsewhere / second.folder).seeds() == [0, 1]
@@ -223,12 +241,12 @@ def test_jobs_of_the_campaign(empty: Shelf, runs: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(campaign, "plans", lambda shelf, runs: declared)
     monkeypatch.setattr(campaign.estimate, "core_hours", lambda cell, seeds, replays, runs: seeds * 0.6)
     shutil.rmtree(runs / empty.planned[0].folder / "seed-1")
-    listed = campaign.jobs(empty, runs, hours=9.0, minutes=75.0)
+    listed = campaign.jobs(empty, runs, most=9, minutes=75.0)
     assert [(job.cell.task, job.seeds) for job in listed] == [
         ("CartPole-v1", (1,)), ("Acrobot-v1", (0, 1)), ("Acrobot-v1", (2,)),
     ]  # fmt: skip
     assert all(job.plan == digest(plan) for job in listed)
-    assert len(campaign.jobs(empty, runs, hours=1.0, minutes=75.0)) == 2
+    assert len(campaign.jobs(empty, runs, most=2, minutes=75.0)) == 2
 
 
 # ---- using it
@@ -308,4 +326,70 @@ def test_without_a_shelf(
     monkeypatch.setattr(shelf, "HOME", tmp_path)
     for words in (("results",), ("cite", "ppo", "CartPole-v1"), ("results", "build")):
         code, _, err = call(capsys, *words)
-        assert code == 2 and "no results ship with this installation" in err and err.count("\n") == 1
+        expected = "no set of results is being filled" if "build" in words else "no results ship with this"
+        assert code == 2 and expected in err and err.count("\n") == 1
+
+
+def test_which_shelf_is_meant(full: Shelf) -> None:
+    """Readers take the newest with cells; only a draft is filled; a draft's name leads to what it became."""
+    later = [
+        shelf.write(shelf.HOME / name, "f" * 40, full.planned) for name in ("2026.2-draft", "2027.1-draft")
+    ]
+    try:
+        assert [one.name for one in shelf.shelves()] == ["2026.2-draft", "2026.12-draft", "2027.1-draft"]
+        assert shelf.current() == full and shelf.draft() == later[1]
+    finally:
+        for one in later:
+            shutil.rmtree(one.folder)
+    released = full.folder.rename(shelf.HOME / "2026.12")
+    try:
+        assert shelf.named("2026.12-draft").folder == released == shelf.current().folder
+        with pytest.raises(InputError, match="no set of results is being filled"):
+            shelf.draft()
+    finally:
+        released.rename(full.folder)
+
+
+def test_a_damaged_shelf_is_not_generated_again(full: Shelf, tmp_path: Path) -> None:
+    """Else its checksums would cover the damage."""
+    copy = Shelf(Path(shutil.copytree(full.folder, tmp_path / full.name)))
+    (seal,) = seals(copy.folder / copy.planned[0].folder)
+    data = seal.read_bytes()
+    seal.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(ValueError, match="is damaged"):
+        tables.build(copy)
+
+
+def test_a_proof_is_of_one_seal(full: Shelf, tmp_path: Path) -> None:
+    first = full.planned[0]
+    (proof,) = (proof for proof in adding.proofs(full) if proof.cell == first.folder)
+    assert adding.grade_of(full, first, [replace(proof, seal="sealed-0.zip")]) == "recorded"
+    copy = Shelf(Path(shutil.copytree(full.folder, tmp_path / full.name)))
+    for old, new in (("replayed", "excellent"), ("0-2", "0-x")):
+        text = (full.folder / shelf.PROOFS).read_text()
+        (copy.folder / shelf.PROOFS).write_text(text.replace(old, new, 1))
+        with pytest.raises(InputError, match=r"proofs.csv is damaged"):
+            adding.proofs(copy)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda about: about.update(commits=[]),
+        lambda about: about["cells"][0].update(steps="400"),
+        lambda about: about["cells"][0].update(folder="../../x"),
+        lambda about: about["cells"][0].pop("tier"),
+    ],
+)
+def test_a_damaged_plan(change: Callable[[dict], object], full: Shelf, tmp_path: Path) -> None:
+    copy = Shelf(Path(shutil.copytree(full.folder, tmp_path / full.name)))
+    edit(copy.folder / shelf.FILE, change)
+    with pytest.raises(InputError, match="describes no shelf"):
+        _ = copy.present
+
+
+def test_code_of_the_campaign_is_a_clone(tmp_path: Path) -> None:
+    """Else git would take the checkout around it."""
+    (tmp_path / "code-ffffffffffff").mkdir()
+    with pytest.raises(InputError, match="is no clone of this project"):
+        campaign.code_of("f" * 40, tmp_path)

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import ascent
@@ -41,6 +42,8 @@ def test_croissant() -> None:
     dataset = croissant.Dataset(jsonld=str(shelf.current().folder / "croissant.json"))
     first = next(iter(dataset.records(record_set="scores")))
     assert first["scores/n"] == 10 and first["scores/system"]
+    described = {field.name for field in dataset.metadata.record_sets[1].fields}
+    assert described == set(pd.read_csv(shelf.current().folder / shelf.SCORES).columns)
     assert not dataset.metadata.ctx.issues.errors
 
 
