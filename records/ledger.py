@@ -140,3 +140,15 @@ def plan(name: str, runs: Path) -> dict[str, Any] | None:
     except (OSError, InputError):
         return None
     return content if _digest(content) == name else None
+
+
+def plans_by_cell(runs: Path) -> dict[str, set[str]]:
+    """Return the digests of the plans that have a cell, by the cell's folder. Changed plans do not count."""
+    found: dict[str, set[str]] = {}
+    for path in (runs / layout.LEDGER).glob(layout.plan("*")):
+        name = path.stem.partition("-")[2]
+        cells = (plan(name, runs) or {}).get("cells")
+        for cell in cells if isinstance(cells, list) else ():
+            if isinstance(cell, dict):
+                found.setdefault(str(cell.get("folder")), set()).add(name)
+    return found

@@ -166,12 +166,17 @@ def verify(
     its origin is unknown.
     """
     from ascent.records import shelf
+    from ascent.records.errors import InputError
     from ascent.reports.checking.outcome import exit_code, render
     from ascent.reports.checking.setting import Allowed
     from ascent.reports.checking.verify import verify as verification
 
-    is_path = "/" in target or Path(target).exists()
-    place = Path(target) if is_path else shelf.find(target, runs)
+    place = Path(target)
+    if "/" not in target and not place.exists():
+        try:
+            place = shelf.find(target, runs)
+        except InputError as error:
+            raise InputError(f"{target}: no such folder; {error}") from error
     outcomes = verification(place, depth, steps, runs, Allowed(install, run_recorded_code))
     terminal().print(render(outcomes), soft_wrap=True)
     raise typer.Exit(exit_code(outcomes))

@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ascent.records import layout, ledger, shelf
-from ascent.records.cell import FIRST_TUNING_SEED, setting
+from ascent.records.cell import FIRST_TUNING_SEED
 from ascent.records.errors import DamagedFile, printable
 from ascent.records.plan import Planned
 from ascent.records.read import DIVERGED
@@ -51,9 +51,10 @@ class CellFingerprint:
 
     name: str
     digest: str
-    title: tuple[str, ...]  # suite, task, system, preset with its overrides
+    title: tuple[str, ...]  # suite, task, system, preset
     seeds: tuple[int, ...]
     digests: dict[int, dict[str, str]]
+    plans: frozenset[str] = frozenset()  # of the ledger, that have the cell
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,9 @@ def check(
     paths = [path for path in folder.find(target) if cells is None or "/".join(path.parts[-3:]) in cells]
     rules: list[Callable] = [*CELL_RULES, *ALL_RULES]
     outcomes = [Outcome(name(rule), _description(rule)) for rule in rules]
-    started = {runs: ledger.started(runs) for runs in {folder.runs_of(path) for path in paths}}
+    homes = {folder.runs_of(path) for path in paths}
+    started = {runs: ledger.started(runs) for runs in homes}
+    declared_by = {runs: ledger.plans_by_cell(runs) for runs in homes}
     jobs = [
         (path, tuple(started[runs].get(path.relative_to(runs).as_posix(), ())))
         for path in paths
@@ -95,7 +98,8 @@ def check(
     for number, (findings, summary, word) in enumerate(_checked(jobs), 1):
         for outcome, found in zip(outcomes, findings, strict=False):
             outcome.findings += found
-        summaries.append(summary)
+        plans = declared_by[folder.runs_of(paths[number - 1])].get(summary.name, ())
+        summaries.append(replace(summary, plans=frozenset(plans)))
         grades[summary.name] = word
         tell(number, len(paths))
     for rule_across, outcome in zip(ALL_RULES, outcomes[len(CELL_RULES) :], strict=True):
@@ -218,9 +222,7 @@ def _fingerprint(cell: CellFiles) -> CellFingerprint:
             names = (layout.LADDER,)  # the other files may hold nothing but NaN
         files = ((file, run.contents.get(file, b"")) for file in names)
         digests[run.seed] = {file: sha256(data).hexdigest() for file, data in files if data.count(b"\n") > 1}
-    changed = cell.facts.get("changed")
-    words = setting(str(cell.facts.get("preset")), changed if isinstance(changed, dict) else {})
-    title = (*(str(cell.facts.get(key)) for key in ("suite", "task", "system")), words)
+    title = tuple(str(cell.facts.get(key)) for key in ("suite", "task", "system", "preset"))
     seeds = tuple(run.seed for run in cell.runs)
     return CellFingerprint(cell.name, str(cell.facts.get("digest")), title, seeds, digests)
 
@@ -240,15 +242,17 @@ def unique_seeds(cells: Sequence[CellFingerprint], declared: Sequence[Planned] |
 def one_configuration(
     cells: Sequence[CellFingerprint], declared: Sequence[Planned] | None
 ) -> Iterator[Finding]:
-    """No two cells of a task share system, preset and changed hyperparameters."""
-    names: dict[tuple[str, ...], list[str]] = {}
+    """No two cells of a task share system and preset, unless one plan has both."""
+    names: dict[tuple[str, ...], list[CellFingerprint]] = {}
     for cell in _reported(cells):
-        names.setdefault(cell.title, []).append(cell.digest)
+        names.setdefault(cell.title, []).append(cell)
     planned = {plan.cell.digest for plan in declared or ()}
-    for title, digests in names.items():
-        if len(digests) > 1:
-            what = f"{len(digests)} configurations share this name: {', '.join(digests)}"
-            yield Finding("/".join(title[:2]) + f" {title[2]}-{title[3]}", what, note=planned >= set(digests))
+    for title, alike in names.items():
+        if len(alike) > 1:
+            digests = [cell.digest for cell in alike]
+            what = f"{len(alike)} configurations share this name: {', '.join(digests)}"
+            note = planned >= set(digests) or bool(frozenset.intersection(*(cell.plans for cell in alike)))
+            yield Finding("/".join(title[:2]) + f" {title[2]}-{title[3]}", what, note)
 
 
 def shelf_checksums(folder: Path) -> Iterator[Finding]:

@@ -14,7 +14,8 @@ import pytest
 
 from ascent import suites
 from ascent.records import files, layout
-from ascent.records.plan import Planned
+from ascent.records.ledger import declare
+from ascent.records.plan import Plan, Planned
 from ascent.reports import importing
 from ascent.reports.checking import check
 from ascent.runners.train import train
@@ -325,6 +326,8 @@ def test_two_configurations_that_a_sweep_declares_are_a_note(runs: Path) -> None
     outcomes = check.check(runs, [*declared(), Planned(twin, SEEDS)]).outcomes
     notes = [(outcome.rule, finding.note) for outcome in outcomes for finding in outcome.findings]
     assert notes == [("one-configuration", True)]
+    declare(Plan((*declared(), Planned(twin, SEEDS))), runs)  # or a plan in the ledger
+    assert broken(runs) == set()
 
 
 def test_tuning_seeds_are_a_note(runs: Path) -> None:
