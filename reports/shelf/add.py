@@ -17,7 +17,7 @@ from ascent.records.errors import DamagedFile, InputError
 from ascent.records.plan import parse_seeds, seed_ranges
 from ascent.records.read import DIVERGED
 from ascent.records.shelf import PARTIAL, PROOFS, SOURCES, Shelf, ShelfCell, sources
-from ascent.records.store import Store, seals
+from ascent.records.store import Store, read_seal, seals
 from ascent.reports.checking.check import check
 from ascent.reports.checking.grades import GRADES, RECORDED
 from ascent.reports.checking.outcome import CANNOT, DIFFERS, Outcome
@@ -125,7 +125,9 @@ def add(
         _write(entry, runs, shelf.folder)
         shutil.rmtree(partial / entry.cell.folder, ignore_errors=True)
     for entry in beside:
-        old = seals(partial / entry.cell.folder)
+        old = [
+            path for path in seals(partial / entry.cell.folder) if read_seal(path).keys() <= entry.runs.keys()
+        ]
         _write(entry, runs, partial)
         for path in old:
             path.unlink()

@@ -217,6 +217,14 @@ def test_finished_runs_of_other_cells_are_kept(empty: Shelf, runs: Path, tmp_pat
     complete, begun = adding.ready(empty, runs)
     assert (complete, begun) == ([first], [second])
     assert [adding.add(empty, runs, [], begun).kept for _ in range(2)] == [(second,), ()]
+    other = Path(shutil.copytree(runs, tmp_path / "other"))  # from a machine that did not go on from there
+    shutil.rmtree(other / second.folder / "seed-1")
+    lost_too = Path(shutil.copytree(lost, other / second.folder / "seed-2"))
+    adding.add(empty, other, [], [second])
+    assert Store(shelf.HOME / shelf.PARTIAL / second.folder).seeds() == [0, 1, 2] and lost_too.exists()
+    for path in seals(shelf.HOME / shelf.PARTIAL / second.folder):
+        if 2 in read_seal(path):
+            path.unlink()
     elsewhere = tmp_path / "elsewhere"
     adding.restore(empty, elsewhere)
     assert Store(elsewhere / second.folder).seeds() == [0, 1]
