@@ -11,6 +11,7 @@ import json
 import lzma
 import os
 import socket
+import stat
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -21,6 +22,9 @@ from uuid import uuid4
 
 from ascent.records.errors import DamagedFile
 
+MOST_BYTES = (
+    1 << 31
+)  # of a file of a record, and of a seal unpacked: more than any, less than a zip bomb claims
 PROCESS = uuid4().hex[:12]  # forks share it: together with the pid it is unique
 # What reading a damaged or hostile zip archive may raise.
 UNREADABLE_ZIP = (
@@ -129,6 +133,30 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def read(path: str | Path) -> bytes:
+    """Return the content of a file of a record: a regular one, not a link, of at most MOST_BYTES.
+
+    Records may come from strangers: a link could lead to a secret, and reading a pipe would never end.
+
+    Raises:
+        DamagedFile: it is anything else.
+        OSError: it is missing, or cannot be read.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise DamagedFile(f"{path} is a link: records have regular files only") from error
+        raise
+    with open(handle, "rb") as file:
+        about = os.fstat(handle)
+        if not stat.S_ISREG(about.st_mode):
+            raise DamagedFile(f"{path} is no regular file")
+        if about.st_size > MOST_BYTES:
+            raise DamagedFile(f"{path} has {about.st_size:,} bytes: at most {MOST_BYTES:,} are read")
+        return file.read()
+
+
 def json_bytes(value: object) -> bytes:
     """Return `value` as readable JSON with sorted keys."""
     return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
@@ -143,14 +171,14 @@ def write_json(
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in `path`. Raises DamagedFile if there is none, OSError if it cannot be read."""
-    return parse_json(path.read_bytes(), path)
+    return parse_json(read(path), path)
 
 
 def parse_json(data: bytes, path: Path) -> dict[str, Any]:
     """Return the JSON object that was read from `path`. Raises DamagedFile if there is none."""
     try:
         value = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedFile(f"{path} is damaged: {error}") from error
     if not isinstance(value, dict):
         raise DamagedFile(f"{path} is damaged: not a JSON object")

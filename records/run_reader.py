@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
-from ascent.records import layout
+from ascent.records import files, layout
 from ascent.records.errors import DamagedFile
 from ascent.records.store import Store
 from ascent.records.tables import EARLY_MEASURES, GRADIENTS, MEASURED, VALUES
@@ -78,7 +78,9 @@ class RunReader:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file. Raises Damaged if there is none."""
     try:
-        return _parse_json(path.read_bytes(), path.name)
+        return _parse_json(files.read(path), path.name)
+    except DamagedFile as error:
+        raise Damaged(str(error)) from error
     except OSError as error:
         raise Damaged(f"{path.name}: unreadable ({error.strerror})") from error
 
@@ -86,7 +88,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def _parse_json(data: bytes, name: str) -> dict[str, Any]:
     try:
         content = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Damaged(f"{name}: unreadable (not JSON)") from error
     if not isinstance(content, dict):
         raise Damaged(f"{name}: not a JSON object")

@@ -280,4 +280,4 @@ def checksums(folder: Path) -> str:
 
 def digest_of_file(path: Path) -> str:
     """Return the sha256 of a file."""
-    return sha256(path.read_bytes()).hexdigest()
+    return sha256(files.read(path)).hexdigest()

@@ -15,8 +15,6 @@ from typing import Any
 from ascent.records import files, layout
 from ascent.records.errors import DamagedFile
 
-MOST_BYTES = 1 << 31  # in a seal, unpacked: more than any cell, less than a zip bomb claims
-
 
 class Store:
     """The files of the runs in a cell's folder. Methods raise DamagedFile if a seal cannot be read."""
@@ -38,11 +36,13 @@ class Store:
         return (self.cell / layout.seed_folder(seed) / name).exists()
 
     def read(self, seed: int, name: str) -> bytes:
-        """Return the content of a run's file. Raises OSError if there is none, or it cannot be read."""
+        """Return the content of a run's file.
+
+        Raises OSError if there is none, or it cannot be read, and DamagedFile if it is no regular file.
+        """
         path = f"{self.cell}/{layout.seed_folder(seed)}/{name}"
         if not self.in_seal(seed):
-            with open(path, "rb") as file:
-                return file.read()
+            return files.read(path)
         seal = self._places[seed].get(name)
         if seal is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
@@ -117,14 +117,14 @@ def seal_digest(data: bytes) -> str:
 def _open(path: Path) -> zipfile.ZipFile:
     """Open a seal whose content is what its name says. Raises DamagedFile."""
     try:
-        data = path.read_bytes()
+        data = files.read(path)
         if path.name != layout.seal(seal_digest(data)):
             raise DamagedFile(f"{path.name} is damaged: its sha256 is not the one in its name")
         archive = zipfile.ZipFile(io.BytesIO(data))
     except files.UNREADABLE_ZIP as error:
         raise DamagedFile(f"{path.name} cannot be read: {error}") from error
-    if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
-        raise DamagedFile(f"{path.name} claims more than {MOST_BYTES:,} bytes")
+    if sum(entry.file_size for entry in archive.infolist()) > files.MOST_BYTES:
+        raise DamagedFile(f"{path.name} claims more than {files.MOST_BYTES:,} bytes")
     return archive
 
 

@@ -4,11 +4,10 @@ Only complete cells that pass every rule of `ascent check` may be cited, trained
 from a clean commit.
 """
 
-import json
 import shlex
 from pathlib import Path
 
-from ascent.records import layout, shelf
+from ascent.records import files, layout, shelf
 from ascent.records.cell import FIRST_TUNING_SEED, without_tuning
 from ascent.records.declared import ESTIMATORS, RETURN, Declared
 from ascent.records.errors import InputError
@@ -79,9 +78,9 @@ def _load(folder: Path) -> CellRecord:
     place = folder.resolve()
     suite, task, name = place.parts[-3:]
     try:
-        facts = json.loads((place / layout.CELL).read_bytes())
+        facts = files.read_json(place / layout.CELL)
         system, preset = str(facts["system"]), str(facts["preset"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise InputError(f"{folder}/cell.json is damaged") from error
     digest = name.removeprefix(f"{system}-{preset}-")
     seeds = tuple(without_tuning(seeds_of(place)))

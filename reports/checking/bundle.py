@@ -57,7 +57,9 @@ def pack(report: Path, runs: Path, target: Path) -> list[str]:
     about = provenance(report)
     expected = expected_cells(about)
     _refuse_changed(about, expected, runs)
-    contents = {f"report/{path.relative_to(report).as_posix()}": path.read_bytes for path in _below(report)}
+    contents = {
+        f"report/{path.relative_to(report).as_posix()}": partial(files.read, path) for path in _below(report)
+    }
     for cell in expected:
         source_folder = cell.home(runs) / cell.folder
         store = Store(source_folder)
@@ -65,10 +67,10 @@ def pack(report: Path, runs: Path, target: Path) -> list[str]:
         shared = {sources(source_folder, digest) for digest in digests}
         archives = {*source_folder.glob(layout.sources("*")), *(path for path in shared if path.exists())}
         for path in (*source_folder.glob(layout.CELL), *sorted(archives)):
-            contents[f"runs/{cell.folder}/{path.name}"] = path.read_bytes
+            contents[f"runs/{cell.folder}/{path.name}"] = partial(files.read, path)
         for name in perturbed.files(source_folder):
             path = source_folder / layout.ROBUSTNESS / name
-            contents[f"runs/{cell.folder}/{layout.ROBUSTNESS}/{name}"] = path.read_bytes
+            contents[f"runs/{cell.folder}/{layout.ROBUSTNESS}/{name}"] = partial(files.read, path)
         contents |= {
             f"runs/{cell.folder}/{layout.seed_folder(seed)}/{name}": partial(store.read, seed, name)
             for seed in cell.seeds
@@ -76,7 +78,7 @@ def pack(report: Path, runs: Path, target: Path) -> list[str]:
             if store.has(seed, name)
         }
     contents |= {
-        f"runs/{layout.LEDGER}/{path.name}": path.read_bytes
+        f"runs/{layout.LEDGER}/{path.name}": partial(files.read, path)
         for home in {cell.home(runs) for cell in expected}
         for path in ledger.files_of([cell.folder for cell in expected if cell.home(runs) == home], home)
     }

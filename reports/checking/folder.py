@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ascent.records import layout, shelf
+from ascent.records import files, layout, shelf
 from ascent.records.cell import Cell, Evaluation
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.files import UNREADABLE_ZIP
@@ -219,7 +219,7 @@ def load(path: Path) -> CellFiles:
     """Read the cell in a cell's folder. For a run's folder, read its cell with this run alone."""
     folder = path.parent if layout.seed_of(path) is not None else path
     description = folder / layout.CELL
-    facts = _object(description.read_bytes() if description.is_file() else None)
+    facts = _object(_content(description))
     store = Store(folder)
     own = layout.seed_of(path)
     try:
@@ -271,7 +271,7 @@ def sources(cell: Path, digest: str) -> tuple[str, dict[str, bytes]]:
     """
     path = shelf.sources(cell, digest)
     try:
-        found, content = _unzipped(path.read_bytes(), path.name)
+        found, content = _unzipped(files.read(path), path.name)
     except UNREADABLE_ZIP as error:
         raise InputError(f"{path.name} cannot be read: {error}") from error
     return found, dict(content)
@@ -292,6 +292,14 @@ def _unzipped(data: bytes, archive_name: str) -> tuple[str, dict[str, bytes]]:
 def readable(error: Exception) -> str:
     """Return an error as text for users. str() of a KeyError is the missing key alone."""
     return f"no entry {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+
+
+def _content(path: Path) -> bytes | None:
+    """Return the content of a file; None if there is none that may be read."""
+    try:
+        return files.read(path)
+    except (OSError, DamagedFile):
+        return None
 
 
 def _object(data: bytes | None) -> dict[str, Any]:

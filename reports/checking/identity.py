@@ -12,6 +12,7 @@ from typing import Any
 from ascent.records import layout, ledger
 from ascent.records.cell import Cell, chosen, without_tuning
 from ascent.records.errors import DamagedFile, InputError
+from ascent.records.files import read as read_file
 from ascent.records.plan import seed_ranges
 from ascent.records.read import DONE
 from ascent.records.run import result_digest
@@ -219,7 +220,7 @@ def sealed_runs(cell: CellFiles) -> Iterator[Finding]:
 
 
 def _content(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None
+    return read_file(path) if path.exists() else None
 
 
 def robustness_tables(cell: CellFiles) -> Iterator[Finding]:

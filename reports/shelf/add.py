@@ -294,7 +294,7 @@ def _source_digests(folder: Path, cell: ShelfCell) -> list[str]:
 
 def _copy(source: Path, target: Path) -> None:
     """Copy a file, all or nothing. Raises InputError if there is another one under the name."""
-    data = source.read_bytes()
+    data = files.read(source)
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.exists():
         files.write(target, data)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ascent.records import layout
+from ascent.records.files import read as read_file
 
 GRID = "grid.json"
 NOMINAL = "nominal"
@@ -41,7 +42,7 @@ def files(cell: Path) -> dict[str, str]:
     paths = sorted(
         path for path in (cell / layout.ROBUSTNESS).glob("*") if path.name == GRID or path.suffix == ".csv"
     )
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    return {path.name: hashlib.sha256(read_file(path)).hexdigest() for path in paths}
 
 
 def policy(result: dict[str, Any]) -> str:
@@ -71,8 +72,8 @@ def read(cell: Path, policies: dict[int, str]) -> tuple[list[Kind], Tables, list
     reason". All tables that are used have the protocol of the nominal task.
     """
     try:
-        kinds = _kinds(json.loads((cell / layout.ROBUSTNESS / GRID).read_bytes()))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        kinds = _kinds(json.loads(read_file(cell / layout.ROBUSTNESS / GRID)))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return [], {}, [f"{GRID}: missing or damaged"]
     tables: Tables = defaultdict(dict)
     faults: list[str] = []
@@ -83,7 +84,7 @@ def read(cell: Path, policies: dict[int, str]) -> tuple[list[Kind], Tables, list
     paths = (cell / layout.ROBUSTNESS).glob("*.csv")
     for path in sorted(paths, key=lambda path: (path != nominal, path.name)):
         try:
-            means = _means(path.read_bytes(), policies, {NOMINAL, *(kind.name for kind in kinds)})
+            means = _means(read_file(path), policies, {NOMINAL, *(kind.name for kind in kinds)})
             kind, _, level = path.stem.partition("-")
             if (kind, float(level)) != (means.kind, means.level):
                 raise ValueError(f"contains {means.kind} at {means.level:g}")

@@ -5,6 +5,7 @@ the commands that a reader uses. What only accidents leave behind is in test_che
 """
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,9 @@ import pytest
 
 from ascent.records import files, layout, ledger, provenance
 from ascent.records.declared import Declared
+from ascent.records.errors import InputError
 from ascent.records.plan import Plan, Planned
-from ascent.reports.checking import check, verify
+from ascent.reports.checking import bundle, check, verify
 from ascent.reports.checking.grades import NO_GRADE
 from ascent.reports.checking.outcome import DIFFERS
 from ascent.reports.cite import cite
@@ -261,3 +263,38 @@ def test_imported_curves_stay_imported(runs: Path) -> None:
     edit(folder / "cell.json", lambda facts: facts.update(algorithm="imported"))
     assert list(check.check(folder).grades.values()) == [NO_GRADE]
     assert facts["algorithm"] == "a2c"
+
+
+# ---- files that are none
+
+
+def to_link(path: Path, secret: Path) -> None:
+    path.unlink()
+    path.symlink_to(secret)
+
+
+def to_pipe(path: Path, secret: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("change", [to_link, to_pipe])
+@pytest.mark.parametrize(
+    "name", ["cell.json", "sources-*.zip", "seed-1/run.json", "seed-1/eval.csv", "seed-1/result.json"]
+)
+def test_links_and_pipes_are_not_read(
+    name: str, change: Callable[[Path, Path], None], runs: Path, tmp_path: Path
+) -> None:
+    """A link may lead to a secret, and a pipe has no end: neither is read, checked or bundled."""
+    page = build(runs, tmp_path / "out")
+    cell = cell_of(runs)
+    (path,) = cell.glob(name)
+    secret = tmp_path / "secret"
+    secret.write_bytes(path.read_bytes())  # even with the right content
+    change(path, secret)
+    assert [outcome.rule for outcome in check.check(runs).outcomes if not outcome.passed]
+    with pytest.raises(InputError):
+        cite(cell)
+    with pytest.raises(InputError):
+        bundle.pack(page.parent, runs, tmp_path / "out.zip")
+    assert not (tmp_path / "out.zip").exists()
