@@ -12,6 +12,7 @@ from ascent.records.declared import Declared
 from ascent.records.errors import InputError
 
 MOST_SEEDS = 100_000  # in one range
+MOST_DIGITS = 40  # of a range with its blanks
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,10 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     seeds: list[int] = []
     for piece in text.split(","):
         first, dash, last = piece.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise InputError(f"seeds: {piece.strip()!r} is neither a whole number nor a range such as 0-9")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or len(piece) > MOST_DIGITS:
+            raise InputError(
+                f"seeds: {piece.strip()[:MOST_DIGITS]!r} is neither a whole number nor a range such as 0-9"
+            )
         low, high = int(first), int(last or first)
         if high < low:
             raise InputError(f"seeds: the range {piece.strip()!r} runs backwards")

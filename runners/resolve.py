@@ -1,10 +1,11 @@
 """Resolve a user's choices to a cell: check names and values, and fill in every hyperparameter."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import cache, lru_cache
-from itertools import count
+from itertools import count, pairwise
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -21,6 +22,8 @@ from ascent.runners.measures import check_requests
 # What is promised of every task and algorithm of this project: results depend neither on packing nor on
 # interruptions, and a task gives the same bits as its original.
 GUARANTEE = "twin"
+MOST = 10**12  # steps, evaluations, episodes
+BYTES_OF_A_WEIGHT = 16  # with its gradient and the two moments of Adam
 
 
 def resolve(
@@ -66,6 +69,8 @@ def resolve(
     ):
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             raise InputError(f"{name} must be a whole number of at least 1, not {number!r}")
+        if number > MOST:
+            raise InputError(f"{name} must be at most {MOST:,}")
     experience = _experience(system, task, config)
     _check_budget(system, experience, spec, steps)
     _check_evaluations(experience.envs, steps, evaluation)
@@ -212,13 +217,20 @@ def _checked(system: str, values: dict[str, Any]) -> Any:
         if name not in names:
             raise unknown(f"hyperparameter of {system}", name, names)
     try:  # by way of JSON, whose strict rules accept a list for a tuple and an int for a float, but no "0.1"
-        return _adapter(config).validate_json(json.dumps(values), strict=True)
+        checked = _adapter(config).validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "config"
         message = first["msg"].removeprefix("Value error, ")
         where = "" if name == "config" else f"{name} = {first['input']!r}: "
         raise InputError(f"{system}: {where}{message}") from error
+    for name, widths in vars(checked).items():
+        if isinstance(widths, tuple) and all(isinstance(units, int) for units in widths):
+            size = BYTES_OF_A_WEIGHT * sum(a * b for a, b in pairwise((1, *widths, 1))) / 2**30
+            if size > (most := os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30):
+                sizes = f"its weights take {size:,.0f} GiB, and this machine has {most:,.0f}"
+                raise InputError(f"{system}: {name} = {list(widths)}: {sizes}")
+    return checked
 
 
 def plain(config: Any) -> dict[str, Any]:

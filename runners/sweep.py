@@ -119,7 +119,7 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_bytes().decode())
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: {error}") from error
 
 
@@ -154,6 +154,9 @@ def _parse(name: str, content: dict[str, Any]) -> Sweep:
     cells: dict[str, Cell] = {}
     for block in content["cells"]:
         _check(block, CELL_KEYS, required=("algorithms", "tasks"))
+        for key in ("algorithms", "tasks"):
+            if not all(isinstance(name, str) for name in block[key]):
+                raise InputError(f"{key} must be names, not {block[key]!r}")
         for task in block["tasks"]:
             for system in block["algorithms"]:
                 cell = resolve(

@@ -8,6 +8,7 @@ from ascent.records import ledger
 from ascent.records.errors import InputError
 from ascent.runners import sweep
 from ascent.runners.resolve import describe
+from tests.command import call
 
 TWO = """
 seeds = "0-2"
@@ -105,3 +106,38 @@ def test_further_tables_are_kept(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(InputError, match=message):
             sweep.load(str(path))
+
+
+ONE = 'seeds = "0-1"\n[[cells]]\nalgorithms = ["ppo"]\ntasks = ["CartPole-v1"]\n'
+WRONG = {  # what somebody may write, or a stranger who wants a traceback, and words of the answer
+    "a number as a task": (ONE.replace('["CartPole-v1"]', "[1]"), "tasks must be names"),
+    "a table as a task": (ONE.replace('["CartPole-v1"]', "[{a = 1}]"), "tasks must be names"),
+    "nested arrays": (ONE.replace('["ppo"]', '[["ppo"]]'), "algorithms must be names"),
+    "a date": (
+        ONE + "set = { gamma = 2020-01-01 }\n",
+        "gamma = '2020-01-01': Input should be",
+    ),
+    "nested widths": (ONE + "set = { hidden = [[64], [64]] }\n", "hidden.0"),
+    "5,000 digits": (ONE.replace('"0-1"', f"[{'9' * 5000}]"), "digits"),
+    "5,000 digits of text": (ONE.replace("0-1", "9" * 5000), "neither a whole number nor a range"),
+    "too many steps": (ONE + f"steps = {'9' * 4000}\n", "steps must be at most 1,000,000,000,000"),
+    "a network beyond memory": (
+        ONE + "set = { hidden = [1000000, 1000000] }\n",
+        "its weights take",
+    ),
+    "deep nesting": (ONE + f"x = {'[' * 3000}{']' * 3000}\n", "recursion"),
+    "no text": ("\0\1", "line 1"),
+    "an escape": (
+        ONE.replace("[[cells]]", '[report]\nestimator = "x\\u001b[31m"\n[[cells]]'),
+        "unknown estimator",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_types_are_one_line(name: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    text, words = WRONG[name]
+    (tmp_path / "wrong.toml").write_text(text)
+    code, out, err = call(capsys, "plan", str(tmp_path / "wrong.toml"), "--runs", str(tmp_path / "runs"))
+    assert code == 2 and not out and words in err and err.count("\n") == 1
+    assert all(char.isprintable() or char == "\n" for char in err) and not (tmp_path / "runs").exists()
