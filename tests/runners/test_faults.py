@@ -40,6 +40,8 @@ class FullDisk:
             return work
 
         def operation(*args: object, **kwargs: object) -> object:
+            if name == "open" and not args[1] & (os.O_WRONLY | os.O_RDWR):
+                return work(*args, **kwargs)  # a full disk can be read
             self.left -= 1
             if self.left == 0:
                 if name == "write" and len(args[1]) > 1:
