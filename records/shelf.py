@@ -14,7 +14,7 @@ A shelf whose name ends in -draft is being filled. Released, it is never edited.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -253,8 +253,7 @@ def take(cell: Path, runs: Path) -> Path:
         )
         raise InputError(f"{cell.name}: {words}")
     copy, name = runs.joinpath(*cell.parts[-3:]), "/".join(cell.parts[-3:])
-    digests = {str(store.json(seed, layout.RUN).get("source_digest")) for seed in store.seeds()}
-    used = [cell / layout.CELL, *seals(cell), *(sources(cell, digest) for digest in digests)]
+    used = [cell / layout.CELL, *seals(cell), *source_archives(cell)]
     targets = {copy / path.name: path for path in used}
     targets |= {runs / layout.LEDGER / p.name: p for p in ledger.files_of([name], cell.parents[2])}
     for target, path in targets.items():
@@ -270,6 +269,14 @@ def sources(cell: Path, digest: str) -> Path:
     homes = cell.resolve().parents
     shared = homes[2] / SOURCES / own.name if len(homes) > 2 else own
     return shared if not own.exists() and shared.exists() else own
+
+
+def source_archives(cell: Path, seeds: Iterable[int] | None = None) -> list[Path]:
+    """Return the archives with the recorded sources of some runs of a cell; of all that have a run.json."""
+    store = Store(cell)
+    chosen = store.seeds() if seeds is None else seeds
+    abouts = [store.json(seed, layout.RUN) for seed in chosen if store.has(seed, layout.RUN)]
+    return sorted({sources(cell, str(about.get("source_digest"))) for about in abouts})
 
 
 def checksums(folder: Path) -> str:

@@ -14,7 +14,7 @@ from ascent.records.errors import InputError
 from ascent.records.expected import Expected
 from ascent.records.plan import seed_ranges
 from ascent.records.read import CellRecord, load, seeds_of
-from ascent.reports.checking.check import check
+from ascent.reports.checking.check import refuse
 from ascent.reports.checking.folder import load as load_files
 from ascent.reports.checking.grades import RECORDED, grade
 from ascent.reports.checking.origin import origins
@@ -44,7 +44,7 @@ def cite(folder: Path, estimator: str | None = None, score: str = RETURN) -> str
     declared = Declared(estimator or ESTIMATORS[0], score)
     cell = _load(folder)
     _check_citable(cell)
-    _check_rules(folder)
+    refuse(folder)
     (task,) = aggregate([cell], declared)
     summary = task.cells[0]
     if summary.score is None:
@@ -116,14 +116,6 @@ def _check_citable(cell: CellRecord) -> None:
             )
         if run.about["dirty"] is not False:
             raise InputError(f"{name}: seed {run.seed} was trained with uncommitted changes")
-
-
-def _check_rules(folder: Path) -> None:
-    """Raise InputError with the first rule of `ascent check` that the cell breaks."""
-    for outcome in check(folder).outcomes:
-        for finding in outcome.findings:
-            if not finding.note:
-                raise InputError(f"{finding.where}: {finding.what} (rule {outcome.rule} of `ascent check`)")
 
 
 def _unknown_origin(folder: Path) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ from ascent.records.errors import InputError
 from ascent.records.expected import Expected
 from ascent.records.provenance import DISTRIBUTION, commit
 from ascent.records.read import load
-from ascent.records.shelf import sources
+from ascent.records.shelf import source_archives
 from ascent.records.store import Store
 from ascent.reports.checking import folder, identity
 from ascent.reports.checking.grades import CHECKED
@@ -63,9 +63,8 @@ def pack(report: Path, runs: Path, target: Path) -> list[str]:
     for cell in expected:
         source_folder = cell.home(runs) / cell.folder
         store = Store(source_folder)
-        digests = {str(store.json(seed, layout.RUN).get("source_digest")) for seed in store.seeds()}
-        shared = {sources(source_folder, digest) for digest in digests}
-        archives = {*source_folder.glob(layout.sources("*")), *(path for path in shared if path.exists())}
+        shared = (path for path in source_archives(source_folder) if path.exists())
+        archives = {*source_folder.glob(layout.sources("*")), *shared}
         for path in (*source_folder.glob(layout.CELL), *sorted(archives)):
             contents[f"runs/{cell.folder}/{path.name}"] = partial(files.read, path)
         for name in perturbed.files(source_folder):

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from ascent.records import layout, ledger, shelf
 from ascent.records.cell import FIRST_TUNING_SEED
-from ascent.records.errors import DamagedFile, printable
+from ascent.records.errors import DamagedFile, InputError, printable
 from ascent.records.plan import Planned
 from ascent.records.read import DIVERGED
 from ascent.reports.checking import folder, identity, origin, protocol
@@ -196,6 +196,15 @@ def summary(checked: Checked) -> list[str]:
 def _grades(checked: Checked) -> str:
     counts = Counter(checked.grades.values())
     return "; ".join(f"{n} {'cell' if n == 1 else 'cells'} {grade}" for grade, n in sorted(counts.items()))
+
+
+def refuse(target: Path, seeds: Collection[int] | None = None) -> None:
+    """Raise InputError with the first rule that a cell breaks, or the runs of its `seeds` (default: all)."""
+    for outcome in check(target).outcomes:
+        for finding in outcome.findings:
+            seed = layout.seed_of(Path(finding.where))
+            if not finding.note and (seed is None or seeds is None or seed in seeds):
+                raise InputError(f"{finding.where}: {finding.what} (rule {outcome.rule} of `ascent check`)")
 
 
 def render(checked: Checked) -> Group:

@@ -16,9 +16,9 @@ from ascent.records import files, layout, ledger, provenance, seal
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.plan import parse_seeds, seed_ranges
 from ascent.records.read import DIVERGED
-from ascent.records.shelf import PARTIAL, PROOFS, SOURCES, Shelf, ShelfCell, sources
+from ascent.records.shelf import PARTIAL, PROOFS, SOURCES, Shelf, ShelfCell, source_archives
 from ascent.records.store import Store, read_seal, seals
-from ascent.reports.checking.check import check
+from ascent.reports.checking.check import refuse
 from ascent.reports.checking.grades import GRADES, RECORDED
 from ascent.reports.checking.outcome import CANNOT, DIFFERS, Outcome
 from ascent.reports.checking.setting import Allowed
@@ -141,11 +141,8 @@ def restore(shelf: Shelf, runs: Path) -> None:
     for cell in shelf.missing:
         folder = partial / cell.folder
         if set(_finished(folder, cell)) - set(_finished(runs / cell.folder, cell)):
-            for path in (folder / layout.CELL, *seals(folder)):
+            for path in (folder / layout.CELL, *seals(folder), *source_archives(folder)):
                 _copy(path, runs / cell.folder / path.name)
-            for digest in _source_digests(folder, cell):
-                archive = sources(folder, digest)
-                _copy(archive, runs / cell.folder / archive.name)
     for path in (partial / layout.LEDGER).glob("*.json"):
         _copy(path, runs / layout.LEDGER / path.name)
 
@@ -219,11 +216,7 @@ def _entry(cell: ShelfCell, folder: Path, final: bool) -> _Entry:
 def _check(folder: Path, shelf: Shelf, cell: ShelfCell) -> None:
     """Raise InputError with the first rule that the finished runs of a cell break, or for another commit."""
     finished = _finished(folder, cell)
-    for outcome in check(folder).outcomes:
-        for finding in outcome.findings:
-            seed = layout.seed_of(Path(finding.where))
-            if not finding.note and (seed is None or seed in finished):
-                raise InputError(f"{finding.where}: {finding.what} (rule {outcome.rule} of `ascent check`)")
+    refuse(folder, finished)
     store = Store(folder)
     for seed in finished:
         commit = store.json(seed, layout.RUN).get("commit")
@@ -276,20 +269,12 @@ def _write(entry: _Entry, runs: Path, target: Path) -> None:
     _copy(entry.folder / layout.CELL, home / layout.CELL)
     for name in perturbed.files(entry.folder):
         _copy(entry.folder / layout.ROBUSTNESS / name, home / layout.ROBUSTNESS / name)
-    for digest in _source_digests(entry.folder, entry.cell):
-        path = sources(entry.folder, digest)
+    for path in source_archives(entry.folder, entry.runs):
         _copy(path, target / SOURCES / path.name)
     for path in ledger.files_of([entry.cell.folder], runs):
         _copy(path, target / layout.LEDGER / path.name)
     name, data = entry.archive
     files.write(home / name, data)
-
-
-def _source_digests(folder: Path, cell: ShelfCell) -> list[str]:
-    store = Store(folder)
-    return sorted(
-        {str(store.json(seed, layout.RUN).get("source_digest")) for seed in _finished(folder, cell)}
-    )
 
 
 def _copy(source: Path, target: Path) -> None:

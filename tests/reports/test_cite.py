@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from ascent.reports.checking.check import Checked
 from ascent.reports.cite import cite
 from tests.command import call
 from tests.reports.conftest import Records, damage, write_json
@@ -23,7 +22,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"  # of conftest's runs
 def unchecked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Synthetic records have no sources and no policies; that `check` is asked, trained ones show."""
     if "runs" not in request.fixturenames:
-        monkeypatch.setattr("ascent.reports.cite.check", lambda folder: Checked([], {}))
+        monkeypatch.setattr("ascent.reports.cite.refuse", lambda folder: None)
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from ascent.records.declared import Declared
 from ascent.records.errors import InputError
 from ascent.records.expected import Expected
 from ascent.records.read import CellRecord, RunRecord
-from ascent.reports.checking.check import Checked
 from ascent.reports.cite import cite
 from ascent.reports.report import build, rebuild
 from ascent.reports.statistics import verdicts
@@ -115,7 +114,7 @@ def test_it_is_rebuilt_and_cited_by_the_measure(trained: Path, monkeypatch: pyte
     page = (trained / "out" / "index.html").read_bytes()
     again = rebuild(provenance, trained / "runs", trained / "again")
     assert again.read_bytes() == page
-    monkeypatch.setattr("ascent.reports.cite.check", lambda folder: Checked([], {}))
+    monkeypatch.setattr("ascent.reports.cite.refuse", lambda folder: None)
     (cell,) = (trained / "runs" / "particle" / "simple_speaker_listener_v4").glob("maddpg-*")
     sentence = cite(cell, "final", "reached")
     value = np.mean(ended(cell, "reached"))
