@@ -226,7 +226,8 @@ def find(target: str, runs: Path) -> Path:
     except InputError as error:
         there = {cell.digest: shelf.folder / cell.folder for shelf in shelves() for cell in shelf.present}
         matches = [digest for digest in there if digest.startswith(target)]
-        if not target or Path(target).exists() or (not there and not matches):
+        local = any(layout.digest_of(path.parent).startswith(target) for path in runs.glob(layout.CELLS))
+        if not target or Path(target).exists() or not there or local:
             raise
         if len(matches) == 1:
             return there[matches[0]]

@@ -23,6 +23,7 @@ def unchecked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     """Synthetic records have no sources and no policies; that `check` is asked, trained ones show."""
     if "runs" not in request.fixturenames:
         monkeypatch.setattr("ascent.reports.cite.refuse", lambda folder: None)
+        monkeypatch.setattr("ascent.records.shelf.HOME", Path("none"))  # whatever digests ship with the suite
 
 
 @pytest.fixture

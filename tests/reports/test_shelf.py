@@ -274,6 +274,11 @@ def test_cells_are_found_by_name_and_digest(
     }.items():
         with pytest.raises(InputError, match=message.replace("?", r"\?")):
             shelf.choose(*words)
+    for end in ("x", "y"):  # what is ambiguous among one's own cells is not taken from the shelf
+        (tmp_path / f"classic/CartPole-v1/a2c-zoo-{second.digest[:6]}{end}").mkdir(parents=True)
+        (tmp_path / f"classic/CartPole-v1/a2c-zoo-{second.digest[:6]}{end}/cell.json").write_text("{}")
+    with pytest.raises(InputError, match="ambiguous: it matches 2 cells"):
+        shelf.find(second.digest[:6], tmp_path)
     code, out, err = call(capsys, "cite", "a2c", "CartPole-v1", "--estimator", "final")
     assert code == 0 and f"ascent verify {first.digest}" in out and "grade     recorded\n" in out, err
     code, out, _ = call(capsys, "verify", first.digest)
