@@ -171,7 +171,7 @@ def test_asked_to_stop(tmp_path: Path) -> None:
 
 
 def command(out: Path) -> list[str]:
-    words = ["train", "dqn", "CartPole-v1", "--steps", "4000", "--evaluations", "4", "--episodes", "2"]
+    words = ["train", "dqn", "CartPole-v1", "--steps", "12000", "--evaluations", "4", "--episodes", "2"]
     packing = ["--seeds", "0-3", "--pack", "2", "--jobs", "2", "--set", "learning_starts=100"]
     start = [sys.executable, "-P", "-c", "from ascent.cli import main; main()"]
     return [*start, *words, *packing, "--checkpoint-seconds", "0.1", "--runs", str(out)]
@@ -206,12 +206,15 @@ def ended_parents(out: Path, number: int, times: int) -> None:
     draw = random.Random(number)
     subprocess.run(command(out / "whole"), check=True, capture_output=True)
     for k in range(times):
-        ended_early(out / "ended", number, draw.uniform(0.0, 1.5))
+        ended_early(out / "ended", number, draw.uniform(0.0, 1.5) if k else 0.0)
         if k % 3 == 0:  # else the next command comes at once
             deadline = time.monotonic() + 15
             while workers(out / "ended"):
                 assert time.monotonic() < deadline, "a worker outlives its parent"
                 time.sleep(0.1)
+        if k == 0:
+            done = list((out / "ended").glob("*/*/*/seed-*/result.json"))
+            assert not done, "a worker has trained to the end without its parent"
     subprocess.run(command(out / "ended"), check=True, capture_output=True)
     both = ({p.name: p for p in (out / name).glob("*/*/*/seed-*")} for name in ("whole", "ended"))
     expected, found = ({name: (p / "result.json").read_bytes() for name, p in runs.items()} for runs in both)
