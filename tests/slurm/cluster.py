@@ -180,6 +180,12 @@ class Cluster:
         """Run a client command, such as `run("squeue", "--noheader")`, and capture what it says."""
         return subprocess.run(words, env=self.environment(), capture_output=True, text=True, timeout=timeout)
 
+    def describe(self) -> str:
+        """Return the queue, the nodes and the end of the controller's log."""
+        queue = self.run("squeue", "--format=%i %j %T %r %N").stdout
+        nodes = self.run("sinfo", "--Node", "--format=%N %T %E").stdout
+        return f"{queue}{nodes}{self._end(self.folder / 'slurmctld.log')}"
+
     def wait_ready(self, timeout: float = 60) -> None:
         """Wait until every node can take jobs. The controller takes 10 to 15 s to notice that one is lost."""
         self._wait("slurmctld", lambda: self.run("scontrol", "ping").returncode == 0, timeout)
@@ -295,11 +301,14 @@ class Cluster:
 
     def _failure(self, name: str) -> RuntimeError:
         """What to raise for a daemon: its last words, and the controller's."""
-        lines = [f"{name} {'does not answer' if self._daemon(name) else 'ended'}"]
-        for log in dict.fromkeys(self.folder / f"{log}.log" for log in (name, "slurmctld")):
-            if log.exists():
-                lines += [f"The end of {log}:", *log.read_text(errors="replace").splitlines()[-15:]]
-        return RuntimeError("\n".join(lines))
+        logs = dict.fromkeys(self.folder / f"{log}.log" for log in (name, "slurmctld"))
+        ends = [self._end(log) for log in logs if log.exists()]
+        state = "does not answer" if self._daemon(name) else "ended"
+        return RuntimeError("\n".join([f"{name} {state}", *ends]))
+
+    @staticmethod
+    def _end(log: Path) -> str:
+        return "\n".join([f"The end of {log}:", *log.read_text(errors="replace").splitlines()[-15:]])
 
     def _tree(self, name: str) -> list[int]:
         """The living process that was started under this name and its living descendants, ancestors first."""

@@ -129,7 +129,7 @@ class User:
             return all(cell.is_finished(seed, self.out) for cell, seed in runs)
 
         wait(finished, seconds, lambda: self.ascent("status", expect=None))
-        wait(lambda: not self.queue(), 120)
+        wait(lambda: not self.queue(), 120, self.cluster.describe)
         assert self.run("status").returncode == 0
 
     def queue(self) -> list[str]:
