@@ -302,13 +302,15 @@ def test_the_controller_restarts(cluster: Cluster, tmp_path: Path, saved: bool) 
 
 
 def test_preempted(cluster: Cluster, tmp_path: Path) -> None:
-    """Another job takes the nodes: SLURM requeues the task, which goes on later."""
+    """Another job takes the node: SLURM requeues the task, which goes on there later, or elsewhere."""
     user = User(cluster, tmp_path, LONGER)
     user.submit()
     step = user.wait_step(0)
-    cluster.run(
-        "sbatch", "--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 3"
-    )
+    node = user.record(0)["attempts"][0]["SLURMD_NODENAME"]
+    # Not both nodes: after other tests one may be out of service for a while.
+    urgent = ("--partition=urgent", f"--nodelist={node}", "--exclusive", "--output=/dev/null")
+    done = cluster.run("sbatch", *urgent, "--wrap=sleep 3")
+    assert not done.returncode, done.stderr
     user.wait_done()
     attempts = user.record(0)["attempts"]
     assert len(attempts) == 2 and attempts[1]["from_step"] >= step
