@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ascent.records import files, layout
+from ascent.records import files, layout, shapes
 from ascent.records.errors import DamagedFile, InputError, unknown
 from ascent.records.store import Store
 
@@ -148,7 +148,9 @@ def read_cell(folder: Path) -> Cell:
     if not path.exists():
         raise InputError(f"{folder} is not a cell folder: it has no {layout.CELL}")
     try:
-        cell = Cell.from_json(files.read_json(path))
+        facts = files.read_json(path)
+        shapes.check(path.name, facts, path)
+        cell = Cell.from_json(facts)
         expected = cell.folder(path.parents[3])
     except (LookupError, TypeError) as error:
         raise DamagedFile(f"{path} is damaged: it does not describe a cell") from error

@@ -8,6 +8,8 @@ A checkpoint names the replay files that belong to it. Both kinds begin with the
 
 import io
 import json
+import math
+import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from ascent.records.ownership import Ownership
 
 FORMAT = 2  # of the files in a run's folder
 KEPT = 2  # checkpoints
+MOST_HEADER = 10_000  # characters of an array's header
 State = dict[str, np.ndarray]  # each array of one seed has its seed axis, of length 1, first
 Vouched = dict[str, tuple[int, str]]  # name of a table -> its length in bytes and its sha256 at a checkpoint
 
@@ -33,9 +36,33 @@ def pack_arrays(arrays: dict[str, np.ndarray]) -> bytes:
 
 
 def unpack_arrays(data: bytes | memoryview) -> dict[str, np.ndarray]:
-    """Return the arrays that `pack_arrays` packed."""
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    """Return the arrays of an .npz, such as `pack_arrays` packs.
+
+    Raises:
+        ValueError: it is damaged, holds anything but arrays of numbers or text, or claims more than it has.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for entry in archive.infolist():
+                _check_array(archive, entry)
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (*files.UNREADABLE_ZIP, MemoryError, RecursionError, KeyError, TypeError) as error:
+        raise ValueError(str(error) or type(error).__name__) from error
+
+
+def _check_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+    """Raise ValueError unless an entry of an archive is an array of the size that its header gives."""
+    ratio = files.MOST_RATIO * (entry.compress_size + 1)
+    if not entry.filename.endswith(".npy") or entry.file_size > min(files.MOST_BYTES, ratio):
+        raise ValueError(f"{entry.filename!r}, of {entry.file_size:,} bytes, is no array")
+    with archive.open(entry) as file:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError(f"{entry.filename!r} has an array of another version")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file, max_header_size=MOST_HEADER)
+        size = dtype.itemsize * math.prod(shape)
+        if dtype.kind not in "biufcUS" or min(shape, default=0) < 0 or size != entry.file_size - file.tell():
+            raise ValueError(f"{entry.filename!r} claims to be an array {shape} of {dtype}")
 
 
 @dataclass

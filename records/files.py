@@ -14,17 +14,27 @@ import socket
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
-from ascent.records.errors import DamagedFile
+from ascent.records.errors import DamagedFile, InputError
 
-MOST_BYTES = (
-    1 << 31
-)  # of a file of a record, and of a seal unpacked: more than any, less than a zip bomb claims
+
+def _most_bytes() -> int:
+    """Return the limit that ASCENT_MOST_BYTES sets (default: 2 GiB)."""
+    text = os.environ.get("ASCENT_MOST_BYTES", str(1 << 31))
+    if not text.isdecimal():
+        raise InputError(f"ASCENT_MOST_BYTES is {text!r}: it must be a number of bytes, such as {1 << 33}")
+    return int(text)
+
+
+# Of a file of a record, and of an archive unpacked: more than most, less than a zip bomb claims.
+MOST_BYTES = _most_bytes()
+MOST_RATIO = 1100  # of compression; deflate reaches 1032 at most
 PROCESS = uuid4().hex[:12]  # forks share it: together with the pid it is unique
 # What reading a damaged or hostile zip archive may raise.
 UNREADABLE_ZIP = (
@@ -133,10 +143,21 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def read(path: str | Path) -> bytes:
-    """Return the content of a file of a record: a regular one, not a link, of at most MOST_BYTES.
+def read(path: str | Path, most: int = MOST_BYTES) -> bytes:
+    """Return the content of a file of a record: a regular one, not a link, of at most `most` bytes.
 
-    Records may come from strangers: a link could lead to a secret, and reading a pipe would never end.
+    Raises as `opened`.
+    """
+    with opened(path, most) as file:
+        return file.read()
+
+
+@contextmanager
+def opened(path: str | Path, most: int = MOST_BYTES) -> Iterator[IO[bytes]]:
+    """Yield a file of a record, open for reading: a regular one, not a link, of at most `most` bytes.
+
+    Records may come from strangers: a link could lead to a secret, and reading a pipe would never end. For a
+    file that the user named, which may be a link, give `path.resolve()`.
 
     Raises:
         DamagedFile: it is anything else.
@@ -152,9 +173,9 @@ def read(path: str | Path) -> bytes:
         about = os.fstat(handle)
         if not stat.S_ISREG(about.st_mode):
             raise DamagedFile(f"{path} is no regular file")
-        if about.st_size > MOST_BYTES:
-            raise DamagedFile(f"{path} has {about.st_size:,} bytes: at most {MOST_BYTES:,} are read")
-        return file.read()
+        if about.st_size > most:
+            raise DamagedFile(f"{path} has {about.st_size:,} bytes: at most {most:,} are read")
+        yield file
 
 
 def json_bytes(value: object) -> bytes:
@@ -196,7 +217,7 @@ def read_sealed(path: Path, seal: str | None = None) -> memoryview:
     """Return what `write_sealed` wrote. Raises DamagedFile if any bit of the file has changed since, or if
     its sha256 is not `seal`.
     """
-    content = memoryview(path.read_bytes())  # slices of it are no copies
+    content = memoryview(read(path))  # slices of it are no copies
     if len(content) < 32 or sha256(content[32:]).digest() != content[:32]:
         raise DamagedFile(f"{path} is damaged: its sha256 does not match")
     if seal not in (None, content[:32].hex()):

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
-from ascent.records import files, layout
+from ascent.records import files, layout, shapes
 from ascent.records.errors import DamagedFile
 from ascent.records.store import Store
 from ascent.records.tables import EARLY_MEASURES, GRADIENTS, MEASURED, VALUES
@@ -92,6 +92,10 @@ def _parse_json(data: bytes, name: str) -> dict[str, Any]:
         raise Damaged(f"{name}: unreadable (not JSON)") from error
     if not isinstance(content, dict):
         raise Damaged(f"{name}: not a JSON object")
+    try:
+        shapes.check(name, content)
+    except DamagedFile as error:
+        raise Damaged(str(error)) from error
     return content
 
 

@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ascent.records import files, layout
+from ascent.records import files, layout, shapes
 from ascent.records.errors import DamagedFile
 
 
@@ -51,8 +51,14 @@ class Store:
         return _content(self._opened[seal], f"{layout.seed_folder(seed)}/{name}", seal)
 
     def json(self, seed: int, name: str) -> dict[str, Any]:
-        """Return the JSON object in a run's file. Raises as `read`, and DamagedFile if there is none."""
-        return files.parse_json(self.read(seed, name), self.cell / layout.seed_folder(seed) / name)
+        """Return the JSON object in a run's file.
+
+        Raises as `read`, and DamagedFile if there is none, or one of another shape.
+        """
+        path = self.cell / layout.seed_folder(seed) / name
+        content = files.parse_json(self.read(seed, name), path)
+        shapes.check(name, content, path)
+        return content
 
     def names(self, seed: int) -> list[str]:
         """Return the names of a run's files."""
@@ -72,7 +78,7 @@ class Store:
         places: dict[int, dict[str, Path]] = {}
         for path in seals(self.cell):
             try:
-                with zipfile.ZipFile(path) as archive:
+                with files.opened(path) as file, zipfile.ZipFile(file) as archive:
                     entries = archive.namelist()
             except files.UNREADABLE_ZIP as error:
                 raise DamagedFile(f"{path.name} cannot be read: {error}") from error

@@ -4,6 +4,7 @@ The algorithm of the cell is "imported", and its config lists the source files. 
 imported curves like others, but give no verdicts on them; they cannot be trained again.
 """
 
+import io
 import re
 import tempfile
 from collections.abc import Sequence
@@ -16,16 +17,16 @@ import pandas as pd
 
 from ascent.records import files, layout
 from ascent.records.cell import FIRST_TUNING_SEED, Cell, Evaluation
-from ascent.records.checkpoints import FORMAT
+from ascent.records.checkpoints import FORMAT, unpack_arrays
 from ascent.records.errors import InputError, unknown
-from ascent.records.read import IMPORTED
+from ascent.records.read import IMPORTED, MAX_TITLE
 from ascent.records.run import result_digest
 from ascent.records.store import Store
 
 if TYPE_CHECKING:
     from ascent.suites import Spec
 
-MAX_NAME = 60
+MAX_BYTES = 1 << 28  # of a file of curves
 NEAR_BUDGET = 0.98  # earliest last evaluation, as a share of the step budget
 COLUMNS = ["seed", "step", "episode", "return", "length"]  # of curves; length 0 where it is unknown
 
@@ -60,19 +61,22 @@ def import_curves(
     system = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     if not system:
         raise InputError(f"--name {name!r}: a name needs at least one letter or digit (a-z, 0-9)")
-    if len(name) > MAX_NAME or not name.isprintable():
-        raise InputError(f"--name: must be at most {MAX_NAME} printable characters")
+    if len(name) > MAX_TITLE or not name.isprintable():
+        raise InputError(f"--name: must be at most {MAX_TITLE} printable characters")
     spec = _spec(task)
     npz = [path.suffix == ".npz" for path in paths]
     if len(paths) > 1 and not all(npz):
         raise InputError("give one CSV file, or one evaluations.npz per seed")
-    contents = [path.read_bytes() for path in paths]
+    contents = [files.read(path.resolve(), MAX_BYTES) for path in paths]
     columns = {"step": step_column, "seed": seed_column, "return": return_column}
     if npz[0]:
-        curves = pd.concat([_read_npz(path, seed) for seed, path in enumerate(paths)], ignore_index=True)
+        tables = [
+            _read_npz(path, content, k) for k, (path, content) in enumerate(zip(paths, contents, strict=True))
+        ]
+        curves = pd.concat(tables, ignore_index=True)
         columns = {"step": "timesteps", "return": "results"}
     else:
-        curves = _read_csv(paths[0], columns)
+        curves = _read_csv(paths[0], contents[0], columns)
     _check(curves, paths[0])
     grid = sorted(curves["step"].unique().tolist())
     source: dict[str, object] = {
@@ -99,10 +103,10 @@ def _spec(task: str) -> "Spec":
     return suites.TASKS[task]
 
 
-def _read_csv(path: Path, names: dict[str, str]) -> pd.DataFrame:
+def _read_csv(path: Path, content: bytes, names: dict[str, str]) -> pd.DataFrame:
     """Read COLUMNS from a CSV file in long form: a row per seed and evaluation, or per episode."""
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(io.BytesIO(content))
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a CSV file: {str(error).splitlines()[0]}") from error
     for name in names.values():
@@ -133,16 +137,16 @@ def _numbers(column: pd.Series, path: Path, whole: bool) -> pd.Series:
     return numbers.astype(np.int64) if whole else numbers
 
 
-def _read_npz(path: Path, seed: int) -> pd.DataFrame:
+def _read_npz(path: Path, content: bytes, seed: int) -> pd.DataFrame:
     """Read COLUMNS from evaluations.npz of Stable-Baselines3's EvalCallback.
 
     It holds timesteps (T,), results and ep_lengths (T, episodes).
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            steps, returns = arrays["timesteps"], np.asarray(arrays["results"], dtype=float)
-            lengths = arrays["ep_lengths"] if "ep_lengths" in arrays else np.zeros(returns.shape, np.int64)
-    except (ValueError, KeyError, EOFError, OSError) as error:
+        arrays = unpack_arrays(content)
+        steps, returns = arrays["timesteps"], np.asarray(arrays["results"], dtype=float)
+        lengths = arrays["ep_lengths"] if "ep_lengths" in arrays else np.zeros(returns.shape, np.int64)
+    except (ValueError, KeyError) as error:
         raise InputError(f"{path} is not an evaluations.npz of Stable-Baselines3: {error}") from error
     if returns.ndim != 2 or steps.shape != returns.shape[:1] or lengths.shape != returns.shape:
         raise InputError(

@@ -224,13 +224,21 @@ def _checked(system: str, values: dict[str, Any]) -> Any:
         message = first["msg"].removeprefix("Value error, ")
         where = "" if name == "config" else f"{name} = {first['input']!r}: "
         raise InputError(f"{system}: {where}{message}") from error
-    for name, widths in vars(checked).items():
-        if isinstance(widths, tuple) and all(isinstance(units, int) for units in widths):
-            size = BYTES_OF_A_WEIGHT * sum(a * b for a, b in pairwise((1, *widths, 1))) / 2**30
-            if size > (most := os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30):
-                sizes = f"its weights take {size:,.0f} GiB, and this machine has {most:,.0f}"
-                raise InputError(f"{system}: {name} = {list(widths)}: {sizes}")
+    for name, number in weights(checked).items():
+        size = BYTES_OF_A_WEIGHT * number / 2**30
+        if size > (most := os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30):
+            sizes = f"its weights take {size:,.0f} GiB, and this machine has {most:,.0f}"
+            raise InputError(f"{system}: {name} = {list(getattr(checked, name))}: {sizes}")
     return checked
+
+
+def weights(config: Any) -> dict[str, int]:
+    """Return the least number of weights of each network in a Config, by the field with its widths."""
+    return {
+        name: sum(a * b for a, b in pairwise((1, *widths, 1)))
+        for name, widths in vars(config).items()
+        if isinstance(widths, tuple) and all(isinstance(units, int) for units in widths)
+    }
 
 
 def plain(config: Any) -> dict[str, Any]:

@@ -160,7 +160,7 @@ def record(
     _refuse_other_episodes(out, cell, episodes)
     out.mkdir(exist_ok=True)
     grid = files.json_bytes(perturb.about(cell.task))
-    if not (out / GRID).exists() or (out / GRID).read_bytes() != grid:
+    if not (out / GRID).exists() or files.read(out / GRID) != grid:
         files.write(out / GRID, grid)
     names = policies.names(folder, seeds)
     for level in levels:
@@ -198,7 +198,7 @@ def _table(keys: Sequence[tuple[str, ...]], played: Sequence[Sequence[Episode]])
 def _refuse_other_episodes(out: Path, cell: Cell, episodes: int) -> None:
     """Raise InputError if the recorded tables have another number of episodes: do not mix them."""
     path = out / f"{NOMINAL}-0.csv"
-    rows = path.read_text(errors="replace").splitlines()[1:] if path.exists() else []
+    rows = files.read(path).decode(errors="replace").splitlines()[1:] if path.exists() else []
     recorded = {row.split(",")[5] for row in rows if row.count(",") == len(KEYS) - 1}
     if recorded and len(recorded) != episodes:
         raise InputError(
@@ -211,7 +211,7 @@ def _is_recorded(path: Path, keys: Sequence[tuple[str, ...]]) -> bool:
     """Return whether a table has exactly these rows."""
     if not path.exists():
         return False
-    text = path.read_text(errors="replace")
+    text = files.read(path).decode(errors="replace")
     head, *rows = text.splitlines() or [""]
     whole = text.endswith("\n")  # else the last row may be cut
     return whole and head == ",".join(KEYS) and [tuple(row.split(",")[:6]) for row in rows] == list(keys)

@@ -31,13 +31,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ascent.records import shelf
+from ascent.records import files, shelf
 from ascent.records.cell import Cell, Evaluation, setting
 from ascent.records.declared import Declared
 from ascent.records.errors import InputError, unknown
 from ascent.records.plan import Plan, Planned, check_seeds, parse_seeds
 
 FOLDER = Path(__file__).resolve().parent / "sweeps"
+MOST_BYTES = 1 << 24  # of a sweep's file
 KEYS: dict[str, type | tuple[type, ...]] = {
     "title": str, "seeds": (str, list), "evaluations": int, "episodes": int, "measures": list,
     "report": dict, "cells": list,
@@ -92,7 +93,7 @@ def find(name_or_file: str) -> Path:
 def digest(path: Path) -> str:
     """Return eight hex digits that change with the file's text. Raises InputError if it cannot be read."""
     try:
-        return sha256(path.read_bytes()).hexdigest()[:8]
+        return sha256(files.read(path.resolve(), MOST_BYTES)).hexdigest()[:8]
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
 
@@ -116,7 +117,8 @@ def summary(name: str) -> tuple[str, int]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_bytes().decode())
+        content = files.read(path.resolve(), MOST_BYTES)
+        return tomllib.loads(content.decode("utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

@@ -138,10 +138,10 @@ def load(file: Path | None, options: Mapping[str, object]) -> Site:
     values: dict[str, object] = {}
     if path:
         try:
-            values = tomllib.loads(path.read_text())
+            values = tomllib.loads(path.read_text("utf-8-sig"))
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path}: {error}") from error
         _checked(values, f"{path}: ")
         for key in ("setup", "template"):

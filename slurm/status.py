@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.text import Text
 
 from ascent.records import files, layout, progress
-from ascent.records.errors import InputError
+from ascent.records.errors import InputError, printable
 from ascent.records.plan import Planned
 from ascent.records.store import Store
 from ascent.slurm import cluster, submission
@@ -68,7 +68,7 @@ class Status:
             lines.append(f"and {len(self.failures) - MAX_FAILURES} more failures")
         if self.note:
             lines.append(self.note)
-        return Group(progress.table(self.cells), Text("\n".join(lines)))
+        return Group(progress.table(self.cells), Text(printable("\n".join(lines))))
 
 
 @dataclass(frozen=True)

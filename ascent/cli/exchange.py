@@ -20,6 +20,13 @@ def bundle(
     out: Annotated[
         Path | None, typer.Option(help="Archive to write. Default: REPORT.zip beside the report.")
     ] = None,
+    anonymous: Annotated[
+        bool,
+        typer.Option("--anonymous", help="Replace names of hosts, users' paths and jobs, for blind review."),
+    ] = False,
+    sign: Annotated[
+        Path | None, typer.Option(metavar="KEY", help="Sign it with this SSH key, by ssh-keygen.")
+    ] = None,
 ) -> None:
     """Pack a report and its run records into one archive.
 
@@ -28,7 +35,7 @@ def bundle(
     from ascent.reports.checking import bundle as bundles
 
     archive = out or report.resolve().with_name(f"{report.resolve().name}.zip")
-    names = bundles.pack(report, runs, archive)
+    names = bundles.pack(report, runs, archive, anonymous, sign)
     print(f"{len(names)} files, {archive.stat().st_size:,} bytes", file=sys.stderr)
     print(archive)
 

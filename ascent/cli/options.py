@@ -25,10 +25,14 @@ def group(about: str | None = None) -> typer.Typer:
 
 
 def terminal() -> "Console":
-    """Return a console for standard output; a pipe or a file gets lines of up to 200 characters."""
+    """Return a console for standard output; a pipe or a file gets lines of up to 200 characters.
+
+    It takes nothing in a text for markup.
+    """
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() else Console(width=200)
+    width = None if sys.stdout.isatty() else 200
+    return Console(width=width, markup=False, emoji=False)
 
 
 @contextmanager

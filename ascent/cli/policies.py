@@ -122,7 +122,7 @@ def crossplay(
         records, matrices = pages.write(content, folder)
     except ValueError as error:
         raise InputError(str(error)) from error
-    console = Console(width=200)
+    console = Console(width=200, markup=False, emoji=False)
     for table in map(pages.table, matrices):
         width = max(200, console.measure(table).maximum)  # never cut a column; a terminal may wrap it
         console.print(table, "", width=width, crop=False)

@@ -111,17 +111,30 @@ def check(
     sweep: Annotated[
         str | None, typer.Option(help="Also require exactly the cells and seeds of this sweep or manifest.")
     ] = None,
+    signers: Annotated[
+        Path | None,
+        typer.Option(
+            help="Require a bundle that is signed by one of these: a file of allowed signers, as of git and "
+            "ssh-keygen."
+        ),
+    ] = None,
 ) -> None:
     """Check run records against the rules for reporting them. Exit code 0 if they pass, else 1."""
+    from ascent.records.errors import InputError, printable
     from ascent.reports.checking import bundle as bundles
     from ascent.reports.checking import check as checks
     from ascent.slurm import manifest
 
+    if signers and not folder.is_file():
+        raise InputError("--signers needs a bundle")
     with bundles.records(folder) as records:
+        signature = bundles.signed_by(records.parent, signers) if folder.is_file() else None
         planned = manifest.open_sweep(sweep, records).planned if sweep else None
         with progress_bar("checking cells") as tell:
             checked = checks.check(records, planned, tell)
     terminal().print(checks.render(checked))
+    if signature:
+        print(f"signature: {printable(signature)}")
     raise typer.Exit(0 if checks.passed(checked.outcomes) else 1)
 
 

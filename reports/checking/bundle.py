@@ -6,19 +6,21 @@
                     (sealed or not), the tables of `ascent robustness`, and the part of the ledger that is
                     about these cells
     SHA256SUMS      checksums of all other files, for `sha256sum -c`
+    SHA256SUMS.sig  a signature of SHA256SUMS (`signature.py`), if the bundle is signed
 
-The same report and records give the same bytes. Checkpoints are not included. A bundle is untrusted
-input: names, sizes and checksums are verified while it is unpacked into a temporary folder.
+The same report and records give the same bytes. Nothing else in their folders is included: no checkpoint, and
+no file that the report does not list in its own SHA256SUMS. A bundle is untrusted input: names, sizes and
+checksums are verified while it is unpacked into a temporary folder.
 """
 
-import json
 import re
 import shutil
 import stat
+import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
@@ -28,38 +30,50 @@ from typing import IO, Any
 
 from ascent.records import files, layout, ledger
 from ascent.records.declared import Declared
-from ascent.records.errors import InputError
+from ascent.records.errors import DamagedFile, InputError
 from ascent.records.expected import Expected
 from ascent.records.provenance import DISTRIBUTION, commit
 from ascent.records.read import load
 from ascent.records.shelf import source_archives
 from ascent.records.store import Store
-from ascent.reports.checking import folder, identity
+from ascent.reports.checking import folder, identity, signature
+from ascent.reports.checking.anonymous import Pseudonyms
 from ascent.reports.checking.grades import CHECKED
+from ascent.reports.page.write import FILE_OF_REPORT, SUMS
 from ascent.reports.statistics import perturbed
 
 FORMAT = 1
 HEADER = "bundle.json"
-SUMS = "SHA256SUMS"
+SIGNATURE = f"{SUMS}.sig"
 CHUNK = 1 << 20  # bytes
 MAX_FILES = 1_000_000
-MAX_BYTES = 1 << 38  # 256 GiB: more than any sweep, less than a zip bomb claims
-MAX_RATIO = 1100  # of compression; deflate reaches 1032 at most
 RECORDS = (layout.RUN, layout.RESULT, layout.PROGRESS, *layout.RESULT_FILES, *layout.COMPACT)  # of a run
 
 
-def pack(report: Path, runs: Path, target: Path) -> list[str]:
+def pack(
+    report: Path, runs: Path, target: Path, anonymous: bool = False, key: Path | None = None
+) -> list[str]:
     """Bundle the report in the folder `report` with its records below `runs` into the file `target`.
 
-    Returns the names of the bundled files. Raises InputError if the folder holds no report, or if records are
-    missing or differ from those that the report was made from; the message names them.
+    Args:
+        report: folder of the report.
+        runs: folder of run records.
+        target: file to write.
+        anonymous: leave out what run.json says of a person or a site (`anonymous.py`).
+        key: file of the SSH key that signs the bundle.
+
+    Returns the names of the bundled files. Raises InputError if the folder holds no report, if records are
+    missing or differ from those that the report was made from, or if the key cannot sign; the message names
+    them.
     """
     about = provenance(report)
     expected = expected_cells(about)
     _refuse_changed(about, expected, runs)
-    contents = {
-        f"report/{path.relative_to(report).as_posix()}": partial(files.read, path) for path in _below(report)
+    contents: dict[str, Callable[[], bytes]] = {
+        f"report/{name}": partial(_unchanged, report / name, digest)
+        for name, digest in report_sums(report).items()
     }
+    names = Pseudonyms()
     for cell in expected:
         source_folder = cell.home(runs) / cell.folder
         store = Store(source_folder)
@@ -71,7 +85,9 @@ def pack(report: Path, runs: Path, target: Path) -> list[str]:
             path = source_folder / layout.ROBUSTNESS / name
             contents[f"runs/{cell.folder}/{layout.ROBUSTNESS}/{name}"] = partial(files.read, path)
         contents |= {
-            f"runs/{cell.folder}/{layout.seed_folder(seed)}/{name}": partial(store.read, seed, name)
+            f"runs/{cell.folder}/{layout.seed_folder(seed)}/{name}": partial(names.read, store, seed)
+            if anonymous and name == layout.RUN
+            else partial(store.read, seed, name)
             for seed in cell.seeds
             for name in RECORDS
             if store.has(seed, name)
@@ -92,10 +108,54 @@ def pack(report: Path, runs: Path, target: Path) -> list[str]:
                 data = read()
                 sums[name] = sha256(data).hexdigest()
                 archive.writestr(_entry(name), data, zipfile.ZIP_DEFLATED)
-            lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
-            archive.writestr(_entry(SUMS), lines.encode(), zipfile.ZIP_DEFLATED)
+            lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())).encode()
+            archive.writestr(_entry(SUMS), lines, zipfile.ZIP_DEFLATED)
+            if key:
+                archive.writestr(_entry(SIGNATURE), signature.sign(lines, key), zipfile.ZIP_DEFLATED)
         temporary.replace(target)
-    return [*sums, SUMS]
+    return [*sums, SUMS, *([SIGNATURE] if key else [])]
+
+
+def report_sums(report: Path) -> dict[str, str]:
+    """Return the files of a report and their sha256, by its SHA256SUMS, that file among them.
+
+    Raises InputError if there is none, or it names what no report has.
+    """
+    path = report / SUMS
+    try:
+        content = files.read(path)
+        pairs = [line.split("  ", 1)[::-1] for line in content.decode().splitlines()]
+        sums = dict(pairs)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing: build the report again") from error
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: not a list of checksums") from error
+    for name in sums:
+        if not FILE_OF_REPORT.fullmatch(name):
+            raise InputError(f"{path} lists {name!r}, which is no file of a report")
+    return sums | {SUMS: sha256(content).hexdigest()}
+
+
+def _unchanged(path: Path, digest: str) -> bytes:
+    """Return the content of a file of a report. Raises InputError if its sha256 is another."""
+    data = files.read(path)
+    if sha256(data).hexdigest() != digest:
+        raise InputError(f"{path} changed since the report was built: build it again")
+    return data
+
+
+def signed_by(unpacked: Path, signers: Path | None) -> str | None:
+    """Return who signed an unpacked bundle, in words; None if nobody did.
+
+    `signers` is a file of allowed signers, see `signature.verify`. Raises InputError if the signature is
+    wrong, or if there is none by any of them.
+    """
+    path = unpacked / SIGNATURE
+    if not path.exists():
+        if signers:
+            raise InputError("the bundle is not signed")
+        return None
+    return signature.verify(files.read(unpacked / SUMS), files.read(path), signers)
 
 
 @contextmanager
@@ -107,17 +167,17 @@ def opened(path: Path) -> Iterator[Path]:
     """
     with tempfile.TemporaryDirectory(prefix="ascent-bundle-") as work:
         try:
-            with zipfile.ZipFile(path) as archive:
+            with files.opened(path.resolve(), sys.maxsize) as file, zipfile.ZipFile(file) as archive:
                 _unpack(archive, path, Path(work))
         except OSError as error:
             raise InputError(f"{path}: {error.strerror or error}") from error
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
             raise InputError(f"{path} is damaged or not a bundle: {error}") from error
         try:
-            about = json.loads((Path(work) / HEADER).read_bytes())
+            about = files.read_json(Path(work) / HEADER)
             if about["format"] != FORMAT:
                 raise InputError(f"{path} has bundle format {about['format']}; supported: {FORMAT}")
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (OSError, DamagedFile, LookupError) as error:
             raise InputError(f"{path} is not a bundle: it has no valid bundle.json") from error
         yield Path(work)
 
@@ -207,10 +267,6 @@ _RUN_KEYS = ("state", "note", "result_digest")  # of a run, in provenance.json
 _RULES = (identity.all_finished, identity.result_digests, identity.sealed_runs, identity.recorded_sources)
 
 
-def _below(report: Path) -> list[Path]:
-    return sorted(path for path in report.rglob("*") if path.is_file())
-
-
 def _entry(name: str) -> zipfile.ZipInfo:
     """Return an archive entry that depends on name and content only: dated 1980, readable by all."""
     entry = zipfile.ZipInfo(name)
@@ -238,12 +294,10 @@ def _unpack(archive: zipfile.ZipFile, path: Path, target: Path) -> None:
         sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     except (KeyError, ValueError, zlib.error, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: {SUMS} is missing or damaged") from error
-    names = {entry.filename for entry in entries} - {SUMS}
+    names = {entry.filename for entry in entries} - {SUMS, SIGNATURE}
     for name in sorted(names ^ sums.keys()):
         raise InputError(f"{path}: {name} is {'missing' if name in sums else f'not listed in {SUMS}'}")
     for entry in entries:
-        if entry.filename == SUMS:
-            continue
         destination = target / entry.filename
         destination.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -251,7 +305,7 @@ def _unpack(archive: zipfile.ZipFile, path: Path, target: Path) -> None:
                 digest = _copy(source, sink)
         except (zlib.error, zipfile.BadZipFile, EOFError) as error:
             raise InputError(f"{path}: {entry.filename} is damaged: {error}") from error
-        if digest != sums[entry.filename]:
+        if entry.filename in sums and digest != sums[entry.filename]:
             raise InputError(f"{path}: {entry.filename} does not match its sha256 in {SUMS}")
 
 
@@ -261,14 +315,14 @@ def _refuse_hostile(entries: list[zipfile.ZipInfo], path: Path, target: Path) ->
         name = entry.filename
         parts = PurePosixPath(name).parts
         kind = stat.S_IFMT(entry.external_attr >> 16)
-        if not re.fullmatch(r"bundle\.json|SHA256SUMS|(report|runs)/[^\\\0]+", name):
+        if not re.fullmatch(r"bundle\.json|SHA256SUMS(\.sig)?|(report|runs)/[^\\\0]+", name):
             raise InputError(f"{path}: {name!r} does not belong in a bundle")
         if ".." in parts or "/".join(parts) != name:
             raise InputError(f"{path}: {name!r} is a folder or escapes the archive")
         if kind not in (0, stat.S_IFREG):
             raise InputError(f"{path}: {name!r} is a link or a device")
-        limit = MAX_RATIO * (entry.compress_size + 1)
-        if "/" not in name:  # bundle.json and SHA256SUMS
+        limit = files.MOST_RATIO * (entry.compress_size + 1)
+        if "/" not in name:  # bundle.json, SHA256SUMS and its signature
             limit = min(limit, 1000 * len(entries))
         if entry.file_size > limit:
             raise InputError(
@@ -277,10 +331,10 @@ def _refuse_hostile(entries: list[zipfile.ZipInfo], path: Path, target: Path) ->
     if len({entry.filename for entry in entries}) < len(entries):
         raise InputError(f"{path}: two files have the same name")
     size = sum(entry.file_size for entry in entries)
-    if len(entries) > MAX_FILES or size > MAX_BYTES:
+    if len(entries) > MAX_FILES or size > files.MOST_BYTES:
         raise InputError(
             f"{path}: {len(entries):,} files of {size:,} bytes in total exceed the limits of a bundle, "
-            f"{MAX_FILES:,} files of {MAX_BYTES:,} bytes"
+            f"{MAX_FILES:,} files of {files.MOST_BYTES:,} bytes (the environment variable ASCENT_MOST_BYTES)"
         )
     if size > (free := shutil.disk_usage(target).free):
         raise InputError(

@@ -17,7 +17,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from ascent.records import layout, ledger, shelf
+from ascent.records import files, layout, ledger, shelf
 from ascent.records.cell import FIRST_TUNING_SEED
 from ascent.records.errors import DamagedFile, InputError, printable
 from ascent.records.plan import Planned
@@ -268,8 +268,8 @@ def shelf_checksums(folder: Path) -> Iterator[Finding]:
     """The files of a shelf are those in its SHA256SUMS, and have these checksums."""
     expected = shelf.checksums(folder)
     try:
-        recorded = (folder / shelf.SUMS).read_text()
-    except (OSError, ValueError) as error:
+        recorded = files.read(folder / shelf.SUMS).decode()
+    except (OSError, ValueError, DamagedFile) as error:
         yield Finding(folder.name, f"{shelf.SUMS} cannot be read: {error}")
         return
     if recorded == expected:

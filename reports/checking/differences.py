@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ascent.records import layout
+from ascent.records import files, layout
 from ascent.reports.page.provenance import made_with
+from ascent.reports.page.write import SUMS
 
 CLOSE = 1e-9  # relative tolerance: sums may differ in their last digits on another processor
 ABSENT = "(missing)"
@@ -41,8 +42,8 @@ def compare_reports(old: Path, new: Path, made: dict[str, str] | None) -> tuple[
         if not old_file.is_file() or not new_file.is_file():
             place = "report" if old_file.is_file() else "rebuilt report"
             different.append(f"{name} exists only in the {place}")
-        elif old_file.read_bytes() != new_file.read_bytes():
-            text, close = _difference(name, old_file.read_bytes(), new_file.read_bytes())
+        elif (before := files.read(old_file)) != (after := new_file.read_bytes()):
+            text, close = _difference(name, before, after)
             (tolerated if unlike and close else different).append(f"{name}: {text}")
     versions = f"made with {', '.join(unlike)}"
     if different:
@@ -79,7 +80,7 @@ def first_difference(
 
 
 def _files(root: Path) -> list[Path]:
-    return [path for path in root.rglob("*") if path.is_file()]
+    return [path for path in root.rglob("*") if path.is_file() and path.name != SUMS]
 
 
 def _difference(name: str, old: bytes, new: bytes) -> tuple[str, bool]:

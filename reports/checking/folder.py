@@ -17,6 +17,7 @@ import numpy as np
 
 from ascent.records import files, layout, shelf
 from ascent.records.cell import Cell, Evaluation
+from ascent.records.checkpoints import unpack_arrays
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.files import UNREADABLE_ZIP
 from ascent.records.provenance import source_digest
@@ -111,10 +112,10 @@ class RunFiles:
     def parameters(self) -> dict[str, np.ndarray] | None:
         """The parameters in policy.npz; None if it cannot be read."""
         try:
-            with np.load(io.BytesIO(self.contents[layout.POLICY]), allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files if name.startswith("params/")}
-        except (KeyError, ValueError, *UNREADABLE_ZIP):
+            arrays = unpack_arrays(self.contents[layout.POLICY])
+        except (KeyError, ValueError):
             return None
+        return {name: array for name, array in arrays.items() if name.startswith("params/")}
 
 
 @dataclass

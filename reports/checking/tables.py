@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ascent.records import layout
+from ascent.records import files, layout
 from ascent.records.errors import InputError
 from ascent.records.read import DONE
 from ascent.reports.checking import folder
@@ -43,7 +43,7 @@ def replay_robustness(cell: CellFiles) -> list[Outcome]:
         for name in tables:
             path = cell.path / layout.ROBUSTNESS / name
             kind, level, means = perturbed.read_scores(path)
-            recorded = path.read_text().splitlines()
+            recorded = files.read(path).decode().splitlines()
             episodes = (len(recorded) - 1) // len(means)
             _refuse_many(episodes)
             output = played({"folder": str(cell.path), "level": [kind, level], "episodes": episodes}, runs[0])
@@ -68,7 +68,7 @@ def replay_crossplay(table: Path, runs: Path) -> Outcome:
         InputError: the file is no such table.
     """
     try:
-        records = crossplay.read(table.read_bytes())
+        records = crossplay.read(files.read(table.resolve()))
         task, episodes = str(records["task"].iloc[0]), int(records["episodes"].iloc[0])
         cells = list(dict.fromkeys(records["adversaries_cell"]))
         if not all(re.fullmatch("[0-9a-f]+", digest) for digest in cells):
@@ -89,7 +89,7 @@ def replay_crossplay(table: Path, runs: Path) -> Outcome:
         output = played(job, run)
     except CannotVerify as error:
         return Outcome(where, CANNOT, str(error))
-    lines = table.read_text().splitlines()
+    lines = files.read(table.resolve()).decode().splitlines()
     difference = first_difference(table.name, lines, output["table"].splitlines(), REPLAYED)
     if difference and platform_key(run) != output["platform"]:
         return Outcome(where, CANNOT, f"this machine is {output['platform']}: {difference}")

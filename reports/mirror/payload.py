@@ -23,6 +23,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv as pa_csv
 
+from ascent.records import files as records
 from ascent.records import layout
 from ascent.records.cell import FIRST_TUNING_SEED
 from ascent.records.errors import DamagedFile, InputError
@@ -192,8 +193,8 @@ def report_payload(folder: Path) -> Payload:
     """
     folder = folder.resolve()
     try:
-        provenance = json.loads((folder / "provenance.json").read_bytes())
-    except (OSError, ValueError) as error:
+        provenance = records.read_json(folder / "provenance.json")
+    except (OSError, DamagedFile) as error:
         raise InputError(f"{folder} is not a report: provenance.json cannot be read") from error
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     # The digest covers all files, not provenance.json alone: another version of the page is another report.
@@ -211,7 +212,7 @@ def report_payload(folder: Path) -> Payload:
         tables={
             _name(path, folder): str(path)
             for path in files
-            if path.suffix == ".csv" and path.read_bytes().strip()
+            if path.suffix == ".csv" and records.read(path).strip()
         },
         images={_name(path, folder): str(path) for path in files if path.suffix == ".png"},
         html=str(page) if page.exists() else None,
@@ -225,7 +226,7 @@ def _name(path: Path, folder: Path) -> str:
 
 
 def _digest(path: Path) -> str:
-    return sha256(path.read_bytes()).hexdigest()
+    return sha256(records.read(path)).hexdigest()
 
 
 def table_cells(path: Path) -> tuple[list[str], list[list[Any]]]:

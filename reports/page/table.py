@@ -7,6 +7,8 @@ from typing import Any, Generic, TypeVar
 
 import pandas as pd
 
+from ascent.records.errors import printable
+
 Row = TypeVar("Row")
 
 
@@ -77,11 +79,34 @@ def markdown(table: Table) -> str:
 def latex(table: Table) -> str:
     """Return the table as a tabular for a paper that loads the package booktabs."""
     form = "".join("r" if head in table.sort_values else "l" for head in table.shown)
-    text = table.shown.to_latex(index=False, escape=True, column_format=f"@{{}}{form}@{{}}")
+    shown = table.shown.map(_one_line)  # an empty line would end a row
+    text = shown.to_latex(index=False, escape=True, column_format=f"@{{}}{form}@{{}}")
     # Hyphens before numbers are minus signs; < and > are other characters in LaTeX's default encoding.
     text = re.sub(r"(?<![\w.])-(?=\d)", "$-$", text).replace("<", "$<$").replace(">", "$>$")
     return "% needs \\usepackage{booktabs}\n" + text
 
 
+def csv(data: pd.DataFrame) -> str:
+    """Return a table as CSV. A spreadsheet takes no text in it for a formula."""
+    text = data.select_dtypes(exclude="number").columns
+    guarded = data.assign(**{name: data[name].map(_no_formula) for name in text})
+    # Fifteen digits: the last ones of a sum depend on the processor.
+    return guarded.to_csv(index=False, lineterminator="\n", float_format="%.15g")
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
+
+
 def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(map(_markdown_text, cells)) + " |"
+
+
+def _markdown_text(cell: str) -> str:
+    """Return a text that Markdown shows as it is: no markup, no link, no HTML, no other column."""
+    text = re.sub(r"[\\|`*]|\](?=\()", r"\\\g<0>", _one_line(cell))
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _one_line(text: str) -> str:
+    return printable(text).replace("\n", " ")

@@ -1,6 +1,8 @@
 """Write a report: its page, figures, tables, bibliography, provenance and data, into an empty folder."""
 
+import re
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
@@ -10,11 +12,15 @@ from ascent.reports.page import figures, information, robustness, score_tables, 
 from ascent.reports.page.bibliography import bibliography
 from ascent.reports.page.provenance import provenance
 from ascent.reports.page.render import curves_name, group_name, render
-from ascent.reports.page.table import Table, latex, markdown
+from ascent.reports.page.table import Table, csv, latex, markdown
 from ascent.reports.statistics.aggregate import evaluation_means
 from ascent.reports.statistics.study import Study
 
-FILES = {"index.html", "provenance.json", "data.parquet", "references.bib", "tables", "figures"}
+SUMS = "SHA256SUMS"  # of all other files of a report
+FILES = {"index.html", "provenance.json", "data.parquet", "references.bib", "tables", "figures", SUMS}
+FILE_OF_REPORT = re.compile(
+    r"index\.html|provenance\.json|data\.parquet|references\.bib|tables/[^/]+\.(csv|md|tex)|figures/[^/]+\.(png|pdf)"
+)
 
 
 def write(study: Study, folder: Path) -> None:
@@ -35,6 +41,10 @@ def write(study: Study, folder: Path) -> None:
     _write(folder / "references.bib", bibliography(study.tasks, study.verdicts).encode())
     _write(folder / "provenance.json", provenance(study).encode())
     _write(folder / "index.html", render(study, shown, style, images).encode())
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = {path.relative_to(folder).as_posix(): path for path in paths}
+    lines = [f"{sha256(path.read_bytes()).hexdigest()}  {name}\n" for name, path in names.items()]
+    _write(folder / SUMS, "".join(lines).encode())
 
 
 def _tables(study: Study) -> Iterator[Table]:
@@ -78,5 +88,4 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _write_csv(path: Path, data: pd.DataFrame) -> None:
-    # Fifteen digits: the last ones of a sum depend on the processor.
-    _write(path, data.to_csv(index=False, lineterminator="\n", float_format="%.15g").encode())
+    _write(path, csv(data).encode())

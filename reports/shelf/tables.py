@@ -26,6 +26,7 @@ from ascent.records.shelf import CURVES, SCORES, SUMS, Shelf, ShelfCell, checksu
 from ascent.records.store import seals
 from ascent.reports import page
 from ascent.reports.page.formats import decimals, interval, number, short_steps
+from ascent.reports.page.table import csv
 from ascent.reports.shelf import croissant
 from ascent.reports.shelf.add import grade_of, proofs
 from ascent.reports.statistics.aggregate import CellSummary, Task, aggregate, evaluation_means
@@ -78,7 +79,7 @@ def build(shelf: Shelf) -> list[Path]:
         raise ValueError(f"{run.folder} is {run.state}{': ' if run.note else ''}{run.note}")
     shown = boards(shelf, cells)
     contents: dict[str, bytes] = {
-        SCORES: scores(shown).to_csv(index=False, lineterminator="\n", float_format="%.15g").encode(),
+        SCORES: csv(scores(shown)).encode(),
         BOARD_MD: _template("leaderboard.md.jinja", shelf, shown).encode(),
         BOARD_HTML: _template("leaderboard.html.jinja", shelf, shown).encode(),
         DATASHEET: _template("datasheet.md.jinja", shelf, shown).encode(),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from ascent.records import files
 from ascent.records.errors import InputError
 from ascent.reports import importing
 from ascent.reports.checking import bundle
@@ -189,12 +190,12 @@ def test_links_bombs_and_doubles(copy: Path, monkeypatch: pytest.MonkeyPatch) ->
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("report/index.html", "another")
     refused("two files have the same name")
-    monkeypatch.setattr(bundle, "MAX_RATIO", 20)
+    monkeypatch.setattr(files, "MOST_RATIO", 20)
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("report/bomb", bytes(10**6))
     refused("'report/bomb' claims 1,000,000 bytes")
     monkeypatch.undo()
-    monkeypatch.setattr(bundle, "MAX_BYTES", 1000)
+    monkeypatch.setattr(files, "MOST_BYTES", 1000)
     refused("exceed the limits of a bundle")
     monkeypatch.undo()
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))

@@ -145,11 +145,15 @@ def break_json(path: "Path", **changes: object) -> None:
         ("../cell.json", lambda path: break_json(path, digest="0000"), "../cell.json: digest is 0000"),
         ("../cell.json", lambda path: break_json(path, steps=200_000), "../cell.json: was modified"),
         ("../cell.json", lambda path: break_json(path, config={"gamma": 1.0}), "../cell.json: was modified"),
-        ("../cell.json", lambda path: break_json(path, spec=None), "../cell.json: spec is not an object"),
+        (
+            "../cell.json",
+            lambda path: break_json(path, spec=None),
+            "../cell.json is damaged: spec: is not an object",
+        ),
         (
             "../cell.json",
             lambda path: break_json(path, evaluation={}),
-            "../cell.json: evaluation has no points",
+            "../cell.json is damaged: evaluation.points: field required",
         ),
     ],
 )

@@ -1,0 +1,169 @@
+"""The shapes of a record's JSON files, for records that a stranger may have made.
+
+Each class lists what other modules read of one file, with types and limits. Further entries may be there:
+earlier versions wrote fewer, later ones may write more.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ascent.records import layout
+from ascent.records.errors import DamagedFile
+
+MOST = 1 << 53  # of a count: what a float64 holds exactly
+MOST_TEXT = 1_000  # characters
+MOST_ITEMS = 10_000  # of a list
+
+Name = Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\z")]  # of a file or folder
+Text = Annotated[str, Field(max_length=MOST_TEXT)]
+Count = Annotated[int, Field(ge=0, le=MOST)]
+Number = Annotated[float, Field(strict=True)]  # a whole number, too; NaN and infinity, too
+Seeds = Annotated[list[Count], Field(max_length=MOST_ITEMS)]
+Names = Annotated[list[Name], Field(max_length=MOST_ITEMS)]
+Word = Annotated[str, Field(max_length=100)]
+Scalar = bool | Annotated[int, Field(ge=-MOST, le=MOST)] | Number | Word | None
+Value = Scalar | Annotated[list[Scalar], Field(max_length=100)]  # of a hyperparameter
+Digests = dict[Text, Text]
+
+
+class Shape(BaseModel):
+    """What the shapes have in common: no conversions, and room for other entries."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class EvaluationShape(Shape):
+    """How a run was evaluated."""
+
+    points: Annotated[int, Field(ge=1, le=MOST)]
+    episodes: Annotated[int, Field(ge=1, le=MOST)]
+
+
+class TeamShape(Shape):
+    """The agents of a multi-agent task, and its measures: their names and what they are."""
+
+    agents: Names
+    measures: Annotated[list[Annotated[list[Text], Field(min_length=2, max_length=2)]], Field(max_length=100)]
+
+
+class SpecShape(Shape):
+    """What cell.json says of the task."""
+
+    horizon: Count | None = None
+    random_score: Number | None = None
+    reference_score: Number | None = None
+    reference_source: Text | None = None
+    return_convention: Text | None = None
+    packages: Names = []
+    team: TeamShape | None = None
+
+
+class CellShape(Shape):
+    """cell.json."""
+
+    system: Name
+    preset: Name
+    suite: Name
+    task: Name
+    algorithm: Name
+    digest: Name
+    steps: Count
+    evaluation: EvaluationShape
+    config: dict[Text, Any]
+    versions: dict[Name, Count]
+    settings: dict[Text, Value] | None = None
+    changed: dict[Text, Value] | None = None
+    measures: Names = []
+    spec: SpecShape
+
+
+class PlatformShape(Shape):
+    """Where a run was trained."""
+
+    key: Text | None = None
+    cpu: Text | None = None
+    threads: Count | None = None
+    flags: dict[Text, Text] = {}
+
+
+class AttemptShape(Shape):
+    """One process that trained a run."""
+
+    started: Text | None = None
+    ended: Text | None = None
+    from_step: Count | None = None
+    to_step: Count | None = None
+    lost_steps: Count = 0
+    lost_wall_s: Number = 0.0
+    wall_s: Number | None = None
+    cpu_s: Number | None = None
+    device: Text | None = None
+    platform: Text | None = None
+    pack: Seeds = []
+    env_threads: Count | None = None
+    source_digest: Text | None = None
+    commit: Text | None = None
+    dirty: bool | None = None
+
+
+class RunShape(Shape):
+    """run.json."""
+
+    format: Count | None = None
+    seed: Count
+    cell: Text | None = None
+    attempts: Annotated[list[AttemptShape], Field(max_length=MOST_ITEMS)] = []
+    commit: Text | None = None
+    dirty: bool | None = None
+    source_digest: Text | None = None
+    lock_digest: Text | None = None
+    plan: Text | None = None
+    restarts: Count = 0
+    lost_steps: Number = 0
+    lost_wall_s: Number = 0
+    packages: dict[Name, Text] | None = None
+    platform: PlatformShape | None = None
+    mixed_platforms: Annotated[list[Text], Field(max_length=100)] | None = None
+    measures: Names = []
+
+
+class UnstableShape(Shape):
+    """Steps in which the simulator reset a bad state."""
+
+    train: Count = 0
+    eval: Count = 0
+
+
+class ResultShape(Shape):
+    """result.json."""
+
+    status: Name
+    steps: Count
+    score: Number | None = None
+    digest: Text | None = None
+    digests: Digests = {}
+    compact: Digests = {}
+    unstable_steps: UnstableShape | None = None
+
+
+SHAPES: dict[str, type[Shape]] = {layout.CELL: CellShape, layout.RUN: RunShape, layout.RESULT: ResultShape}
+
+
+def check(name: str, content: object, place: object = None) -> None:
+    """Raise DamagedFile unless the content of a JSON file has the shape that its name asks for.
+
+    Args:
+        name: of the file. A name without a shape is not checked.
+        content: what `json.loads` returned.
+        place: how the message names the file (default: `name`).
+    """
+    if name not in SHAPES:
+        return
+    try:
+        SHAPES[name].model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        entry = ".".join(map(str, first["loc"]))[:100] or "the whole"
+        fault = "is not an object" if first["type"] == "model_type" else first["msg"].lower()
+        raise DamagedFile(f"{place or name} is damaged: {entry}: {fault}") from error

@@ -1,0 +1,368 @@
+"""Valid files of every kind, ways to spoil them, and a process in which a command meets the result."""
+
+import json
+import os
+import random
+import resource
+import sys
+import time
+import traceback
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ascent.cli
+
+SECRET = "the-secret-of-this-machine"
+MOST_MEMORY = 1 << 30  # bytes
+MOST_SECONDS = 20
+ESCAPES = (
+    "\x1b[2J\x1b[32mPASS\x1b[0m\r\x9b1A\u202e$\\frac{$ =HYPERLINK(1) <script>alert(1)</script> |a| & % \n# b"
+)
+
+
+class Tried(NamedTuple):
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+    memory: int  # bytes, at its peak
+
+
+def attempt(words: Sequence[str], folder: Path) -> Tried:
+    """Run a command of the command line in `folder`, in a fork of this process, under limits."""
+    out, err = folder.parent / "stdout", folder.parent / "stderr"
+    start = time.monotonic()
+    process = os.fork()
+    if not process:
+        code = 97
+        try:
+            for stream, path in ((1, out), (2, err)):
+                os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), stream)
+            sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # not pytest's
+            os.chdir(folder)
+            resource.setrlimit(resource.RLIMIT_CPU, (MOST_SECONDS, MOST_SECONDS))
+            size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (size + 2 * MOST_MEMORY, size + 2 * MOST_MEMORY))
+            sys.argv = ["ascent", *words]
+            ascent.cli.main()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            with suppress(BaseException):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
+    _, status, usage = os.wait4(process, 0)
+    code = os.waitstatus_to_exitcode(status)
+    told = [path.read_bytes().decode("utf-8", "backslashreplace") for path in (out, err)]
+    return Tried(code, *told, time.monotonic() - start, usage.ru_maxrss * 1024)
+
+
+def fault(tried: Tried, folder: Path) -> str:
+    """What is wrong with how a command met a stranger's files; "" if nothing is."""
+    said = tried.out + tried.err
+    if "Traceback" in said or tried.code not in (0, 1, 2):
+        return f"exit code {tried.code}: {said[-1500:]}"
+    if "not enough memory" in said or tried.memory > MOST_MEMORY:
+        return f"{tried.memory / 2**20:.0f} MiB: {said[-300:]}"
+    if tried.seconds > MOST_SECONDS:
+        return f"{tried.seconds:.0f} s"
+    if SECRET in said:
+        return "shows a file from outside"
+    if strange := {c for c in said if not c.isprintable() and c != "\n"}:
+        return f"control characters {strange}: {said[-500:]!r}"
+    if tried.code == 2 and not [line for line in tried.err.splitlines() if line][-1].startswith("error: "):
+        if "cannot be" not in tried.out and "not verified" not in said:
+            return f"exit code 2 without a line that says why: {said[-500:]}"
+    if tried.code == 2 and len(tried.err.splitlines()[-1]) > 2000:
+        return f"a line of {len(tried.err.splitlines()[-1])} characters"
+    outside = sorted(path.name for path in folder.parent.iterdir())
+    if outside != sorted({"secret.txt", folder.name, "stdout", "stderr"}):
+        return f"wrote outside of its folder: {outside}"
+    return ""
+
+
+# ---- JSON
+
+DEEP = "[" * 5_000 + "]" * 5_000
+LITERALS = {  # by a name that no record holds
+    "@deep": DEEP,
+    "@digits": "9" * 5_000,
+    "@infinity": "1e999",
+    "@nan": "NaN",
+    "@surrogate": '"\\ud800"',
+}
+VALUES = [
+    None, True, -1, 0, 1.5, 10**30, "", ESCAPES, "../../../secret.txt", "/etc/passwd", "x" * 100_000, [], {},
+    [1], [None] * 100_000, {"a": {"b": [1]}}, *LITERALS,
+]  # fmt: skip
+Path_ = tuple[str | int, ...]
+
+
+def places(value: Any, path: Path_ = ()) -> Iterator[Path_]:
+    """Yield the place of each value in a JSON value, the value itself first."""
+    yield path
+    items: Any = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
+    for key, item in items:
+        yield from places(item, (*path, key))
+
+
+def json_with(content: Any, path: Path_, new: Any) -> bytes:
+    """Return JSON with another value in one place."""
+    content = json.loads(json.dumps(content))
+    if not path:
+        content = new
+    else:
+        parent = content
+        for key in path[:-1]:
+            parent = parent[key]
+        parent[path[-1]] = new
+    text = json.dumps(content)
+    for name, literal in LITERALS.items():
+        text = text.replace(json.dumps(name), literal)
+    return text.encode()
+
+
+def spoil_json(data: bytes, chance: random.Random) -> tuple[str, bytes]:
+    """Return a JSON file with one value replaced, removed or added, and what was done."""
+    content = json.loads(data)
+    path = chance.choice(list(places(content)))
+    kind = chance.randrange(8)
+    if kind == 0 and path:
+        parent = content
+        for key in path[:-1]:
+            parent = parent[key]
+        del parent[path[-1]]
+        return f"without {path}", json.dumps(content).encode()
+    if kind == 1:
+        parent = content
+        for key in path:
+            parent = parent[key]
+        if isinstance(parent, dict):
+            parent[ESCAPES] = ESCAPES
+            return f"more in {path}", json.dumps(content).encode()
+    number = chance.randrange(len(VALUES))
+    return f"{path} = VALUES[{number}]", json_with(content, path, VALUES[number])
+
+
+# ---- tables
+
+CELLS = [
+    "",
+    "nan",
+    "inf",
+    "-1",
+    "1e999",
+    "9" * 400,
+    "1" + "0" * 30,
+    "=1+1",
+    ESCAPES.replace("\n", " "),
+    '"',
+    "x" * 100_000,
+]
+
+
+def spoil_csv(data: bytes, chance: random.Random) -> tuple[str, bytes]:
+    """Return a table with one fault, and what was done."""
+    lines = [line.split(",") for line in data.decode().splitlines()]
+    row, kind = chance.randrange(len(lines)), chance.randrange(12)
+    column = chance.randrange(len(lines[row]))
+    match kind:
+        case 0:
+            lines[row].append("1")
+        case 1:
+            del lines[row][column]
+        case 2:
+            lines = lines[:1]
+        case 3:
+            lines = [[*line, "1"] for line in lines]
+        case 4:
+            lines[0] = ["step"] * len(lines[0])
+        case 5:
+            lines = [lines[0], *lines[1:], *lines[1:]]
+        case 6:
+            return "NUL bytes", data + b"\0" * 1000
+        case 7:
+            return "CRLF", data.replace(b"\n", b"\r\n")
+        case 8:
+            return "commas", data + b"," * 1_000_000
+        case _:
+            new = chance.randrange(len(CELLS))
+            lines[row][column] = CELLS[new]
+            return f"{row},{column} = CELLS[{new}]", "".join(",".join(line) + "\n" for line in lines).encode()
+    return f"kind {kind} at {row},{column}", "".join(",".join(line) + "\n" for line in lines).encode()
+
+
+# ---- archives
+
+
+def spoil_zip(data: bytes, chance: random.Random) -> tuple[str, bytes]:
+    """Return an archive with one fault, and what was done."""
+    import io
+
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    name = chance.choice(sorted(entries))
+    kind = chance.randrange(12)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for entry, content in entries.items():
+            info, method = zipfile.ZipInfo(entry), zipfile.ZIP_DEFLATED
+            if entry == name:
+                match kind:
+                    case 0:
+                        info.filename = "../../outside"
+                    case 1:
+                        info.filename = "/tmp/outside-ascent"
+                    case 2:
+                        info.external_attr = 0o120777 << 16
+                        content = b"../../../secret.txt"
+                    case 3:
+                        content = bytes(200 << 20)
+                    case 4:
+                        continue
+                    case 5:
+                        content = b""
+                    case 6:
+                        info.filename = f"{entry}{ESCAPES}"
+                    case 7:
+                        content = content[: len(content) // 2]
+                    case 8:
+                        content = DEEP.encode()
+                    case 9:
+                        method = zipfile.ZIP_LZMA
+                    case 10:
+                        content = b"\xff\xfe" + content
+                    case 11:
+                        content = pwning(entry)
+            archive.writestr(info, content, method)
+    packed = bytearray(buffer.getvalue())
+    if kind == 5:  # sizes that are not true
+        place = packed.find(b"PK\1\2")
+        packed[place + 24 : place + 28] = (4_000_000_000).to_bytes(4, "little")
+    return f"kind {kind} of {name}", bytes(packed)
+
+
+def pwning(name: str) -> bytes:
+    """Return content that would leave a trace where it is run or unpickled."""
+    if name.endswith(".npy"):
+        import io
+        import pickle
+
+        import numpy as np
+
+        buffer = io.BytesIO()
+        np.lib.format.write_array_header_1_0(buffer, {"descr": "|O", "fortran_order": False, "shape": (1,)})
+        return buffer.getvalue() + pickle.dumps(_Pwning())
+    return b"import pathlib\npathlib.Path('../pwned').touch()\ndef (:\n"
+
+
+class _Pwning:
+    def __reduce__(self) -> Any:
+        return os.system, ("touch ../pwned",)
+
+
+HEADERS = [
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }",
+    "{'descr': '|O', 'fortran_order': False, 'shape': (1,), }",
+    "{'descr': [('a', '<f4'), ('b', '|O')], 'fortran_order': False, 'shape': (1,), }",
+    "{'descr': '<U1000000', 'fortran_order': False, 'shape': (10,), }",
+    "{'descr': '<c16', 'fortran_order': False, 'shape': (), }",
+    "{'descr': '<f4', 'fortran_order': True, 'shape': (0, 5), }",
+    "(" * 3_000,
+    "__import__('os').system('touch ../pwned')",
+    "{'descr': '<M8[s]', 'fortran_order': False, 'shape': (3,), }",
+]
+
+
+def spoil_npz(data: bytes, chance: random.Random) -> tuple[str, bytes]:
+    """Return arrays with one fault, and what was done."""
+    import io
+
+    if chance.randrange(3) == 0:
+        return spoil_zip(data, chance)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    name, number = chance.choice(sorted(entries)), chance.randrange(len(HEADERS))
+    header = HEADERS[number].encode() + b"\n"
+    entries[name] = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(160)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for entry, content in entries.items():
+            archive.writestr(zipfile.ZipInfo(entry), content)
+    return f"header {number} of {name}", buffer.getvalue()
+
+
+# ---- any file
+
+
+def spoil_file(path: Path, chance: random.Random) -> str:
+    """Replace a file by something else, or damage it. Returns what was done."""
+    data = path.read_bytes()
+    kind = chance.randrange(10)
+    path.unlink()
+    match kind:
+        case 0:
+            path.symlink_to(
+                path.parents[len(path.parts) - 1 - path.parts.index("case")].parent / "secret.txt"
+            )
+        case 1:
+            path.symlink_to("/dev/zero")
+        case 2:
+            os.mkfifo(path)
+        case 3:
+            path.mkdir()
+        case 4:
+            path.write_bytes(data[: len(data) // 2])
+        case 5:
+            spoiled = bytearray(data)
+            for _ in range(5):
+                spoiled[chance.randrange(len(spoiled))] ^= 1 << chance.randrange(8)
+            path.write_bytes(spoiled)
+        case 6:
+            with path.open("wb") as file:
+                file.truncate(3 << 30)
+        case 7:
+            path.write_bytes(b"\xff\xfe\x00\x1b[2J" * 1000)
+        case 8:
+            path.write_bytes(DEEP.encode() * 20)
+    return (
+        "link to a file outside",
+        "link to a device",
+        "pipe",
+        "folder",
+        "half",
+        "bits",
+        "huge",
+        "binary",
+        "deep",
+        "missing",
+    )[kind]
+
+
+SPOILERS: dict[str, Callable[[bytes, random.Random], tuple[str, bytes]]] = {
+    ".json": spoil_json,
+    ".csv": spoil_csv,
+    ".zip": spoil_zip,
+    ".npz": spoil_npz,
+}
+
+
+def spoil(path: Path, chance: random.Random) -> str:
+    """Spoil a file in a way that fits its kind. Returns what was done."""
+    spoiler = SPOILERS.get(path.suffix)
+    if spoiler is None or chance.randrange(4) == 0:
+        return spoil_file(path, chance)
+    done, data = spoiler(path.read_bytes(), chance)
+    path.write_bytes(data)
+    return done
