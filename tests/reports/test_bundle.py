@@ -1,5 +1,6 @@
 """`ascent bundle`: one file from which another machine checks, verifies and reports; changes are named."""
 
+import io
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from ascent.records import files
 from ascent.records.errors import InputError
 from ascent.reports import importing
 from ascent.reports.checking import bundle
+from ascent.reports.checking.anonymous import Pseudonyms
 from ascent.reports.report import build
 from tests.command import call
 from tests.reports import trained
@@ -295,3 +297,150 @@ def test_a_page_has_grades_of_check_only(grades: object, copy: Path) -> None:
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"only grades of `ascent check`|lacks what rebuilding"):
         bundle.provenance(copy / "report")
+
+
+# ---- what goes in, and what does not
+
+
+def test_only_files_of_the_report(copy: Path) -> None:
+    """A file that was dropped there stays out, a changed one is refused, a link is not followed."""
+    (copy / "secret.txt").write_text("secret")
+    (copy / "report" / "notes.txt").write_text("private")
+    (copy / "report" / "tables" / "mine.csv").symlink_to(copy / "secret.txt")
+    bundle.pack(copy / "report", copy / "runs", copy / "again.zip")
+    assert (copy / "again.zip").read_bytes() == (copy / "report.zip").read_bytes()
+    (copy / "report" / "index.html").write_text("another page")
+    with pytest.raises(InputError, match=r"index\.html changed since the report was built"):
+        bundle.pack(copy / "report", copy / "runs", copy / "again.zip")
+    sums = copy / "report" / bundle.SUMS
+    kept = sums.read_text()
+    for line, said in (
+        (f"{sha256(b'secret').hexdigest()}  ../secret.txt\n", r"lists '\.\./secret\.txt'"),
+        (f"{sha256(b'secret').hexdigest()}  tables/mine.csv\n", "mine.csv is a link"),
+    ):
+        sums.write_text(line)
+        with pytest.raises(InputError, match=said):
+            bundle.pack(copy / "report", copy / "runs", copy / "again.zip")
+    sums.write_text(kept.replace("  ", ""))
+    with pytest.raises(InputError, match="not a list of checksums"):
+        bundle.pack(copy / "report", copy / "runs", copy / "again.zip")
+    sums.unlink()
+    with pytest.raises(InputError, match="SHA256SUMS is missing: build the report again"):
+        bundle.pack(copy / "report", copy / "runs", copy / "again.zip")
+
+
+NAMES = {
+    "host": "login7.cluster.example.org",
+    "python": "/home/alice/ascent/.venv/bin/python",
+    "pid": 918273,
+    "SLURM_CLUSTER_NAME": "example-hpc",
+    "SLURM_JOB_PARTITION": "alices-partition",
+    "SLURM_JOB_ID": "55512345",
+    "SLURM_ARRAY_JOB_ID": "55512340",
+    "SLURMD_NODENAME": "gpu-node-17",
+    "user": "alice",  # an entry that no version writes
+}
+
+
+@pytest.fixture
+def with_names(copy: Path) -> Path:
+    """Records that were trained by Alice on her cluster, and their report."""
+    for path in copy.glob("runs/*/*/*/seed-*/run.json"):
+        trained.edit(
+            path,
+            lambda about: (
+                [attempt.update(NAMES) for attempt in about["attempts"]] and about.update(user="alice")
+            ),
+        )
+    shutil.rmtree(copy / "report")
+    build(copy / "runs", copy / "report", title="Two cells")
+    return copy
+
+
+def test_anonymous(with_names: Path, capsys: pytest.CaptureFixture) -> None:
+    """Nothing names Alice or her site; seeds that trained together still say so; it checks and verifies."""
+    report, runs, path = with_names / "report", with_names / "runs", with_names / "anonymous.zip"
+    for target, words in ((with_names / "named.zip", ()), (path, ("--anonymous",))):
+        assert call(capsys, "bundle", str(report), "--runs", str(runs), "--out", str(target), *words)[0] == 0
+
+    def contents(target: Path) -> bytes:
+        with zipfile.ZipFile(target) as archive:
+            return b"".join(archive.read(name) for name in archive.namelist())
+
+    for name in map(str, NAMES.values()):
+        assert name.encode() in contents(with_names / "named.zip")
+        assert name.encode() not in contents(path), name
+    before, after = ((call(capsys, "check", str(target))) for target in (with_names / "named.zip", path))
+    assert before == after
+    _, out, _ = call(capsys, "verify", str(path), "--depth", "policy")
+    assert "1 rebuilt, 6 replayed" in out
+    with bundle.opened(path) as unpacked:
+        (attempt,) = files.read_json(next(unpacked.glob("runs/*/*/a2c-*/seed-0/run.json")))["attempts"]
+        assert (attempt["host"], attempt["python"], attempt["pid"]) == ("host-1", "python-1", 1)
+        assert (attempt["SLURM_JOB_ID"], attempt["SLURMD_NODENAME"]) == ("1", "node-1")
+        assert attempt["pack"] == [0, 1, 2] and attempt["to_step"] == 400, "what the rules need stays"
+
+
+def test_equal_names_stay_equal() -> None:
+    """In all runs of a bundle, and different ones stay different."""
+    names = Pseudonyms()
+    abouts = [
+        {"seed": 0, "attempts": [{"host": host, "pid": 7} for host in hosts]} for hosts in ("ab", "ba", "c")
+    ]
+    hosts = [[attempt["host"] for attempt in names.run(about)["attempts"]] for about in abouts]
+    assert hosts == [["host-1", "host-2"], ["host-2", "host-1"], ["host-3"]]
+
+
+# ---- signatures
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("ssh-keygen is not installed: apt install openssh-client")
+    words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(tmp_path / "key")]
+    subprocess.run(words, check=True)
+    return tmp_path / "key"
+
+
+def test_signed(copy: Path, key: Path, capsys: pytest.CaptureFixture) -> None:
+    """`check` says whose signature it is; a changed bundle, another key and no key are refused."""
+    path = copy / "signed.zip"
+    bundle.pack(copy / "report", copy / "runs", path, key=key)
+    kept = path.read_bytes()
+    public = key.with_suffix(".pub").read_text()
+    (copy / "signers").write_text(f"alice@example.org {public}")
+    (copy / "others").write_text(f"bob@example.org {public.replace('AAAA', 'AAAB', 1)}")
+    assert "signature: signed with ED25519 key SHA256:" in call(capsys, "check", str(path))[1]
+    _, out, _ = call(capsys, "check", str(path), "--signers", str(copy / "signers"))
+    assert "signature: signed by alice@example.org with ED25519 key SHA256:" in out
+
+    def refused(*words: str) -> str:
+        code, out, err = call(capsys, "check", *words)
+        assert code == 2 and err.startswith("error: ") and err.count("\n") == 1 and not out, (out, err)
+        return err
+
+    assert "which is of nobody in" in refused(str(path), "--signers", str(copy / "others"))
+    assert "nowhere: no such file" in refused(str(path), "--signers", str(copy / "nowhere"))
+    assert "is not signed" in refused(str(copy / "report.zip"), "--signers", str(copy / "signers"))
+    assert "--signers needs a bundle" in refused(str(copy / "runs"), "--signers", str(copy / "signers"))
+    repack(path, lambda content: content.update({"report/index.html": b"forged"}))
+    assert "SHA256SUMS.sig is" in refused(str(path)) or "signature" in refused(str(path))
+    with zipfile.ZipFile(io.BytesIO(kept)) as archive:
+        signature = archive.read(bundle.SIGNATURE)
+    path.write_bytes((copy / "report.zip").read_bytes())
+    repack(path, lambda content: content.update({"report/index.html": b"forged"}))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(bundle.SIGNATURE, signature)
+    assert "the signature is not one of these checksums" in refused(str(path))
+    with pytest.raises(InputError, match="nowhere: no such file"):
+        bundle.pack(copy / "report", copy / "runs", path, key=copy / "nowhere")
+    with pytest.raises(InputError, match=r"--sign .*signers: "):
+        bundle.pack(copy / "report", copy / "runs", path, key=copy / "signers")
+
+
+def test_without_ssh(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(copy))
+    with pytest.raises(InputError, match="needs ssh-keygen, which is not installed"):
+        bundle.pack(copy / "report", copy / "runs", copy / "signed.zip", key=copy / "report.zip")
+    assert not (copy / "signed.zip").exists()

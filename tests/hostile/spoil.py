@@ -1,92 +1,22 @@
-"""Valid files of every kind, ways to spoil them, and a process in which a command meets the result."""
+"""Ways to spoil a valid file: values, tables, archives, arrays, and what stands in a file's place."""
 
+import io
 import json
 import os
+import pickle
 import random
-import resource
-import sys
-import time
-import traceback
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import ascent.cli
+import numpy as np
 
-SECRET = "the-secret-of-this-machine"
-MOST_MEMORY = 1 << 30  # bytes
-MOST_SECONDS = 20
+# Terminal escapes, a carriage return, a change of direction, mathtext, a formula, HTML, Markdown and LaTeX.
 ESCAPES = (
-    "\x1b[2J\x1b[32mPASS\x1b[0m\r\x9b1A\u202e$\\frac{$ =HYPERLINK(1) <script>alert(1)</script> |a| & % \n# b"
+    "\x1b[2J\x1b[32mPASS\x1b[0m\r\x9b1A\u202e$\\frac{$ =HYPERLINK(1) <script>alert(1)</script> "
+    "|a| & % _ # [b](https://example.org) \n# c"
 )
-
-
-class Tried(NamedTuple):
-    """What a command did."""
-
-    code: int
-    out: str
-    err: str
-    seconds: float
-    memory: int  # bytes, at its peak
-
-
-def attempt(words: Sequence[str], folder: Path) -> Tried:
-    """Run a command of the command line in `folder`, in a fork of this process, under limits."""
-    out, err = folder.parent / "stdout", folder.parent / "stderr"
-    start = time.monotonic()
-    process = os.fork()
-    if not process:
-        code = 97
-        try:
-            for stream, path in ((1, out), (2, err)):
-                os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), stream)
-            sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # not pytest's
-            os.chdir(folder)
-            resource.setrlimit(resource.RLIMIT_CPU, (MOST_SECONDS, MOST_SECONDS))
-            size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-            resource.setrlimit(resource.RLIMIT_AS, (size + 2 * MOST_MEMORY, size + 2 * MOST_MEMORY))
-            sys.argv = ["ascent", *words]
-            ascent.cli.main()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            with suppress(BaseException):
-                sys.stdout.flush()
-                sys.stderr.flush()
-            os._exit(code)
-    _, status, usage = os.wait4(process, 0)
-    code = os.waitstatus_to_exitcode(status)
-    told = [path.read_bytes().decode("utf-8", "backslashreplace") for path in (out, err)]
-    return Tried(code, *told, time.monotonic() - start, usage.ru_maxrss * 1024)
-
-
-def fault(tried: Tried, folder: Path) -> str:
-    """What is wrong with how a command met a stranger's files; "" if nothing is."""
-    said = tried.out + tried.err
-    if "Traceback" in said or tried.code not in (0, 1, 2):
-        return f"exit code {tried.code}: {said[-1500:]}"
-    if "not enough memory" in said or tried.memory > MOST_MEMORY:
-        return f"{tried.memory / 2**20:.0f} MiB: {said[-300:]}"
-    if tried.seconds > MOST_SECONDS:
-        return f"{tried.seconds:.0f} s"
-    if SECRET in said:
-        return "shows a file from outside"
-    if strange := {c for c in said if not c.isprintable() and c != "\n"}:
-        return f"control characters {strange}: {said[-500:]!r}"
-    if tried.code == 2 and not [line for line in tried.err.splitlines() if line][-1].startswith("error: "):
-        if "cannot be" not in tried.out and "not verified" not in said:
-            return f"exit code 2 without a line that says why: {said[-500:]}"
-    if tried.code == 2 and len(tried.err.splitlines()[-1]) > 2000:
-        return f"a line of {len(tried.err.splitlines()[-1])} characters"
-    outside = sorted(path.name for path in folder.parent.iterdir())
-    if outside != sorted({"secret.txt", folder.name, "stdout", "stderr"}):
-        return f"wrote outside of its folder: {outside}"
-    return ""
 
 
 # ---- JSON
@@ -207,8 +137,6 @@ def spoil_csv(data: bytes, chance: random.Random) -> tuple[str, bytes]:
 
 def spoil_zip(data: bytes, chance: random.Random) -> tuple[str, bytes]:
     """Return an archive with one fault, and what was done."""
-    import io
-
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
     name = chance.choice(sorted(entries))
@@ -255,11 +183,6 @@ def spoil_zip(data: bytes, chance: random.Random) -> tuple[str, bytes]:
 def pwning(name: str) -> bytes:
     """Return content that would leave a trace where it is run or unpickled."""
     if name.endswith(".npy"):
-        import io
-        import pickle
-
-        import numpy as np
-
         buffer = io.BytesIO()
         np.lib.format.write_array_header_1_0(buffer, {"descr": "|O", "fortran_order": False, "shape": (1,)})
         return buffer.getvalue() + pickle.dumps(_Pwning())
@@ -287,8 +210,6 @@ HEADERS = [
 
 def spoil_npz(data: bytes, chance: random.Random) -> tuple[str, bytes]:
     """Return arrays with one fault, and what was done."""
-    import io
-
     if chance.randrange(3) == 0:
         return spoil_zip(data, chance)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -306,16 +227,21 @@ def spoil_npz(data: bytes, chance: random.Random) -> tuple[str, bytes]:
 # ---- any file
 
 
+PLACED = (
+    "link to a file outside", "link to a device", "pipe", "folder", "half", "bits", "huge", "binary", "deep",
+    "missing",
+)  # fmt: skip
+
+
 def spoil_file(path: Path, chance: random.Random) -> str:
     """Replace a file by something else, or damage it. Returns what was done."""
     data = path.read_bytes()
-    kind = chance.randrange(10)
+    kind = chance.randrange(len(PLACED))
     path.unlink()
     match kind:
         case 0:
-            path.symlink_to(
-                path.parents[len(path.parts) - 1 - path.parts.index("case")].parent / "secret.txt"
-            )
+            secrets = (folder / "secret.txt" for folder in path.parents)
+            path.symlink_to(next(secret for secret in secrets if secret.exists()))
         case 1:
             path.symlink_to("/dev/zero")
         case 2:
@@ -336,18 +262,7 @@ def spoil_file(path: Path, chance: random.Random) -> str:
             path.write_bytes(b"\xff\xfe\x00\x1b[2J" * 1000)
         case 8:
             path.write_bytes(DEEP.encode() * 20)
-    return (
-        "link to a file outside",
-        "link to a device",
-        "pipe",
-        "folder",
-        "half",
-        "bits",
-        "huge",
-        "binary",
-        "deep",
-        "missing",
-    )[kind]
+    return PLACED[kind]
 
 
 SPOILERS: dict[str, Callable[[bytes, random.Random], tuple[str, bytes]]] = {

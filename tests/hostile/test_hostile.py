@@ -1,0 +1,278 @@
+"""Files that a stranger made: whatever is in them, a command ends in a verdict or in one line.
+
+No traceback, no code from the files, nothing read or written outside of its folders, no control character on
+the terminal, less than 1 GiB of memory, bounded time.
+"""
+
+import random
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ascent.records import files, layout
+from ascent.records.cell import Cell
+from ascent.runners.train import train
+from tests.hostile.attempt import SECRET, Commands, Tried, fault
+from tests.hostile.spoil import spoil
+from tests.reports import trained
+from tests.reports.trained import edit, forge
+from tests.small import small_cell
+
+CASES, CHUNK = 320, 20
+TEAM_TASK = "simple_adversary_v3"
+SWEEP = """
+title = "Tiny"
+seeds = "0-1"
+evaluations = 2
+episodes = 1
+[report]
+threshold = 0.5
+[[cells]]
+algorithms = ["a2c"]
+tasks = ["CartPole-v1"]
+steps = 600
+set = { envs = 2 }
+"""
+SWEEP_VALUES = [
+    "1", '"x"', "[]", "{}", "2020-01-01", "[[[[1]]]]", "true", "inf", "nan", "-1", "9" * 5_000, "1e999",
+    '"\\u001b[2J"', "{a={b=[1]}}", "[1]", '["ppo", 1]', '"0-99999999999999"', "[" * 3_000, '"../../x"',
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with valid files of every kind, as several commands made them; not to be changed."""
+    home = tmp_path_factory.mktemp("material")
+    trained.make(home / "runs")
+    for system in ("ippo", "maddpg"):
+        assert train(small_cell(system, TEAM_TASK, points=1), [0, 1], home / "runs")
+    (home / "tiny.toml").write_text(SWEEP)
+    rows = [f"{k},{step},{step + k}\n" for k in range(3) for step in (100, 200, 300)]
+    (home / "curves.csv").write_text("seed,step,return\n" + "".join(rows))
+    results, lengths = np.ones((2, 3)), np.ones((2, 3), dtype=int)
+    np.savez(home / "evaluations.npz", timesteps=np.array([100, 200]), results=results, ep_lengths=lengths)
+    (a2c,) = home.glob("runs/*/*/a2c-*")
+    (td3,) = home.glob("runs/*/*/td3-*")
+    for words in (
+        ("robustness", str(a2c), "--grid", "drop=0,0.5", "--episodes", "1"),
+        ("import", "curves.csv", "--name", "SB3 PPO", "--task", "CartPole-v1", "--runs", "runs"),
+        ("report", "runs", "--out", "page"),
+        ("bundle", "page", "--runs", "runs"),
+        ("crossplay", TEAM_TASK, "--runs", "runs", "--episodes", "1", "--out", "crossplay"),
+        ("plan", "tiny.toml", "--runs", "planned"),
+        ("runs", "seal", str(td3), "--runs", "runs"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "ascent", *words], cwd=home, capture_output=True, text=True
+        )
+        assert done.returncode == 0, (words, done.stderr)
+    return home
+
+
+@pytest.fixture(scope="session")
+def commands() -> Iterator[Commands]:
+    with Commands() as process:
+        yield process
+
+
+class Case:
+    """A copy of the material that may be spoiled, beside a secret."""
+
+    def __init__(self, material: Path, home: Path, commands: Commands) -> None:
+        self.folder = shutil.copytree(material, home / "case")
+        (home / "secret.txt").write_text(SECRET)
+        self.commands = commands
+
+    def cell(self, name: str) -> Path:
+        """The folder of a system's cell."""
+        (found,) = self.folder.glob(f"runs/*/*/{name}-*")
+        return found
+
+    def path(self, path: Path) -> str:
+        return str(path.relative_to(self.folder))
+
+    def run(self, *words: str) -> Tried:
+        """Run a command, and refuse what it may not do."""
+        tried = self.commands.run(words, self.folder)
+        assert not fault(tried, self.folder), f"{' '.join(words)}: {fault(tried, self.folder)}"
+        for path in self.folder.rglob("*"):
+            new = path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 26
+            assert not new or SECRET.encode() not in path.read_bytes(), f"{path} holds a file from outside"
+        return tried
+
+
+@pytest.fixture
+def case(material: Path, tmp_path: Path, commands: Commands) -> Case:
+    return Case(material, tmp_path, commands)
+
+
+def settle(cell: Path) -> Path:
+    """Make every name and digest fit what the files say now, as far as they say anything."""
+    with suppress(Exception):
+        facts = files.read_json(cell / layout.CELL)
+        digest = Cell.from_json(facts).digest
+        files.write_json(cell / layout.CELL, facts | {"digest": digest})
+        for path in cell.glob("seed-*/run.json"):
+            edit(path, lambda about: about.update(cell=digest))
+        cell = cell.rename(cell.parent / f"{facts['system']}-{facts['preset']}-{digest}")
+    with suppress(Exception):
+        forge(cell)
+    return cell
+
+
+# ---- the corpus
+
+
+def spoiled_cell(case: Case, chance: random.Random) -> tuple[str, list[str]]:
+    """One file of a cell; mostly with digests that fit. Returns what was done, and a command."""
+    cell = case.cell(chance.choice(["a2c", "a2c", "a2c", "td3", "ippo", "maddpg", "sb3-ppo"]))
+    paths = sorted(path for path in cell.rglob("*") if path.is_file())
+    path = cell / layout.CELL if chance.randrange(4) == 0 else chance.choice(paths)
+    done = f"{case.path(path)}: {spoil(path, chance)}"
+    place = case.path(settle(cell) if chance.randrange(3) else cell)
+    words = chance.choice([
+        ["check", "runs"],
+        ["check", place],
+        ["verify", place],
+        ["verify", place, "--depth", "records"],
+        ["verify", place, "--depth", "start"],
+        ["report", "runs", "--out", "out"],
+        ["cite", place, "--runs", "runs"],
+        ["bundle", "page", "--runs", "runs", "--out", "again.zip"],
+        ["robustness", place, "--grid", "drop=0,0.5", "--episodes", "1"],
+        ["watch", f"{place}/seed-0", "--out", "film.gif"],
+        ["crossplay", TEAM_TASK, "--runs", "runs", "--episodes", "1", "--out", "again"],
+        ["runs", "unseal", place],
+        ["runs", "seal", place, "--compact"],
+        ["results", "add", "--runs", "runs"],
+        ["wandb", "push", "runs", "--offline", "--project", "p", "--out", "wandb"],
+    ])  # fmt: skip
+    return done, words
+
+
+def spoiled_ledger(case: Case, chance: random.Random) -> tuple[str, list[str]]:
+    path = chance.choice(sorted(case.folder.glob("runs/ledger/*")))
+    done = f"{case.path(path)}: {spoil(path, chance)}"
+    words = chance.choice([
+        ["check", "runs"],
+        ["report", "runs", "--out", "out"],
+        ["status", "tiny.toml", "--runs", "runs"],
+        ["bundle", "page", "--runs", "runs", "--out", "again.zip"],
+    ])  # fmt: skip
+    return done, words
+
+
+def spoiled_bundle(case: Case, chance: random.Random) -> tuple[str, list[str]]:
+    done = f"page.zip: {spoil(case.folder / 'page.zip', chance)}"
+    words = chance.choice(
+        [["check", "page.zip"], ["verify", "page.zip"], ["report", "page.zip", "--out", "out"]]
+    )
+    return done, words
+
+
+def spoiled_inside_a_bundle(case: Case, chance: random.Random) -> tuple[str, list[str]]:
+    """One file of a bundle, with checksums that fit."""
+    path = case.folder / "page.zip"
+    with zipfile.ZipFile(path) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist() if name != "SHA256SUMS"}
+    kinds = [name for name in contents if name.endswith((".json", ".csv", ".npz"))]
+    name = "report/provenance.json" if chance.randrange(2) else chance.choice(kinds)
+    spare = case.folder / f"spare{Path(name).suffix}"
+    spare.write_bytes(contents[name])
+    done = spoil(spare, chance)
+    if spare.is_file() and not spare.is_symlink() and spare.stat().st_size < 1 << 26:
+        contents[name] = spare.read_bytes()
+    sums = [f"{sha256(data).hexdigest()}  {entry}\n" for entry, data in sorted(contents.items())]
+    path.write_bytes(files.zip_files(contents | {"SHA256SUMS": "".join(sums).encode()}))
+    words = chance.choice(
+        [["check", "page.zip"], ["verify", "page.zip"], ["report", "page.zip", "--out", "out"]]
+    )
+    return f"page.zip, {name}: {done}", words
+
+
+def spoiled_report(case: Case, chance: random.Random) -> tuple[str, list[str]]:
+    path = case.folder / "page" / chance.choice(["provenance.json"] * 3 + ["SHA256SUMS", "data.parquet"])
+    done = f"{case.path(path)}: {spoil(path, chance)}"
+    words = chance.choice([["verify", "page", "--runs", "runs"], ["bundle", "page", "--runs", "runs"]])
+    return done, words
+
+
+def spoiled_table(case: Case, chance: random.Random) -> tuple[str, list[str]]:
+    path = case.folder / "crossplay" / "crossplay.csv"
+    return f"{case.path(path)}: {spoil(path, chance)}", ["verify", case.path(path), "--runs", "runs"]
+
+
+def spoiled_import(case: Case, chance: random.Random) -> tuple[str, list[str]]:
+    path = case.folder / chance.choice(["curves.csv", "evaluations.npz"])
+    done = f"{path.name}: {spoil(path, chance)}"
+    return done, ["import", path.name, "--name", "X", "--task", "CartPole-v1", "--runs", "new"]
+
+
+def spoiled_sweep(case: Case, chance: random.Random) -> tuple[str, list[str]]:
+    path = case.folder / "tiny.toml"
+    lines = [line for line in path.read_text().splitlines() if line]
+    row, value = chance.randrange(len(lines)), chance.choice(SWEEP_VALUES)
+    lines[row] = f"{lines[row].partition('=')[0]} = {value}"
+    path.write_text("\n".join(lines))
+    words = chance.choice([
+        ["plan", "tiny.toml", "--runs", "new"],
+        ["sweep", "tiny.toml", "--runs", "new", "--dry-run"],
+        ["report", "tiny.toml", "--runs", "runs"],
+        ["check", "runs", "--sweep", "tiny.toml"],
+    ])  # fmt: skip
+    return lines[row][:80], words
+
+
+def spoiled_manifest(case: Case, chance: random.Random) -> tuple[str, list[str]]:
+    (path,) = case.folder.glob("planned/**/manifest-*.json")
+    done = f"{case.path(path)}: {spoil(path, chance)}"
+    words = chance.choice([
+        ["status", "tiny.toml", "--runs", "planned"],
+        ["status", case.path(path), "--runs", "planned"],
+        ["report", case.path(path), "--runs", "planned", "--out", "out"],
+        ["check", "runs", "--sweep", case.path(path)],
+    ])  # fmt: skip
+    return done, words
+
+
+KINDS: tuple[Callable[[Case, random.Random], tuple[str, list[str]]], ...] = (
+    *[spoiled_cell] * 9, spoiled_ledger, spoiled_bundle, spoiled_inside_a_bundle, spoiled_report,
+    spoiled_table, spoiled_import, spoiled_sweep, spoiled_manifest,
+)  # fmt: skip
+
+
+def attempt(number: int, material: Path, home: Path, commands: Commands) -> str:
+    """Try one case. Returns what is wrong; "" if nothing is."""
+    chance = random.Random(number)
+    home.mkdir()
+    case = Case(material, home, commands)
+    done, words = chance.choice(KINDS)(case, chance)
+    try:
+        case.run(*words)
+    except AssertionError as error:
+        return f"case {number}, {done}\n{error}"
+    finally:
+        shutil.rmtree(home)
+    return ""
+
+
+@pytest.mark.parametrize("first", range(0, CASES, CHUNK))
+def test_corpus(first: int, material: Path, tmp_path: Path, commands: Commands) -> None:
+    """Some hundred files with one fault each, and a command that reads them."""
+    faults = [attempt(n, material, tmp_path / str(n), commands) for n in range(first, first + CHUNK)]
+    assert not any(faults), "\n\n".join(filter(None, faults))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(CASES, CASES + 3_000, 100))
+def test_large_corpus(first: int, material: Path, tmp_path: Path, commands: Commands) -> None:
+    faults = [attempt(n, material, tmp_path / str(n), commands) for n in range(first, first + 100)]
+    assert not any(faults), "\n\n".join(filter(None, faults))
