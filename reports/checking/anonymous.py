@@ -3,7 +3,7 @@
 A run.json names, per attempt, the host, the process, the path of Python, and SLURM's cluster, partition, node
 and job. No rule of `check` and no verification needs their values: only which of them are equal. The same
 value becomes the same word in all runs. Entries that this version does not know are left out. What else may
-name a person, and stays, is listed in `docs/privacy.md`.
+name a person, and stays, is listed in `docs/security.md`.
 """
 
 from typing import Any

@@ -23,8 +23,8 @@ MOST_LINE = 2_500  # characters of an error
 MODULES = (
     "ascent.cli", "ascent.reports.checking.bundle", "ascent.reports.checking.verify", "ascent.reports.cite",
     "ascent.reports.importing", "ascent.reports.mirror.push", "ascent.reports.report",
-    "ascent.reports.shelf.add", "ascent.runners.crossplay", "ascent.runners.robustness", "ascent.runners.sweep", "ascent.runners.watch",
-    "ascent.slurm.status", "ascent.slurm.submit",
+    "ascent.reports.shelf.add", "ascent.runners.crossplay", "ascent.runners.robustness",
+    "ascent.runners.sweep", "ascent.runners.watch", "ascent.slurm.status", "ascent.slurm.submit",
 )  # fmt: skip
 
 

@@ -104,14 +104,19 @@ class Case:
         tried = self.commands.run(words, self.folder)
         assert not fault(tried, self.folder), f"{' '.join(words)}: {fault(tried, self.folder)}"
         for path in self.folder.rglob("*"):
-            new = path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 26
-            assert not new or SECRET.encode() not in path.read_bytes(), f"{path} holds a file from outside"
+            found = ordinary(path) and SECRET.encode() in path.read_bytes()
+            assert not found, f"{path} holds a file from outside"
         return tried
 
 
 @pytest.fixture
 def case(material: Path, tmp_path: Path, commands: Commands) -> Case:
     return Case(material, tmp_path, commands)
+
+
+def ordinary(path: Path) -> bool:
+    """Whether a file is one that may be read here."""
+    return path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 26
 
 
 def settle(cell: Path) -> Path:
@@ -137,7 +142,8 @@ def spoiled_cell(case: Case, chance: random.Random) -> tuple[str, list[str]]:
     paths = sorted(path for path in cell.rglob("*") if path.is_file())
     path = cell / layout.CELL if chance.randrange(4) == 0 else chance.choice(paths)
     done = f"{case.path(path)}: {spoil(path, chance)}"
-    place = case.path(settle(cell) if chance.randrange(3) else cell)
+    forged = ordinary(path) and chance.randrange(3)
+    place = case.path(settle(cell) if forged else cell)
     words = chance.choice([
         ["check", "runs"],
         ["check", place],
@@ -188,7 +194,7 @@ def spoiled_inside_a_bundle(case: Case, chance: random.Random) -> tuple[str, lis
     spare = case.folder / f"spare{Path(name).suffix}"
     spare.write_bytes(contents[name])
     done = spoil(spare, chance)
-    if spare.is_file() and not spare.is_symlink() and spare.stat().st_size < 1 << 26:
+    if ordinary(spare):
         contents[name] = spare.read_bytes()
     sums = [f"{sha256(data).hexdigest()}  {entry}\n" for entry, data in sorted(contents.items())]
     path.write_bytes(files.zip_files(contents | {"SHA256SUMS": "".join(sums).encode()}))
