@@ -9,6 +9,7 @@ A checkpoint names the replay files that belong to it. Both kinds begin with the
 import io
 import json
 import math
+import tokenize
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from ascent.records.ownership import Ownership
 
 FORMAT = 2  # of the files in a run's folder
 KEPT = 2  # checkpoints
+# What numpy may raise for a header that is none.
+BAD_HEADER = (MemoryError, LookupError, TypeError, SyntaxError, tokenize.TokenError)
 MOST_HEADER = 10_000  # characters of an array's header
 State = dict[str, np.ndarray]  # each array of one seed has its seed axis, of length 1, first
 Vouched = dict[str, tuple[int, str]]  # name of a table -> its length in bytes and its sha256 at a checkpoint
@@ -47,7 +50,7 @@ def unpack_arrays(data: bytes | memoryview) -> dict[str, np.ndarray]:
                 _check_array(archive, entry)
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (*files.UNREADABLE_ZIP, MemoryError, RecursionError, KeyError, TypeError) as error:
+    except (*files.UNREADABLE_ZIP, *BAD_HEADER) as error:
         raise ValueError(str(error) or type(error).__name__) from error
 
 

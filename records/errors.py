@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from typing import Any
 
 MOST_NAMES = 20  # valid names that a message lists
+MOST_CHARACTERS = 2_000  # of a message
 
 
 class InputError(Exception):
@@ -47,6 +48,12 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
         elif old != new:
             parts.append(f"{name} was {old}, is now {new}")
     return "; ".join(parts)
+
+
+def one_line(text: str, most: int = MOST_CHARACTERS) -> str:
+    """Return a text that a terminal shows on one line, cut after `most` characters."""
+    shown = printable(text[: most + 1]).replace("\n", " ")
+    return shown if len(shown) <= most else f"{shown[:most]}..."
 
 
 def printable(text: str) -> str:

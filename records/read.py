@@ -25,7 +25,7 @@ import pandas as pd
 
 from ascent.records import layout, ledger, run_reader
 from ascent.records.cell import FIRST_TUNING_SEED, Cell, chosen, of_kind, overrides, setting, without_tuning
-from ascent.records.errors import printable
+from ascent.records.errors import one_line
 from ascent.records.expected import Expected
 from ascent.records.run_reader import Damaged, RunReader
 from ascent.records.store import Store
@@ -152,17 +152,17 @@ class CellRecord:
     def title(self) -> str:
         """The name of the system; of an imported cell the name that its user gave it."""
         name = self.facts["config"].get("name") if self.imported else None
-        return printable(str(name))[:MAX_TITLE] if name else self.name.system
+        return one_line(str(name), MAX_TITLE) if name else self.name.system
 
     @property
     def changed(self) -> list[str]:
         """The hyperparameter overrides as `ascent train --set` takes them: "gamma=0.9"."""
-        return overrides(self.facts.get("changed") or {})
+        return [one_line(text) for text in overrides(self.facts.get("changed") or {})]
 
     @property
     def setting(self) -> str:
         """The preset and its overrides: "code", "code with gamma=0.9"."""
-        return setting(self.name.preset, self.facts.get("changed") or {})
+        return one_line(setting(self.name.preset, self.facts.get("changed") or {}))
 
     @property
     def measures(self) -> dict[str, str]:

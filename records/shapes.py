@@ -4,7 +4,7 @@ Each class lists what other modules read of one file, with types and limits. Fur
 earlier versions wrote fewer, later ones may write more.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -19,7 +19,7 @@ Name = Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\z")]  # 
 Text = Annotated[str, Field(max_length=MOST_TEXT)]
 Count = Annotated[int, Field(ge=0, le=MOST)]
 Number = Annotated[float, Field(strict=True)]  # a whole number, too; NaN and infinity, too
-Seeds = Annotated[list[Count], Field(max_length=MOST_ITEMS)]
+Seeds = Annotated[list[Count], Field(max_length=1_000_000)]
 Names = Annotated[list[Name], Field(max_length=MOST_ITEMS)]
 Word = Annotated[str, Field(max_length=100)]
 Scalar = bool | Annotated[int, Field(ge=-MOST, le=MOST)] | Number | Word | None
@@ -59,8 +59,8 @@ class SpecShape(Shape):
     team: TeamShape | None = None
 
 
-class CellShape(Shape):
-    """cell.json."""
+class NamedCellShape(Shape):
+    """A cell, in whichever file."""
 
     system: Name
     preset: Name
@@ -75,6 +75,11 @@ class CellShape(Shape):
     settings: dict[Text, Value] | None = None
     changed: dict[Text, Value] | None = None
     measures: Names = []
+
+
+class CellShape(NamedCellShape):
+    """cell.json."""
+
     spec: SpecShape
 
 
@@ -147,7 +152,92 @@ class ResultShape(Shape):
     unstable_steps: UnstableShape | None = None
 
 
-SHAPES: dict[str, type[Shape]] = {layout.CELL: CellShape, layout.RUN: RunShape, layout.RESULT: ResultShape}
+class DeclaredShape(Shape):
+    """The `[report]` table of a sweep."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    estimator: Name = ""
+    score: Text | dict[Text, Text] = ""
+    baseline: Text = ""
+    threshold: Number = 0.5
+
+
+class ExpectedShape(Shape):
+    """The name of a cell, and its seeds."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    suite: Name
+    task: Name
+    system: Name
+    preset: Name
+    digest: Name
+    seeds: Seeds
+    shelf: Name | Literal[""] = ""
+
+
+class BuiltShape(Shape):
+    """What a report was built from."""
+
+    title: Text
+    settings: DeclaredShape
+    expected: Annotated[list[ExpectedShape], Field(max_length=MOST_ITEMS)]
+    left_out: dict[Text, Seeds] = {}
+    started: dict[Text, Seeds] | None = None
+    grades: dict[Text, Text] | None = None
+    made_with: dict[Text, Text | None] | None = None
+
+
+class ReportedCellShape(Shape):
+    """A cell, in a report's provenance.json."""
+
+    folder: Text | None = None
+    robustness: dict[Text, Text] | None = None
+
+
+class ReportedRunShape(Shape):
+    """A run, in a report's provenance.json."""
+
+    folder: Text
+    state: Text | None = None
+    note: Text | None = None
+    result_digest: Text | None = None
+
+
+class ReportShape(Shape):
+    """provenance.json of a report."""
+
+    report: BuiltShape
+    cells: list[ReportedCellShape] = []
+    runs: list[ReportedRunShape] = []
+
+
+class PlannedShape(NamedCellShape):
+    """A cell in a manifest."""
+
+    seeds: Seeds
+    replay_bytes_per_seed: Count
+
+
+class ManifestShape(Shape):
+    """A manifest, as `ascent plan` writes it."""
+
+    format: Count
+    origin: Text
+    sweep: Text
+    title: Text
+    made: Text
+    cells: Annotated[list[PlannedShape], Field(max_length=1_000_000)]
+    report: DeclaredShape | None = None
+    tables: dict[Text, Any] = {}
+
+
+PROVENANCE, MANIFEST = "provenance.json", "a manifest"
+SHAPES: dict[str, type[Shape]] = {
+    layout.CELL: CellShape, layout.RUN: RunShape, layout.RESULT: ResultShape,
+    PROVENANCE: ReportShape, MANIFEST: ManifestShape,
+}  # fmt: skip
 
 
 def check(name: str, content: object, place: object = None) -> None:

@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ascent.records import files
+from ascent.records import files, shapes
 from ascent.records.cell import Cell
 from ascent.records.declared import Declared
 from ascent.records.errors import DamagedFile, InputError, unknown
@@ -142,6 +142,7 @@ def read(path: Path) -> Manifest:
         raise InputError(f"{path}: {error.strerror}") from error
     if content.get("format") != FORMAT:
         raise DamagedFile(f"{path} is not a manifest of format {FORMAT}")
+    shapes.check(shapes.MANIFEST, content, path)
     try:
         return _parse(path, content)
     except (LookupError, TypeError) as error:

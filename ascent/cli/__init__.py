@@ -43,7 +43,7 @@ def main() -> None:
     """Run the command line. Anything wrong with the input or the disk gives one line and exit code 2."""
     from typer.exceptions import Abort, TyperException
 
-    from ascent.records.errors import InputError, printable
+    from ascent.records.errors import InputError, one_line
 
     # SIGINT also where a shell started this process in the background, with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -57,7 +57,7 @@ def main() -> None:
         code = 2
     except (TyperException, InputError, OSError) as error:
         message = error.format_message() if isinstance(error, TyperException) else str(error)
-        print(f"error: {printable(message)}", file=sys.stderr)
+        print(f"error: {one_line(message)}", file=sys.stderr)
         code = 2
     except MemoryError:
         print("error: there is not enough memory", file=sys.stderr)

@@ -28,7 +28,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from ascent.records import files, layout, ledger
+from ascent.records import files, layout, ledger, shapes
 from ascent.records.declared import Declared
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.expected import Expected
@@ -201,16 +201,9 @@ def provenance(report: Path) -> dict[str, Any]:
         raise InputError(f"{report} is not a report: {path.name}: {error.strerror}") from error
     if "report" not in about:
         raise InputError(f"{path} was written by an older version: build the report again")
-    try:
-        declared(about)
-        str(about["report"]["title"])
-        grades = list(about["report"].get("grades", {}).items())
-        expected_cells(about)
-    except (LookupError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path} lacks what rebuilding the report needs: {folder.readable(error)}"
-        ) from error
-    for cell, words in grades:
+    shapes.check(shapes.PROVENANCE, about, path)
+    declared(about)
+    for cell, words in (about["report"].get("grades") or {}).items():
         if words not in CHECKED:
             raise InputError(f"{path} says {words!r} of {cell}: a page has only grades of `ascent check`")
     return about
@@ -222,15 +215,8 @@ def declared(about: dict[str, Any]) -> Declared:
 
 
 def expected_cells(about: dict[str, Any]) -> list[Expected]:
-    """Return the cells and seeds of the report with this provenance.json.
-
-    Raises InputError for names that escape the folder of records.
-    """
-    cells = [Expected.from_json(cell) for cell in about["report"]["expected"]]
-    for cell in cells:
-        if ".." in (parts := cell.folder.split("/")) or len(parts) != 3 or not all(parts):
-            raise InputError(f"provenance.json names {cell.folder!r}, which is not a cell folder")
-    return cells
+    """Return the cells and seeds of the report with this provenance.json."""
+    return [Expected.from_json(cell) for cell in about["report"]["expected"]]
 
 
 def _refuse_changed(about: dict[str, Any], expected: list[Expected], runs: Path) -> None:

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from ascent.records import files, layout, ledger, shelf
 from ascent.records.cell import FIRST_TUNING_SEED
-from ascent.records.errors import DamagedFile, InputError, printable
+from ascent.records.errors import DamagedFile, InputError, one_line
 from ascent.records.plan import Planned
 from ascent.records.read import DIVERGED
 from ascent.reports.checking import folder, identity, origin, protocol
@@ -188,7 +188,7 @@ def summary(checked: Checked) -> list[str]:
         faults = [finding for finding in outcome.findings if not finding.note]
         if faults:
             more = f", and {len(faults) - 1} more: see `ascent check`" if len(faults) > 1 else ""
-            first = printable(f"{faults[0].where}: {faults[0].what}")
+            first = one_line(f"{faults[0].where}: {faults[0].what}")
             lines.append(f"check: FAIL {outcome.rule}: {first}{more}")
     return lines
 
@@ -213,11 +213,11 @@ def render(checked: Checked) -> Group:
     for outcome in checked.outcomes:
         lines = [outcome.description]
         for finding in outcome.findings[:MAX_SHOWN]:
-            lines.append(f"  {'note: ' if finding.note else ''}{finding.where}: {finding.what}")
+            lines.append(one_line(f"  {'note: ' if finding.note else ''}{finding.where}: {finding.what}"))
         if len(outcome.findings) > MAX_SHOWN:
             lines.append(f"  and {len(outcome.findings) - MAX_SHOWN} more")
         word = Text("pass", "green") if outcome.passed else Text("FAIL", "bold red")
-        table.add_row(outcome.rule, word, Text(printable("\n".join(lines))))
+        table.add_row(outcome.rule, word, Text("\n".join(lines)))
     return Group(table, Text(f"\ngrades: {_grades(checked)}"))
 
 

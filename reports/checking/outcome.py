@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
-from ascent.records.errors import printable
+from ascent.records.errors import one_line
 from ascent.reports.checking.grades import GRADES, grade
 
 REBUILT, DIFFERS, CANNOT = "rebuilt", "DIFFERS", "cannot be verified"
@@ -46,9 +46,9 @@ def render(outcomes: Sequence[Outcome]) -> Text:
     for outcome in outcomes:
         doubtful = outcome.words != outcome.verdict
         text.append(outcome.words, STYLES[CANNOT] if doubtful else STYLES[outcome.verdict])
-        text.append(f"  {printable(outcome.where)}\n")
+        text.append(f"  {one_line(outcome.where)}\n")
         lines = [*outcome.reason.splitlines(), *outcome.unknown]
-        text.append("".join(f"    {printable(line)}\n" for line in lines))
+        text.append("".join(f"    {one_line(line)}\n" for line in lines))
     order = list(STYLES)
     counts = Counter((order.index(outcome.verdict), outcome.words) for outcome in outcomes)
     return text.append(", ".join(f"{count} {words}" for (_, words), count in sorted(counts.items())))

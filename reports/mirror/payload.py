@@ -139,7 +139,10 @@ def history_rows(content: Mapping[str, bytes], until: int | None = None) -> list
     `content` maps the names in `TABLES` to the bytes of the files. `until` is the last step to include
     (default: all).
     """
-    evaluations, episodes, metrics = (_read(content[name]) for name in TABLES)
+    try:
+        evaluations, episodes, metrics = (_read(content[name]) for name in TABLES)
+    except (ValueError, LookupError) as error:
+        raise DamagedFile(f"{' or '.join(TABLES)} is damaged: {error}") from error
     marks = {int(step) for table in (evaluations, metrics) if len(table) for step in table["step"]}
     if len(episodes):
         marks.add(max(marks | {int(episodes["step"].max())}))  # a run may diverge after its last evaluation

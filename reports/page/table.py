@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import pandas as pd
 
-from ascent.records.errors import printable
+from ascent.records.errors import one_line
 
 Row = TypeVar("Row")
 
@@ -79,7 +79,7 @@ def markdown(table: Table) -> str:
 def latex(table: Table) -> str:
     """Return the table as a tabular for a paper that loads the package booktabs."""
     form = "".join("r" if head in table.sort_values else "l" for head in table.shown)
-    shown = table.shown.map(_one_line)  # an empty line would end a row
+    shown = table.shown.map(one_line)  # an empty line would end a row
     text = shown.to_latex(index=False, escape=True, column_format=f"@{{}}{form}@{{}}")
     # Hyphens before numbers are minus signs; < and > are other characters in LaTeX's default encoding.
     text = re.sub(r"(?<![\w.])-(?=\d)", "$-$", text).replace("<", "$<$").replace(">", "$>$")
@@ -104,9 +104,5 @@ def _markdown_row(cells: Sequence[str]) -> str:
 
 def _markdown_text(cell: str) -> str:
     """Return a text that Markdown shows as it is: no markup, no link, no HTML, no other column."""
-    text = re.sub(r"[\\|`*]|\](?=\()", r"\\\g<0>", _one_line(cell))
+    text = re.sub(r"[\\|`*]|\](?=\()", r"\\\g<0>", one_line(cell))
     return text.replace("&", "&amp;").replace("<", "&lt;")
-
-
-def _one_line(text: str) -> str:
-    return printable(text).replace("\n", " ")

@@ -4,7 +4,11 @@ No traceback, no code from the files, nothing read or written outside of its fol
 the terminal, less than 1 GiB of memory, bounded time.
 """
 
+import csv
+import io
+import json
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -15,17 +19,24 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from ascent.records import files, layout
+from ascent.records import files, layout, provenance
 from ascent.records.cell import Cell
+from ascent.records.shapes import SHAPES
+from ascent.records.shapes import check as check_shape
+from ascent.reports.checking import folder as records
+from ascent.reports.page.table import Column, latex, make_table, markdown
+from ascent.reports.page.table import csv as to_csv
 from ascent.runners.train import train
 from tests.hostile.attempt import SECRET, Commands, Tried, fault
-from tests.hostile.spoil import spoil
+from tests.hostile.spoil import ESCAPES, HEADERS, pwning, spoil
 from tests.reports import trained
 from tests.reports.trained import edit, forge
 from tests.small import small_cell
 
+ROOT = Path(__file__).parents[2]
 CASES, CHUNK = 320, 20
 TEAM_TASK = "simple_adversary_v3"
 SWEEP = """
@@ -282,3 +293,160 @@ def test_corpus(first: int, material: Path, tmp_path: Path, commands: Commands) 
 def test_large_corpus(first: int, material: Path, tmp_path: Path, commands: Commands) -> None:
     faults = [attempt(n, material, tmp_path / str(n), commands) for n in range(first, first + 100)]
     assert not any(faults), "\n\n".join(filter(None, faults))
+
+
+# ---- what a corpus would rarely hit
+
+
+def test_injection(case: Case) -> None:
+    """A name that is markup in every format is text in all of them."""
+    cell = case.cell("sb3-ppo")
+    edit(cell / layout.CELL, lambda facts: facts["config"].update(name=ESCAPES))
+    settle(cell)
+    agent = case.cell("a2c")
+    edit(agent / layout.CELL, lambda facts: facts.update(changed={"gamma": ESCAPES[:100]}))
+    edit(agent / layout.CELL, lambda facts: facts["settings"].update(gamma=ESCAPES[:100]))
+    edit(agent / layout.CELL, lambda facts: facts["config"].update(gamma=ESCAPES[:100]))
+    place = settle(agent)
+    for words in (
+        ("report", "runs", "--out", "out"),
+        ("check", "runs"),
+        ("cite", case.path(place), "--runs", "runs"),
+    ):
+        assert case.run(*words).code in (0, 1), words
+    out = case.folder / "out"
+    page = (out / "index.html").read_text()
+    assert "<script>alert" not in page and "\x1b" not in page
+    shown = [path.read_text() for path in sorted(out.glob("tables/*.md"))]
+    assert any("\\\\x1b" in text for text in shown), "the name is in some table"
+    for text in shown:
+        assert "<script" not in text and "](" not in text.replace("]\\(", "")
+        lines = text.splitlines()
+        columns = [re.sub(r"\\.", "", line).count("|") for line in lines]
+        assert len(set(columns)) <= 1, "a name opens no column, and no row"
+    for path in out.glob("tables/*.csv"):
+        rows = csv.reader(io.StringIO(path.read_text()))
+        assert not [cell for row in rows for cell in row if cell.startswith(("=", "@", "+"))], path
+    for text in (path.read_text() for path in out.glob("tables/*.tex")):
+        assert "\\frac" not in text and not re.search(r"(?<!\\)[&%#_](?=[^&\n]*HYPERLINK)", text)
+    assert list(out.glob("figures/*.png"))
+
+
+def test_latex_of_hostile_names(tmp_path: Path) -> None:
+    """What is escaped is typeset."""
+    if shutil.which("pdflatex") is None:
+        pytest.skip("pdflatex is not installed: apt install texlive-latex-recommended")
+    rows = [ESCAPES.replace("\u202e", ""), "$x^2_", "\\input{/etc/passwd}", "a\n\nb", "{", "%", "~^#"]
+    table = make_table("t", "T", rows, [Column(str, "name", "name")])
+    start, end = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}", "\\end{document}"
+    (tmp_path / "t.tex").write_text(f"{start}\n{latex(table)}\n{end}")
+    done = subprocess.run(
+        ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "t.tex"], cwd=tmp_path, capture_output=True
+    )
+    assert done.returncode == 0, done.stdout[-1000:]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1+cmd|' /C calc'!A0", "@SUM(1)"])
+def test_no_formula(text: str) -> None:
+    data = pd.DataFrame({"name": [text, "a"], "value": [-1.5, 2.0], "some": [None, "-x"]})
+    rows = list(csv.reader(io.StringIO(to_csv(data))))
+    assert rows[1] == [f"'{text}", "-1.5", ""] and rows[2] == ["a", "2", "'-x"]
+
+
+def test_markdown_of_hostile_names() -> None:
+    table = make_table(
+        "t", "T", ["a|b", "[x](http://y)", "<b>", "`x`", "*x*", "a\nb", "[1, 2]"], [Column(str, "n", "n")]
+    )
+    shown = ["a\\|b", "[x\\](http://y)", "&lt;b>", "\\`x\\`", "\\*x\\*", "a b", "[1, 2]"]
+    assert markdown(table).splitlines()[2:] == [f"| {text} |" for text in shown]
+
+
+def test_recorded_code_does_not_run(case: Case) -> None:
+    """Sources that came with records are compared and shown, and neither imported nor compiled."""
+    cell = case.cell("a2c")
+    (path,) = cell.glob("sources-*.zip")
+    _, sources = records.sources(cell, path.stem.partition("-")[2])
+    trap = b"import pathlib\npathlib.Path('../pwned').touch()\n"
+    sources = {name: trap + content for name, content in sources.items()}
+    digest = provenance.source_digest(sources)
+    path.unlink()
+    (cell / layout.sources(digest)).write_bytes(files.zip_files(sources))
+    for run in cell.glob("seed-*"):
+        new = {"source_digest": digest, "commit": trained.UNKNOWN}
+        edit(run / "run.json", lambda about, new=new: about.update(new) or about["attempts"][0].update(new))
+    for depth in ("records", "policy", "start", "whole"):
+        tried = case.run("verify", case.path(cell), "--depth", depth)
+        assert tried.code, depth
+    assert "--run-recorded-code" in tried.out
+
+
+@pytest.mark.parametrize("number", range(len(HEADERS) + 1))
+def test_arrays(number: int, case: Case) -> None:
+    """No array claims more than it has, and none is unpickled."""
+    cell = case.cell("a2c")
+    for path in cell.glob("seed-*/policy.npz"):
+        with zipfile.ZipFile(path) as archive:
+            entries = {name: archive.read(name) for name in archive.namelist()}
+        name = next(name for name in entries if name.startswith("params/"))
+        header = (HEADERS[number].encode() + b"\n") if number < len(HEADERS) else b""
+        magic = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little")
+        entries[name] = magic + header + bytes(160) if header else pwning(name)
+        path.write_bytes(files.zip_files(entries))
+    forge(cell)
+    for words in (("robustness", case.path(cell), "--episodes", "1"), ("watch", f"{case.path(cell)}/seed-0")):
+        tried = case.run(*words)
+        assert tried.code == 2 and "policy.npz is damaged" in tried.err, tried.err
+    assert case.run("verify", case.path(cell)).code
+
+
+def test_bombs(case: Case) -> None:
+    """Archives whose entries expand a thousand times."""
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(3):
+            with archive.open(f"seed-{number}/eval.csv", "w", force_zip64=True) as file:
+                for _ in range(800):
+                    file.write(bytes(1 << 20))
+    cell = case.cell("td3")
+    for path in cell.glob("sealed-*.zip"):
+        path.unlink()
+    (cell / layout.seal(sha256(bomb.getvalue()).hexdigest()[:16])).write_bytes(bomb.getvalue())
+    (case.folder / "page.zip").write_bytes(bomb.getvalue().replace(b"seed-", b"runs/"))
+    (case.folder / "evaluations.npz").write_bytes(bomb.getvalue().replace(b"eval.csv", b"a123.npy"))
+    for words in (
+        ("check", case.path(cell)),
+        ("verify", case.path(cell)),
+        ("report", "runs", "--out", "out"),
+        ("check", "page.zip"),
+        ("import", "evaluations.npz", "--name", "X", "--task", "CartPole-v1", "--runs", "new"),
+        ("runs", "unseal", case.path(cell)),
+    ):
+        case.run(*words)
+
+
+def test_a_record_that_asks_for_a_huge_network(case: Case) -> None:
+    """It is refused before anything is built."""
+    cell = case.cell("a2c")
+    for key in ("config", "settings", "changed"):
+        edit(cell / layout.CELL, lambda facts, key=key: facts[key].update(hidden=[30_000, 30_000]))
+    cell = settle(cell)
+    tried = case.run("robustness", case.path(cell), "--episodes", "1")
+    assert tried.code == 2 and "asks for 900,060,000 weights" in tried.err
+
+
+def test_real_records_have_the_shapes(material: Path) -> None:
+    """Those of this version, of earlier ones, and those that ship with the suite."""
+    shapes = {name: 0 for name in SHAPES}
+    for home in (material, ROOT / "tests" / "data", ROOT / "reports" / "results"):
+        for path in home.rglob("*.json"):
+            if path.name in SHAPES:
+                check_shape(path.name, json.loads(path.read_bytes()), path)
+                shapes[path.name] += 1
+        for path in home.rglob("sealed-*.zip"):
+            with zipfile.ZipFile(path) as archive:
+                for entry in archive.namelist():
+                    name = entry.rpartition("/")[2]
+                    if name in SHAPES:
+                        check_shape(name, json.loads(archive.read(entry)), path)
+                        shapes[name] += 1
+    assert min(shapes.values()) > 20

@@ -603,9 +603,12 @@ def test_a_folder_that_only_looks_like_a_report(tmp_path: Path) -> None:
     for content, said in (
         ("{}", "was written by an older version"),
         ("[", "damaged"),
-        ('{"report": {"settings": {}, "title": ""}}', "lacks what rebuilding the report needs"),
-        ('{"report": {"settings": {"colour": 1}}}', "lacks what rebuilding the report needs"),
-        (json.dumps({"report": {"settings": {}, "title": "", "expected": [cell]}}), "is not a cell folder"),
+        ('{"report": {"settings": {}, "title": ""}}', "report.expected: field required"),
+        ('{"report": {"settings": {"colour": 1}}}', "report.settings.colour: extra inputs"),
+        (
+            json.dumps({"report": {"settings": {}, "title": "", "expected": [cell]}}),
+            "report.expected.0.suite: string should match",
+        ),
     ):
         (tmp_path / "old" / "provenance.json").write_text(content)
         with pytest.raises(InputError, match=said):
