@@ -128,10 +128,27 @@ def append(handle: int, data: bytes, durable: bool) -> None:
         os.fsync(handle)
 
 
+def line_ends(data: bytes, digest: object) -> str:
+    """Return what to add to "sha256 differs" where nothing but the line ends were changed; else ""."""
+    changed = sha256(data.replace(b"\r\n", b"\n")).hexdigest() == digest
+    return ": its line ends were changed to CRLF, as git or an editor does" if changed else ""
+
+
 def _write_all(handle: int, data: bytes) -> None:
     view = memoryview(data)
-    while view:
-        view = view[os.write(handle, view) :]
+    try:
+        while view:
+            view = view[os.write(handle, view) :]
+    except OSError as error:  # such as a full disk: it does not say which file
+        raise OSError(error.errno, error.strerror, _name_of(handle)) from error
+
+
+def _name_of(handle: int) -> str | None:
+    """Return the path of an open file, where the system says it."""
+    try:
+        return os.readlink(f"/proc/self/fd/{handle}")
+    except OSError:
+        return None
 
 
 def sync_folder(folder: Path) -> None:

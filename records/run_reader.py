@@ -71,8 +71,10 @@ class RunReader:
         if isinstance(compact, dict) and not self.has(seed, layout.TRAIN):
             digests = {name: digest for name, digest in digests.items() if name != layout.TRAIN} | compact
         for file in sorted(name for name in digests if name.endswith(".csv")):
-            if sha256(self.read(seed, file)).hexdigest() != digests[file]:
-                raise Damaged(f"{file}: sha256 differs from {layout.RESULT}")
+            data = self.read(seed, file)
+            if sha256(data).hexdigest() != digests[file]:
+                ends = files.line_ends(data, digests[file])
+                raise Damaged(f"{file}: sha256 differs from {layout.RESULT}{ends}")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -105,6 +105,8 @@ def _spec(task: str) -> "Spec":
 
 def _read_csv(path: Path, content: bytes, names: dict[str, str]) -> pd.DataFrame:
     """Read COLUMNS from a CSV file in long form: a row per seed and evaluation, or per episode."""
+    if content.lstrip()[:1] in (b"[", b"{"):
+        raise InputError(f"{path} is no CSV file: it holds JSON")
     try:
         table = pd.read_csv(io.BytesIO(content))
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:

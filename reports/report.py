@@ -51,7 +51,7 @@ def build(
     study = analyse(runs, cells, title, declared or Declared(), left_out or {}, grades or {})
     out.parent.mkdir(parents=True, exist_ok=True)
     # A sibling folder, because a rename is atomic only within one file system.
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as work:
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name[:40]}-") as work:
         new, old = Path(work) / "new", Path(work) / "old"
         write(study, new)
         if out.exists():

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -45,6 +46,11 @@ def main() -> None:
 
     from ascent.records.errors import InputError, one_line
 
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal's encoding lacks is no error
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(
+                errors="surrogateescape" if "utf" in stream.encoding.lower() else "backslashreplace"
+            )
     # SIGINT also where a shell started this process in the background, with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -55,8 +61,12 @@ def main() -> None:
     except ModuleNotFoundError as error:
         print(f"error: this command needs {error.name}, which is not installed", file=sys.stderr)
         code = 2
-    except (TyperException, InputError, OSError) as error:
+    except (TyperException, InputError) as error:
         message = error.format_message() if isinstance(error, TyperException) else str(error)
+        print(f"error: {one_line(message)}", file=sys.stderr)
+        code = 2
+    except OSError as error:
+        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
         print(f"error: {one_line(message)}", file=sys.stderr)
         code = 2
     except MemoryError:

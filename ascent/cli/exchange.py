@@ -36,6 +36,8 @@ def bundle(
 
     archive = out or report.resolve().with_name(f"{report.resolve().name}.zip")
     names = bundles.pack(report, runs, archive, anonymous, sign)
+    if others := bundles.other_files(report):
+        print(f"note: left out, not part of the report: {', '.join(others)}", file=sys.stderr)
     print(f"{len(names)} files, {archive.stat().st_size:,} bytes", file=sys.stderr)
     print(archive)
 

@@ -97,9 +97,17 @@ def pack(
         for home in {cell.home(runs) for cell in expected}
         for path in ledger.files_of([cell.folder for cell in expected if cell.home(runs) == home], home)
     }
+    try:
+        return _write(contents, target, key)
+    except OSError as error:  # such as a full disk: it does not say which file
+        raise OSError(error.errno, error.strerror, error.filename or str(target)) from error
+
+
+def _write(contents: dict[str, Callable[[], bytes]], target: Path, key: Path | None) -> list[str]:
+    """Write a bundle, all or nothing. Returns the names of its files."""
     header = files.json_bytes({"format": FORMAT, "project": {"name": "ascent", **_project()}})
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as work:
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name[:40]}-") as work:
         temporary = Path(work) / "bundle.zip"
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
             sums = {HEADER: sha256(header).hexdigest()}
@@ -134,6 +142,12 @@ def report_sums(report: Path) -> dict[str, str]:
         if not FILE_OF_REPORT.fullmatch(name):
             raise InputError(f"{path} lists {name!r}, which is no file of a report")
     return sums | {SUMS: sha256(content).hexdigest()}
+
+
+def other_files(report: Path) -> list[str]:
+    """Return the files in the folder of a report that are not part of it."""
+    names = (path.relative_to(report).as_posix() for path in report.rglob("*") if not path.is_dir())
+    return sorted(set(names) - report_sums(report).keys())
 
 
 def _unchanged(path: Path, digest: str) -> bytes:

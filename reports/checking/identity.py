@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ascent.records import layout, ledger
+from ascent.records import files, layout, ledger
 from ascent.records.cell import Cell, chosen, without_tuning
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.files import read as read_file
@@ -120,7 +120,8 @@ def result_digests(cell: CellFiles) -> Iterator[Finding]:
         expected = form | digests
         for file, data in run.contents.items():
             if expected.get(file) != sha256(data).hexdigest():
-                yield Finding(run.name, f"{file} does not match its sha256 in result.json")
+                ends = files.line_ends(data, expected.get(file))
+                yield Finding(run.name, f"{file} does not match its sha256 in result.json{ends}")
         if run.result.get("digest") != result_digest(run.result):
             yield Finding(run.name, "result.json does not match its own digest")
 

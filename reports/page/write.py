@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ascent.records import files
 from ascent.reports.page import figures, information, robustness, score_tables, tables
 from ascent.reports.page.bibliography import bibliography
 from ascent.reports.page.provenance import provenance
@@ -37,7 +38,7 @@ def write(study: Study, folder: Path) -> None:
         _write(folder / "tables" / f"{name}.md", markdown(table).encode())
         _write(folder / "tables" / f"{name}.tex", latex(table).encode())
     _write_csv(folder / "tables" / "completeness.csv", tables.completeness(study.cells))
-    evaluation_means(study.cells).to_parquet(folder / "data.parquet", index=False)
+    _write(folder / "data.parquet", evaluation_means(study.cells).to_parquet(index=False))
     _write(folder / "references.bib", bibliography(study.tasks, study.verdicts).encode())
     _write(folder / "provenance.json", provenance(study).encode())
     _write(folder / "index.html", render(study, shown, style, images).encode())
@@ -84,7 +85,7 @@ def _figures(study: Study, style: figures.Style) -> Iterator[tuple[str, Figure]]
 
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(exist_ok=True, parents=True)
-    path.write_bytes(content)
+    files.write(path, content, durable=False)
 
 
 def _write_csv(path: Path, data: pd.DataFrame) -> None:

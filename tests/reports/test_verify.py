@@ -604,7 +604,10 @@ def test_a_folder_that_only_looks_like_a_report(tmp_path: Path) -> None:
         ("{}", "was written by an older version"),
         ("[", "damaged"),
         ('{"report": {"settings": {}, "title": ""}}', "report.expected: field required"),
-        ('{"report": {"settings": {"colour": 1}}}', "report.settings.colour: extra inputs"),
+        (
+            '{"report": {"settings": {"colour": 1}, "title": "", "expected": []}}',
+            "report.settings.colour: extra inputs",
+        ),
         (
             json.dumps({"report": {"settings": {}, "title": "", "expected": [cell]}}),
             "report.expected.0.suite: string should match",
