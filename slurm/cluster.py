@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -31,6 +32,16 @@ class Task:
         return self.state in WAITING
 
 
+def available() -> bool:
+    """Return whether this machine has SLURM's commands."""
+    return shutil.which("sbatch") is not None
+
+
+def ignored() -> list[str]:
+    """Return the variables with the user's own options for sbatch, which have no effect."""
+    return sorted(name for name in os.environ if name.startswith("SBATCH_"))
+
+
 def client(*words: str) -> str:
     """Run one of SLURM's commands and return its output.
 
@@ -55,7 +66,11 @@ def client(*words: str) -> str:
 
 def reason(output: str) -> str:
     """Return, in one line, why a SLURM command failed."""
-    lines = [re.sub(r"^\w+: (error: )?", "", line.strip()) for line in output.splitlines() if line.strip()]
+    lines = [
+        re.sub(r"^(\w+: (error: )?|allocation failure: )", "", line.strip())
+        for line in output.splitlines()
+        if line.strip()
+    ]
     return "; ".join(line.rstrip(".") for line in dict.fromkeys(lines)) or "no error message"
 
 

@@ -13,6 +13,13 @@ from ascent.slurm.sites import Site
 from ascent.slurm.submission import Submission
 
 FOLDER = Path(__file__).resolve().parent
+# Whether a set-up has succeeded: one line that says what is missing.
+TEST = (
+    "command -v python > /dev/null ||",
+    '    { echo "error: after the set-up, there is no python on the PATH"; exit 2; }',
+    "python -P -c 'import ascent' 2> /dev/null ||",
+    '    { echo "error: after the set-up, $(command -v python) has no package ascent"; exit 2; }',
+)
 REQUIRED = {"name", "array", "options", "setup", "command"}  # placeholders of a job template
 OPTIONAL = {"sweep", "runs", "tasks"}
 
@@ -35,14 +42,14 @@ def job(manifest: Manifest, site: Site, mem: str, submission: Submission) -> str
         f"--time={site.time}",
         "--nodes=1",
         "--ntasks=1",
-        f"--cpus-per-task={site.cpus}",
+        f"--cpus-per-task={site.cores}",
         f"--mem={mem}",
         *([f"--gres=gpu:{site.gpu_type + ':' if site.gpu_type else ''}{site.gpus}"] if site.gpus else []),
         f"--output={submission.log('%a')}",
         "--open-mode=append",
         "--requeue",
         f"--signal=B:USR1@{site.warn_seconds}",
-        *site.extra,
+        *_extra(site),
     ]
     return _job_template(site).render(
         name=submission.name,
@@ -69,6 +76,7 @@ def report(manifest: Manifest, site: Site, name: str, runs: Path, page: Path) ->
         f"--output={manifest.path.parent / 'logs' / name}.log",
         "--open-mode=append",
         "--requeue",
+        *_extra(site),
     ]
     arguments = [str(manifest.path), "--runs", str(runs), "--out", str(page)]
     values = {
@@ -87,18 +95,27 @@ def _options(site: Site) -> list[str]:
     return [f"--{name}={getattr(site, name)}" for name in names if getattr(site, name)]
 
 
+def _extra(site: Site) -> list[str]:
+    """Return further options, quoted as sbatch reads them in a script."""
+    options = []
+    for option in site.extra:
+        name, equals, value = option.partition("=")
+        options.append(f"{name}={shlex.quote(value)}" if equals else option)
+    return options
+
+
 def _python(site: Site) -> str:
     """Return the Python that the site's set-up puts on the PATH, or else this one."""
     return "python" if site.setup else sys.executable
 
 
 def _setup(site: Site) -> str:
-    """Return shell lines that prepare the environment of a job."""
+    """Return shell lines that prepare the environment of a job, and say if this did not succeed."""
     lines = []
     if site.setup:
         try:
-            # `module` and conda use variables that may not be set.
-            lines = ["set +u", Path(site.setup).read_text().rstrip(), "set -u"]
+            # In such files, commands fail and variables are unset without harm: the result counts.
+            lines = ["set +euo pipefail", Path(site.setup).read_text().rstrip(), "set -euo pipefail", *TEST]
         except OSError as error:
             raise InputError(f"setup: {site.setup}: {error.strerror}") from error
         except ValueError as error:

@@ -1,19 +1,22 @@
 """The settings of a site: one TOML file, which keeps the command line short.
 
-    partition = "cpu"         # every key is optional; the same option of `ascent submit` overrides it
+    partition = "cpu"         # or a list, "cpu,long"; every key is optional; the same option of `ascent
+                              # submit` overrides it
     account = "rl"
     qos = "normal"
     constraint = "zen4"       # nodes of one processor class; results are identical only within one class
     time = "04:00:00"         # time limit per array task; tasks that reach it are requeued
-    gpus = 0                  # GPUs per array task; each trains one pack of seeds
+    gpus = 0                  # GPUs per array task
+    packs_per_gpu = 1         # packs of seeds that a GPU trains at a time
     gpu_type = "h100"         # if a partition has GPUs of several types
-    cpus = 1                  # cores per array task; without GPUs, each trains one pack of seeds
+    cpus = 1                  # cores per array task; without GPUs, each trains one pack of seeds; with GPUs,
+                              # default: one per pack, and more of them step environments
     mem = "8G"                # memory per array task; default: estimated from its packs
     pack = 10                 # seeds per process; 0: chosen by algorithm and device
     max_parallel = 100        # maximum number of array tasks that run at once; 0: no limit
     setup = "setup.sh"        # shell lines after which `python` has this package; default: this Python
     template = "job.sh.jinja" # job script template; default: slurm/job.sh.jinja
-    extra = ["--licenses=x"]  # more options for sbatch
+    extra = ["--licenses=x"]  # more options for sbatch, for the report's job, too; values may have blanks
     warn_seconds = 120        # time before the limit at which checkpoints are written and a task is requeued
     checkpoint_seconds = 300  # time between checkpoints
     tell_seconds = 20         # time between heartbeats; after four missed ones another job may take over
@@ -36,6 +39,19 @@ from ascent.records.errors import InputError, unknown
 
 EARLY_SECONDS = 30  # SLURM's warning may come this much too early
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+# Options of sbatch that are not for `extra`: the key that sets them; "" for those that carry a sweep's jobs.
+SETTINGS = {
+    "partition": "partition", "account": "account", "qos": "qos", "constraint": "constraint", "time": "time",
+    "mem": "mem", "mem-per-cpu": "mem", "mem-per-gpu": "mem", "cpus-per-task": "cpus", "gpus": "gpus",
+    "gpus-per-node": "gpus", "gpus-per-task": "gpus",
+    "array": "", "job-name": "", "output": "", "open-mode": "", "requeue": "", "no-requeue": "", "signal": "",
+    "dependency": "", "wrap": "", "wait": "", "parsable": "", "test-only": "", "nodes": "", "ntasks": "",
+}  # fmt: skip
+SHORT = {
+    "p": "partition", "A": "account", "q": "qos", "C": "constraint", "t": "time", "c": "cpus-per-task",
+    "G": "gpus", "a": "array", "J": "job-name", "o": "output", "d": "dependency", "W": "wait", "N": "nodes",
+    "n": "ntasks",
+}  # fmt: skip
 PLACES = (Path("slurm.toml"), Path("~/.config/ascent/slurm.toml"))  # the first that exists is used
 
 
@@ -86,8 +102,21 @@ def _word(text: str) -> str:
     return text
 
 
+def _extra(text: str) -> str:
+    """Refuse an option that this project sets, or whose value is a setting; sbatch takes any beginning."""
+    match = re.fullmatch(r"--([a-z][a-z-]*)(=[^\n]+)?|-([A-Za-z])(.*)", text)
+    if not match:
+        raise ValueError(f"{text!r} is not an option such as --licenses=x")
+    name = match[1] or SHORT.get(match[3], "")
+    for setting, key in SETTINGS.items():
+        if name and setting.startswith(name):
+            raise ValueError(f"{text!r} is set by " + (f"the key {key}" if key else "`ascent submit` itself"))
+    return text
+
+
 Word = Annotated[str, AfterValidator(_word)]
 Time = Annotated[str, AfterValidator(_time)]
+Extra = Annotated[str, AfterValidator(_extra)]
 Memory = Annotated[str, AfterValidator(_memory)]
 
 
@@ -102,14 +131,15 @@ class Site(BaseModel):
     constraint: Word | None = None
     time: Time = "04:00:00"
     gpus: int = Field(0, ge=0)
+    packs_per_gpu: int = Field(1, ge=1)
     gpu_type: Word | None = None
-    cpus: int = Field(1, ge=1)
+    cpus: int | None = Field(None, ge=1)
     mem: Memory | None = None
     pack: int = Field(0, ge=0)
     max_parallel: int = Field(0, ge=0)
     setup: str | None = None
     template: str | None = None
-    extra: list[Word] = []
+    extra: list[Extra] = []
     warn_seconds: int = Field(120, ge=1)
     checkpoint_seconds: float = Field(300.0, ge=0, lt=float("inf"))
     tell_seconds: float = Field(20.0, gt=0, lt=float("inf"))
@@ -125,7 +155,12 @@ class Site(BaseModel):
     @property
     def packs(self) -> int:
         """Return how many packs of seeds an array task trains at a time."""
-        return self.gpus or self.cpus
+        return self.gpus * self.packs_per_gpu or self.cpus or 1
+
+    @property
+    def cores(self) -> int:
+        """Return the number of cores of an array task."""
+        return self.cpus or self.packs
 
 
 def load(file: Path | None, options: Mapping[str, object]) -> Site:
@@ -148,6 +183,8 @@ def load(file: Path | None, options: Mapping[str, object]) -> Site:
             if key in values:
                 values[key] = str(path.parent / Path(str(values[key])).expanduser())
     site = _checked(values | {key: value for key, value in options.items() if value is not None}, "")
+    if site.gpus and site.cores < site.packs:
+        raise InputError(f"cpus: {site.cores} cores are too few for {site.packs} packs on {site.gpus} GPUs")
     least = site.warn_seconds + EARLY_SECONDS
     if seconds(site.time) <= least:
         raise InputError(f"time must exceed {least} s (warn_seconds + {EARLY_SECONDS}), not {site.time!r}")

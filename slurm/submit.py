@@ -1,7 +1,9 @@
 """Submit the missing runs of a manifest as array tasks of packs, followed by a job that makes the report."""
 
 import os
+import re
 import socket
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -62,7 +64,7 @@ def plan(planned: Manifest, site: Site, runs: Path) -> Plan:
     Raises:
         InputError: SLURM does not answer, or `site.mem` is too small.
     """
-    queue = submission.runs_in_queue(runs)
+    queue = submission.runs_in_queue(runs) if cluster.available() else {}
     todo = Plan()
     packs: list[Pack] = []
     largest = 0.0  # memory of a process, in GiB
@@ -85,7 +87,7 @@ def plan(planned: Manifest, site: Site, runs: Path) -> Plan:
     tasks = _chunks(packs, site.packs)
     todo.mem = _memory(site, largest * min(site.packs, max(map(len, tasks), default=1)))
     if tasks:
-        todo.arrays = _chunks(tasks, cluster.max_array_size())
+        todo.arrays = _chunks(tasks, cluster.max_array_size() if cluster.available() else len(tasks))
     return todo
 
 
@@ -119,17 +121,18 @@ def check(site: Site, runs: Path) -> None:
 
     Raises:
         InputError: the template, the set-up, a partition, a time limit or the folder of runs cannot be used.
+            Where there is no SLURM, nothing is known of partitions.
     """
     scripts.check(site)
-    limits = cluster.partitions()
+    limits = cluster.partitions() if cluster.available() else {}
     for key, partition, time_limit in (
         ("time", site.partition, site.time),
         ("report_time", site.report_partition, site.report_time),
     ):
         for name in (partition or "").split(","):
-            if name and name not in limits:
+            if limits and name and name not in limits:
                 raise unknown("partition", name, limits)
-            if name and limits[name] != "infinite" and seconds(time_limit) > seconds(limits[name]):
+            if limits and name and limits[name] != "infinite" and seconds(time_limit) > seconds(limits[name]):
                 raise InputError(f"{key}: {time_limit} exceeds the limit of partition {name}, {limits[name]}")
     if set(str(runs)) & set(" \t\n%\\\"'"):
         raise InputError(f"{runs}: the path must not contain spaces, quotes, backslashes or %")
@@ -137,7 +140,7 @@ def check(site: Site, runs: Path) -> None:
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"{folder} is not writable")
     kind = _file_system(folder)
-    if kind in ("tmpfs", "ramfs", "devtmpfs") and not _single_machine():
+    if limits and kind in ("tmpfs", "ramfs", "devtmpfs") and not _single_machine():
         raise InputError(f"{runs} is on a {kind}, which compute nodes cannot access")
 
 
@@ -198,7 +201,7 @@ def send(planned: Manifest, site: Site, runs: Path, report: Path) -> str:
     Raises:
         InputError: nothing was submitted.
     """
-    plan(planned, site, runs)  # an error shows before anything is written
+    _test(planned, site, plan(planned, site, runs), runs, report)  # an error shows before anything is written
     with _lock(runs) as lock:
         todo = plan(planned, site, runs)
         summary = todo.summary()
@@ -207,6 +210,24 @@ def send(planned: Manifest, site: Site, runs: Path, report: Path) -> str:
             _send(planned, site, todo, runs, report, lock)
             summary += "" if todo.arrays else "; the report job is submitted"
     return summary
+
+
+def _test(planned: Manifest, site: Site, todo: Plan, runs: Path, report: Path) -> None:
+    """Raise InputError if SLURM would refuse the jobs of a plan, or let them pend for ever."""
+    with tempfile.TemporaryDirectory(prefix="ascent-test-") as folder:
+        first = new_submission(planned, site, todo.arrays[0], runs) if todo.arrays else None
+        texts = [scripts.job(planned, site, todo.mem, first)] if first else []
+        texts.append(scripts.report(planned, site, f"{_new_name(planned)}-report", runs, report))
+        for text in texts:
+            path = Path(folder) / "job.sh"
+            path.write_text(text)
+            try:
+                cluster.client("sbatch", "--test-only", str(path))
+            except InputError as error:
+                asked = re.findall(
+                    r"#SBATCH (--(?:partition|account|qos|constraint|time|cpus|mem|gres)\S*)", text
+                )
+                raise InputError(f"{error} ({' '.join(asked)})") from error
 
 
 def _send(planned: Manifest, site: Site, todo: Plan, runs: Path, report: Path, lock: Ownership) -> None:
@@ -282,7 +303,7 @@ def new_submission(planned: Manifest, site: Site, array: Sequence[list[Pack]], r
         out=str(runs),
         device=site.device,
         workers=site.packs,
-        cores=site.cpus,
+        cores=site.cores,
         checkpoint_seconds=site.checkpoint_seconds,
         tell_seconds=site.tell_seconds,
         tasks=list(array),

@@ -40,9 +40,13 @@ def submit(
             "--time", help="Time limit per array task, such as 04:00:00. Tasks that reach it are requeued."
         ),
     ] = None,
-    gpus: Annotated[int | None, typer.Option(help="GPUs per array task. Each trains one pack.")] = None,
+    gpus: Annotated[int | None, typer.Option(help="GPUs per array task.")] = None,
+    packs_per_gpu: Annotated[
+        int | None, typer.Option(help="Packs that a GPU trains at a time. Default: 1.")
+    ] = None,
     cpus: Annotated[
-        int | None, typer.Option(help="Cores per array task. Without GPUs, each trains one pack.")
+        int | None,
+        typer.Option(help="Cores per array task. Without GPUs, each trains one pack. Default: one per pack."),
     ] = None,
     mem: Annotated[
         str | None, typer.Option(help="Memory per array task, such as 8G. Default: estimated.")
@@ -74,7 +78,8 @@ def submit(
 
     Queued runs are skipped. A final job builds the report when all runs have ended.
     """
-    from ascent.slurm import manifest, sites
+    from ascent.records.errors import InputError
+    from ascent.slurm import cluster, manifest, sites
     from ascent.slurm import submit as submission
 
     options = {
@@ -83,6 +88,7 @@ def submit(
         "qos": qos,
         "time": limit,
         "gpus": gpus,
+        "packs_per_gpu": packs_per_gpu,
         "cpus": cpus,
         "mem": mem,
         "pack": pack,
@@ -91,6 +97,12 @@ def submit(
         "template": template,
     }
     settings, runs = sites.load(site, options), runs.resolve()
+    if not cluster.available():
+        if not dry_run:
+            raise InputError("sbatch is not on the PATH: run this on a login node of a SLURM cluster")
+        print("note: sbatch is not on the PATH: the queue and the partitions are unknown", file=sys.stderr)
+    if names := cluster.ignored():
+        print(f"note: no effect: {', '.join(names)}; use slurm.toml or options", file=sys.stderr)
     submission.check(settings, runs)
     planned = manifest.find(name_or_file, runs) or manifest.resolve(name_or_file, runs)
     warn_of_unknown_commit()

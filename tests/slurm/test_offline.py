@@ -1,7 +1,9 @@
 """What needs no cluster: a site's settings, manifests, and that nothing of this imports torch."""
 
 import json
+import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +69,17 @@ BAD_SITES = {
     "gpus = true": "gpus: ",
     'partition = "a b"': "partition: 'a b' must be one word",
     "cpus =": "Invalid value",
+    "gpus = 2\npacks_per_gpu = 2\ncpus = 3": "cpus: 3 cores are too few for 4 packs on 2 GPUs",
+    'extra = ["licenses=x"]': "extra.0: 'licenses=x' is not an option such as --licenses=x",
+    'extra = ["--comment=a\\nb"]': "is not an option such as",
+    'extra = ["--array=0-3"]': "extra.0: '--array=0-3' is set by `ascent submit` itself",
+    'extra = ["--arr=0-3"]': "is set by `ascent submit` itself",
+    'extra = ["-a0-3"]': "is set by `ascent submit` itself",
+    'extra = ["--no-requeue"]': "is set by `ascent submit` itself",
+    'extra = ["--wrap=hostname"]': "is set by `ascent submit` itself",
+    'extra = ["-o", "log"]': "extra.0: '-o' is set by `ascent submit` itself",
+    'extra = ["--mem=4G"]': "extra.0: '--mem=4G' is set by the key mem",
+    'extra = ["-p", "gpu"]': "is set by the key partition",
 }
 
 
@@ -77,7 +90,8 @@ def test_bad_site(text: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
         sites.load(path, {})
     assert BAD_SITES[text] in str(error.value) and "\n" not in str(error.value)
-    assert str(error.value).startswith(str(path)) or "warn_seconds" in str(error.value)
+    of_several = "warn_seconds" in str(error.value) or "too few for" in str(error.value)
+    assert str(error.value).startswith(str(path)) or of_several
 
 
 def test_options_go_before_the_file(tmp_path: Path) -> None:
@@ -157,7 +171,7 @@ def test_script(tmp_path: Path) -> None:
         f"--output={sent.log('%a')}", "--open-mode=append", "--requeue", "--signal=B:USR1@120",
     ):  # fmt: skip
         assert text.count(f"#SBATCH {option}\n") == 1, option
-    assert text.count("set -euo pipefail") == 1 and text.count("source ~/venv/bin/activate") == 1
+    assert text.count("set +euo pipefail") == 1 and text.count("source ~/venv/bin/activate") == 1
     assert text.splitlines()[-1] == f'exec python -P -m ascent.slurm.task {sent.path} "$SLURM_ARRAY_TASK_ID"'
     assert text.splitlines()[0] == "#!/usr/bin/env bash" and "6 runs in 2 array tasks" in text
     report = scripts.report(made, site, "tiny-report", out, tmp_path / "page")
@@ -168,6 +182,60 @@ def test_script(tmp_path: Path) -> None:
     for script in (text, report):
         done = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True)
         assert done.returncode == 0, done.stderr
+
+
+def test_cores(tmp_path: Path) -> None:
+    """A core per pack, unless the user says more; several packs share a GPU."""
+    for options, packs, cores in (
+        ({}, 1, 1),
+        ({"cpus": 4}, 4, 4),
+        ({"gpus": 4}, 4, 4),
+        ({"gpus": 2, "packs_per_gpu": 3}, 6, 6),
+        ({"gpus": 2, "packs_per_gpu": 3, "cpus": 24}, 6, 24),
+    ):
+        site = sites.load(written(tmp_path / "site.toml", ""), options)
+        assert (site.packs, site.cores) == (packs, cores), options
+
+
+def test_further_options(tmp_path: Path) -> None:
+    """As sbatch reads them in a script; the report's job gets them, too."""
+    _, out, made = planned(tmp_path)
+    path = written(
+        tmp_path / "site.toml", """extra = ["--comment=two words", "--exclusive", "--mail-user=a'b"]"""
+    )
+    site = sites.load(path, {})
+    sent = submit.new_submission(made, site, [[(0, (0,))]], out)
+    for text in (scripts.job(made, site, "8G", sent), scripts.report(made, site, "r", out, tmp_path)):
+        lines = [shlex.split(line)[1] for line in text.splitlines() if line.startswith("#SBATCH --")]
+        assert {"--comment=two words", "--exclusive", "--mail-user=a'b"} <= set(lines)
+
+
+@pytest.mark.parametrize(
+    ("setup", "code", "said"),
+    [
+        ("grep -q nothing /dev/null\n[ $UNSET = x ]\nfalse | true", 0, "ran"),
+        (". ./rc", 0, "ran"),
+        ("PATH=/nowhere", 2, "error: after the set-up, there is no python on the PATH\n"),
+        ("python() { false; }", 2, "has no package ascent\n"),
+    ],
+)
+def test_setup(setup: str, code: int, said: str, tmp_path: Path) -> None:
+    """Commands in it may fail. What it must bring is tested, and told in one line."""
+    written(tmp_path / "rc", "return\nexport NEVER=1\n")
+    site = sites.Site(setup=str(written(tmp_path / "env.sh", setup)))
+    script = f"set -euo pipefail\n{scripts._setup(site)}\necho ran\n"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    environment = {
+        "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin",
+        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+    }
+    words = ["bash", "-c", script]
+    if not setup.startswith(("PATH", "python")):
+        script = script.replace("python -P", f"{sys.executable} -P")
+        words = ["bash", "-c", script]
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == code and done.stdout.endswith(f"{said}\n" if code == 0 else said), done
 
 
 def test_submission_reads_back(tmp_path: Path) -> None:

@@ -334,7 +334,7 @@ def test_two_users_at_once(cluster: Cluster, tmp_path: Path) -> None:
 def test_shared_runs(cluster: Cluster, tmp_path: Path) -> None:
     """A sweep whose runs are all in the queue for another still gets its report, when they have ended."""
     first, second = User(cluster, tmp_path, LONG), User(cluster, tmp_path, f'title = "Another"\n{LONG}')
-    first.submit("--out", str(tmp_path / "first"))
+    first.submit("--out", str(tmp_path / "first"), "--partition", "main,urgent")
     told = second.submit()
     assert "nothing to submit: 0 runs are finished, 2 in the queue; the report job is submitted" in told
     assert "report" not in second.submit(), "there is one already"
@@ -356,7 +356,8 @@ def test_settings_of_the_user_for_slurm(cluster: Cluster, tmp_path: Path) -> Non
         "SBATCH_PARTITION": "urgent",
         "SLURM_RESTART_COUNT": "7",
     }
-    user.submit("--pack", "1")
+    said = user.submit("--pack", "1")
+    assert "note: no effect: SBATCH_ARRAY_INX, SBATCH_PARTITION; use slurm.toml or options\n" in said
     assert "2 in the queue" in user.submit()
     assert len([line for line in user.queue() if "N/A" not in line]) == 2
     user.wait_done()
@@ -460,13 +461,15 @@ def test_gpus(cluster: Cluster, tmp_path: Path) -> None:
     assert re.search(r"devices=[01]\n", (tmp_path / "probe.log").read_text())
     before = len(user.sent())
     said = user.ascent("submit", "--gpus", "3", "--site", str(user.site), expect=2)
-    assert re.fullmatch(r"error: sbatch: .*Requested node configuration is not available\n", said)
+    assert re.fullmatch(
+        r"error: sbatch: .*Requested node configuration is not available \(.*--gres=gpu:3.*\)\n", said
+    )
     assert len(user.sent()) == before and not user.queue()
 
 
 BAD = {
     "partition": (["--partition", "mian"], "unknown partition 'mian'; did you mean 'main'?"),
-    "constraint": ([], "sbatch: Batch job submission failed: Invalid feature specification"),
+    "constraint": ([], "sbatch: Invalid feature specification (--partition=main"),
     "setup": (["--setup", "nowhere.sh"], "setup: "),
     "template": (["--template", "slurm.toml"], "the template lacks {{ array }}"),
     "memory": (["--mem", "100M"], "mem: 100M is less than the 1.0 GiB"),
@@ -475,6 +478,12 @@ BAD = {
     "folder": (["--runs", "/proc/runs"], "/proc"),
     "blank": (["--runs", "my runs"], "the path must not contain spaces"),
     "site": (["--site", "nowhere.toml"], "nowhere.toml: "),
+    "cores": (
+        ["--cpus", "64"],
+        "sbatch: Requested node configuration is not available (--partition=",
+    ),
+    "size": (["--mem", "900G"], "Requested node configuration is not available"),
+    "list": (["--partition", "main,urgnt"], "unknown partition 'urgnt'; did you mean 'urgent'?"),
 }
 
 
@@ -513,8 +522,13 @@ def test_without_slurm(tmp_path: Path) -> None:
     """One line without sbatch; status tells what the records say."""
     sweep = tmp_path / "tiny.toml"
     sweep.write_text(LONG)
-    for command, code, message in (("submit", 2, " is not on the PATH"), ("status", 1, "2 planned")):
-        line = [sys.executable, "-m", "ascent", command, str(sweep), "--runs", str(tmp_path / "runs")]
+    for command, code, message in (
+        ("submit", 2, "sbatch is not on the PATH: run this on a login node"),
+        ("submit --dry-run", 0, "2 runs in 1 array tasks"),
+        ("status", 1, "2 planned"),
+    ):
+        words = [*command.split(), str(sweep), "--runs", str(tmp_path / "runs")]
+        line = [sys.executable, "-m", "ascent", *words]
         environment = os.environ | {"PATH": str(tmp_path)}
         done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, env=environment)
         assert done.returncode == code and message in done.stdout + done.stderr
