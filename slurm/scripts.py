@@ -22,6 +22,8 @@ TEST = (
 )
 REQUIRED = {"name", "array", "options", "setup", "command"}  # placeholders of a job template
 OPTIONAL = {"sweep", "runs", "tasks"}
+PROBE_TIME = "00:02:00"  # time limit of a probe
+PROBE_WARNING = 80  # seconds before it, or up to 30 earlier, at which SLURM's warning is due
 
 
 def check(site: Site) -> None:
@@ -37,30 +39,52 @@ def check(site: Site) -> None:
 def job(manifest: Manifest, site: Site, mem: str, submission: Submission) -> str:
     """Return the script of a job array whose tasks get `mem` of memory."""
     limit = f"%{site.max_parallel}" if site.max_parallel else ""
-    options = [
-        *_options(site),
-        f"--time={site.time}",
-        "--nodes=1",
-        "--ntasks=1",
-        f"--cpus-per-task={site.cores}",
-        f"--mem={mem}",
-        *([f"--gres=gpu:{site.gpu_type + ':' if site.gpu_type else ''}{site.gpus}"] if site.gpus else []),
-        f"--output={submission.log('%a')}",
-        "--open-mode=append",
-        "--requeue",
-        f"--signal=B:USR1@{site.warn_seconds}",
-        *_extra(site),
-    ]
+    again = ["--open-mode=append", "--requeue", f"--signal=B:USR1@{site.warn_seconds}"]
     return _job_template(site).render(
         name=submission.name,
         array=f"0-{len(submission.tasks) - 1}{limit}",
-        options=options,
+        options=[
+            *_job_options(site, mem, site.time),
+            f"--output={submission.log('%a')}",
+            *again,
+            *_extra(site),
+        ],
         setup=_setup(site),
         command=shlex.join([_python(site), "-P", "-m", "ascent.slurm.task", str(submission.path)]),
         sweep=manifest.path.parent.name,
         runs=sum(len(seeds) for task in submission.tasks for _, seeds in task),
         tasks=len(submission.tasks),
     )
+
+
+def probe(manifest: Manifest, site: Site, mem: str, name: str, answer: Path) -> str:
+    """Return the script of the job `name` that says in the file `answer` what a task would meet on a node."""
+    once = ["--no-requeue", f"--signal=B:USR1@{PROBE_WARNING}"]
+    output = f"--output={answer.with_suffix('.log')}"
+    return _job_template(site).render(
+        name=name,
+        array="0-0",
+        options=[*_job_options(site, mem, PROBE_TIME), output, *once, *_extra(site)],
+        setup=_setup(site),
+        command=shlex.join([_python(site), "-P", "-m", "ascent.slurm.probe", str(answer)]),
+        sweep=manifest.path.parent.name,
+        runs=0,
+        tasks=1,
+    )
+
+
+def _job_options(site: Site, mem: str, limit: str) -> list[str]:
+    """Return the options that say where a task runs and what it gets."""
+    gpus = f"--gres=gpu:{site.gpu_type + ':' if site.gpu_type else ''}{site.gpus}"
+    return [
+        *_options(site),
+        f"--time={limit}",
+        "--nodes=1",
+        "--ntasks=1",
+        f"--cpus-per-task={site.cores}",
+        f"--mem={mem}",
+        *([gpus] if site.gpus else []),
+    ]
 
 
 def report(manifest: Manifest, site: Site, name: str, runs: Path, page: Path) -> str:

@@ -201,7 +201,7 @@ def send(planned: Manifest, site: Site, runs: Path, report: Path) -> str:
     Raises:
         InputError: nothing was submitted.
     """
-    _test(planned, site, plan(planned, site, runs), runs, report)  # an error shows before anything is written
+    test(planned, site, plan(planned, site, runs), runs, report)  # an error shows before anything is written
     with _lock(runs) as lock:
         todo = plan(planned, site, runs)
         summary = todo.summary()
@@ -212,7 +212,7 @@ def send(planned: Manifest, site: Site, runs: Path, report: Path) -> str:
     return summary
 
 
-def _test(planned: Manifest, site: Site, todo: Plan, runs: Path, report: Path) -> None:
+def test(planned: Manifest, site: Site, todo: Plan, runs: Path, report: Path) -> None:
     """Raise InputError if SLURM would refuse the jobs of a plan, or let them pend for ever."""
     with tempfile.TemporaryDirectory(prefix="ascent-test-") as folder:
         first = new_submission(planned, site, todo.arrays[0], runs) if todo.arrays else None

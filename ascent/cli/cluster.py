@@ -72,14 +72,21 @@ def submit(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the scripts and the plan; submit nothing.")
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Submit no run: ask SLURM about the jobs, and try a node with a job of a minute."
+        ),
+    ] = False,
     runs: Runs = RUNS,
 ) -> None:
     """Submit the missing runs of a sweep and its report to SLURM.
 
-    Queued runs are skipped. A final job builds the report when all runs have ended.
+    Queued runs are skipped. A final job builds the report when all runs have ended. With --check, exit code 0
+    if everything is ready, else 1.
     """
     from ascent.records.errors import InputError
-    from ascent.slurm import cluster, manifest, sites
+    from ascent.slurm import checking, cluster, manifest, sites
     from ascent.slurm import submit as submission
 
     options = {
@@ -107,6 +114,16 @@ def submit(
     planned = manifest.find(name_or_file, runs) or manifest.resolve(name_or_file, runs)
     warn_of_unknown_commit()
     page = (out or default_folder(planned.path.parent.name)).resolve()
+    if check:
+        from rich.console import Console
+
+        console = Console(stderr=True)
+        with console.status("asking SLURM") as line:
+            rows = checking.check(planned, settings, runs, page, line.update)
+        terminal().print(checking.render(rows))
+        raise typer.Exit(0 if all(row.good for row in rows) else 1)
+    if not (dry_run or checking.has_passed(settings, runs)):
+        print("note: no check of this site has passed: try `ascent submit ... --check`", file=sys.stderr)
     act = submission.preview if dry_run else submission.send
     print(act(planned, settings, runs, page))
 

@@ -497,6 +497,28 @@ def test_bad_input(name: str, cluster: Cluster, tmp_path: Path) -> None:
     assert not user.queue() and not list(user.out.glob("slurm/*/jobs/*"))
 
 
+def test_check(cluster: Cluster, tmp_path: Path) -> None:
+    """A probe tells what a task would meet on a node; a site that passed is not mentioned again."""
+    user = User(cluster, tmp_path, LONG)
+    said = user.ascent("submit", "--site", str(user.site), "--check")
+    for what in ("jobs", "node", "folder of runs", "commit", "torch", "mujoco", "scontrol", "warning"):
+        assert re.search(rf"(?m)^{what} +ok ", said), said
+    assert "ready: " in said and not user.queue() and not list(user.out.glob("slurm/*/jobs"))
+    (tmp_path / "setup.sh").write_text("grep -q nothing /dev/null\nPATH=/usr/bin:/bin\n")
+    words = ("--site", str(user.site), "--setup", str(tmp_path / "setup.sh"))
+    said = user.ascent("submit", *words, "--check", expect=1)
+    assert re.search(r"(?m)^probe +FAIL  it ended without an answer .*no python on the PATH", said)
+    assert said.endswith("not ready: probe\n") and not user.queue()
+    said = user.ascent("submit", "--site", str(user.site), "--cpus", "64", "--check", expect=1)
+    assert re.search(r"(?m)^jobs +FAIL .*node configuration is not available .*--cpus-per-task=64", said)
+    assert "no check of this site has passed" not in user.submit(), "it has"
+    user.ascent("cancel")
+    wait(lambda: not user.queue(), 60)
+    assert "note: no check of this site has passed" in user.ascent("submit", *words)
+    user.ascent("cancel")
+    wait(lambda: not user.queue(), 60)
+
+
 def test_a_folder_in_memory(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is refused where compute nodes are other machines than this one."""
     monkeypatch.setenv("SLURM_CONF", cluster.environment()["SLURM_CONF"])
