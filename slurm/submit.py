@@ -5,7 +5,7 @@ import re
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,9 +20,10 @@ from ascent.runners import estimate
 from ascent.slurm import cluster, manifest, scripts, submission
 from ascent.slurm.manifest import Manifest
 from ascent.slurm.sites import Site, memory_bytes, seconds
-from ascent.slurm.submission import Pack, Submission
+from ascent.slurm.submission import Pack, RunKey, Submission
 
 GIB = 2**30
+FEED_SECONDS = 10.0  # between looks at a queue that is full
 LOCK_SECONDS = 60.0  # time to wait for another submission to end
 PROCESS_GIB = 1.0  # memory of one training process, without replay
 GPU_PROCESS_GIB = 4.0  # the same with a GPU, which holds the replay itself
@@ -40,6 +41,9 @@ class Plan:
     queued: int = 0  # missing runs that are already in the queue ...
     queued_jobs: set[str] = field(default_factory=set)  # ... and the numbers of their job arrays
     finished: int = 0
+    later: int = 0  # missing runs for which the queue has no room
+    skipped: int = 0  # missing runs that were not to be submitted again
+    only_report: bool = False  # whether nothing but the report's job was submitted
     mem: str = ""  # memory per task
     core_hours: float = 0.0
 
@@ -51,6 +55,12 @@ class Plan:
     def summary(self) -> str:
         """Return the plan in one line."""
         done = f"{self.finished:,} runs are finished, {self.queued:,} in the queue"
+        if self.later:
+            done += f", {self.later:,} wait until the queue has room"
+        if self.skipped:
+            done += f", {self.skipped:,} have failed: see `ascent status`"
+        if self.only_report:
+            done += "; the report job is submitted"
         if not self.arrays:
             return f"nothing to submit: {done}"
         arrays = f" of {len(self.arrays)} arrays" if len(self.arrays) > 1 else ""
@@ -58,8 +68,8 @@ class Plan:
         return f"{self.runs:,} runs in {self.tasks:,} array tasks{arrays}, {hours}; {done}"
 
 
-def plan(planned: Manifest, site: Site, runs: Path) -> Plan:
-    """Return the missing runs that are not in the queue, as array tasks.
+def plan(planned: Manifest, site: Site, runs: Path, tried: Collection[RunKey] = ()) -> Plan:
+    """Return the missing runs that are not in the queue, as array tasks; without those that were `tried`.
 
     Raises:
         InputError: SLURM does not answer, or `site.mem` is too small.
@@ -74,6 +84,9 @@ def plan(planned: Manifest, site: Site, runs: Path) -> Plan:
         todo.queued += len(tasks_of)
         todo.queued_jobs |= {task.job.partition("_")[0] for task in tasks_of}
         free = [seed for seed in seeds if (cell.digest, seed) not in queue]
+        again = [seed for seed in free if (cell.digest, seed) in tried]
+        todo.skipped += len(again)
+        free = [seed for seed in free if seed not in again]
         if not free:
             continue
         replay = planned.replay[cell.digest]
@@ -83,12 +96,22 @@ def plan(planned: Manifest, site: Site, runs: Path) -> Plan:
         largest = max(largest, process)
         todo.core_hours += estimate.core_hours(cell, len(free), replay > 0, runs)
         todo.runs += len(free)
-    todo.finished = planned.runs - todo.runs - todo.queued
+    todo.finished = planned.runs - todo.runs - todo.queued - todo.skipped
     tasks = _chunks(packs, site.packs)
+    if site.max_queued and cluster.available():
+        room = max(0, site.max_queued - 1 - in_queue(runs))  # the report's job is one, too
+        todo.later = sum(len(seeds) for task in tasks[room:] for _, seeds in task)
+        todo.runs -= todo.later
+        tasks = tasks[:room]
     todo.mem = _memory(site, largest * min(site.packs, max(map(len, tasks), default=1)))
     if tasks:
         todo.arrays = _chunks(tasks, cluster.max_array_size() if cluster.available() else len(tasks))
     return todo
+
+
+def in_queue(runs: Path) -> int:
+    """Return the number of array tasks and jobs in the queue, of all sweeps below a folder of runs."""
+    return len(cluster.queue([*submission.names(runs), *submission.report_names(runs, "*")]))
 
 
 def _memory(site: Site, need: float) -> str:
@@ -192,24 +215,40 @@ def _table(planned: Manifest, todo: Plan, runs: Path) -> Iterator[str]:
         yield f"{suite:12}{system:14}{count:8,}{packs:8,}{hours:12,.1f}"
 
 
-def send(planned: Manifest, site: Site, runs: Path, report: Path) -> str:
+def send(planned: Manifest, site: Site, runs: Path, report: Path, tried: Collection[RunKey] = ()) -> Plan:
     """Submit the missing runs that are not in the queue, and a job that makes the report in folder `report`.
 
-    Returns:
-        What was submitted, in one line.
+    Runs that were `tried` are left out. Returns what was submitted.
 
     Raises:
         InputError: nothing was submitted.
     """
     test(planned, site, plan(planned, site, runs), runs, report)  # an error shows before anything is written
     with _lock(runs) as lock:
-        todo = plan(planned, site, runs)
-        summary = todo.summary()
+        todo = plan(planned, site, runs, tried)
         reports = submission.report_names(runs, planned.path.parent.name)
-        if todo.arrays or (todo.queued_jobs and not cluster.queue(reports)):
+        if todo.arrays or (todo.queued_jobs and not todo.later and not cluster.queue(reports)):
             _send(planned, site, todo, runs, report, lock)
-            summary += "" if todo.arrays else "; the report job is submitted"
-    return summary
+            todo.only_report = not todo.arrays
+    return todo
+
+
+def feed(planned: Manifest, site: Site, runs: Path, report: Path, tell: Callable[[str], None]) -> None:
+    """Submit until every missing run is in the queue or has been there, as `site.max_queued` allows.
+
+    `tell` is told each time what was submitted. Raises InputError as `send`.
+    """
+    tried: set[RunKey] = set()
+    while True:
+        sent = send(planned, site, runs, report, tried)
+        tell(sent.summary())
+        if not sent.later:
+            return
+        for index, seeds in (pack for array in sent.arrays for task in array for pack in task):
+            tried |= {(planned.planned[index].cell.digest, seed) for seed in seeds}
+        full = in_queue(runs)
+        while in_queue(runs) >= full:
+            time.sleep(FEED_SECONDS)
 
 
 def test(planned: Manifest, site: Site, todo: Plan, runs: Path, report: Path) -> None:
@@ -247,12 +286,16 @@ def _send(planned: Manifest, site: Site, todo: Plan, runs: Path, report: Path, l
             sub.write()
             text = scripts.job(planned, site, todo.mem, sub)
             lock.check()
-            jobs.append(_sbatch(sub.path.with_suffix(".sh"), text))
+            # Each array has its own limit of tasks at once: for one limit they must come one after another.
+            before = jobs[-1:] or sorted(todo.queued_jobs)
+            words = _after(before) if site.max_parallel else []
+            jobs.append(_sbatch(sub.path.with_suffix(".sh"), text, *words))
             sub.write(job=jobs[-1])
+        if todo.later:
+            return  # the last submission makes the report
         lock.check()
         text = scripts.report(planned, site, name, runs, report)
-        after = f"--dependency=afterany:{':'.join([*jobs, *sorted(todo.queued_jobs)])}"
-        _sbatch(folder / "jobs" / f"{name}.sh", text, after)
+        _sbatch(folder / "jobs" / f"{name}.sh", text, *_after([*jobs, *sorted(todo.queued_jobs)]))
     except BaseException as error:
         names = [*(sub.name for sub in sent), name]
         try:  # by name: a job may be in the queue although its number never came back
@@ -282,6 +325,11 @@ def cancel(name_or_file: str, runs: Path) -> int:
     if tasks:
         cluster.client("scancel", *sorted({task.partition("_")[0] for task in tasks}))
     return len(tasks)
+
+
+def _after(jobs: Sequence[str]) -> list[str]:
+    """Return the option that has a job wait until others have ended, however they end."""
+    return [f"--dependency=afterany:{':'.join(jobs)}"] if jobs else []
 
 
 def _sbatch(file: Path, text: str, *options: str) -> str:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -72,6 +73,10 @@ def submit(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the scripts and the plan; submit nothing.")
     ] = False,
+    feed: Annotated[
+        bool,
+        typer.Option("--feed", help="Stay, and submit the rest as the queue has room (max_queued)."),
+    ] = False,
     check: Annotated[
         bool,
         typer.Option(
@@ -124,8 +129,13 @@ def submit(
         raise typer.Exit(0 if all(row.good for row in rows) else 1)
     if not (dry_run or checking.has_passed(settings, runs)):
         print("note: no check of this site has passed: try `ascent submit ... --check`", file=sys.stderr)
-    act = submission.preview if dry_run else submission.send
-    print(act(planned, settings, runs, page))
+    if feed and not dry_run:
+        submission.feed(planned, settings, runs, page, partial(print, flush=True))
+        return
+    if dry_run:
+        print(submission.preview(planned, settings, runs, page))
+    else:
+        print(submission.send(planned, settings, runs, page).summary())
 
 
 @app.command()

@@ -331,6 +331,38 @@ def test_two_users_at_once(cluster: Cluster, tmp_path: Path) -> None:
     assert "nothing is in the queue" in user.ascent("cancel")
 
 
+def test_fed(cluster: Cluster, tmp_path: Path) -> None:
+    """A queue that takes three jobs gets no more, whatever fails meanwhile; the last submission reports."""
+    user = User(cluster, tmp_path, THIRTY, SITE + "max_queued = 3\n")
+    told = user.submit("--pack", "5")
+    assert "10 runs in 2 array tasks" in told and "20 wait until the queue has room" in told
+    assert len(user.queue()) == 2
+    most: list[int] = []
+    with ThreadPoolExecutor() as pool:
+        fed = pool.submit(user.submit, "--pack", "5", "--feed")
+        while not fed.done():
+            most.append(len(user.queue()))
+            time.sleep(0.1)
+    assert max(most) <= 3
+    assert "wait until" not in fed.result().splitlines()[-1], fed.result()
+    user.wait_done()
+    assert "30 done" in user.ascent("status")
+    wait((tmp_path / "page" / "index.html").exists, 60)
+    user.check_bytes()
+
+
+def test_no_more_at_once(cluster: Cluster, tmp_path: Path) -> None:
+    """The limit of tasks at once holds over all arrays of a sweep."""
+    user = User(cluster, tmp_path, THIRTY)
+    assert "6 array tasks of 2 arrays" in user.submit("--pack", "5", "--max-parallel", "2")
+    most = []
+    while user.queue():
+        most.append(len({line.split()[0] for line in user.running() if not line.startswith("report")}))
+        time.sleep(0.2)
+    assert max(most) <= 2 and sum(number > 0 for number in most) > 3
+    user.wait_done()
+
+
 def test_shared_runs(cluster: Cluster, tmp_path: Path) -> None:
     """A sweep whose runs are all in the queue for another still gets its report, when they have ended."""
     first, second = User(cluster, tmp_path, LONG), User(cluster, tmp_path, f'title = "Another"\n{LONG}')
