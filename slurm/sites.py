@@ -14,8 +14,8 @@
     mem = "8G"                # memory per array task; default: estimated from its packs
     pack = 10                 # seeds per process; 0: chosen by algorithm and device
     max_parallel = 100        # maximum number of array tasks of a sweep that run at once; 0: no limit
-    max_queued = 500          # jobs in the queue, of all sweeps in a folder of runs, as MaxSubmitJobs allows; 0:
-                              # no limit; `ascent submit --feed` submits the rest as there is room
+    max_queued = 500          # jobs in the queue, of all sweeps in a folder of runs, as MaxSubmitJobs allows;
+                              # 0: no limit; `ascent submit --feed` submits the rest as there is room
     setup = "setup.sh"        # shell lines after which `python` has this package; default: this Python
     template = "job.sh.jinja" # job script template; default: slurm/job.sh.jinja
     extra = ["--licenses=x"]  # more options for sbatch, for the report's job, too; values may have blanks
