@@ -137,7 +137,10 @@ def whole(store: Store, seed: int, compacted: bool = False) -> dict[str, bytes]:
         raise DamagedFile(f"{folder / missing[0]} is missing")
     _check_digests(folder, contents, digests | form)
     if compacted and form and not is_compact:
-        contents |= compact(contents.pop(layout.TRAIN), int(result["steps"]))
+        try:
+            contents |= compact(contents.pop(layout.TRAIN), int(result["steps"]))
+        except (ValueError, LookupError, ArithmeticError) as error:
+            raise DamagedFile(f"{folder / layout.TRAIN} is no table of episodes: {error}") from error
         _check_digests(folder, contents, form)
     return contents
 
