@@ -188,6 +188,8 @@ def load(file: Path | None, options: Mapping[str, object]) -> Site:
     site = _checked(values | {key: value for key, value in options.items() if value is not None}, "")
     if site.gpus and site.cores < site.packs:
         raise InputError(f"cpus: {site.cores} cores are too few for {site.packs} packs on {site.gpus} GPUs")
+    if site.max_queued == 1:
+        raise InputError("max_queued: 1 has no room for a task beside the report's job: use at least 2")
     least = site.warn_seconds + EARLY_SECONDS
     if seconds(site.time) <= least:
         raise InputError(f"time must exceed {least} s (warn_seconds + {EARLY_SECONDS}), not {site.time!r}")

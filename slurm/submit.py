@@ -101,6 +101,7 @@ def plan(planned: Manifest, site: Site, runs: Path, tried: Collection[RunKey] = 
     if site.max_queued and cluster.available():
         room = max(0, site.max_queued - 1 - in_queue(runs))  # the report's job is one, too
         todo.later = sum(len(seeds) for task in tasks[room:] for _, seeds in task)
+        todo.core_hours *= 1 - todo.later / max(todo.runs, 1)
         todo.runs -= todo.later
         tasks = tasks[:room]
     todo.mem = _memory(site, largest * min(site.packs, max(map(len, tasks), default=1)))
@@ -223,7 +224,9 @@ def send(planned: Manifest, site: Site, runs: Path, report: Path, tried: Collect
     Raises:
         InputError: nothing was submitted.
     """
-    test(planned, site, plan(planned, site, runs), runs, report)  # an error shows before anything is written
+    todo = plan(planned, site, runs, tried)  # an error shows before anything is written
+    if todo.arrays:
+        test(planned, site, todo, runs, report)
     with _lock(runs) as lock:
         todo = plan(planned, site, runs, tried)
         reports = submission.report_names(runs, planned.path.parent.name)
@@ -246,8 +249,7 @@ def feed(planned: Manifest, site: Site, runs: Path, report: Path, tell: Callable
             return
         for index, seeds in (pack for array in sent.arrays for task in array for pack in task):
             tried |= {(planned.planned[index].cell.digest, seed) for seed in seeds}
-        full = in_queue(runs)
-        while in_queue(runs) >= full:
+        while in_queue(runs) >= site.max_queued - 1:
             time.sleep(FEED_SECONDS)
 
 

@@ -70,6 +70,7 @@ BAD_SITES = {
     'partition = "a b"': "partition: 'a b' must be one word",
     "cpus =": "Invalid value",
     "gpus = 2\npacks_per_gpu = 2\ncpus = 3": "cpus: 3 cores are too few for 4 packs on 2 GPUs",
+    "max_queued = 1": "max_queued: 1 has no room for a task beside the report's job",
     'extra = ["licenses=x"]': "extra.0: 'licenses=x' is not an option such as --licenses=x",
     'extra = ["--comment=a\\nb"]': "is not an option such as",
     'extra = ["--array=0-3"]': "extra.0: '--array=0-3' is set by `ascent submit` itself",
@@ -90,7 +91,7 @@ def test_bad_site(text: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
         sites.load(path, {})
     assert BAD_SITES[text] in str(error.value) and "\n" not in str(error.value)
-    of_several = "warn_seconds" in str(error.value) or "too few for" in str(error.value)
+    of_several = any(words in str(error.value) for words in ("warn_seconds", "too few for", "has no room"))
     assert str(error.value).startswith(str(path)) or of_several
 
 
