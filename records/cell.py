@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from ascent.records import files, layout, shapes
 from ascent.records.errors import DamagedFile, InputError, unknown
 from ascent.records.store import Store
 
+MOST_TIMES = 16  # as large as its policy may a network be that a record asks for
+MOST_WEIGHTS = 1 << 22  # or have so many weights
 FIRST_TUNING_SEED = 1000  # seeds from here up choose hyperparameters; they never enter a reported number
 
 
@@ -125,6 +128,29 @@ class Cell:
             "measures": tuple(record.get("measures", ())),
         }
         return cls(**fields)
+
+
+def refuse_large(cell: Cell, numbers: int) -> None:
+    """Raise InputError if a record asks for a network that is much larger than its recorded policy.
+
+    `numbers` is how many numbers that policy has. What is built for it would not fit into memory.
+    """
+    workers = cell.config.get("workers", 1)  # each has a copy of A3C's network
+    copies = workers if isinstance(workers, int) else 1
+    most = max(MOST_WEIGHTS, MOST_TIMES * numbers)
+    for name, number in weights(cell.config).items():
+        if number * copies > most:
+            asked = f"{name} asks for {number * copies:,} weights"
+            raise InputError(f"{cell.label()}: {asked}; its policies have fewer")
+
+
+def weights(config: Mapping[str, Any]) -> dict[str, int]:
+    """Return the least number of weights of each network in a config, by the name of its widths."""
+    return {
+        name: sum(a * b for a, b in pairwise((1, *widths, 1)))
+        for name, widths in config.items()
+        if isinstance(widths, list | tuple) and all(isinstance(units, int) for units in widths)
+    }
 
 
 def overrides(changed: Mapping[str, Any]) -> list[str]:

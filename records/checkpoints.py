@@ -26,6 +26,7 @@ FORMAT = 2  # of the files in a run's folder
 KEPT = 2  # checkpoints
 # What numpy may raise for a header that is none.
 BAD_HEADER = (MemoryError, LookupError, TypeError, SyntaxError, tokenize.TokenError)
+MOST_POLICY = 1 << 27  # bytes of a policy's arrays
 MOST_HEADER = 10_000  # characters of an array's header
 State = dict[str, np.ndarray]  # each array of one seed has its seed axis, of length 1, first
 Vouched = dict[str, tuple[int, str]]  # name of a table -> its length in bytes and its sha256 at a checkpoint
@@ -38,14 +39,16 @@ def pack_arrays(arrays: dict[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
-def unpack_arrays(data: bytes | memoryview) -> dict[str, np.ndarray]:
-    """Return the arrays of an .npz, such as `pack_arrays` packs.
+def unpack_arrays(data: bytes | memoryview, most: int = files.MOST_BYTES) -> dict[str, np.ndarray]:
+    """Return the arrays of an .npz, such as `pack_arrays` packs: at most `most` bytes in all.
 
     Raises:
         ValueError: it is damaged, holds anything but arrays of numbers or text, or claims more than it has.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if (size := sum(entry.file_size for entry in archive.infolist())) > most:
+                raise ValueError(f"its arrays have {size:,} bytes: at most {most:,}")
             for entry in archive.infolist():
                 _check_array(archive, entry)
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
@@ -56,8 +59,7 @@ def unpack_arrays(data: bytes | memoryview) -> dict[str, np.ndarray]:
 
 def _check_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
     """Raise ValueError unless an entry of an archive is an array of the size that its header gives."""
-    ratio = files.MOST_RATIO * (entry.compress_size + 1)
-    if not entry.filename.endswith(".npy") or entry.file_size > min(files.MOST_BYTES, ratio):
+    if not entry.filename.endswith(".npy") or entry.file_size > files.MOST_RATIO * (entry.compress_size + 1):
         raise ValueError(f"{entry.filename!r}, of {entry.file_size:,} bytes, is no array")
     with archive.open(entry) as file:
         if np.lib.format.read_magic(file) != (1, 0):

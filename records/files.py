@@ -12,6 +12,7 @@ import lzma
 import os
 import socket
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -39,6 +40,7 @@ PROCESS = uuid4().hex[:12]  # forks share it: together with the pid it is unique
 # What reading a damaged or hostile zip archive may raise.
 UNREADABLE_ZIP = (
     OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError,
+    ValueError, OverflowError, struct.error,
 )  # fmt: skip
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # a file system without hard links
 
@@ -171,7 +173,8 @@ def read(path: str | Path, most: int = MOST_BYTES) -> bytes:
 
 @contextmanager
 def opened(path: str | Path, most: int = MOST_BYTES) -> Iterator[IO[bytes]]:
-    """Yield a file of a record, open for reading: a regular one, not a link, of at most `most` bytes.
+    """Yield a file of a record, open for reading: a regular one of at most `most` bytes, not a link, nor in a
+    folder that is a link.
 
     Records may come from strangers: a link could lead to a secret, and reading a pipe would never end. For a
     file that the user named, which may be a link, give `path.resolve()`.
@@ -180,8 +183,11 @@ def opened(path: str | Path, most: int = MOST_BYTES) -> Iterator[IO[bytes]]:
         DamagedFile: it is anything else.
         OSError: it is missing, or cannot be read.
     """
+    refuse_link(Path(path).parent)
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError as error:
+        raise DamagedFile(f"{path} is no name of a file: {error}") from error
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise DamagedFile(f"{path} is a link: records have regular files only") from error
@@ -193,6 +199,12 @@ def opened(path: str | Path, most: int = MOST_BYTES) -> Iterator[IO[bytes]]:
         if about.st_size > most:
             raise DamagedFile(f"{path} has {about.st_size:,} bytes: at most {most:,} are read")
         yield file
+
+
+def refuse_link(folder: Path) -> None:
+    """Raise DamagedFile if a folder of a record is a link: what is done in it would be done elsewhere."""
+    if os.path.islink(folder):
+        raise DamagedFile(f"{folder} is a link: records have regular folders only")
 
 
 def json_bytes(value: object) -> bytes:

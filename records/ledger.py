@@ -11,6 +11,7 @@ The owner of the folder can delete its files: the ledger does not prove that not
 """
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -19,11 +20,12 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from ascent.records import files, layout
+from ascent.records import files, layout, shapes
 from ascent.records.cell import Cell
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.plan import Plan
 
+NAME = re.compile("[0-9a-f]{12}")  # of a plan
 Started = dict[str, set[int]]  # cell folder -> seeds
 
 
@@ -93,17 +95,10 @@ def started(runs: Path) -> Started:
 
 def _entries(path: Path) -> list[dict[str, Any]]:
     """Return what a file says of started runs. Raises DamagedFile."""
-    try:
-        return [
-            {
-                "cell": str(entry["cell"]),
-                "seeds": [int(seed) for seed in entry["seeds"]],
-                "plan": str(entry["plan"]),
-            }
-            for entry in files.read_json(path)["runs"]
-        ]
-    except (LookupError, TypeError, ValueError) as error:
-        raise DamagedFile(f"{path} is damaged: it does not list started runs") from error
+    content = files.read_json(path)
+    shapes.check(shapes.STARTS, content, path)
+    entries: list[dict[str, Any]] = content["runs"]
+    return entries
 
 
 def ever_started(seeds: Iterable[int], abouts: Mapping[int, Mapping[str, Any]]) -> set[int]:
@@ -135,6 +130,8 @@ def files_of(folders: Collection[str], runs: Path) -> list[Path]:
 
 def plan(name: str, runs: Path) -> dict[str, Any] | None:
     """Return the content of a plan's file; None if there is none, or it was changed."""
+    if not NAME.fullmatch(name):  # a record may hold any text
+        return None
     try:
         content = files.read_json(runs / layout.LEDGER / layout.plan(name))
     except (OSError, InputError):

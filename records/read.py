@@ -291,10 +291,13 @@ def _load_cell(runs: Path, name: Expected, started: Iterable[int]) -> CellRecord
 
 def _without_copies(runs: list[RunRecord]) -> Iterator[RunRecord]:
     """Mark copies as damaged: two seeds cannot have the same learner at every step."""
+    alike: dict[str | None, list[int]] = {}
     ladders = [run.result.get("digests", {}).get(layout.LADDER) for run in runs]
     for run, ladder in zip(runs, ladders, strict=True):
-        same = [other.seed for other, its in zip(runs, ladders, strict=True) if ladder and its == ladder]
-        if len(same) > 1:
+        alike.setdefault(ladder, []).append(run.seed)
+    for run, ladder in zip(runs, ladders, strict=True):
+        same = alike[ladder]
+        if ladder and len(same) > 1:
             seeds = ", ".join(map(str, same))
             note = f"seeds {seeds} have the same {layout.LADDER}: a run was copied"
             yield RunRecord(run.seed, run.folder, DAMAGED, note, run.about)
@@ -356,5 +359,5 @@ def _load_run(
 def _progress(reader: RunReader, seed: int) -> str:
     try:
         return f"at step {int(reader.json(seed, layout.PROGRESS)['step']):,}"
-    except (Damaged, KeyError, TypeError, ValueError):
+    except (Damaged, KeyError, TypeError, ValueError, OverflowError):
         return "no progress recorded"  # it is rewritten while running and covered by no digest: a hint only

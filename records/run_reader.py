@@ -16,6 +16,8 @@ from ascent.records.errors import DamagedFile
 from ascent.records.store import Store
 from ascent.records.tables import EARLY_MEASURES, GRADIENTS, MEASURED, VALUES
 
+MOST_MEASURES = 200  # of a run
+MOST_RETURN = 1e100  # beyond which sums and squares are not finite
 LAST_EPISODES = 100  # training episodes that are read, the last ones
 Columns = dict[str, np.ndarray]  # a table, by column
 COUNTS = ("value_states", "gradient_windows")  # measures that are whole numbers
@@ -116,12 +118,12 @@ def evaluations(content: bytes, done: bool, measures: Sequence[str]) -> pd.DataF
         raise Damaged(f"{layout.EVAL}: malformed table of evaluations") from error
     if table.duplicated(["policy", "step", "episode"]).any():
         raise Damaged(f"{layout.EVAL}: an episode is listed twice")
-    finite = np.isfinite(table["return"].to_numpy())
+    finite = np.abs(table["return"].to_numpy()) < MOST_RETURN
     # A diverged run may have recorded what it diverged to; in one that is done it is a silent failure.
     if done and not finite.all():
         raise Damaged(f"{layout.EVAL}: a return is not finite, although the status is done")
     for name in measures if done else ():
-        if not np.isfinite(table[name].to_numpy()).all():
+        if not (np.abs(table[name].to_numpy()) < MOST_RETURN).all():
             raise Damaged(f"{layout.EVAL}: {name} is not finite, although the status is done")
     greedy = table["step"].to_numpy()[(table["policy"] == "greedy").to_numpy() & finite]
     if not len(greedy):
@@ -145,7 +147,7 @@ def last_training_episodes(content: bytes, done: bool, measures: Sequence[str]) 
         raise Damaged(f"{layout.TRAIN}: malformed table of training episodes") from error
     last: pd.DataFrame = table.slice(max(0, len(table) - LAST_EPISODES)).to_pandas()
     for name in last if done else ():
-        if not np.isfinite(last[name].to_numpy()).all():
+        if not (np.abs(last[name].to_numpy()) < MOST_RETURN).all():
             what = "a return" if name == "return" else name
             raise Damaged(f"{layout.TRAIN}: {what} is not finite, although the status is done")
     return last
@@ -177,6 +179,8 @@ def wide(rows: Columns) -> Columns:
     steps, row = np.unique(rows["step"], return_inverse=True)
     measured, column = np.unique(rows["measure"].astype(str), return_inverse=True)
     names = measured.tolist()
+    if len(names) > MOST_MEASURES:
+        raise ValueError(f"{len(names):,} measures: at most {MOST_MEASURES}")
     place = row * len(names) + column
     if len(np.unique(place)) < len(place):
         raise ValueError("a measure of a step is listed twice")

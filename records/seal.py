@@ -90,6 +90,8 @@ def _alone(cell: Path) -> Iterator[None]:
     ends.
     """
     work = cell / _WORK
+    for folder in (cell, work, *cell.glob("seed-*")):
+        files.refuse_link(folder)
     work.mkdir(exist_ok=True)
     claim = Ownership(work)
     claim.acquire()
@@ -184,5 +186,5 @@ def _compare(folder: Path, contents: dict[str, bytes]) -> None:
         path = folder / name
         if not path.exists() and name in layout.COMPACT and (folder / layout.TRAIN).exists():
             continue
-        if not path.exists() or path.read_bytes() != data:
+        if not path.exists() or files.read(path) != data:
             raise InputError(f"{path} differs from its seal: move one of them away")

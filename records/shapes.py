@@ -16,6 +16,7 @@ MOST_TEXT = 1_000  # characters
 MOST_ITEMS = 10_000  # of a list
 
 Name = Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\z")]  # of a file or folder
+Hex = Annotated[str, Field(pattern=r"\A[0-9a-f]{1,64}\z")]  # a digest that is part of a file's name
 Text = Annotated[str, Field(max_length=MOST_TEXT)]
 Count = Annotated[int, Field(ge=0, le=MOST)]
 Number = Annotated[float, Field(strict=True)]  # a whole number, too; NaN and infinity, too
@@ -36,8 +37,8 @@ class Shape(BaseModel):
 class EvaluationShape(Shape):
     """How a run was evaluated."""
 
-    points: Annotated[int, Field(ge=1, le=MOST)]
-    episodes: Annotated[int, Field(ge=1, le=MOST)]
+    points: Annotated[int, Field(ge=1, le=MOST_ITEMS * 100)]
+    episodes: Annotated[int, Field(ge=1, le=MOST_ITEMS * 100)]
 
 
 class TeamShape(Shape):
@@ -107,7 +108,7 @@ class AttemptShape(Shape):
     platform: Text | None = None
     pack: Seeds = []
     env_threads: Count | None = None
-    source_digest: Text | None = None
+    source_digest: Hex | None = None
     commit: Text | None = None
     dirty: bool | None = None
 
@@ -121,9 +122,9 @@ class RunShape(Shape):
     attempts: Annotated[list[AttemptShape], Field(max_length=MOST_ITEMS)] = []
     commit: Text | None = None
     dirty: bool | None = None
-    source_digest: Text | None = None
+    source_digest: Hex | None = None
     lock_digest: Text | None = None
-    plan: Text | None = None
+    plan: Hex | Literal[""] | None = None
     restarts: Count = 0
     lost_steps: Number = 0
     lost_wall_s: Number = 0
@@ -150,6 +151,20 @@ class ResultShape(Shape):
     digests: Digests = {}
     compact: Digests = {}
     unstable_steps: UnstableShape | None = None
+
+
+class StartShape(Shape):
+    """Runs that one process started."""
+
+    cell: Text
+    seeds: Seeds
+    plan: Hex | Literal[""]
+
+
+class StartsShape(Shape):
+    """A file of the ledger about started runs."""
+
+    runs: Annotated[list[StartShape], Field(max_length=MOST_ITEMS)]
 
 
 class DeclaredShape(Shape):
@@ -233,10 +248,10 @@ class ManifestShape(Shape):
     tables: dict[Text, Any] = {}
 
 
-PROVENANCE, MANIFEST = "provenance.json", "a manifest"
+PROVENANCE, MANIFEST, STARTS = "provenance.json", "a manifest", "started runs"
 SHAPES: dict[str, type[Shape]] = {
     layout.CELL: CellShape, layout.RUN: RunShape, layout.RESULT: ResultShape,
-    PROVENANCE: ReportShape, MANIFEST: ManifestShape,
+    PROVENANCE: ReportShape, MANIFEST: ManifestShape, STARTS: StartsShape,
 }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from ascent.records import cell as cells
 from ascent.records import files, layout, ledger
-from ascent.records.errors import DamagedFile, InputError, unknown
+from ascent.records.errors import DamagedFile, InputError, one_line, unknown
 from ascent.records.plan import MOST_SEEDS
 from ascent.records.store import Store, seals
 
@@ -36,6 +36,7 @@ NAME = re.compile(rf"\d{{4}}\.\d\d?({DRAFT})?")
 PROOFS = "proofs.csv"
 SCORES = "scores.csv"  # generated, as the others below
 CURVES = "curves.parquet"
+HEX = re.compile("[0-9a-f]{1,64}")  # a digest of sources
 SUMS = "SHA256SUMS"
 
 
@@ -260,12 +261,14 @@ def take(cell: Path, runs: Path) -> Path:
     for target, path in targets.items():
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            files.write(target, path.read_bytes())
+            files.write(target, files.read(path))
     return copy
 
 
 def sources(cell: Path, digest: str) -> Path:
     """Return the archive with the recorded sources of a cell: its own, or the one of all cells of a shelf."""
+    if not HEX.fullmatch(digest):  # a record may hold any text
+        raise DamagedFile(f"{cell}: {one_line(digest, 100)!r} is no digest of sources")
     own = cell / layout.sources(digest)
     homes = cell.resolve().parents
     shared = homes[2] / SOURCES / own.name if len(homes) > 2 else own
@@ -277,7 +280,8 @@ def source_archives(cell: Path, seeds: Iterable[int] | None = None) -> list[Path
     store = Store(cell)
     chosen = store.seeds() if seeds is None else seeds
     abouts = [store.json(seed, layout.RUN) for seed in chosen if store.has(seed, layout.RUN)]
-    return sorted({sources(cell, str(about.get("source_digest"))) for about in abouts})
+    digests = {about["source_digest"] for about in abouts if about.get("source_digest")}
+    return sorted(sources(cell, digest) for digest in digests)
 
 
 def checksums(folder: Path) -> str:

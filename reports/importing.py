@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ascent.suites import Spec
 
 MAX_BYTES = 1 << 28  # of a file of curves
+MAX_ARRAYS = 1 << 25  # of an evaluations.npz: four million numbers
 NEAR_BUDGET = 0.98  # earliest last evaluation, as a share of the step budget
 COLUMNS = ["seed", "step", "episode", "return", "length"]  # of curves; length 0 where it is unknown
 
@@ -145,7 +146,7 @@ def _read_npz(path: Path, content: bytes, seed: int) -> pd.DataFrame:
     It holds timesteps (T,), results and ep_lengths (T, episodes).
     """
     try:
-        arrays = unpack_arrays(content)
+        arrays = unpack_arrays(content, MAX_ARRAYS)
         steps, returns = arrays["timesteps"], np.asarray(arrays["results"], dtype=float)
         lengths = arrays["ep_lengths"] if "ep_lengths" in arrays else np.zeros(returns.shape, np.int64)
     except (ValueError, KeyError) as error:
@@ -241,7 +242,7 @@ def _write(folder: Path, out: Path, contents: dict[str, bytes]) -> None:
             for seed in store.seeds()
             for name in store.names(seed)
         }
-        if present | {layout.CELL: (folder / layout.CELL).read_bytes()} != contents:
+        if present | {layout.CELL: files.read(folder / layout.CELL)} != contents:
             raise InputError(f"{folder} contains files that this import does not write: move it away")
         return
     out.mkdir(parents=True, exist_ok=True)

@@ -18,16 +18,13 @@ from ascent import suites
 from ascent.algorithms import SYSTEMS
 from ascent.algorithms.seedwise import Agent, Step, Streams
 from ascent.records import layout
-from ascent.records.cell import Cell, without_tuning
-from ascent.records.checkpoints import State, unpack_arrays
+from ascent.records.cell import Cell, refuse_large, without_tuning
+from ascent.records.checkpoints import MOST_POLICY, State, unpack_arrays
 from ascent.records.errors import DamagedFile, InputError, differences
 from ascent.records.store import Store
-from ascent.runners.resolve import cell_config, make_agent, versions, weights
+from ascent.runners.resolve import make_agent, versions
 
 ACTING = ("params/", "normaliser/")  # what acting needs of an agent's state
-# A record may ask for any network. What is built to play a policy is about as large as the policy.
-MOST_TIMES = 16
-MOST_WEIGHTS = 1 << 22  # built in any case
 ABOUT = "about"  # the entry of a policy's file that describes how it acts, as JSON text
 
 
@@ -131,14 +128,7 @@ def load(cell: Cell, folder: Path, seeds: Sequence[int], step: int | None = None
         )
     store = Store(folder)
     policies = [_read(store, seed, step) for seed in seeds]
-    config = cell_config(cell)
-    copies = getattr(config, "workers", 1)  # of A3C's network
-    most = max(MOST_WEIGHTS, MOST_TIMES * min(sum(x.size for x in policy.values()) for policy in policies))
-    for name, number in weights(config).items():
-        if number * copies > most:
-            raise InputError(
-                f"{cell.label()}: {name} asks for {number * copies:,} weights; the policies have fewer"
-            )
+    refuse_large(cell, min(sum(x.size for x in policy.values()) for policy in policies))
     agent = make_agent(cell, Streams(seeds, "init"), "cpu")
     state = agent.state_dict()
     needed = {name: x.shape[1:] for name, x in state.items() if name.startswith(ACTING)}
@@ -167,7 +157,7 @@ def _read(store: Store, seed: int, step: int | None) -> State:
     if step is None and sha256(data).hexdigest() != _digest(store.json(seed, layout.RESULT)):
         raise DamagedFile(f"{path} is damaged: it differs from the recorded policy")
     try:
-        arrays = unpack_arrays(data)
+        arrays = unpack_arrays(data, MOST_POLICY)
     except ValueError as error:
         raise DamagedFile(f"{path} is damaged: {error}") from error
     return {name: array for name, array in arrays.items() if name != ABOUT}

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import cache, lru_cache
-from itertools import count, pairwise
+from itertools import count
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from ascent import runners, suites
 from ascent.algorithms import SYSTEMS, seedwise
 from ascent.algorithms.seedwise import Agent, Replay, Rollout, WholeEpisodes
-from ascent.records.cell import Cell, Evaluation
+from ascent.records.cell import Cell, Evaluation, weights
 from ascent.records.errors import InputError, differences, unknown
 from ascent.runners import presets
 from ascent.runners.experience import window
@@ -224,21 +224,12 @@ def _checked(system: str, values: dict[str, Any]) -> Any:
         message = first["msg"].removeprefix("Value error, ")
         where = "" if name == "config" else f"{name} = {first['input']!r}: "
         raise InputError(f"{system}: {where}{message}") from error
-    for name, number in weights(checked).items():
+    for name, number in weights(vars(checked)).items():
         size = BYTES_OF_A_WEIGHT * number / 2**30
         if size > (most := os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30):
             sizes = f"its weights take {size:,.0f} GiB, and this machine has {most:,.0f}"
             raise InputError(f"{system}: {name} = {list(getattr(checked, name))}: {sizes}")
     return checked
-
-
-def weights(config: Any) -> dict[str, int]:
-    """Return the least number of weights of each network in a Config, by the field with its widths."""
-    return {
-        name: sum(a * b for a, b in pairwise((1, *widths, 1)))
-        for name, widths in vars(config).items()
-        if isinstance(widths, tuple) and all(isinstance(units, int) for units in widths)
-    }
 
 
 def plain(config: Any) -> dict[str, Any]:

@@ -158,6 +158,7 @@ def record(
     agent = policies.load(cell, folder, seeds)
     out = folder / layout.ROBUSTNESS
     _refuse_other_episodes(out, cell, episodes)
+    files.refuse_link(out)
     out.mkdir(exist_ok=True)
     grid = files.json_bytes(perturb.about(cell.task))
     if not (out / GRID).exists() or files.read(out / GRID) != grid:

@@ -32,12 +32,13 @@ def bundle(
 
     `ascent check`, `ascent verify` and `ascent report` read it on any machine.
     """
+    from ascent.records.errors import one_line
     from ascent.reports.checking import bundle as bundles
 
     archive = out or report.resolve().with_name(f"{report.resolve().name}.zip")
     names = bundles.pack(report, runs, archive, anonymous, sign)
     if others := bundles.other_files(report):
-        print(f"note: left out, not part of the report: {', '.join(others)}", file=sys.stderr)
+        print(one_line(f"note: left out, not part of the report: {', '.join(others)}"), file=sys.stderr)
     print(f"{len(names)} files, {archive.stat().st_size:,} bytes", file=sys.stderr)
     print(archive)
 

@@ -13,6 +13,7 @@ no file that the report does not list in its own SHA256SUMS. A bundle is untrust
 checksums are verified while it is unpacked into a temporary folder.
 """
 
+import lzma
 import re
 import shutil
 import stat
@@ -38,6 +39,7 @@ from ascent.records.shelf import source_archives
 from ascent.records.store import Store
 from ascent.reports.checking import folder, identity, signature
 from ascent.reports.checking.anonymous import Pseudonyms
+from ascent.reports.checking.check import apply
 from ascent.reports.checking.grades import CHECKED
 from ascent.reports.page.write import FILE_OF_REPORT, SUMS
 from ascent.reports.statistics import perturbed
@@ -66,6 +68,7 @@ def pack(
     missing or differ from those that the report was made from, or if the key cannot sign; the message names
     them.
     """
+    report = report.resolve()  # the user may have named a link
     about = provenance(report)
     expected = expected_cells(about)
     _refuse_changed(about, expected, runs)
@@ -129,7 +132,7 @@ def report_sums(report: Path) -> dict[str, str]:
 
     Raises InputError if there is none, or it names what no report has.
     """
-    path = report / SUMS
+    path = report.resolve() / SUMS
     try:
         content = files.read(path)
         pairs = [line.split("  ", 1)[::-1] for line in content.decode().splitlines()]
@@ -185,7 +188,7 @@ def opened(path: Path) -> Iterator[Path]:
                 _unpack(archive, path, Path(work))
         except OSError as error:
             raise InputError(f"{path}: {error.strerror or error}") from error
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        except files.UNREADABLE_ZIP as error:
             raise InputError(f"{path} is damaged or not a bundle: {error}") from error
         try:
             about = files.read_json(Path(work) / HEADER)
@@ -208,7 +211,7 @@ def records(path: Path) -> Iterator[Path]:
 
 def provenance(report: Path) -> dict[str, Any]:
     """Return a report's provenance.json. Raises InputError if it lacks what rebuilding the report needs."""
-    path = report / "provenance.json"
+    path = report.resolve() / "provenance.json"
     try:
         about = files.read_json(path)
     except OSError as error:
@@ -256,7 +259,7 @@ def _refuse_changed(about: dict[str, Any], expected: list[Expected], runs: Path)
                 changes.append(f"{run.folder} was {before[0]} and is now {word}")
         if finished := {run.folder for run in cell.runs if run.finished}:
             cell_files = folder.load(cell.name.home(runs.resolve()) / cell.name.folder)
-            for finding in (finding for rule in _RULES for finding in rule(cell_files)):
+            for finding in (finding for rule in _RULES for finding in apply(rule, cell_files)):
                 if not finding.note and finding.where in {cell_files.name, *finished}:
                     changes.append(f"{finding.where}: {finding.what}")
     if changes:
@@ -292,7 +295,7 @@ def _unpack(archive: zipfile.ZipFile, path: Path, target: Path) -> None:
     try:
         lines = archive.read(SUMS).decode().splitlines()
         sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    except (KeyError, ValueError, zlib.error, zipfile.BadZipFile) as error:
+    except (KeyError, *files.UNREADABLE_ZIP) as error:
         raise InputError(f"{path}: {SUMS} is missing or damaged") from error
     names = {entry.filename for entry in entries} - {SUMS, SIGNATURE}
     for name in sorted(names ^ sums.keys()):
@@ -303,7 +306,7 @@ def _unpack(archive: zipfile.ZipFile, path: Path, target: Path) -> None:
         try:
             with archive.open(entry) as source, destination.open("wb") as sink:
                 digest = _copy(source, sink)
-        except (zlib.error, zipfile.BadZipFile, EOFError) as error:
+        except (zlib.error, zipfile.BadZipFile, EOFError, lzma.LZMAError, NotImplementedError) as error:
             raise InputError(f"{path}: {entry.filename} is damaged: {error}") from error
         if entry.filename in sums and digest != sums[entry.filename]:
             raise InputError(f"{path}: {entry.filename} does not match its sha256 in {SUMS}")

@@ -133,7 +133,7 @@ def _check_cell(job: tuple[Path, tuple[int, ...]]) -> _CellOutcome:
     cell = folder.load(path)
     cell.started = started
     folder.parse_tables(cell)
-    findings = [list(_apply(rule, cell)) for rule in CELL_RULES]
+    findings = [list(apply(rule, cell)) for rule in CELL_RULES]
     return findings, _fingerprint(cell), _grade(cell)
 
 
@@ -155,7 +155,7 @@ _HOSTILE = (
 )  # fmt: skip
 
 
-def _apply(rule: Callable[[CellFiles], Iterator[Finding]], cell: CellFiles) -> Iterator[Finding]:
+def apply(rule: Callable[[CellFiles], Iterator[Finding]], cell: CellFiles) -> Iterator[Finding]:
     """Yield the findings of a rule. A forged record may hold values of any type: errors are findings too."""
     try:
         yield from rule(cell)

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from ascent.records import files, layout, shelf
+from ascent.records import files, layout, shapes, shelf
 from ascent.records.cell import Cell, Evaluation
-from ascent.records.checkpoints import unpack_arrays
+from ascent.records.checkpoints import MOST_POLICY, unpack_arrays
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.files import UNREADABLE_ZIP
 from ascent.records.provenance import source_digest
@@ -28,6 +28,7 @@ from ascent.reports.checking import parse
 
 MAX_COUNT = 1_000_000  # evaluated episodes, environments: a hostile record may demand any number
 MAX_MODULE = 1_000_000  # bytes
+MAX_MODULES, MAX_SOURCES = 1_000, 20_000_000  # of an archive: files, bytes
 # Modules as they are recorded; versions before 0.2.0 had three top-level packages.
 MODULES = re.compile(r"(algorithms|suites|runners)/\w+\.py|ascent/(\w+/)+\w+\.(py|cpp|h)")
 
@@ -112,7 +113,7 @@ class RunFiles:
     def parameters(self) -> dict[str, np.ndarray] | None:
         """The parameters in policy.npz; None if it cannot be read."""
         try:
-            arrays = unpack_arrays(self.contents[layout.POLICY])
+            arrays = unpack_arrays(self.contents[layout.POLICY], MOST_POLICY)
         except (KeyError, ValueError):
             return None
         return {name: array for name, array in arrays.items() if name.startswith("params/")}
@@ -230,12 +231,13 @@ def load(path: Path) -> CellFiles:
     columns = _task_columns(facts)
     files = CellFiles(folder, facts, None, [RunFiles(store, seed, columns) for seed in seeds])
     try:
+        shapes.check(layout.CELL, facts)
         files.cell = Cell.from_json(facts)
         evaluation = files.cell.evaluation
         if max(evaluation.points * evaluation.episodes, files.envs) > MAX_COUNT:
             raise ValueError("no run has so many evaluations, episodes or environments")
         files.evaluation_steps()
-    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
+    except (DamagedFile, LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
         files.cell = None
     return files
 
@@ -282,7 +284,10 @@ def sources(cell: Path, digest: str) -> tuple[str, dict[str, bytes]]:
 def _unzipped(data: bytes, archive_name: str) -> tuple[str, dict[str, bytes]]:
     """Return the digest of the content of an archive of sources, and the content."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        for entry in archive.infolist():
+        entries = archive.infolist()
+        if len(entries) > MAX_MODULES or sum(entry.file_size for entry in entries) > MAX_SOURCES:
+            raise InputError(f"{archive_name} has {len(entries):,} files: more than any version of Ascent")
+        for entry in entries:
             if not MODULES.fullmatch(entry.filename) or entry.file_size > MAX_MODULE:
                 what = f"{entry.filename!r}, which is not an Ascent source file"
                 raise InputError(f"{archive_name} contains {what}")

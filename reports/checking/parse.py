@@ -75,6 +75,8 @@ def _parsed(name: str, data: bytes, task_columns: tuple[str, ...]) -> Columns:
         csv.ParseOptions(ignore_empty_lines=False),
         options,
     )
+    if parsed.column_names != names:
+        raise ValueError(f"unexpected header {','.join(names)!r}")
     for column, kind in types.items():
         if kind != pa.float64() and parsed[column].null_count:
             raise ValueError(f"a value of {column} is missing")

@@ -26,6 +26,7 @@ from ascent.reports.checking.retraining import compare_scores, evaluation_rows, 
 from ascent.reports.checking.setting import CannotVerify, environment, last_line
 
 REPLAY = "ascent.runners.replay"
+MAX_EPISODES = 1000  # of a seed: a hostile record may demand any number
 
 
 def replay(cells: Sequence[CellFiles]) -> list[Outcome]:
@@ -90,8 +91,15 @@ def _play_part(part: tuple[CellFiles, Sequence[RunFiles]]) -> dict[str, Any] | C
         return error
 
 
+def refuse_many(episodes: int) -> None:
+    """Raise CannotVerify for a number of episodes that nobody would play again."""
+    if episodes > MAX_EPISODES:
+        raise CannotVerify(f"{episodes:,} episodes per seed: at most {MAX_EPISODES:,} are played again")
+
+
 def _play(cell: CellFiles, runs: Sequence[RunFiles]) -> dict[str, Any]:
     """Return what runners/replay.py prints: the platform, and rows by seed. Raises CannotVerify."""
+    refuse_many(cell.described().evaluation.episodes)
     job = {
         "cell": cell.described().to_json(),
         "folder": str(cell.path),

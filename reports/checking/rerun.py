@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ascent.records import files, layout
+from ascent.records.cell import refuse_large
 from ascent.records.errors import InputError
 from ascent.records.plan import Job
 from ascent.reports.checking.folder import CellFiles, RunFiles
@@ -42,6 +43,11 @@ def packs(
         raise CannotVerify("imported curves cannot be retrained")
     if cell.cell is None:
         raise CannotVerify(f"{layout.CELL} is missing, unreadable or does not describe a cell")
+    sizes = (sum(x.size for x in (run.parameters or {}).values()) for run in runs)
+    try:
+        refuse_large(cell.cell, max(sizes, default=0))
+    except InputError as error:
+        raise CannotVerify(str(error)) from error
     out = work / "runs" / cell.name.replace("/", "-")  # two folders may hold one cell
     alike: dict[str, list[RunFiles]] = {}
     for run in runs:

@@ -20,12 +20,11 @@ from ascent.reports.checking.differences import first_difference
 from ascent.reports.checking.folder import CellFiles
 from ascent.reports.checking.grades import RECORDED, REPLAYED
 from ascent.reports.checking.outcome import CANNOT, DIFFERS, Outcome
-from ascent.reports.checking.replaying import CannotVerify, played
+from ascent.reports.checking.replaying import CannotVerify, played, refuse_many
 from ascent.reports.checking.retraining import platform_key
 from ascent.reports.statistics import crossplay, perturbed
 
 HARMLESS = ("clean-tree", "one-configuration")  # rules that do not say whether a record is intact
-MAX_EPISODES = 1000  # of a seed: a hostile table may demand any number
 
 
 def replay_robustness(cell: CellFiles) -> list[Outcome]:
@@ -45,7 +44,7 @@ def replay_robustness(cell: CellFiles) -> list[Outcome]:
             kind, level, means = perturbed.read_scores(path)
             recorded = files.read(path).decode().splitlines()
             episodes = (len(recorded) - 1) // len(means)
-            _refuse_many(episodes)
+            refuse_many(episodes)
             output = played({"folder": str(cell.path), "level": [kind, level], "episodes": episodes}, runs[0])
             difference = first_difference(name, recorded, output["table"].splitlines(), REPLAYED)
             if difference and {platform_key(run) for run in runs} != {output["platform"]}:
@@ -79,7 +78,7 @@ def replay_crossplay(table: Path, runs: Path) -> Outcome:
     job = {"runs": str(runs), "task": task, "cells": cells, "seeds": seeds, "episodes": episodes}
     where = str(table)
     try:
-        _refuse_many(episodes)
+        refuse_many(episodes)
         folders = _folders(runs, cells)
         checked = check(runs, cells=["/".join(path.parts[-3:]) for path in folders])
         for outcome in (outcome for outcome in checked.outcomes if outcome.rule not in HARMLESS):
@@ -104,8 +103,3 @@ def _folders(runs: Path, digests: Sequence[str]) -> list[Path]:
     if len(paths) < len(digests):
         raise CannotVerify(f"{runs} lacks runs of its cells; give their folder with --runs")
     return paths
-
-
-def _refuse_many(episodes: int) -> None:
-    if episodes > MAX_EPISODES:
-        raise CannotVerify(f"{episodes:,} episodes per seed: at most {MAX_EPISODES:,} are played again")

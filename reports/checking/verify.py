@@ -156,7 +156,7 @@ def _rebuild(target: Target, report: Path) -> Outcome:
         except ValueError as error:
             reason = f"cannot be rebuilt from the records in {target.runs}: {error}"
             return Outcome(target.name, DIFFERS, reason)
-        same, reason = compare_reports(report, rebuilt, about["report"].get("made_with"))
+        same, reason = compare_reports(report.resolve(), rebuilt, about["report"].get("made_with"))
     return Outcome(target.name, REBUILT if same else DIFFERS, reason)
 
 

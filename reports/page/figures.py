@@ -4,6 +4,7 @@ Drawn without pyplot, so that nothing depends on a backend or on global state. C
 """
 
 import io
+import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 
@@ -206,7 +207,9 @@ def encode(figure: Figure, form: str) -> bytes:
     """Return a figure as "png" or "pdf", without date or program name: equal figures give equal bytes."""
     stream = io.BytesIO()
     empty = {"png": ["Software"], "pdf": ["Creator", "Producer", "CreationDate"]}[form]
-    figure.savefig(stream, format=form, metadata=dict.fromkeys(empty))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # in a name; what lacks a glyph is a box
+        figure.savefig(stream, format=form, metadata=dict.fromkeys(empty))
     return stream.getvalue()
 
 

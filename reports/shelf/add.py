@@ -283,7 +283,7 @@ def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.exists():
         files.write(target, data)
-    elif target.read_bytes() != data:
+    elif files.read(target) != data:
         raise InputError(f"{target} is there with other content than {source}")
 
 

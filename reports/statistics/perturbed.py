@@ -12,10 +12,14 @@ import numpy as np
 import pandas as pd
 
 from ascent.records import layout
+from ascent.records.errors import DamagedFile, one_line
 from ascent.records.files import read as read_file
 
 GRID = "grid.json"
 NOMINAL = "nominal"
+MOST_TITLE = 100  # characters
+# What parsing JSON, and taking its values for numbers, may raise.
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError)
 _TYPES = {
     "version": int, "kind": str, "level": float, "seed": int, "policy": str, "episode": int, "return": float,
     "length": int, "unstable": int,
@@ -73,7 +77,7 @@ def read(cell: Path, policies: dict[int, str]) -> tuple[list[Kind], Tables, list
     """
     try:
         kinds = _kinds(json.loads(read_file(cell / layout.ROBUSTNESS / GRID)))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (OSError, DamagedFile, *UNREADABLE):
         return [], {}, [f"{GRID}: missing or damaged"]
     tables: Tables = defaultdict(dict)
     faults: list[str] = []
@@ -106,8 +110,8 @@ def read(cell: Path, policies: dict[int, str]) -> tuple[list[Kind], Tables, list
 def _kinds(about: list[dict[str, Any]]) -> list[Kind]:
     return [
         Kind(
-            str(facts["kind"]),
-            str(facts["title"]),
+            one_line(str(facts["kind"]), MOST_TITLE),
+            one_line(str(facts["title"]), MOST_TITLE),
             tuple(map(float, facts["levels"])),
             np.inf if facts["neutral"] is None else float(facts["neutral"]),
         )

@@ -7,6 +7,7 @@ the terminal, less than 1 GiB of memory, bounded time.
 import csv
 import io
 import json
+import os
 import random
 import re
 import shutil
@@ -241,7 +242,6 @@ def spoiled_sweep(case: Case, chance: random.Random) -> tuple[str, list[str]]:
     path.write_text("\n".join(lines))
     words = chance.choice([
         ["plan", "tiny.toml", "--runs", "new"],
-        ["sweep", "tiny.toml", "--runs", "new", "--dry-run"],
         ["report", "tiny.toml", "--runs", "runs"],
         ["check", "runs", "--sweep", "tiny.toml"],
     ])  # fmt: skip
@@ -313,7 +313,7 @@ def test_injection(case: Case) -> None:
         ("check", "runs"),
         ("cite", case.path(place), "--runs", "runs"),
     ):
-        assert case.run(*words).code in (0, 1), words
+        case.run(*words)
     out = case.folder / "out"
     page = (out / "index.html").read_text()
     assert "<script>alert" not in page and "\x1b" not in page
@@ -432,6 +432,262 @@ def test_a_record_that_asks_for_a_huge_network(case: Case) -> None:
     cell = settle(cell)
     tried = case.run("robustness", case.path(cell), "--episodes", "1")
     assert tried.code == 2 and "asks for 900,060,000 weights" in tried.err
+
+
+def outside(case: Case, name: str = "victim") -> Path:
+    """A folder of the user's beside the records, with a secret in it."""
+    folder = case.folder / name
+    (folder / "documents").mkdir(parents=True)
+    (folder / "documents" / "thesis.txt").write_text("mine")
+    (folder / "grid.json").write_text("mine")
+    (folder / "secret.json").write_text(json.dumps({"token": SECRET + "!"}))
+    (folder / "secret.zip").write_bytes(files.zip_files({"token": f"{SECRET}!".encode()}))
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+LINKS = {
+    ".sealing": ("runs", "unseal"),
+    "robustness": ("robustness", "--grid", "drop=0.5", "--episodes", "1"),
+    "seed-1": ("check",),
+}
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_a_folder_that_is_a_link(name: str, material: Path, tmp_path: Path, commands: Commands) -> None:
+    """Nothing is read, written or deleted behind it."""
+    case = Case(material, tmp_path, commands)
+    victim = outside(case)
+    before = contents(victim)
+    cell = case.cell("td3" if name == ".sealing" else "a2c")
+    if name == "seed-1":
+        shutil.copytree(cell / name, victim / "run")
+    shutil.rmtree(cell / name, ignore_errors=True)
+    (cell / name).symlink_to(victim / "run" if name == "seed-1" else victim)
+    words = LINKS[name]
+    place = 2 if words[0] == "runs" else 1
+    tried = case.commands.run((*words[:place], case.path(cell), *words[place:]), case.folder)
+    assert tried.code and not fault(tried, case.folder), tried
+    assert {name: data for name, data in contents(victim).items() if not name.startswith("run/")} == before
+    assert "is a link" in tried.err or "recorded" not in tried.out.splitlines()[-1]
+
+
+@pytest.mark.parametrize("key", ["plan", "source_digest"])
+def test_names_that_lead_out(key: str, case: Case) -> None:
+    """Digests in records become parts of file names: nothing but digests does."""
+    cell = case.cell("a2c")
+    (case.folder / "runs" / "ledger" / "plan-a").mkdir()
+    (cell / "sources-a").mkdir()
+    for depth in range(1, 7):
+        up = "a/" + "../" * depth + "victim/secret"
+        victim = case.folder / "runs" / "victim"
+        if not victim.exists():
+            outside(case, "runs/victim")
+        if key == "plan":
+            for path in case.folder.glob("runs/ledger/started-*.json"):
+                edit(path, lambda about, up=up: [entry.update(plan=up) for entry in about["runs"]])
+        edit(cell / "seed-2" / "run.json", lambda about, up=up: about.update({key: up}))
+        for words in (
+            ("check", "runs"),
+            ("report", "runs", "--out", "out"),
+            ("bundle", "page", "--runs", "runs"),
+        ):
+            tried = case.commands.run(words, case.folder)
+            assert not fault(tried, case.folder), fault(tried, case.folder)
+        with zipfile.ZipFile(case.folder / "page.zip") as archive:
+            assert not [name for name in archive.namelist() if "secret" in name]
+
+
+def test_small_files_that_ask_for_much(case: Case) -> None:
+    """Counts that only a product hides, a table that becomes a matrix, seeds without end, modules."""
+    cell = case.cell("a2c")
+    kept = {path: path.read_bytes() for path in cell.rglob("*") if path.is_file()}
+
+    def spoiled(spoiling: Callable[[], object], *commands: tuple[str, ...]) -> None:
+        spoiling()
+        for words in commands:
+            case.run(*words)
+        for path in [path for path in cell.rglob("*") if path.is_file() and path not in kept]:
+            path.unlink()
+        for path, data in kept.items():
+            path.write_bytes(data)
+
+    place = case.path(cell)
+    for points, episodes in ((10**9, 0), (10**9, -1), (1, 10**9), (10**6, 10**6)):
+        asked = {"points": points, "episodes": episodes}
+        spoiled(
+            lambda asked=asked: edit(cell / layout.CELL, lambda facts: facts.update(evaluation=asked)),
+            ("check", place), ("verify", place),
+        )  # fmt: skip
+
+    def many_measures() -> None:
+        rows = "".join(f"{i},m{i},1\n" for i in range(15_000))
+        for path in cell.glob("seed-*/measures.csv"):
+            path.write_text(f"step,measure,value\n{rows}")
+        forge(cell)
+
+    spoiled(many_measures, ("check", place), ("report", "runs", "--out", "out"))
+
+    def many_modules() -> None:
+        module = b"#" * 1_000_000
+        sources = {f"algorithms/m{number}.py": module for number in range(200)}
+        (path,) = cell.glob("sources-*.zip")
+        path.write_bytes(files.zip_files(sources))
+
+    spoiled(many_modules, ("check", place), ("verify", place, "--depth", "start"))
+
+    def large_policy() -> None:
+        for path in cell.glob("seed-*/policy.npz"):
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, **{"params/x": np.zeros(180_000_000, np.float32)})
+            path.write_bytes(buffer.getvalue())
+        forge(cell)
+
+    spoiled(large_policy, ("check", place), ("watch", f"{place}/seed-0"))
+    edit(
+        case.folder / "page" / "provenance.json",
+        lambda about: about["report"]["expected"][0].update(seeds=list(range(200_000))),
+    )
+    case.run("verify", "page", "--runs", "runs")
+
+
+ODD_VALUES: dict[str, tuple[str, Callable[[Path], object], tuple[str, ...]]] = {
+    "quotes in a header": (
+        "a2c",
+        lambda cell: [
+            path.write_text(path.read_text().replace("policy_loss", '"policy_loss"', 1))
+            for path in cell.glob("seed-*/metrics.csv")
+        ],
+        ("check", "verify"),
+    ),
+    "an infinite step": (
+        "a2c",
+        lambda cell: (
+            (cell / "seed-1" / "result.json").unlink(),
+            (cell / "seed-1" / "progress.json").write_text('{"step": 1e999}'),
+        ),
+        ("report",),
+    ),
+    "a level without end": (
+        "a2c",
+        lambda cell: (cell / "robustness" / "grid.json").write_text(
+            (cell / "robustness" / "grid.json").read_text().replace("0.5", "1" + "0" * 400, 1)
+        ),
+        ("report",),
+    ),
+    "a title that paints": (
+        "a2c",
+        lambda cell: (cell / "robustness" / "grid.json").write_text(
+            (cell / "robustness" / "grid.json")
+            .read_text()
+            .replace('"title": "', '"title": "\\u001b]0;x\\u0007', 1)
+        ),
+        ("report",),
+    ),
+    "an infinite seed": (
+        "a2c",
+        lambda cell: next(cell.parents[2].glob("ledger/started-*.json")).write_text(
+            '{"runs": [{"cell": "a", "seeds": [Infinity], "plan": ""}]}'
+        ),
+        ("check", "report"),
+    ),
+    "NUL in a plan": (
+        "a2c",
+        lambda cell: edit(cell / "seed-0" / "run.json", lambda about: about.update(plan="a\0b")),
+        ("cite", "report", "check"),
+    ),
+    "NUL in a digest": (
+        "a2c",
+        lambda cell: edit(cell / "seed-0" / "run.json", lambda about: about.update(source_digest="a\0b")),
+        ("bundle", "check"),
+    ),
+    "huge returns": (
+        "sb3-ppo",
+        lambda cell: [
+            path.write_text(re.sub(r"(?m)^(\d+,greedy,\d+),[^,]+", r"\1,1.7e308", path.read_text()))
+            for path in cell.glob("seed-*/eval.csv")
+        ],
+        ("report", "check"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD_VALUES)
+def test_odd_values(name: str, case: Case) -> None:
+    system, spoiling, commands = ODD_VALUES[name]
+    cell = case.cell(system)
+    spoiling(cell)
+    with suppress(Exception):
+        forge(cell)
+    words = {
+        "check": ("check", "runs"),
+        "verify": ("verify", case.path(cell)),
+        "report": ("report", "runs", "--out", "out"),
+        "cite": ("cite", case.path(cell), "--runs", "runs"),
+        "bundle": ("bundle", "page", "--runs", "runs"),
+    }
+    for command in commands:
+        assert "Warning" not in case.run(*words[command]).err
+
+
+def test_odd_archives(case: Case) -> None:
+    """Another compression, damaged, and a name that is not in the encoding that its flag says."""
+    path = case.folder / "page.zip"
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    data = bytearray(files.zip_files(entries, zipfile.ZIP_LZMA))
+    place = data.find(b"report/data.parquet") + 60
+    data[place : place + 40] = b"\xff" * 40
+    path.write_bytes(data)
+    assert case.run("check", "page.zip").code == 2
+    data = bytearray(files.zip_files(entries))
+    place = data.find(b"PK\1\2")
+    data[place + 9] |= 8
+    data[place + 46] = 0xFF
+    path.write_bytes(data)
+    assert case.run("check", "page.zip").code == 2
+    cell = case.cell("td3")
+    (seal,) = cell.glob("sealed-*.zip")
+    data = bytearray(seal.read_bytes())
+    place = data.find(b"PK\1\2")
+    data[place + 9] |= 8
+    data[place + 46] = 0xFF
+    seal.unlink()
+    (cell / layout.seal(sha256(data).hexdigest()[:16])).write_bytes(data)
+    for words in (
+        ("check", case.path(cell)),
+        ("report", "runs", "--out", "out"),
+        ("runs", "unseal", case.path(cell)),
+    ):
+        case.run(*words)
+
+
+def test_a_pipe_beside_a_seal(case: Case) -> None:
+    cell = case.cell("td3")
+    (seal,) = cell.glob("sealed-*.zip")
+    kept = seal.read_bytes()
+    assert case.run("runs", "unseal", case.path(cell)).code == 0
+    seal.write_bytes(kept)
+    (cell / "seed-0" / "eval.csv").unlink()
+    os.mkfifo(cell / "seed-0" / "eval.csv")
+    tried = case.run("runs", "unseal", case.path(cell))
+    assert tried.code == 2 and "eval.csv is no regular file" in tried.err
+
+
+def test_retraining_a_huge_network(case: Case) -> None:
+    """With the installed sources nothing needs to be allowed: the size is refused."""
+    cell = case.cell("a2c")
+    for key in ("config", "settings", "changed"):
+        edit(cell / layout.CELL, lambda facts, key=key: facts[key].update(hidden=[14_000, 14_000]))
+    for run in cell.glob("seed-*"):
+        edit(run / "run.json", lambda about: about.update(commit=trained.UNKNOWN))
+        edit(run / "run.json", lambda about: about["attempts"][0].update(commit=trained.UNKNOWN))
+    cell = settle(cell)
+    tried = case.run("verify", case.path(cell), "--depth", "start")
+    assert tried.code and "weights; its policies have fewer" in tried.out
 
 
 def test_real_records_have_the_shapes(material: Path) -> None:
