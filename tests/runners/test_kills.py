@@ -193,7 +193,12 @@ def workers(out: Path) -> list[int]:
 
 def ended_early(out: Path, number: int, after: float) -> None:
     """Run the command, and send its own process a signal once training has begun."""
-    process = subprocess.Popen(command(out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command(out),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),  # these tests may be under nohup
+    )
     while process.poll() is None and not workers(out):
         time.sleep(0.05)
     time.sleep(after)
