@@ -15,6 +15,8 @@ from typing import Any
 from ascent.records import files, layout, shapes
 from ascent.records.errors import DamagedFile
 
+MOST_OF_RUN = files.MOST_BYTES // 8  # bytes of a file of a run
+
 
 class Store:
     """The files of the runs in a cell's folder. Methods raise DamagedFile if a seal cannot be read."""
@@ -42,7 +44,7 @@ class Store:
         """
         path = f"{self.cell}/{layout.seed_folder(seed)}/{name}"
         if not self.in_seal(seed):
-            return files.read(path)
+            return files.read(path, MOST_OF_RUN)
         seal = self._places[seed].get(name)
         if seal is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
@@ -136,6 +138,8 @@ def _open(path: Path) -> zipfile.ZipFile:
 
 def _content(archive: zipfile.ZipFile, entry: str, path: Path) -> bytes:
     try:
+        if (size := archive.getinfo(entry).file_size) > MOST_OF_RUN:
+            raise DamagedFile(f"{path.name}: {entry} has {size:,} bytes: at most {MOST_OF_RUN:,} are read")
         return archive.read(entry)
     except files.UNREADABLE_ZIP as error:
         raise DamagedFile(f"{path.name} cannot be read: {error}") from error
