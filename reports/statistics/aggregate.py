@@ -5,9 +5,11 @@ summarised. `intervals` has the statistics over seeds, `comparisons` compares sy
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -99,8 +101,9 @@ class CellSummary:
 class Task:
     """The cells of one task. `measured` is what their scores are.
 
-    `unlike` states how the cells differ in what a comparison needs; then they are not compared. `best` is the
-    digest of the cell whose interval lies above all others, None if there is no such cell.
+    `compared` are those that may be compared: cells that are alike in what a comparison needs, if they are
+    the most. `unlike` states which others differ in what, or that no cells are compared. `best` is the digest
+    of the compared cell whose interval lies above all others, None if there is no such cell.
     """
 
     suite: str
@@ -111,6 +114,7 @@ class Task:
     warnings: tuple[str, ...]
     best: str | None
     measured: Measured = RETURNS
+    compared: tuple[CellSummary, ...] = ()
 
     @property
     def anchors(self) -> list[tuple[str, float]]:
@@ -137,10 +141,10 @@ def aggregate(cells: Sequence[CellRecord], declared: Declared) -> list[Task]:
         spec: dict = next((cell.facts["spec"] for cell in group if cell.facts), {})
         kind = _measured(name, group, declared)
         summaries = tuple(_summarise(cell, labels[cell.name.folder], declared, kind) for cell in group)
-        unlike = tuple(_unlike(summaries))
-        best = None if unlike else _separate_best(summaries, kind)
+        compared, unlike = _comparable(summaries)
+        best = _separate_best(compared, kind)
         warnings = _warnings(summaries, declared)
-        tasks.append(Task(suite, name, spec, summaries, unlike, tuple(warnings), best, kind))
+        tasks.append(Task(suite, name, spec, summaries, unlike, tuple(warnings), best, kind, compared))
     return tasks
 
 
@@ -299,26 +303,42 @@ def _separate_best(summaries: Sequence[CellSummary], kind: Measured) -> str | No
     return digest if all(low > high for _, _, high, _ in others) else None
 
 
-def _unlike(summaries: Sequence[CellSummary]) -> list[str]:
-    """Describe how the cells of one task differ in what a comparison needs to be equal."""
-    differences = []
-    cells = [summary.cell for summary in summaries if summary.cell.facts]
-    made_here = [cell for cell in cells if not cell.imported]
-    facts = [cell.facts for cell in cells]
-    facts_here = [cell.facts for cell in made_here]
-    simulators = [_simulator(cell) for cell in made_here if cell.finished]
-    for what, values in {
-        "the versions of the packages that define it": simulators,
-        "the step budget": [fact["steps"] for fact in facts],
-        "the evaluation protocol": [fact["evaluation"] for fact in facts_here],
-        "the task's specification": [fact["spec"] for fact in facts_here],
-        "the suite's version": [fact["versions"].get("suite") for fact in facts_here],
-    }.items():
-        if len({json.dumps(value, sort_keys=True) for value in values}) > 1:
-            differences.append(
-                f"The cells of this task differ in {what}: they are not compared, and none is marked as best."
-            )
-    return differences
+def _comparable(summaries: tuple[CellSummary, ...]) -> tuple[tuple[CellSummary, ...], tuple[str, ...]]:
+    """Return the cells of one task that may be compared, and what sets the others apart.
+
+    In each thing that a comparison needs to be equal, the value of most cells counts. Where no value is that
+    of more cells than any other, nothing is compared.
+    """
+    apart: set[str] = set()
+    notes = []
+    for what, values in _needed(summaries).items():
+        texts = {digest: json.dumps(value, sort_keys=True) for digest, value in values.items()}
+        (most, number), *others = Counter(texts.values()).most_common(2) or [("", 0)]
+        if not others:
+            continue
+        if number == others[0][1]:
+            ending = "they are not compared, and none is marked as best."
+            return (), (f"The cells of this task differ in {what}: {ending}",)
+        outside = [digest for digest, text in texts.items() if text != most]
+        apart |= set(outside)
+        labels = ", ".join(s.label for s in summaries if s.cell.name.digest in outside)
+        notes.append(f"Not compared with the other cells, from which it differs in {what}: {labels}.")
+    return tuple(s for s in summaries if s.cell.name.digest not in apart), tuple(notes)
+
+
+def _needed(summaries: Sequence[CellSummary]) -> dict[str, dict[str, Any]]:
+    """Return what a comparison needs to be equal, in words -> digest of a cell -> its value."""
+    cells = {summary.cell.name.digest: summary.cell for summary in summaries if summary.cell.facts}
+    here = {digest: cell for digest, cell in cells.items() if not cell.imported}
+    return {
+        "the versions of the packages that define it": {
+            digest: _simulator(cell) for digest, cell in here.items() if cell.finished
+        },
+        "the step budget": {digest: cell.facts["steps"] for digest, cell in cells.items()},
+        "the evaluation protocol": {digest: cell.facts["evaluation"] for digest, cell in here.items()},
+        "the task's specification": {digest: cell.facts["spec"] for digest, cell in here.items()},
+        "the suite's version": {digest: cell.facts["versions"].get("suite") for digest, cell in here.items()},
+    }
 
 
 def _simulator(cell: CellRecord) -> list[dict[str, str | None]]:

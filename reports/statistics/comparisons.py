@@ -146,8 +146,7 @@ def _pairs(tasks: Sequence[Task], is_declared: PairFilter, family: int) -> list[
     pairs = [
         (task, x, y)
         for task in tasks
-        if not task.unlike
-        for x, y in combinations([cell for cell in task.cells if cell.score and cell.score.n > 1], 2)
+        for x, y in combinations([cell for cell in task.compared if cell.score and cell.score.n > 1], 2)
         if is_declared(x.label, y.label)
     ]
     samples = [(_sample(x), _sample(y)) for _, x, y in pairs]
@@ -198,7 +197,7 @@ def _normalised(tasks: Sequence[Task]) -> dict[str, dict[str, np.ndarray]]:
     """Return system -> task -> normalised scores, of tasks whose cells can be compared."""
     systems: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
     for task in tasks:
-        for cell in task.cells if not task.unlike else ():
+        for cell in task.compared:
             if cell.normalised is not None:
                 systems[cell.label][f"{task.suite}/{task.name}"] = cell.normalised
     return {label: systems[label] for label in sorted(systems)}
@@ -208,8 +207,8 @@ def _groups(tasks: Sequence[Task], systems: dict[str, dict[str, np.ndarray]]) ->
     """Form one group per set of planned tasks: the systems that have scores on all of them."""
     planned: dict[str, dict[str, str]] = defaultdict(dict)  # system -> task -> why it has no score there
     for task in tasks:
-        # Cells that are unlike are not compared, and scores by a measure are not normalised.
-        for cell in task.cells if task.measured.is_return and not task.unlike else ():
+        # Scores by a measure are not normalised.
+        for cell in task.compared if task.measured.is_return else ():
             why = cell.counts if cell.score is None else "no reference score"
             planned[cell.label][f"{task.suite}/{task.name}"] = f"{task.name}: {why}"
     groups = []

@@ -56,7 +56,8 @@ def test_files_of_a_report(sweep: "Records") -> None:
     tables = ("scores", "spread", "verdicts", "aggregates", "improvement", "comparisons", "compute")
     figures = ("CartPole-v1", "Pendulum-v1", "intervals", "profiles", "improvement")
     assert set(sweep.bytes()) == {
-        "index.html", "provenance.json", "data.parquet", "references.bib", "tables/completeness.csv",
+        "index.html", "provenance.json", "data.parquet", "references.bib", "SHA256SUMS",
+        "tables/completeness.csv",
         *(f"tables/{name}.{form}" for name in tables for form in ("csv", "md", "tex")),
         *(f"figures/{name}.{form}" for name in figures for form in ("png", "pdf")),
     }  # fmt: skip

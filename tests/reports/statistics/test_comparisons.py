@@ -89,7 +89,8 @@ def test_an_incomplete_cell_is_left_out_with_its_reason(three: "Records") -> Non
 
 
 def test_unlike_budgets_are_never_compared(three: "Records") -> None:
-    three.flat_runs(three.cell("Pendulum-v1", "a2c", steps=300_000), [1.0, 2.0, 3.0])
+    for system in ("a2c", "td3"):
+        three.flat_runs(three.cell("Pendulum-v1", system, steps=300_000), [1.0, 2.0, 3.0])
     found = compared(three)
     assert {task for task, _, _ in names(found)} == {"CartPole-v1"}
     assert found.groups == ()
@@ -97,15 +98,28 @@ def test_unlike_budgets_are_never_compared(three: "Records") -> None:
     assert "differ in the step budget: they are not compared" in page
 
 
+def test_a_cell_of_another_budget_is_left_out(three: "Records") -> None:
+    """The others are compared as if it were not there, and the page says so."""
+    alone = compared(three)
+    three.flat_runs(three.cell("Pendulum-v1", "a2c", steps=300_000), [1.0, 2.0, 3.0])
+    found = compared(three)
+    assert names(found) == names(alone)
+    assert [group.systems for group in found.groups] == [group.systems for group in alone.groups]
+    page = three.build()
+    assert "Not compared with the other cells, from which it differs in the step budget: a2c." in page
+    assert "is excluded because its cells were run differently" not in page
+
+
 def test_a_task_whose_cells_are_unlike_leaves_the_others_together(three: "Records") -> None:
     for system in ("ppo", "sac"):
         three.flat_runs(three.cell("MountainCar-v0", system), [-150.0, -140.0, -130.0])
-    three.flat_runs(three.cell("Pendulum-v1", "a2c", steps=300_000), [1.0, 2.0, 3.0])
+    for system in ("a2c", "td3"):
+        three.flat_runs(three.cell("Pendulum-v1", system, steps=300_000), [1.0, 2.0, 3.0])
     (group,) = compared(three).groups
     assert group.tasks == ("classic/CartPole-v1", "classic/MountainCar-v0") and group.left_out == {}
     page = three.build()
     assert "Pendulum-v1 is excluded because its cells were run differently" in page
-    assert "comparisons</a>, 3 not possible" in page  # of Pendulum's three systems
+    assert "comparisons</a>, 6 not possible" in page  # of Pendulum's four systems
 
 
 def test_two_settings_under_one_name_are_two_systems(three: "Records") -> None:

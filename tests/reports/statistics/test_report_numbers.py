@@ -16,6 +16,7 @@ from ascent.records.read import load
 from ascent.reports.page import formats
 from ascent.reports.statistics import estimators, intervals
 from ascent.reports.statistics.aggregate import aggregate
+from ascent.reports.statistics.comparisons import compare
 from ascent.reports.statistics.estimators import Curves
 
 if TYPE_CHECKING:
@@ -185,6 +186,22 @@ def test_no_best_among_cells_of_unlike_budgets(store: "Records") -> None:
         "The cells of this task differ in the step budget: they are not compared, "
         "and none is marked as best.",
     )
+
+
+def test_one_cell_of_another_budget_is_named(store: "Records") -> None:
+    """The others are compared with each other; it is shown, and neither compared nor marked as best."""
+    store.flat_runs(store.cell(system="ppo"), [10, 11, 12])
+    store.flat_runs(store.cell(system="td3"), [100, 101, 102])
+    store.flat_runs(store.cell(system="sac", steps=200_000), [500, 501, 502])
+    (task,) = aggregate(load(store.runs), Declared())
+    assert [summary.label for summary in task.cells] == ["ppo", "sac", "td3"]
+    assert [summary.label for summary in task.compared] == ["ppo", "td3"]
+    assert task.unlike == (
+        "Not compared with the other cells, from which it differs in the step budget: sac.",
+    )
+    assert task.best == task.compared[1].cell.name.digest
+    (pair,) = compare([task], Declared()).pairs
+    assert {pair.x.label, pair.y.label} == {"ppo", "td3"}
 
 
 def test_a_short_curve_is_scored_with_a_warning(store: "Records") -> None:
