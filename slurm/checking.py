@@ -148,7 +148,9 @@ def _rows(answer: dict[str, Any], site: Site) -> Iterator[Row]:
     )
     enough = answer["cores"] >= site.cores
     yield Row("cores", enough, f"{answer['cores']} for {site.packs} packs on {site.cores} cores")
-    yield Row("scontrol", answer["scontrol"] is None, answer["scontrol"] or "the node reaches the controller")
+    if not site.container:  # in it, the job's script requests a requeue
+        reaches = answer["scontrol"] or "the node reaches the controller"
+        yield Row("scontrol", answer["scontrol"] is None, reaches)
     after = answer["warned_after"]
     found = "did not come before the time limit" if after is None else f"came {after:.0f} s after the start"
     yield Row("warning", after is not None and after > EARLIEST, found)

@@ -20,6 +20,24 @@ TEST = (
     "python -P -c 'import ascent' 2> /dev/null ||",
     '    { echo "error: after the set-up, $(command -v python) has no package ascent"; exit 2; }',
 )
+TEST_CONTAINER = (
+    "command -v apptainer > /dev/null ||",
+    '    { echo "error: there is no apptainer on the PATH: load its module in the set-up"; exit 2; }',
+)
+# Runs a command, passes on SLURM's signals, and requests the requeue that a task cannot where there is no
+# scontrol, as in a container: it ends with this exit code.
+REQUEUE = 75
+OUTSIDE = f"""
+"$@" & child=$!
+for name in USR1 TERM; do trap "kill -$name $child" $name; done
+while :; do
+    wait $child; code=$?
+    kill -0 $child 2> /dev/null || break
+done
+if [ $code = {REQUEUE} ]; then
+    scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}" && sleep 120
+fi
+exit $code"""
 REQUIRED = {"name", "array", "options", "setup", "command"}  # placeholders of a job template
 OPTIONAL = {"sweep", "runs", "tasks"}
 PROBE_TIME = "00:02:00"  # time limit of a probe
@@ -34,6 +52,8 @@ def check(site: Site) -> None:
     """
     _job_template(site)
     _setup(site)
+    if site.container and not Path(site.container).exists():
+        raise InputError(f"container: {site.container}: no such image")
 
 
 def job(manifest: Manifest, site: Site, mem: str, submission: Submission) -> str:
@@ -50,7 +70,7 @@ def job(manifest: Manifest, site: Site, mem: str, submission: Submission) -> str
             *_extra(site),
         ],
         setup=_setup(site),
-        command=shlex.join([_python(site), "-P", "-m", "ascent.slurm.task", str(submission.path)]),
+        command=_command(site, "ascent.slurm.task", str(submission.path), runs=Path(submission.out)),
         sweep=manifest.path.parent.name,
         runs=sum(len(seeds) for task in submission.tasks for _, seeds in task),
         tasks=len(submission.tasks),
@@ -66,7 +86,7 @@ def probe(manifest: Manifest, site: Site, mem: str, name: str, answer: Path) -> 
         array="0-0",
         options=[*_job_options(site, mem, PROBE_TIME), output, *once, *_extra(site)],
         setup=_setup(site),
-        command=shlex.join([_python(site), "-P", "-m", "ascent.slurm.probe", str(answer)]),
+        command=_command(site, "ascent.slurm.probe", str(answer), runs=answer.parent),
         sweep=manifest.path.parent.name,
         runs=0,
         tasks=1,
@@ -107,7 +127,7 @@ def report(manifest: Manifest, site: Site, name: str, runs: Path, page: Path) ->
         "name": name,
         "options": options,
         "setup": _setup(site),
-        "command": shlex.join([_python(site), "-P", "-m", "ascent", "report", *arguments]),
+        "command": _command(site, "ascent", "report", *arguments, runs=runs, more=page.parent),
         "sweep": manifest.path.parent.name,
     }
     return _template(FOLDER / "report.sh.jinja", set(), set(values)).render(**values)
@@ -128,9 +148,16 @@ def _extra(site: Site) -> list[str]:
     return options
 
 
-def _python(site: Site) -> str:
-    """Return the Python that the site's set-up puts on the PATH, or else this one."""
-    return "python" if site.setup else sys.executable
+def _command(site: Site, module: str, *arguments: str, runs: Path, more: Path | None = None) -> str:
+    """Return the shell command that runs a module of this package; in a container, with these folders."""
+    python = "python" if site.setup or site.container else sys.executable
+    words = [python, "-P", "-m", module, *arguments]
+    if site.container:
+        folders = [str(folder) for folder in (runs, more) if folder]
+        gpu = ["--nv"] if site.gpus else []
+        inside = ["apptainer", "exec", *gpu, "--bind", ",".join(folders), str(Path(site.container).resolve())]
+        words = ["bash", "-c", OUTSIDE, "ascent", *inside, *words]
+    return shlex.join(words)
 
 
 def _setup(site: Site) -> str:
@@ -139,12 +166,13 @@ def _setup(site: Site) -> str:
     if site.setup:
         try:
             # In such files, commands fail and variables are unset without harm: the result counts.
-            lines = ["set +euo pipefail", Path(site.setup).read_text().rstrip(), "set -euo pipefail", *TEST]
+            lines = ["set +euo pipefail", Path(site.setup).read_text().rstrip(), "set -euo pipefail"]
+            lines += [] if site.container else TEST
         except OSError as error:
             raise InputError(f"setup: {site.setup}: {error.strerror}") from error
         except ValueError as error:
             raise InputError(f"setup: {site.setup}: {error}") from error
-    return "\n".join(lines)
+    return "\n".join([*lines, *(TEST_CONTAINER if site.container else [])])
 
 
 def _template(path: Path, required: set[str], optional: set[str]) -> jinja2.Template:

@@ -17,6 +17,7 @@
     max_queued = 500          # jobs in the queue, of all sweeps in a folder of runs, as MaxSubmitJobs allows;
                               # 0: no limit; `ascent submit --feed` submits the rest as there is room
     setup = "setup.sh"        # shell lines after which `python` has this package; default: this Python
+    container = "ascent.sif"  # Apptainer image whose `python` has this package; the set-up runs outside of it
     template = "job.sh.jinja" # job script template; default: slurm/job.sh.jinja
     extra = ["--licenses=x"]  # more options for sbatch, for the report's job, too; values may have blanks
     warn_seconds = 120        # time before the limit at which checkpoints are written and a task is requeued
@@ -141,6 +142,7 @@ class Site(BaseModel):
     max_parallel: int = Field(0, ge=0)
     max_queued: int = Field(0, ge=0)
     setup: str | None = None
+    container: str | None = None
     template: str | None = None
     extra: list[Extra] = []
     warn_seconds: int = Field(120, ge=1)
@@ -182,7 +184,7 @@ def load(file: Path | None, options: Mapping[str, object]) -> Site:
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path}: {error}") from error
         _checked(values, f"{path}: ")
-        for key in ("setup", "template"):
+        for key in ("setup", "container", "template"):
             if key in values:
                 values[key] = str(path.parent / Path(str(values[key])).expanduser())
     site = _checked(values | {key: value for key, value in options.items() if value is not None}, "")

@@ -9,6 +9,7 @@ started three times in this job without getting further.
 """
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -19,14 +20,14 @@ from ascent.records.errors import DamagedFile, InputError
 from ascent.records.ledger import digest
 from ascent.records.plan import Job
 from ascent.runners.pool import Failure, log_path, run_pool
-from ascent.slurm import cluster, submission
+from ascent.slurm import cluster, scripts, submission
 from ascent.slurm.submission import Submission
 
 MAX_STARTS = 3  # starts of a run from the same step in one job
 
 
 def main(words: list[str]) -> int:
-    """Train an array task; exit code 0 if its runs are finished or it will be requeued."""
+    """Train an array task; exit code 0 if its runs are finished or it will be requeued, 75 if it must be."""
     sent, index = submission.read(Path(words[0])), int(words[1])
     received: list[int] = []
     for number in (signal.SIGUSR1, signal.SIGTERM):
@@ -51,6 +52,8 @@ def main(words: list[str]) -> int:
     if left and received and signal.SIGTERM not in received:
         log("the time limit is near: checkpoints are written, requesting a requeue")
         record(sent, index, [])  # the next attempt tries again what failed in this one
+        if shutil.which("scontrol") is None:
+            return scripts.REQUEUE  # who started this task requests it
         _requeue(received)
         return 0
     if left:

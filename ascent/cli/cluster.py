@@ -62,6 +62,9 @@ def submit(
         str | None,
         typer.Option(help="Shell script run at the start of a job, to activate the Python environment."),
     ] = None,
+    container: Annotated[
+        str | None, typer.Option(help="Apptainer image in which jobs run: its `python` has this package.")
+    ] = None,
     template: Annotated[str | None, typer.Option(help="Job script template.")] = None,
     site: Annotated[
         Path | None,
@@ -106,6 +109,7 @@ def submit(
         "pack": pack,
         "max_parallel": max_parallel,
         "setup": setup,
+        "container": container,
         "template": template,
     }
     settings, runs = sites.load(site, options), runs.resolve()

@@ -225,6 +225,43 @@ def test_time_limit(cluster: Cluster, tmp_path: Path) -> None:
     user.check_bytes()
 
 
+APPTAINER = """#!/bin/sh
+# Stands in for Apptainer: records how it was called, and has no scontrol inside.
+echo "$@" >> {folder}/calls
+while [ "$1" != python ]; do shift; done
+shift
+PATH=/usr/bin-without-slurm exec {python} "$@"
+"""
+
+
+def test_in_a_container(cluster: Cluster, tmp_path: Path) -> None:
+    """The image's Python trains; the job's script outside of it passes SLURM's warning on and requeues."""
+    (tmp_path / "bin").mkdir()
+    stand_in = tmp_path / "bin" / "apptainer"
+    stand_in.write_text(APPTAINER.format(folder=tmp_path, python=sys.executable))
+    stand_in.chmod(0o755)
+    (tmp_path / "image.sif").touch()
+    (tmp_path / "setup.sh").write_text(f"PATH={tmp_path / 'bin'}:$PATH\n")
+    site = SITE.replace("00:10:00", "00:01:00").replace("warn_seconds = 5", "warn_seconds = 20")
+    user = User(cluster, tmp_path, LONG, f'{site}setup = "setup.sh"\ncontainer = "image.sif"\n')
+    user.submit()
+    user.wait_step(0)
+    (process,) = user.processes()
+    os.kill(process, signal.SIGSTOP)  # the minute passes without using up a core
+    wait(lambda: "SIGTERM" in pending(process), 60)
+    os.kill(process, signal.SIGCONT)
+    user.wait_done()
+    first, second, *_ = user.record(0)["attempts"]
+    assert first["to_step"] == second["from_step"] > 0 and second["SLURM_RESTART_COUNT"] == "1"
+    calls = (tmp_path / "calls").read_text().splitlines()
+    inside = f"exec --bind {user.out} {tmp_path / 'image.sif'} python -P -m ascent.slurm.task"
+    assert len(calls) == 3 and calls[0].startswith(inside) and calls[1] == calls[0]
+    assert f" {tmp_path / 'image.sif'} python -P -m ascent report " in calls[2]
+    user.check_bytes()
+    said = user.ascent("submit", "--site", str(user.site), "--container", "nowhere.sif", expect=2)
+    assert said == "error: container: nowhere.sif: no such image\n"
+
+
 def test_requeued_and_cancelled(cluster: Cluster, tmp_path: Path) -> None:
     """One task is requeued, another cancelled in the middle; submitted again, nothing is trained twice."""
     user = User(cluster, tmp_path, LONG)
