@@ -171,7 +171,7 @@ def commit_problem() -> str | None:
 
 def _stamp() -> dict[str, Any]:
     try:
-        stamp = files.read_json(STAMP)
+        stamp = files.read_json(STAMP.resolve())  # an installer may link files
     except (OSError, files.DamagedFile):
         return {"commit": None, "dirty": None}
     return {"commit": stamp.get("commit"), "dirty": stamp.get("dirty")}
