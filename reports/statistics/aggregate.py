@@ -322,7 +322,7 @@ def _comparable(summaries: tuple[CellSummary, ...]) -> tuple[tuple[CellSummary, 
         outside = [digest for digest, text in texts.items() if text != most]
         apart |= set(outside)
         labels = ", ".join(s.label for s in summaries if s.cell.name.digest in outside)
-        notes.append(f"Not compared with the other cells, from which it differs in {what}: {labels}.")
+        notes.append(f"Not compared with the other cells, for a difference in {what}: {labels}.")
     return tuple(s for s in summaries if s.cell.name.digest not in apart), tuple(notes)
 
 

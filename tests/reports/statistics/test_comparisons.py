@@ -106,7 +106,7 @@ def test_a_cell_of_another_budget_is_left_out(three: "Records") -> None:
     assert names(found) == names(alone)
     assert [group.systems for group in found.groups] == [group.systems for group in alone.groups]
     page = three.build()
-    assert "Not compared with the other cells, from which it differs in the step budget: a2c." in page
+    assert "Not compared with the other cells, for a difference in the step budget: a2c." in page
     assert "is excluded because its cells were run differently" not in page
 
 

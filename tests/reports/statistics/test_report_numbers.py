@@ -196,9 +196,7 @@ def test_one_cell_of_another_budget_is_named(store: "Records") -> None:
     (task,) = aggregate(load(store.runs), Declared())
     assert [summary.label for summary in task.cells] == ["ppo", "sac", "td3"]
     assert [summary.label for summary in task.compared] == ["ppo", "td3"]
-    assert task.unlike == (
-        "Not compared with the other cells, from which it differs in the step budget: sac.",
-    )
+    assert task.unlike == ("Not compared with the other cells, for a difference in the step budget: sac.",)
     assert task.best == task.compared[1].cell.name.digest
     (pair,) = compare([task], Declared()).pairs
     assert {pair.x.label, pair.y.label} == {"ppo", "td3"}
