@@ -8,7 +8,8 @@ from typing import Any
 from ascent.records.declared import Declared
 from ascent.records.expected import Expected
 from ascent.records.read import find, load
-from ascent.reports.page.write import FILES, write
+from ascent.reports.page.contents import FILES
+from ascent.reports.page.write import write
 from ascent.reports.statistics.study import analyse
 
 # Beside the page in reports of earlier versions.

@@ -1,6 +1,6 @@
 """Try a site before anything is spent: would SLURM take the jobs, and would they work on a node?
 
-runs/slurm/checks/<name>.json          the answer of a probe, a job of a minute (`probe.py`)
+runs/slurm/checks/<name>.json          the answer of a probe, a job of a minute (`runners/probe.py`)
 runs/slurm/checks/<name>.log           its output
 runs/slurm/checks/passed-<site>.json   written when a site has passed
 """

@@ -86,7 +86,7 @@ def probe(manifest: Manifest, site: Site, mem: str, name: str, answer: Path) -> 
         array="0-0",
         options=[*_job_options(site, mem, PROBE_TIME), output, *once, *_extra(site)],
         setup=_setup(site),
-        command=_command(site, "ascent.slurm.probe", str(answer), runs=answer.parent),
+        command=_command(site, "ascent.runners.probe", str(answer), runs=answer.parent),
         sweep=manifest.path.parent.name,
         runs=0,
         tasks=1,

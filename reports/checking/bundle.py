@@ -41,7 +41,7 @@ from ascent.reports.checking import folder, identity, signature
 from ascent.reports.checking.anonymous import Pseudonyms
 from ascent.reports.checking.check import apply
 from ascent.reports.checking.grades import CHECKED
-from ascent.reports.page.write import FILE_OF_REPORT, SUMS
+from ascent.reports.page.contents import FILE_OF_REPORT, SUMS
 from ascent.reports.statistics import perturbed
 
 FORMAT = 1

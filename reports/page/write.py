@@ -1,6 +1,5 @@
 """Write a report: its page, figures, tables, bibliography, provenance and data, into an empty folder."""
 
-import re
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -11,17 +10,12 @@ from matplotlib.figure import Figure
 from ascent.records import files
 from ascent.reports.page import figures, information, robustness, score_tables, tables
 from ascent.reports.page.bibliography import bibliography
+from ascent.reports.page.contents import SUMS
 from ascent.reports.page.provenance import provenance
 from ascent.reports.page.render import curves_name, group_name, render
 from ascent.reports.page.table import Table, csv, latex, markdown
 from ascent.reports.statistics.aggregate import evaluation_means
 from ascent.reports.statistics.study import Study
-
-SUMS = "SHA256SUMS"  # of all other files of a report
-FILES = {"index.html", "provenance.json", "data.parquet", "references.bib", "tables", "figures", SUMS}
-FILE_OF_REPORT = re.compile(
-    r"index\.html|provenance\.json|data\.parquet|references\.bib|tables/[^/]+\.(csv|md|tex)|figures/[^/]+\.(png|pdf)"
-)
 
 
 def write(study: Study, folder: Path) -> None:

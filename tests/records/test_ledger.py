@@ -65,7 +65,7 @@ from ascent.records.plan import Plan, Planned
 cell, runs = Cell.from_json(json.load(sys.stdin)), Path(sys.argv[1])
 for seed in range(int(sys.argv[2]), int(sys.argv[2]) + 10):
     ledger.declare(Plan((Planned(cell, (0, 1)),)), runs)
-    ledger.start(cell, [seed], "p", runs)
+    ledger.start(cell, [seed], "0123456789ab", runs)
 """
 
 

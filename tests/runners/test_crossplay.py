@@ -210,7 +210,7 @@ BAD = {
     "unfinished": (unfinished, [TASK], "seed 1 is not finished"),
     "diverged": (diverged, [TASK], "have different seeds ("),
     "diverged, named": (diverged, [TASK, "--seeds", "0-1"], "has no policy of seed 1"),
-    "no digests": (without_digests, [TASK], "policy.npz is damaged"),
+    "no digests": (without_digests, [TASK], "result.json is damaged: digests"),
     "no suite": (without_suite, [TASK], "cell.json is damaged"),
     "no policy": (without_policy, [TASK], "policy.npz is missing"),
     "damaged": (damaged, [TASK], "policy.npz is damaged"),

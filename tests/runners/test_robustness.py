@@ -23,7 +23,7 @@ from ascent.records.errors import InputError
 from ascent.reports.importing import import_curves
 from ascent.runners import policies, robustness
 from ascent.runners.play import env_seeds, play
-from ascent.runners.resolve import make_agent
+from ascent.runners.resolve import describe, make_agent
 from ascent.runners.robustness import (
     KEYS,
     Attacked,
@@ -635,7 +635,7 @@ def renamed(runs: Path) -> list[str]:
 def of_a_team(runs: Path) -> list[str]:
     cell = small_cell("ippo", "simple_spread_v3")
     cell.folder(runs).mkdir(parents=True)
-    files.write_json(cell.folder(runs) / "cell.json", asdict(cell))
+    files.write_json(cell.folder(runs) / "cell.json", describe(cell))
     return [str(cell.folder(runs))]
 
 

@@ -1,6 +1,6 @@
 """What a job of a sweep would meet on a node: run there by `ascent submit --check`.
 
-    python -P -m ascent.slurm.probe ANSWER.json INDEX
+    python -P -m ascent.runners.probe ANSWER.json INDEX
 
 Writes the answer at once, and again when SLURM's warning comes before the time limit, or does not come.
 """
@@ -10,14 +10,13 @@ import os
 import platform
 import signal
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from ascent.records import files, provenance
-from ascent.records.errors import InputError
-from ascent.slurm import cluster
 
 PATIENCE = 110  # seconds for the warning
 
@@ -75,10 +74,10 @@ def _kernels() -> bool:
 def _scontrol() -> str | None:
     """Return why the controller cannot be reached from here; None if it can."""
     try:
-        cluster.client("scontrol", "ping")
-    except InputError as error:
-        return str(error)
-    return None
+        done = subprocess.run(["scontrol", "ping"], capture_output=True, text=True, timeout=PATIENCE)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"scontrol: {error}"
+    return (done.stderr or done.stdout).strip() if done.returncode else None
 
 
 if __name__ == "__main__":

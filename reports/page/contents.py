@@ -1,0 +1,9 @@
+"""The files of a report."""
+
+import re
+
+SUMS = "SHA256SUMS"  # of all other files
+FILES = {"index.html", "provenance.json", "data.parquet", "references.bib", "tables", "figures", SUMS}
+FILE_OF_REPORT = re.compile(
+    r"index\.html|provenance\.json|data\.parquet|references\.bib|tables/[^/]+\.(csv|md|tex)|figures/[^/]+\.(png|pdf)"
+)
