@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ascent.records.errors import InputError
+from ascent.slurm.sites import Site, memory_bytes
 
 TIMEOUT = 60  # seconds; clients of a controller that is down wait
 MAX_NAMES = 500  # job names in one call of squeue
@@ -105,6 +106,18 @@ def partitions() -> dict[str, str]:
     """Return the time limit of each partition, in SLURM's notation or "infinite"."""
     lines = client("sinfo", "--noheader", "--all", "--format=%R|%l").split()
     return dict(line.split("|") for line in lines)
+
+
+def has_node(site: Site, mem: str) -> bool:
+    """Return whether a node of the site's partitions, in service or not, has what a task asks for."""
+    asked = set((site.partition or "").split(",")) - {""}
+    for line in client("sinfo", "--noheader", "--all", "--Node", "--format=%R|%c|%m|%G").splitlines():
+        partition, cores, megabytes, resources = line.strip().split("|")
+        gpus = sum(map(int, re.findall(r"gpu:(?:[^:,()]+:)?(\d+)", resources)))
+        large = int(cores) >= site.cores and int(megabytes) << 20 >= memory_bytes(mem) and gpus >= site.gpus
+        if large and (not asked or partition in asked):
+            return True
+    return False
 
 
 def ended(jobs: Iterable[str]) -> dict[str, str]:

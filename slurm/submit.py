@@ -23,6 +23,7 @@ from ascent.slurm.sites import Site, memory_bytes, seconds
 from ascent.slurm.submission import Pack, RunKey, Submission
 
 GIB = 2**30
+NO_NODE = "node configuration is not available"  # what SLURM says of sizes that no node in service has
 FEED_SECONDS = 10.0  # between looks at a queue that is full
 LOCK_SECONDS = 60.0  # time to wait for another submission to end
 PROCESS_GIB = 1.0  # memory of one training process, without replay
@@ -265,6 +266,8 @@ def test(planned: Manifest, site: Site, todo: Plan, runs: Path, report: Path) ->
             try:
                 cluster.client("sbatch", "--test-only", str(path))
             except InputError as error:
+                if NO_NODE in str(error) and cluster.has_node(site, todo.mem):
+                    continue  # but it is out of service for now
                 asked = re.findall(
                     r"#SBATCH (--(?:partition|account|qos|constraint|time|cpus|mem|gres)\S*)", text
                 )

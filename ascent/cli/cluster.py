@@ -131,15 +131,15 @@ def submit(
             rows = checking.check(planned, settings, runs, page, line.update)
         terminal().print(checking.render(rows))
         raise typer.Exit(0 if all(row.good for row in rows) else 1)
-    if not (dry_run or checking.has_passed(settings, runs)):
-        print("note: no check of this site has passed: try `ascent submit ... --check`", file=sys.stderr)
-    if feed and not dry_run:
-        submission.feed(planned, settings, runs, page, partial(print, flush=True))
-        return
     if dry_run:
         print(submission.preview(planned, settings, runs, page))
+        return
+    if feed:
+        submission.feed(planned, settings, runs, page, partial(print, flush=True))
     else:
         print(submission.send(planned, settings, runs, page).summary())
+    if not checking.has_passed(settings, runs):
+        print("note: no check of this site has passed: try `ascent submit ... --check`", file=sys.stderr)
 
 
 @app.command()
