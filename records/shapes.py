@@ -14,6 +14,7 @@ from ascent.records.errors import DamagedFile
 MOST = 1 << 53  # of a count: what a float64 holds exactly
 MOST_TEXT = 1_000  # characters
 MOST_ITEMS = 10_000  # of a list
+MOST_EVALUATIONS = 1_000_000  # of a run, and episodes of one
 
 Name = Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\z")]  # of a file or folder
 Hex = Annotated[str, Field(pattern=r"\A[0-9a-f]{1,64}\z")]  # a digest that is part of a file's name
@@ -34,11 +35,17 @@ class Shape(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
+class ClosedShape(Shape):
+    """A shape without room for other entries: they would become arguments."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
 class EvaluationShape(Shape):
     """How a run was evaluated."""
 
-    points: Annotated[int, Field(ge=1, le=MOST_ITEMS * 100)]
-    episodes: Annotated[int, Field(ge=1, le=MOST_ITEMS * 100)]
+    points: Annotated[int, Field(ge=1, le=MOST_EVALUATIONS)]
+    episodes: Annotated[int, Field(ge=1, le=MOST_EVALUATIONS)]
 
 
 class TeamShape(Shape):
@@ -167,10 +174,8 @@ class StartsShape(Shape):
     runs: Annotated[list[StartShape], Field(max_length=MOST_ITEMS)]
 
 
-class DeclaredShape(Shape):
+class DeclaredShape(ClosedShape):
     """The `[report]` table of a sweep."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
 
     estimator: Name = ""
     score: Text | dict[Text, Text] = ""
@@ -178,10 +183,8 @@ class DeclaredShape(Shape):
     threshold: Number = 0.5
 
 
-class ExpectedShape(Shape):
+class ExpectedShape(ClosedShape):
     """The name of a cell, and its seeds."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
 
     suite: Name
     task: Name

@@ -17,7 +17,6 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,6 @@ PROOFS = "proofs.csv"
 SCORES = "scores.csv"  # generated, as the others below
 CURVES = "curves.parquet"
 HEX = re.compile("[0-9a-f]{1,64}")  # a digest of sources
-SUMS = "SHA256SUMS"
 
 
 @dataclass(frozen=True)
@@ -282,14 +280,3 @@ def source_archives(cell: Path, seeds: Iterable[int] | None = None) -> list[Path
     abouts = [store.json(seed, layout.RUN) for seed in chosen if store.has(seed, layout.RUN)]
     digests = {about["source_digest"] for about in abouts if about.get("source_digest")}
     return sorted(sources(cell, digest) for digest in digests)
-
-
-def checksums(folder: Path) -> str:
-    """Return the content of the SHA256SUMS of a shelf's folder."""
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return "".join(f"{digest_of_file(folder / name)}  {name}\n" for name in names if name != SUMS)
-
-
-def digest_of_file(path: Path) -> str:
-    """Return the sha256 of a file."""
-    return sha256(files.read(path)).hexdigest()

@@ -28,7 +28,7 @@ from ascent.slurm.sites import Site
 
 START_SECONDS = 900  # the longest that a probe may wait in the queue
 PROBE_SECONDS = 240  # and run, with the network file system's delays
-MEM = "2G"  # of a probe, unless the site says less
+MEM = "2G"  # of a probe, unless the site sets `mem`
 EARLIEST = 5  # seconds after which a warning is SLURM's
 
 
@@ -87,7 +87,7 @@ def render(rows: list[Row]) -> Group:
             row.what, Text("ok", "green") if row.good else Text("FAIL", "bold red"), one_line(row.found)
         )
     bad = [row.what for row in rows if not row.good]
-    verdict = f"not ready: {', '.join(bad)}" if bad else "ready: `ascent submit` will say nothing more"
+    verdict = f"not ready: {', '.join(bad)}" if bad else "ready: submit the sweep with `ascent submit`"
     return Group(table, Text(f"\n{verdict}"))
 
 

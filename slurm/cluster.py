@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ascent.records.errors import InputError
-from ascent.slurm.sites import Site, memory_bytes
 
 TIMEOUT = 60  # seconds; clients of a controller that is down wait
 MAX_NAMES = 500  # job names in one call of squeue
@@ -33,6 +32,11 @@ class Task:
         return self.state in WAITING
 
 
+def absent(command: str) -> InputError:
+    """Return the error for a machine without one of SLURM's commands."""
+    return InputError(f"{command} is not on the PATH: run this on a login node of a SLURM cluster")
+
+
 def available() -> bool:
     """Return whether this machine has SLURM's commands."""
     return shutil.which("sbatch") is not None
@@ -53,9 +57,7 @@ def client(*words: str) -> str:
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT, env=environment)
     except FileNotFoundError as error:
-        raise InputError(
-            f"{words[0]} is not on the PATH: run this on a login node of a SLURM cluster"
-        ) from error
+        raise absent(words[0]) from error
     except subprocess.TimeoutExpired as error:
         output = (error.stderr or b"").decode(errors="replace")  # bytes in spite of text=True
         why = f": {reason(output)}" if output else ""
@@ -108,13 +110,16 @@ def partitions() -> dict[str, str]:
     return dict(line.split("|") for line in lines)
 
 
-def has_node(site: Site, mem: str) -> bool:
-    """Return whether a node of the site's partitions, in service or not, has what a task asks for."""
-    asked = set((site.partition or "").split(",")) - {""}
+def has_node(partitions: str | None, cores: int, memory: int, gpus: int) -> bool:
+    """Return whether a node, in service or not, has these cores, bytes of memory and GPUs.
+
+    `partitions` is a list as sbatch takes it; None: any node counts.
+    """
+    asked = set(partitions.split(",")) if partitions else set()
     for line in client("sinfo", "--noheader", "--all", "--Node", "--format=%R|%c|%m|%G").splitlines():
-        partition, cores, megabytes, resources = line.strip().split("|")
-        gpus = sum(map(int, re.findall(r"gpu:(?:[^:,()]+:)?(\d+)", resources)))
-        large = int(cores) >= site.cores and int(megabytes) << 20 >= memory_bytes(mem) and gpus >= site.gpus
+        partition, its_cores, megabytes, resources = line.strip().split("|")
+        its_gpus = sum(map(int, re.findall(r"gpu:(?:[^:,()]+:)?(\d+)", resources)))
+        large = int(its_cores) >= cores and int(megabytes) << 20 >= memory and its_gpus >= gpus
         if large and (not asked or partition in asked):
             return True
     return False

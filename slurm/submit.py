@@ -154,10 +154,10 @@ def check(site: Site, runs: Path) -> None:
         ("time", site.partition, site.time),
         ("report_time", site.report_partition, site.report_time),
     ):
-        for name in (partition or "").split(","):
-            if limits and name and name not in limits:
+        for name in partition.split(",") if limits and partition else ():
+            if name not in limits:
                 raise unknown("partition", name, limits)
-            if limits and name and limits[name] != "infinite" and seconds(time_limit) > seconds(limits[name]):
+            if limits[name] != "infinite" and seconds(time_limit) > seconds(limits[name]):
                 raise InputError(f"{key}: {time_limit} exceeds the limit of partition {name}, {limits[name]}")
     if set(str(runs)) & set(" \t\n%\\\"'"):
         raise InputError(f"{runs}: the path must not contain spaces, quotes, backslashes or %")
@@ -256,17 +256,20 @@ def feed(planned: Manifest, site: Site, runs: Path, report: Path, tell: Callable
 
 def test(planned: Manifest, site: Site, todo: Plan, runs: Path, report: Path) -> None:
     """Raise InputError if SLURM would refuse the jobs of a plan, or let them pend for ever."""
+    text = scripts.report(planned, site, f"{_new_name(planned)}-report", runs, report)
+    needs = (site.report_partition or site.partition, 1, memory_bytes(site.report_mem), 0)
+    jobs = [(text, needs)]  # what each needs of a node
+    if todo.arrays:
+        text = scripts.job(planned, site, todo.mem, new_submission(planned, site, todo.arrays[0], runs))
+        jobs.insert(0, (text, (site.partition, site.cores, memory_bytes(todo.mem), site.gpus)))
     with tempfile.TemporaryDirectory(prefix="ascent-test-") as folder:
-        first = new_submission(planned, site, todo.arrays[0], runs) if todo.arrays else None
-        texts = [scripts.job(planned, site, todo.mem, first)] if first else []
-        texts.append(scripts.report(planned, site, f"{_new_name(planned)}-report", runs, report))
-        for text in texts:
+        for text, needs in jobs:
             path = Path(folder) / "job.sh"
             path.write_text(text)
             try:
                 cluster.client("sbatch", "--test-only", str(path))
             except InputError as error:
-                if NO_NODE in str(error) and cluster.has_node(site, todo.mem):
+                if NO_NODE in str(error) and cluster.has_node(*needs):
                     continue  # but it is out of service for now
                 asked = re.findall(
                     r"#SBATCH (--(?:partition|account|qos|constraint|time|cpus|mem|gres)\S*)", text

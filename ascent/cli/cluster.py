@@ -93,7 +93,6 @@ def submit(
     Queued runs are skipped. A final job builds the report when all runs have ended. With --check, exit code 0
     if everything is ready, else 1.
     """
-    from ascent.records.errors import InputError
     from ascent.slurm import checking, cluster, manifest, sites
     from ascent.slurm import submit as submission
 
@@ -115,7 +114,7 @@ def submit(
     settings, runs = sites.load(site, options), runs.resolve()
     if not cluster.available():
         if not dry_run:
-            raise InputError("sbatch is not on the PATH: run this on a login node of a SLURM cluster")
+            raise cluster.absent("sbatch")
         print("note: sbatch is not on the PATH: the queue and the partitions are unknown", file=sys.stderr)
     if names := cluster.ignored():
         print(f"note: no effect: {', '.join(names)}; use slurm.toml or options", file=sys.stderr)

@@ -29,7 +29,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from ascent.records import files, layout, ledger, shapes
+from ascent.records import files, layout, ledger, shapes, sums
 from ascent.records.declared import Declared
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.expected import Expected
@@ -37,11 +37,12 @@ from ascent.records.provenance import DISTRIBUTION, commit
 from ascent.records.read import load
 from ascent.records.shelf import source_archives
 from ascent.records.store import Store
+from ascent.records.sums import SUMS
 from ascent.reports.checking import folder, identity, signature
 from ascent.reports.checking.anonymous import Pseudonyms
 from ascent.reports.checking.check import apply
 from ascent.reports.checking.grades import CHECKED
-from ascent.reports.page.contents import FILE_OF_REPORT, SUMS
+from ascent.reports.page.contents import FILE_OF_REPORT
 from ascent.reports.statistics import perturbed
 
 FORMAT = 1
@@ -113,18 +114,18 @@ def _write(contents: dict[str, Callable[[], bytes]], target: Path, key: Path | N
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name[:40]}-") as work:
         temporary = Path(work) / "bundle.zip"
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-            sums = {HEADER: sha256(header).hexdigest()}
+            digests = {HEADER: sha256(header).hexdigest()}
             archive.writestr(_entry(HEADER), header, zipfile.ZIP_DEFLATED)
             for name, read in sorted(contents.items()):
                 data = read()
-                sums[name] = sha256(data).hexdigest()
+                digests[name] = sha256(data).hexdigest()
                 archive.writestr(_entry(name), data, zipfile.ZIP_DEFLATED)
-            lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())).encode()
+            lines = sums.text(digests).encode()
             archive.writestr(_entry(SUMS), lines, zipfile.ZIP_DEFLATED)
             if key:
                 archive.writestr(_entry(SIGNATURE), signature.sign(lines, key), zipfile.ZIP_DEFLATED)
         temporary.replace(target)
-    return [*sums, SUMS, *([SIGNATURE] if key else [])]
+    return [*digests, SUMS, *([SIGNATURE] if key else [])]
 
 
 def report_sums(report: Path) -> dict[str, str]:
@@ -135,16 +136,15 @@ def report_sums(report: Path) -> dict[str, str]:
     path = report.resolve() / SUMS
     try:
         content = files.read(path)
-        pairs = [line.split("  ", 1)[::-1] for line in content.decode().splitlines()]
-        sums = dict(pairs)
+        digests = sums.parse(content)
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing: build the report again") from error
     except ValueError as error:
         raise InputError(f"{path} is damaged: not a list of checksums") from error
-    for name in sums:
+    for name in digests:
         if not FILE_OF_REPORT.fullmatch(name):
             raise InputError(f"{path} lists {name!r}, which is no file of a report")
-    return sums | {SUMS: sha256(content).hexdigest()}
+    return digests | {SUMS: sha256(content).hexdigest()}
 
 
 def other_files(report: Path) -> list[str]:
@@ -293,13 +293,12 @@ def _unpack(archive: zipfile.ZipFile, path: Path, target: Path) -> None:
     entries = archive.infolist()
     _refuse_hostile(entries, path, target)
     try:
-        lines = archive.read(SUMS).decode().splitlines()
-        sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+        digests = sums.parse(archive.read(SUMS))
     except (KeyError, *files.UNREADABLE_ZIP) as error:
         raise InputError(f"{path}: {SUMS} is missing or damaged") from error
     names = {entry.filename for entry in entries} - {SUMS, SIGNATURE}
-    for name in sorted(names ^ sums.keys()):
-        raise InputError(f"{path}: {name} is {'missing' if name in sums else f'not listed in {SUMS}'}")
+    for name in sorted(names ^ digests.keys()):
+        raise InputError(f"{path}: {name} is {'missing' if name in digests else f'not listed in {SUMS}'}")
     for entry in entries:
         destination = target / entry.filename
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -308,7 +307,7 @@ def _unpack(archive: zipfile.ZipFile, path: Path, target: Path) -> None:
                 digest = _copy(source, sink)
         except (zlib.error, zipfile.BadZipFile, EOFError, lzma.LZMAError, NotImplementedError) as error:
             raise InputError(f"{path}: {entry.filename} is damaged: {error}") from error
-        if entry.filename in sums and digest != sums[entry.filename]:
+        if entry.filename in digests and digest != digests[entry.filename]:
             raise InputError(f"{path}: {entry.filename} does not match its sha256 in {SUMS}")
 
 

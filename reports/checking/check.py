@@ -17,7 +17,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from ascent.records import files, layout, ledger, shelf
+from ascent.records import files, layout, ledger, shelf, sums
 from ascent.records.cell import FIRST_TUNING_SEED
 from ascent.records.errors import DamagedFile, InputError, one_line
 from ascent.records.plan import Planned
@@ -266,18 +266,18 @@ def one_configuration(
 
 def shelf_checksums(folder: Path) -> Iterator[Finding]:
     """The files of a shelf are those in its SHA256SUMS, and have these checksums."""
-    expected = shelf.checksums(folder)
+    expected = sums.of_folder(folder)
     try:
-        recorded = files.read(folder / shelf.SUMS).decode()
+        recorded = files.read(folder / sums.SUMS).decode()
     except (OSError, ValueError, DamagedFile) as error:
-        yield Finding(folder.name, f"{shelf.SUMS} cannot be read: {error}")
+        yield Finding(folder.name, f"{sums.SUMS} cannot be read: {error}")
         return
     if recorded == expected:
         return
     before, now = ({line[66:]: line for line in text.splitlines()} for text in (recorded, expected))
     differ = sorted(file for file in before.keys() | now.keys() if before.get(file) != now.get(file))
-    for file in differ or [shelf.SUMS]:
-        what = f"is not what {shelf.SUMS} says" if file in before else f"is not listed in {shelf.SUMS}"
+    for file in differ or [sums.SUMS]:
+        what = f"is not what {sums.SUMS} says" if file in before else f"is not listed in {sums.SUMS}"
         yield Finding(f"{folder.name}/{file}", what if file in now else "is missing")
 
 

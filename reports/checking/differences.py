@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ascent.records import files, layout
-from ascent.reports.page.contents import SUMS
+from ascent.records.sums import SUMS
 from ascent.reports.page.provenance import made_with
 
 CLOSE = 1e-9  # relative tolerance: sums may differ in their last digits on another processor

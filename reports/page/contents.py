@@ -2,7 +2,8 @@
 
 import re
 
-SUMS = "SHA256SUMS"  # of all other files
+from ascent.records.sums import SUMS
+
 FILES = {"index.html", "provenance.json", "data.parquet", "references.bib", "tables", "figures", SUMS}
 FILE_OF_REPORT = re.compile(
     r"index\.html|provenance\.json|data\.parquet|references\.bib|tables/[^/]+\.(csv|md|tex)|figures/[^/]+\.(png|pdf)"

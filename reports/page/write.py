@@ -1,16 +1,14 @@
 """Write a report: its page, figures, tables, bibliography, provenance and data, into an empty folder."""
 
 from collections.abc import Iterator
-from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ascent.records import files
+from ascent.records import files, sums
 from ascent.reports.page import figures, information, robustness, score_tables, tables
 from ascent.reports.page.bibliography import bibliography
-from ascent.reports.page.contents import SUMS
 from ascent.reports.page.provenance import provenance
 from ascent.reports.page.render import curves_name, group_name, render
 from ascent.reports.page.table import Table, csv, latex, markdown
@@ -36,10 +34,7 @@ def write(study: Study, folder: Path) -> None:
     _write(folder / "references.bib", bibliography(study.tasks, study.verdicts).encode())
     _write(folder / "provenance.json", provenance(study).encode())
     _write(folder / "index.html", render(study, shown, style, images).encode())
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    names = {path.relative_to(folder).as_posix(): path for path in paths}
-    lines = [f"{sha256(path.read_bytes()).hexdigest()}  {name}\n" for name, path in names.items()]
-    _write(folder / SUMS, "".join(lines).encode())
+    _write(folder / sums.SUMS, sums.of_folder(folder).encode())
 
 
 def _tables(study: Study) -> Iterator[Table]:

@@ -18,11 +18,11 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from ascent.records import files
+from ascent.records import files, sums
 from ascent.records.declared import Declared
 from ascent.records.expected import Expected
 from ascent.records.read import CellRecord, load
-from ascent.records.shelf import CURVES, SCORES, SUMS, Shelf, ShelfCell, checksums, digest_of_file
+from ascent.records.shelf import CURVES, SCORES, Shelf, ShelfCell
 from ascent.records.store import seals
 from ascent.reports import page
 from ascent.reports.page.formats import decimals, interval, number, short_steps
@@ -35,7 +35,7 @@ from ascent.runners import estimate
 
 BOARD_MD, BOARD_HTML = "leaderboard.md", "leaderboard.html"
 DATASHEET, LICENSE, CROISSANT = "datasheet.md", "LICENSE.md", "croissant.json"
-GENERATED = (CURVES, SCORES, BOARD_MD, BOARD_HTML, DATASHEET, LICENSE, CROISSANT, SUMS)
+GENERATED = (CURVES, SCORES, BOARD_MD, BOARD_HTML, DATASHEET, LICENSE, CROISSANT, sums.SUMS)
 DECLARED = Declared()  # of all results: what the sweeps of the shelf declare
 
 
@@ -88,9 +88,9 @@ def build(shelf: Shelf) -> list[Path]:
     curves(cells).to_parquet(shelf.folder / CURVES, index=False)
     for name, content in contents.items():
         files.write(shelf.folder / name, content)
-    described = {name: digest_of_file(shelf.folder / name) for name in (CURVES, SCORES)}
+    described = {name: sums.of_file(shelf.folder / name) for name in (CURVES, SCORES)}
     files.write(shelf.folder / CROISSANT, croissant.describe(shelf, described))
-    files.write(shelf.folder / SUMS, checksums(shelf.folder).encode())
+    files.write(shelf.folder / sums.SUMS, sums.of_folder(shelf.folder).encode())
     return [shelf.folder / name for name in GENERATED]
 
 

@@ -313,10 +313,11 @@ def _comparable(summaries: tuple[CellSummary, ...]) -> tuple[tuple[CellSummary, 
     notes = []
     for what, values in _needed(summaries).items():
         texts = {digest: json.dumps(value, sort_keys=True) for digest, value in values.items()}
-        (most, number), *others = Counter(texts.values()).most_common(2) or [("", 0)]
-        if not others:
+        counts = Counter(texts.values()).most_common(2)
+        if len(counts) < 2:
             continue
-        if number == others[0][1]:
+        (most, number), (_, next_number) = counts
+        if number == next_number:
             ending = "they are not compared, and none is marked as best."
             return (), (f"The cells of this task differ in {what}: {ending}",)
         outside = [digest for digest, text in texts.items() if text != most]

@@ -33,10 +33,10 @@ VALUES = [
     None, True, -1, 0, 1.5, 10**30, "", ESCAPES, "../../../secret.txt", "/etc/passwd", "x" * 100_000, [], {},
     [1], [None] * 100_000, {"a": {"b": [1]}}, *LITERALS,
 ]  # fmt: skip
-Path_ = tuple[str | int, ...]
+Place = tuple[str | int, ...]
 
 
-def places(value: Any, path: Path_ = ()) -> Iterator[Path_]:
+def places(value: Any, path: Place = ()) -> Iterator[Place]:
     """Yield the place of each value in a JSON value, the value itself first."""
     yield path
     items: Any = (
@@ -46,7 +46,7 @@ def places(value: Any, path: Path_ = ()) -> Iterator[Path_]:
         yield from places(item, (*path, key))
 
 
-def json_with(content: Any, path: Path_, new: Any) -> bytes:
+def json_with(content: Any, path: Place, new: Any) -> bytes:
     """Return JSON with another value in one place."""
     content = json.loads(json.dumps(content))
     if not path:
@@ -171,7 +171,7 @@ def spoil_zip(data: bytes, chance: random.Random) -> tuple[str, bytes]:
                     case 10:
                         content = b"\xff\xfe" + content
                     case 11:
-                        content = pwning(entry)
+                        content = planted(entry)
             archive.writestr(info, content, method)
     packed = bytearray(buffer.getvalue())
     if kind == 5:  # sizes that are not true
@@ -180,18 +180,18 @@ def spoil_zip(data: bytes, chance: random.Random) -> tuple[str, bytes]:
     return f"kind {kind} of {name}", bytes(packed)
 
 
-def pwning(name: str) -> bytes:
+def planted(name: str) -> bytes:
     """Return content that would leave a trace where it is run or unpickled."""
     if name.endswith(".npy"):
         buffer = io.BytesIO()
         np.lib.format.write_array_header_1_0(buffer, {"descr": "|O", "fortran_order": False, "shape": (1,)})
-        return buffer.getvalue() + pickle.dumps(_Pwning())
-    return b"import pathlib\npathlib.Path('../pwned').touch()\ndef (:\n"
+        return buffer.getvalue() + pickle.dumps(_Planted())
+    return b"import pathlib\npathlib.Path('../planted').touch()\ndef (:\n"
 
 
-class _Pwning:
+class _Planted:
     def __reduce__(self) -> Any:
-        return os.system, ("touch ../pwned",)
+        return os.system, ("touch ../planted",)
 
 
 HEADERS = [
@@ -203,7 +203,7 @@ HEADERS = [
     "{'descr': '<c16', 'fortran_order': False, 'shape': (), }",
     "{'descr': '<f4', 'fortran_order': True, 'shape': (0, 5), }",
     "(" * 3_000,
-    "__import__('os').system('touch ../pwned')",
+    "__import__('os').system('touch ../planted')",
     "{'descr': '<M8[s]', 'fortran_order': False, 'shape': (3,), }",
 ]
 

@@ -32,7 +32,7 @@ from ascent.reports.page.table import Column, latex, make_table, markdown
 from ascent.reports.page.table import csv as to_csv
 from ascent.runners.train import train
 from tests.hostile.attempt import SECRET, Commands, Tried, fault
-from tests.hostile.spoil import ESCAPES, HEADERS, pwning, spoil
+from tests.hostile.spoil import ESCAPES, HEADERS, planted, spoil
 from tests.reports import trained
 from tests.reports.trained import edit, forge
 from tests.small import small_cell
@@ -366,7 +366,7 @@ def test_recorded_code_does_not_run(case: Case) -> None:
     cell = case.cell("a2c")
     (path,) = cell.glob("sources-*.zip")
     _, sources = records.sources(cell, path.stem.partition("-")[2])
-    trap = b"import pathlib\npathlib.Path('../pwned').touch()\n"
+    trap = b"import pathlib\npathlib.Path('../planted').touch()\n"
     sources = {name: trap + content for name, content in sources.items()}
     digest = provenance.source_digest(sources)
     path.unlink()
@@ -390,7 +390,7 @@ def test_arrays(number: int, case: Case) -> None:
         name = next(name for name in entries if name.startswith("params/"))
         header = (HEADERS[number].encode() + b"\n") if number < len(HEADERS) else b""
         magic = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little")
-        entries[name] = magic + header + bytes(160) if header else pwning(name)
+        entries[name] = magic + header + bytes(160) if header else planted(name)
         path.write_bytes(files.zip_files(entries))
     forge(cell)
     for words in (("robustness", case.path(cell), "--episodes", "1"), ("watch", f"{case.path(cell)}/seed-0")):

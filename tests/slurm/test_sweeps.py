@@ -33,6 +33,7 @@ checkpoint_seconds = 0.3
 tell_seconds = 1.0
 report_mem = "500M"
 """
+A_MINUTE = SITE.replace("00:10:00", "00:01:00").replace("warn_seconds = 5", "warn_seconds = 20")
 THIRTY = """
 title = "Thirty runs"
 seeds = "0-9"
@@ -207,12 +208,8 @@ def test_thirty_runs(cluster: Cluster, tmp_path: Path) -> None:
     assert len(logs) == 5 and logs[0].startswith(user.sweep.stem)
 
 
-def test_time_limit(cluster: Cluster, tmp_path: Path) -> None:
-    """The warning comes, checkpoints are written, the task is requeued and ends with the same bytes."""
-    site = SITE.replace("00:10:00", "00:01:00").replace("warn_seconds = 5", "warn_seconds = 20")
-    user = User(cluster, tmp_path, LONG, site)
-    user.submit()
-    user.wait_step(0)
+def reach_the_time_limit(user: User) -> None:
+    """Let the minute of the only task pass; it is warned, requeued once, and goes on from where it was."""
     (process,) = user.processes()
     os.kill(process, signal.SIGSTOP)  # the minute passes without using up a core
     wait(lambda: "SIGTERM" in pending(process), 60)
@@ -220,6 +217,14 @@ def test_time_limit(cluster: Cluster, tmp_path: Path) -> None:
     user.wait_done()
     first, second, *_ = user.record(0)["attempts"]
     assert first["to_step"] == second["from_step"] > 0 and second["SLURM_RESTART_COUNT"] == "1"
+
+
+def test_time_limit(cluster: Cluster, tmp_path: Path) -> None:
+    """The warning comes, checkpoints are written, the task is requeued and ends with the same bytes."""
+    user = User(cluster, tmp_path, LONG, A_MINUTE)
+    user.submit()
+    user.wait_step(0)
+    reach_the_time_limit(user)
     log = user.sent()[0].log(0).read_text()
     assert "requesting a requeue" in log and "restart 1" in log
     user.check_bytes()
@@ -242,17 +247,10 @@ def test_in_a_container(cluster: Cluster, tmp_path: Path) -> None:
     stand_in.chmod(0o755)
     (tmp_path / "image.sif").touch()
     (tmp_path / "setup.sh").write_text(f"PATH={tmp_path / 'bin'}:$PATH\n")
-    site = SITE.replace("00:10:00", "00:01:00").replace("warn_seconds = 5", "warn_seconds = 20")
-    user = User(cluster, tmp_path, LONG, f'{site}setup = "setup.sh"\ncontainer = "image.sif"\n')
+    user = User(cluster, tmp_path, LONG, f'{A_MINUTE}setup = "setup.sh"\ncontainer = "image.sif"\n')
     user.submit()
     user.wait_step(0)
-    (process,) = user.processes()
-    os.kill(process, signal.SIGSTOP)  # the minute passes without using up a core
-    wait(lambda: "SIGTERM" in pending(process), 60)
-    os.kill(process, signal.SIGCONT)
-    user.wait_done()
-    first, second, *_ = user.record(0)["attempts"]
-    assert first["to_step"] == second["from_step"] > 0 and second["SLURM_RESTART_COUNT"] == "1"
+    reach_the_time_limit(user)
     calls = (tmp_path / "calls").read_text().splitlines()
     inside = f"exec --bind {user.out} {tmp_path / 'image.sif'} python -P -m ascent.slurm.task"
     assert len(calls) == 3 and calls[0].startswith(inside) and calls[1] == calls[0]
@@ -555,6 +553,7 @@ BAD = {
         "sbatch: Requested node configuration is not available (--partition=",
     ),
     "size": (["--mem", "900G"], "Requested node configuration is not available"),
+    "report": ([], "sbatch: Requested node configuration is not available (--partition=main"),
     "list": (["--partition", "main,urgnt"], "unknown partition 'urgnt'; did you mean 'urgent'?"),
 }
 
@@ -563,6 +562,7 @@ BAD = {
 def test_bad_input(name: str, cluster: Cluster, tmp_path: Path) -> None:
     """One clear line, exit code 2, nothing submitted and nothing written."""
     site = SITE + ('constraint = "zen9"' if name == "constraint" else "")
+    site = site.replace('"500M"', '"900G"') if name == "report" else site
     user, (words, message) = User(cluster, tmp_path, LONG, site), BAD[name]
     said = user.ascent("submit", "--site", str(user.site), *words, expect=2)
     assert message in said and said.startswith("error: ") and said.count("\n") == 1, said
