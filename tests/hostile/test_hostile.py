@@ -481,6 +481,8 @@ def test_names_that_lead_out(key: str, case: Case) -> None:
     cell = case.cell("a2c")
     (case.folder / "runs" / "ledger" / "plan-a").mkdir()
     (cell / "sources-a").mkdir()
+    if key == "source_digest":  # no rule looks at the sources of a run that is not finished
+        (cell / "seed-2" / "result.json").unlink()
     for depth in range(1, 7):
         up = "a/" + "../" * depth + "victim/secret"
         victim = case.folder / "runs" / "victim"
@@ -494,11 +496,13 @@ def test_names_that_lead_out(key: str, case: Case) -> None:
             ("check", "runs"),
             ("report", "runs", "--out", "out"),
             ("bundle", "page", "--runs", "runs"),
+            ("bundle", "out", "--runs", "runs"),
         ):
             tried = case.commands.run(words, case.folder)
             assert not fault(tried, case.folder), fault(tried, case.folder)
-        with zipfile.ZipFile(case.folder / "page.zip") as archive:
-            assert not [name for name in archive.namelist() if "secret" in name]
+        for path in case.folder.glob("*.zip"):
+            with zipfile.ZipFile(path) as archive:
+                assert not [name for name in archive.namelist() if "secret" in name], path
 
 
 def test_small_files_that_ask_for_much(case: Case) -> None:

@@ -421,6 +421,8 @@ def test_signed(copy: Path, key: Path, capsys: pytest.CaptureFixture) -> None:
         return err
 
     assert "which is of nobody in" in refused(str(path), "--signers", str(copy / "others"))
+    (copy / "for-git").write_text(f'alice@example.org namespaces="git" {public}')
+    assert "which is of nobody in" in refused(str(path), "--signers", str(copy / "for-git"))
     assert "nowhere: no such file" in refused(str(path), "--signers", str(copy / "nowhere"))
     assert "is not signed" in refused(str(copy / "report.zip"), "--signers", str(copy / "signers"))
     assert "--signers needs a bundle" in refused(str(copy / "runs"), "--signers", str(copy / "signers"))
