@@ -1,4 +1,4 @@
-"""Records without what they say of a person or a site, for double-blind review.
+"""Remove from records what they reveal about a person or a site, for double-blind review.
 
 A run.json names, per attempt, the host, the process, the path of Python, and SLURM's cluster, partition, node
 and job. No rule of `check` and no verification needs their values: only which of them are equal. The same

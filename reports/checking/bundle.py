@@ -62,7 +62,7 @@ def pack(
         report: folder of the report.
         runs: folder of run records.
         target: file to write.
-        anonymous: leave out what run.json says of a person or a site (`anonymous.py`).
+        anonymous: replace what run.json reveals about a person or a site (`anonymous.py`).
         key: file of the SSH key that signs the bundle.
 
     Returns the names of the bundled files. Raises InputError if the folder holds no report, if records are
