@@ -17,8 +17,8 @@ from ascent.records import files, layout, shapes
 from ascent.records.errors import DamagedFile, InputError, unknown
 from ascent.records.store import Store
 
-MOST_TIMES = 16  # as large as its policy may a network be that a record asks for
-MOST_WEIGHTS = 1 << 22  # or have so many weights
+MOST_TIMES = 16  # how many times as large as its policy a recorded network may be
+MOST_WEIGHTS = 1 << 22  # weights that any network may have
 FIRST_TUNING_SEED = 1000  # seeds from here up choose hyperparameters; they never enter a reported number
 
 
