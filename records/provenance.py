@@ -21,6 +21,7 @@ HOME = Path(__file__).resolve().parents[1]
 STAMP = HOME / "build.json"  # written into a wheel when it is built, see setup.py: commit and dirty
 PACKAGE = "ascent"
 DISTRIBUTION = "ascent-rl"
+CONTAINER = "ASCENT_CONTAINER"  # variable with the digest of the image that a process runs in
 
 
 @dataclass(frozen=True)
@@ -208,4 +209,6 @@ def cpu() -> dict[str, str]:
 def attempt_identity() -> dict[str, object]:
     """Return the identity of this process; no two live attempts share all of it."""
     identity: dict[str, object] = {"host": socket.gethostname(), "pid": os.getpid(), "python": sys.executable}
+    if image := os.environ.get(CONTAINER):
+        identity["container"] = image
     return identity | slurm_facts()

@@ -115,6 +115,7 @@ class AttemptShape(Shape):
     platform: Text | None = None
     pack: Seeds = []
     env_threads: Count | None = None
+    container: Text | None = None
     source_digest: Hex | None = None
     commit: Text | None = None
     dirty: bool | None = None

@@ -43,7 +43,7 @@ def log_path(job: Job) -> Path:
     return job.cell.folder(job.out) / layout.LOGS / f"seeds-{job.seeds[0]}-{job.seeds[-1]}.log"
 
 
-def start(job: Job, slot: int, python: str) -> _Worker:
+def start(job: Job, slot: int, python: str, launcher: Sequence[str] = ()) -> _Worker:
     """Start a job's process. If there are several GPUs, it sees the one of its slot."""
     log = log_path(job)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def start(job: Job, slot: int, python: str) -> _Worker:
     if job.device == "cuda" and len(gpus) > 1:
         environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
     process = subprocess.Popen(
-        [python, "-P", "-m", "ascent.runners.pack"],  # -P: import nothing from the working folder
+        [*launcher, python, "-P", "-m", "ascent.runners.pack"],  # -P: import nothing from the working folder
         stdin=subprocess.PIPE,
         stdout=file,
         stderr=file,
@@ -81,6 +81,7 @@ def run_pool(
     stop: Callable[[], bool] = lambda: False,
     failed: Callable[[Failure], None] = lambda failure: None,
     python: str = sys.executable,
+    launcher: Callable[[Job], Sequence[str]] = lambda job: (),
 ) -> list[Failure]:
     """Run the jobs and return those that failed.
 
@@ -95,6 +96,7 @@ def run_pool(
         stop: asked ten times a second.
         failed: called with each failure at once.
         python: interpreter whose code trains.
+        launcher: words before the command of a job's process, such as srun with its options.
     """
     waiting = deque(jobs)
     running: list[_Worker] = []
@@ -111,7 +113,8 @@ def run_pool(
                     worker.process.terminate()
             while waiting and len(running) < workers:
                 slot = min(set(range(workers)) - {worker.slot for worker in running})
-                running.append(start(replace(waiting.popleft(), threads=threads), slot, python))
+                job = replace(waiting.popleft(), threads=threads)
+                running.append(start(job, slot, python, launcher(job)))
             time.sleep(0.1)
             for worker in [worker for worker in running if worker.process.poll() is not None]:
                 running.remove(worker)

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from ascent.records import files, provenance
 from ascent.records.errors import DamagedFile, InputError, one_line
-from ascent.slurm import cluster, scripts, submit
+from ascent.slurm import cluster, planning, scripts, submit
 from ascent.slurm.manifest import Manifest
 from ascent.slurm.sites import Site
 
@@ -47,7 +47,7 @@ def check(planned: Manifest, site: Site, runs: Path, report: Path, tell: Callabl
     Raises:
         InputError: SLURM does not answer.
     """
-    todo = submit.plan(planned, site, runs)
+    todo = planning.plan(planned, site, runs)
     try:
         submit.test(planned, site, todo, runs, report)
     except InputError as error:
@@ -150,7 +150,11 @@ def _rows(answer: dict[str, Any], site: Site) -> Iterator[Row]:
     yield Row("cores", enough, f"{answer['cores']} for {site.packs} packs on {site.cores} cores")
     if not site.container:  # in it, the job's script requests a requeue
         reaches = answer["scontrol"] or "the node reaches the controller"
-        yield Row("scontrol", answer["scontrol"] is None, reaches)
+        if site.chain:
+            reaches = f"no job has to be requeued: chains of {site.chain + 1} jobs go on"
+        elif answer["scontrol"]:
+            reaches += ": set `chain` for nodes from which no job can be requeued"
+        yield Row("scontrol", answer["scontrol"] is None or site.chain > 0, reaches)
     after = answer["warned_after"]
     found = "did not come before the time limit" if after is None else f"came {after:.0f} s after the start"
     yield Row("warning", after is not None and after > EARLIEST, found)

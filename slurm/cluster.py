@@ -4,12 +4,13 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ascent.records.errors import InputError
 
 TIMEOUT = 60  # seconds; clients of a controller that is down wait
+MAX_JOBS = 200  # jobs in one call of sacct
 MAX_NAMES = 500  # job names in one call of squeue
 # Settings that a user made for interactive SLURM commands, or that we inherit from a job that we run in.
 FOREIGN = re.compile(r"(SLURM|SBATCH|SQUEUE|SINFO|SACCT|SCANCEL|SCONTROL)_(?!CONF$)")
@@ -95,6 +96,15 @@ def queue(names: Iterable[str]) -> list[Task]:
     return tasks
 
 
+def stay_away(job: str, nodes: str) -> None:
+    """Have the waiting tasks of a job stay away from some nodes.
+
+    Raises:
+        InputError: SLURM does not do this for all of the job's tasks: it cannot for those that run.
+    """
+    client("scontrol", "update", f"JobId={job}", f"ExcNodeList={nodes}")
+
+
 def max_array_size() -> int:
     """Return the cluster's MaxArraySize; array indices must be below it."""
     match = re.search(r"^MaxArraySize\s*=\s*(\d+)", client("scontrol", "show", "config"), re.M)
@@ -132,15 +142,26 @@ def ended(jobs: Iterable[str]) -> dict[str, str]:
     """
     jobs = set(jobs)
     outcomes: dict[str, str] = {}
-    for array in sorted({job.partition("_")[0] for job in jobs}):
-        try:
-            rows = client("sacct", "-nPX", "-o", "JobID,State,ExitCode", "-j", array).splitlines()
-        except InputError:  # this cluster has no accounting
+    arrays = sorted({job.partition("_")[0] for job in jobs})
+    try:
+        for job, state, code in accounts(arrays, "JobID,State,ExitCode", "-X"):
+            outcomes[job] = f"{state}, exit code {code}"
+    except InputError:  # this cluster has no accounting
+        for array in arrays:
             outcomes |= _remembered(array)
-        else:
-            for job, state, code in (row.split("|") for row in rows):
-                outcomes[job] = f"{state}, exit code {code}"
     return {job: outcome for job, outcome in outcomes.items() if job in jobs}
+
+
+def accounts(jobs: Sequence[str], fields: str, *options: str) -> Iterator[list[str]]:
+    """Yield what SLURM's accounting has of jobs: the values of some comma-separated fields, a list per job.
+
+    Raises:
+        InputError: there is no accounting, or it does not answer.
+    """
+    for start in range(0, len(jobs), MAX_JOBS):
+        chosen = ",".join(jobs[start : start + MAX_JOBS])
+        for row in client("sacct", "-nP", *options, "-o", fields, "-j", chosen).splitlines():
+            yield row.split("|")
 
 
 def _remembered(array: str) -> dict[str, str]:

@@ -2,11 +2,14 @@
 
 import shlex
 import sys
+from functools import cache
+from hashlib import file_digest
 from pathlib import Path
 
 import jinja2
 import jinja2.meta
 
+from ascent.records import provenance
 from ascent.records.errors import InputError, unknown
 from ascent.slurm.manifest import Manifest
 from ascent.slurm.sites import Site
@@ -56,15 +59,16 @@ def check(site: Site) -> None:
         raise InputError(f"container: {site.container}: no such image")
 
 
-def job(manifest: Manifest, site: Site, mem: str, submission: Submission) -> str:
-    """Return the script of a job array whose tasks get `mem` of memory."""
+def job(manifest: Manifest, site: Site, submission: Submission) -> str:
+    """Return the script of a job array."""
     limit = f"%{site.max_parallel}" if site.max_parallel else ""
     again = ["--open-mode=append", "--requeue", f"--signal=B:USR1@{site.warn_seconds}"]
     return _job_template(site).render(
         name=submission.name,
         array=f"0-{len(submission.tasks) - 1}{limit}",
         options=[
-            *_job_options(site, mem, site.time),
+            *_job_options(site, submission.mem, site.time),
+            *([f"--exclude={submission.exclude}"] if submission.exclude else []),
             f"--output={submission.log('%a')}",
             *again,
             *_extra(site),
@@ -84,7 +88,7 @@ def probe(manifest: Manifest, site: Site, mem: str, name: str, answer: Path) -> 
     return _job_template(site).render(
         name=name,
         array="0-0",
-        options=[*_job_options(site, mem, PROBE_TIME), output, *once, *_extra(site)],
+        options=[*_job_options(site, mem, PROBE_TIME), *_exclude(site), output, *once, *_extra(site)],
         setup=_setup(site),
         command=_command(site, "ascent.runners.probe", str(answer), runs=answer.parent),
         sweep=manifest.path.parent.name,
@@ -120,6 +124,7 @@ def report(manifest: Manifest, site: Site, name: str, runs: Path, page: Path) ->
         f"--output={manifest.path.parent / 'logs' / name}.log",
         "--open-mode=append",
         "--requeue",
+        *_exclude(site),
         *_extra(site),
     ]
     arguments = [str(manifest.path), "--runs", str(runs), "--out", str(page)]
@@ -139,6 +144,10 @@ def _options(site: Site) -> list[str]:
     return [f"--{name}={getattr(site, name)}" for name in names if getattr(site, name)]
 
 
+def _exclude(site: Site) -> list[str]:
+    return [f"--exclude={site.exclude}"] if site.exclude else []
+
+
 def _extra(site: Site) -> list[str]:
     """Return further options, quoted as sbatch reads them in a script."""
     options = []
@@ -155,7 +164,9 @@ def _command(site: Site, module: str, *arguments: str, runs: Path, more: Path | 
     if site.container:
         folders = [str(folder) for folder in (runs, more) if folder]
         gpu = ["--nv"] if site.gpus else []
-        inside = ["apptainer", "exec", *gpu, "--bind", ",".join(folders), str(Path(site.container).resolve())]
+        image = Path(site.container).resolve()
+        recorded = ["--env", f"{provenance.CONTAINER}={_digest(image)}"]
+        inside = ["apptainer", "exec", *gpu, *recorded, "--bind", ",".join(folders), str(image)]
         words = ["bash", "-c", OUTSIDE, "ascent", *inside, *words]
     return shlex.join(words)
 
@@ -172,7 +183,31 @@ def _setup(site: Site) -> str:
             raise InputError(f"setup: {site.setup}: {error.strerror}") from error
         except ValueError as error:
             raise InputError(f"setup: {site.setup}: {error}") from error
-    return "\n".join([*lines, *(TEST_CONTAINER if site.container else [])])
+    if site.container:
+        image = Path(site.container).resolve()
+        lines += [*TEST_CONTAINER, *_unchanged(image)]
+    return "\n".join(lines)
+
+
+def _unchanged(image: Path) -> list[str]:
+    """Return shell lines that stop a job whose image is not the one of the recorded digest."""
+    facts = image.stat()
+    return [
+        f'[ "$(stat -c "%s %Y" {shlex.quote(str(image))})" = "{facts.st_size} {int(facts.st_mtime)}" ] ||',
+        f'    {{ echo "error: {image} changed since the submission: submit again"; exit 2; }}',
+    ]
+
+
+def _digest(image: Path) -> str:
+    facts = image.stat()
+    return _digest_of(image, facts.st_size, facts.st_mtime_ns)
+
+
+@cache
+def _digest_of(image: Path, size: int, changed: int) -> str:
+    """Return the digest of an image, as containers' registries write it. A large one takes seconds."""
+    with image.open("rb") as file:
+        return f"sha256:{file_digest(file, 'sha256').hexdigest()}"
 
 
 def _template(path: Path, required: set[str], optional: set[str]) -> jinja2.Template:

@@ -5,6 +5,7 @@
     account = "rl"
     qos = "normal"
     constraint = "zen4"       # nodes of one processor class; results are identical only within one class
+    exclude = "node[3-4]"     # nodes to stay away from, besides those on which two tasks in a row failed
     time = "04:00:00"         # time limit per array task; tasks that reach it are requeued
     gpus = 0                  # GPUs per array task
     packs_per_gpu = 1         # packs of seeds that a GPU trains at a time
@@ -12,10 +13,15 @@
     cpus = 1                  # cores per array task; without GPUs, each trains one pack of seeds; with GPUs,
                               # default: one per pack, and more of them step environments
     mem = "8G"                # memory per array task; default: estimated from its packs
+    max_mem = "64G"           # what is killed for its memory gets twice as much the next time, up to this;
+                              # default: four times the first request
     pack = 10                 # seeds per process; 0: chosen by algorithm and device
     max_parallel = 100        # maximum number of array tasks of a sweep that run at once; 0: no limit
     max_queued = 500          # jobs in the queue, of all sweeps in a folder of runs, as MaxSubmitJobs allows;
                               # 0: no limit; `ascent submit --feed` submits the rest as there is room
+    chain = 0                 # further jobs behind each array that go on at its time limit, for nodes from
+                              # which no job can be requeued (without scontrol)
+    steps = false             # make each pack a step (srun): SLURM accounts for it and binds it to its cores
     setup = "setup.sh"        # shell lines after which `python` has this package; default: this Python
     container = "ascent.sif"  # Apptainer image whose `python` has this package; the set-up runs outside of it
     template = "job.sh.jinja" # job script template; default: slurm/job.sh.jinja
@@ -46,14 +52,14 @@ UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 SETTINGS = {
     "partition": "partition", "account": "account", "qos": "qos", "constraint": "constraint", "time": "time",
     "mem": "mem", "mem-per-cpu": "mem", "mem-per-gpu": "mem", "cpus-per-task": "cpus", "gpus": "gpus",
-    "gpus-per-node": "gpus", "gpus-per-task": "gpus",
+    "gpus-per-node": "gpus", "gpus-per-task": "gpus", "exclude": "exclude",
     "array": "", "job-name": "", "output": "", "open-mode": "", "requeue": "", "no-requeue": "", "signal": "",
     "dependency": "", "wrap": "", "wait": "", "parsable": "", "test-only": "", "nodes": "", "ntasks": "",
 }  # fmt: skip
 SHORT = {
     "p": "partition", "A": "account", "q": "qos", "C": "constraint", "t": "time", "c": "cpus-per-task",
     "G": "gpus", "a": "array", "J": "job-name", "o": "output", "d": "dependency", "W": "wait", "N": "nodes",
-    "n": "ntasks",
+    "n": "ntasks", "x": "exclude",
 }  # fmt: skip
 PLACES = (Path("slurm.toml"), Path("~/.config/ascent/slurm.toml"))  # the first that exists is used
 
@@ -132,15 +138,19 @@ class Site(BaseModel):
     account: Word | None = None
     qos: Word | None = None
     constraint: Word | None = None
+    exclude: Word | None = None
     time: Time = "04:00:00"
     gpus: int = Field(0, ge=0)
     packs_per_gpu: int = Field(1, ge=1)
     gpu_type: Word | None = None
     cpus: int | None = Field(None, ge=1)
     mem: Memory | None = None
+    max_mem: Memory | None = None
     pack: int = Field(0, ge=0)
     max_parallel: int = Field(0, ge=0)
     max_queued: int = Field(0, ge=0)
+    chain: int = Field(0, ge=0, le=100)
+    steps: bool = False
     setup: str | None = None
     container: str | None = None
     template: str | None = None
@@ -190,8 +200,15 @@ def load(file: Path | None, options: Mapping[str, object]) -> Site:
     site = _checked(values | {key: value for key, value in options.items() if value is not None}, "")
     if site.gpus and site.cores < site.packs:
         raise InputError(f"cpus: {site.cores} cores are too few for {site.packs} packs on {site.gpus} GPUs")
-    if site.max_queued == 1:
-        raise InputError("max_queued: 1 has no room for a task beside the report's job: use at least 2")
+    if 0 < site.max_queued < site.chain + 2:
+        raise InputError(
+            f"max_queued: {site.max_queued} has no room for a task{' with its chain' if site.chain else ''} "
+            f"beside the report's job: use at least {site.chain + 2}"
+        )
+    if site.mem and site.max_mem and memory_bytes(site.max_mem) < memory_bytes(site.mem):
+        raise InputError(f"max_mem: {site.max_mem} is less than mem, {site.mem}")
+    if site.steps and site.container:
+        raise InputError("steps: a pack in a container cannot be a step; leave one of them out")
     least = site.warn_seconds + EARLY_SECONDS
     if seconds(site.time) <= least:
         raise InputError(f"time must exceed {least} s (warn_seconds + {EARLY_SECONDS}), not {site.time!r}")

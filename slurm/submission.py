@@ -4,6 +4,7 @@
     runs/slurm/<sweep>/jobs/<name>.sh             the script as submitted
     runs/slurm/<sweep>/logs/<name>-<i>.log        output of task i
     runs/slurm/<sweep>/failures/<name>-<i>.json   what failed in the last attempt of task i
+    runs/slurm/<sweep>/jobs/ended.jsonl           a line for each array that is over: see `prune`
 
 Job names are unique. A job is found in the queue by its name, even if its number was never recorded because
 the submitting process was killed.
@@ -39,6 +40,11 @@ class Submission:
     tell_seconds: float
     tasks: list[list[Pack]]
     submitted: str  # time in ISO format
+    mem: str = ""  # memory of a task; "" in records of early versions
+    limit: str = ""  # time limit of a task
+    goes_on: bool = False  # whether another job trains what this one leaves at the time limit
+    exclude: str = ""  # nodes to stay away from
+    steps: bool = False  # whether each pack is a step of SLURM's
     job: str | None = None  # job number, once SLURM has assigned it
 
     @property
@@ -124,6 +130,7 @@ def runs_in_queue(runs: Path) -> dict[RunKey, cluster.Task]:
             failures = [] if task.waits else read_failures(submission.failure(task.index))
             failed = {(failure["cell"], seed) for failure in failures for seed in failure["seeds"]}
             for cell, seeds in submission.tasks[task.index]:
-                pack = {(digests[cell], seed) for seed in seeds}
-                task_of_run |= dict.fromkeys(pack - failed, task)
+                for run in {(digests[cell], seed) for seed in seeds} - failed:
+                    if run not in task_of_run or not task.waits:  # of a chain, the job that runs counts
+                        task_of_run[run] = task
     return task_of_run

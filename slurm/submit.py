@@ -7,138 +7,23 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
 
 from ascent.records import files
 from ascent.records.errors import InputError, RunHeld, unknown
 from ascent.records.ledger import declare
 from ascent.records.ownership import Ownership, beating
 from ascent.runners import estimate
-from ascent.slurm import cluster, manifest, scripts, submission
+from ascent.slurm import cluster, history, manifest, planning, scripts, submission
 from ascent.slurm.manifest import Manifest
+from ascent.slurm.planning import EVERYTHING, Array, Chosen, Plan
 from ascent.slurm.sites import Site, memory_bytes, seconds
-from ascent.slurm.submission import Pack, RunKey, Submission
+from ascent.slurm.submission import RunKey, Submission
 
-GIB = 2**30
 NO_NODE = "node configuration is not available"  # what SLURM says of sizes that no node in service has
 FEED_SECONDS = 10.0  # between looks at a queue that is full
 LOCK_SECONDS = 60.0  # time to wait for another submission to end
-PROCESS_GIB = 1.0  # memory of one training process, without replay
-GPU_PROCESS_GIB = 4.0  # the same with a GPU, which holds the replay itself
-MEMORY_STEP_GIB = 0.25  # requests are rounded up to this
-
-Item = TypeVar("Item")
-
-
-@dataclass
-class Plan:
-    """What would be submitted."""
-
-    arrays: list[list[list[Pack]]] = field(default_factory=list)  # job arrays of tasks of packs
-    runs: int = 0  # runs to submit
-    queued: int = 0  # missing runs that are already in the queue ...
-    queued_jobs: set[str] = field(default_factory=set)  # ... and the numbers of their job arrays
-    finished: int = 0
-    later: int = 0  # missing runs for which the queue has no room
-    skipped: int = 0  # missing runs that were not to be submitted again
-    only_report: bool = False  # whether nothing but the report's job was submitted
-    mem: str = ""  # memory per task
-    core_hours: float = 0.0
-
-    @property
-    def tasks(self) -> int:
-        """Return the number of array tasks."""
-        return sum(len(array) for array in self.arrays)
-
-    def summary(self) -> str:
-        """Return the plan in one line."""
-        done = f"{self.finished:,} runs are finished, {self.queued:,} in the queue"
-        if self.later:
-            done += f", {self.later:,} wait until the queue has room"
-        if self.skipped:
-            done += f", {self.skipped:,} have failed: see `ascent status`"
-        if self.only_report:
-            done += "; the report job is submitted"
-        if not self.arrays:
-            return f"nothing to submit: {done}"
-        arrays = f" of {len(self.arrays)} arrays" if len(self.arrays) > 1 else ""
-        hours = f"about {self.core_hours:,.1f} core-hours"
-        return f"{self.runs:,} runs in {self.tasks:,} array tasks{arrays}, {hours}; {done}"
-
-
-def plan(planned: Manifest, site: Site, runs: Path, tried: Collection[RunKey] = ()) -> Plan:
-    """Return the missing runs that are not in the queue, as array tasks; without those that were `tried`.
-
-    Raises:
-        InputError: SLURM does not answer, or `site.mem` is too small.
-    """
-    queue = submission.runs_in_queue(runs) if cluster.available() else {}
-    todo = Plan()
-    packs: list[Pack] = []
-    largest = 0.0  # memory of a process, in GiB
-    index = {cell.cell.digest: number for number, cell in enumerate(planned.planned)}
-    for cell, seeds in manifest.missing(planned, runs):
-        tasks_of = [queue[cell.digest, seed] for seed in seeds if (cell.digest, seed) in queue]
-        todo.queued += len(tasks_of)
-        todo.queued_jobs |= {task.job.partition("_")[0] for task in tasks_of}
-        free = [seed for seed in seeds if (cell.digest, seed) not in queue]
-        again = [seed for seed in free if (cell.digest, seed) in tried]
-        todo.skipped += len(again)
-        free = [seed for seed in free if seed not in again]
-        if not free:
-            continue
-        replay = planned.replay[cell.digest]
-        size = site.pack or suggested_pack(site.device, replay > 0)
-        packs += [(index[cell.digest], tuple(pack)) for pack in _chunks(free, size)]
-        process = GPU_PROCESS_GIB if site.gpus else PROCESS_GIB + min(size, len(free)) * replay / GIB
-        largest = max(largest, process)
-        todo.core_hours += estimate.core_hours(cell, len(free), replay > 0, runs)
-        todo.runs += len(free)
-    todo.finished = planned.runs - todo.runs - todo.queued - todo.skipped
-    tasks = _chunks(packs, site.packs)
-    if site.max_queued and cluster.available():
-        room = max(0, site.max_queued - 1 - in_queue(runs))  # the report's job is one, too
-        todo.later = sum(len(seeds) for task in tasks[room:] for _, seeds in task)
-        todo.core_hours *= 1 - todo.later / max(todo.runs, 1)
-        todo.runs -= todo.later
-        tasks = tasks[:room]
-    todo.mem = _memory(site, largest * min(site.packs, max(map(len, tasks), default=1)))
-    if tasks:
-        todo.arrays = _chunks(tasks, cluster.max_array_size() if cluster.available() else len(tasks))
-    return todo
-
-
-def in_queue(runs: Path) -> int:
-    """Return the number of array tasks and jobs in the queue, of all sweeps below a folder of runs."""
-    return len(cluster.queue([*submission.names(runs), *submission.report_names(runs, "*")]))
-
-
-def _memory(site: Site, need: float) -> str:
-    """Return the memory to request for a task that needs `need` GiB."""
-    if site.mem and memory_bytes(site.mem) < need * GIB:
-        raise InputError(
-            f"mem: {site.mem} is less than the {need:.1f} GiB that {site.packs} packs may need: "
-            "use fewer seeds per pack (--pack) or more memory (--mem)"
-        )
-    return site.mem or f"{-(-need // MEMORY_STEP_GIB) * MEMORY_STEP_GIB * 1024:.0f}M"
-
-
-def _chunks(items: list[Item], size: int) -> list[list[Item]]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
-
-
-def suggested_pack(device: str, replays: bool) -> int:
-    """Return how many seeds a process should train.
-
-    On the CPU, learning from replay is bound by matrix products, so that packing more seeds gains little. A
-    GPU needs many seeds to be busy.
-    """
-    if device == "cuda":
-        return 50
-    return 2 if replays else 10
 
 
 def check(site: Site, runs: Path) -> None:
@@ -189,16 +74,17 @@ def _single_machine() -> bool:
     return set(nodes) <= names
 
 
-def preview(planned: Manifest, site: Site, runs: Path, report: Path) -> str:
+def preview(planned: Manifest, site: Site, runs: Path, report: Path, chosen: Chosen = EVERYTHING) -> str:
     """Return the scripts and a table of what `send` would submit. Writes nothing."""
-    todo = plan(planned, site, runs)
+    todo = planning.plan(planned, site, runs, chosen=chosen)
     if not todo.arrays:
         return todo.summary()
-    first = new_submission(planned, site, todo.arrays[0], runs)
+    first = new_submission(planned, site, todo, todo.arrays[0], runs)
     lines = [
-        scripts.job(planned, site, todo.mem, first),
+        scripts.job(planned, site, first),
         scripts.report(planned, site, f"{first.name}-report", runs, report),
         *_table(planned, todo, runs),
+        *todo.notes(),
         todo.summary(),
     ]
     return "\n".join(lines)
@@ -207,7 +93,7 @@ def preview(planned: Manifest, site: Site, runs: Path, report: Path) -> str:
 def _table(planned: Manifest, todo: Plan, runs: Path) -> Iterator[str]:
     """Yield the lines of a table of runs, packs and core-hours by suite and algorithm."""
     rows: dict[tuple[str, str], tuple[int, int, float]] = {}
-    for index, seeds in (pack for array in todo.arrays for task in array for pack in task):
+    for index, seeds in todo.packs():
         cell = planned.planned[index].cell
         hours = estimate.core_hours(cell, len(seeds), planned.replay[cell.digest] > 0, runs)
         count, packs, total = rows.get((cell.suite, cell.system), (0, 0, 0.0))
@@ -217,7 +103,14 @@ def _table(planned: Manifest, todo: Plan, runs: Path) -> Iterator[str]:
         yield f"{suite:12}{system:14}{count:8,}{packs:8,}{hours:12,.1f}"
 
 
-def send(planned: Manifest, site: Site, runs: Path, report: Path, tried: Collection[RunKey] = ()) -> Plan:
+def send(
+    planned: Manifest,
+    site: Site,
+    runs: Path,
+    report: Path,
+    tried: Collection[RunKey] = (),
+    chosen: Chosen = EVERYTHING,
+) -> Plan:
     """Submit the missing runs that are not in the queue, and a job that makes the report in folder `report`.
 
     Runs that were `tried` are left out. Returns what was submitted.
@@ -225,32 +118,40 @@ def send(planned: Manifest, site: Site, runs: Path, report: Path, tried: Collect
     Raises:
         InputError: nothing was submitted.
     """
-    todo = plan(planned, site, runs, tried)  # an error shows before anything is written
+    todo = planning.plan(planned, site, runs, tried, chosen)  # an error shows before anything is written
     if todo.arrays:
         test(planned, site, todo, runs, report)
     with _lock(runs) as lock:
-        todo = plan(planned, site, runs, tried)
+        todo = planning.plan(planned, site, runs, tried, chosen)
         reports = submission.report_names(runs, planned.path.parent.name)
         if todo.arrays or (todo.queued_jobs and not todo.later and not cluster.queue(reports)):
             _send(planned, site, todo, runs, report, lock)
             todo.only_report = not todo.arrays
+        history.prune(planned, runs)
     return todo
 
 
-def feed(planned: Manifest, site: Site, runs: Path, report: Path, tell: Callable[[str], None]) -> None:
+def feed(
+    planned: Manifest,
+    site: Site,
+    runs: Path,
+    report: Path,
+    tell: Callable[[Plan], None],
+    chosen: Chosen = EVERYTHING,
+) -> None:
     """Submit until every missing run is in the queue or has been there, as `site.max_queued` allows.
 
     `tell` is told each time what was submitted. Raises InputError as `send`.
     """
     tried: set[RunKey] = set()
     while True:
-        sent = send(planned, site, runs, report, tried)
-        tell(sent.summary())
+        sent = send(planned, site, runs, report, tried, chosen)
+        tell(sent)
         if not sent.later:
             return
-        for index, seeds in (pack for array in sent.arrays for task in array for pack in task):
+        for index, seeds in sent.packs():
             tried |= {(planned.planned[index].cell.digest, seed) for seed in seeds}
-        while in_queue(runs) >= site.max_queued - 1:
+        while planning.in_queue(runs) + site.chain >= site.max_queued - 1:
             time.sleep(FEED_SECONDS)
 
 
@@ -259,9 +160,9 @@ def test(planned: Manifest, site: Site, todo: Plan, runs: Path, report: Path) ->
     text = scripts.report(planned, site, f"{_new_name(planned)}-report", runs, report)
     needs = (site.report_partition or site.partition, 1, memory_bytes(site.report_mem), 0)
     jobs = [(text, needs)]  # what each needs of a node
-    if todo.arrays:
-        text = scripts.job(planned, site, todo.mem, new_submission(planned, site, todo.arrays[0], runs))
-        jobs.insert(0, (text, (site.partition, site.cores, memory_bytes(todo.mem), site.gpus)))
+    for array in {array.mem: array for array in todo.arrays}.values():
+        text = scripts.job(planned, site, new_submission(planned, site, todo, array, runs))
+        jobs.insert(0, (text, (site.partition, site.cores, memory_bytes(array.mem), site.gpus)))
     with tempfile.TemporaryDirectory(prefix="ascent-test-") as folder:
         for text, needs in jobs:
             path = Path(folder) / "job.sh"
@@ -281,7 +182,11 @@ def _send(planned: Manifest, site: Site, todo: Plan, runs: Path, report: Path, l
     """Submit all jobs of a plan, or, if one fails, take them all back and raise its error."""
     folder = planned.path.parent
     new = not planned.path.exists()
-    sent = [new_submission(planned, site, array, runs) for array in todo.arrays]
+    sent = [
+        new_submission(planned, site, todo, array, runs, goes_on=link < site.chain)
+        for array in todo.arrays
+        for link in range(site.chain + 1)
+    ]
     name = f"{sent[0].name if sent else _new_name(planned)}-report"
     jobs: list[str] = []
     try:
@@ -292,12 +197,15 @@ def _send(planned: Manifest, site: Site, todo: Plan, runs: Path, report: Path, l
             (folder / place).mkdir(exist_ok=True)
         for sub in sent:
             sub.write()
-            text = scripts.job(planned, site, todo.mem, sub)
+            text = scripts.job(planned, site, sub)
             lock.check()
-            # Each array has its own limit of tasks at once: for one limit they must come one after another.
-            before = jobs[-1:] or sorted(todo.queued_jobs)
-            words = _after(before) if site.max_parallel else []
-            jobs.append(_sbatch(sub.path.with_suffix(".sh"), text, *words))
+            before: Sequence[str] = []
+            if site.max_parallel:
+                # Each array has its own limit of tasks at once: for one limit they come one after another.
+                before = jobs[-1:] or sorted(todo.queued_jobs)
+            elif len(jobs) % (site.chain + 1):
+                before = jobs[-1:]  # the job of the chain that this one goes on from
+            jobs.append(_sbatch(sub.path.with_suffix(".sh"), text, *_after(before)))
             sub.write(job=jobs[-1])
         if todo.later:
             return  # the last submission makes the report
@@ -320,21 +228,6 @@ def _send(planned: Manifest, site: Site, todo: Plan, runs: Path, report: Path, l
         raise
 
 
-def cancel(name_or_file: str, runs: Path) -> int:
-    """Cancel the jobs of a sweep, and return how many array tasks and jobs were in the queue.
-
-    Raises:
-        InputError: unknown sweep, its folder belongs to another sweep, or SLURM does not answer.
-    """
-    manifest.latest(name_or_file, runs)  # refuses the folder of another sweep
-    sweep = manifest.folder(name_or_file, runs).name
-    names = [*submission.names(runs, sweep), *submission.report_names(runs, sweep)]
-    tasks = {task.job for task in cluster.queue(names)}
-    if tasks:
-        cluster.client("scancel", *sorted({task.partition("_")[0] for task in tasks}))
-    return len(tasks)
-
-
 def _after(jobs: Sequence[str]) -> list[str]:
     """Return the option that has a job wait until others have ended, however they end."""
     return [f"--dependency=afterany:{':'.join(jobs)}"] if jobs else []
@@ -351,7 +244,9 @@ def _new_name(planned: Manifest) -> str:
     return f"{planned.path.parent.name}-{os.urandom(3).hex()}"
 
 
-def new_submission(planned: Manifest, site: Site, array: Sequence[list[Pack]], runs: Path) -> Submission:
+def new_submission(
+    planned: Manifest, site: Site, todo: Plan, array: Array, runs: Path, goes_on: bool = False
+) -> Submission:
     """Return the record of a submission of one job array, under a new name."""
     return Submission(
         name=_new_name(planned),
@@ -362,8 +257,13 @@ def new_submission(planned: Manifest, site: Site, array: Sequence[list[Pack]], r
         cores=site.cores,
         checkpoint_seconds=site.checkpoint_seconds,
         tell_seconds=site.tell_seconds,
-        tasks=list(array),
+        tasks=array.tasks,
         submitted=datetime.now(UTC).isoformat(timespec="seconds"),
+        mem=array.mem,
+        limit=site.time,
+        exclude=",".join([*([site.exclude] if site.exclude else []), *todo.faulty]),
+        steps=site.steps,
+        goes_on=goes_on,
     )
 
 

@@ -5,7 +5,7 @@
 On SIGUSR1, SLURM's warning before the time limit, the task has checkpoints written and requests a requeue.
 On SIGTERM (cancelled, or preempted and requeued by SLURM) it has checkpoints written and ends. A pack that
 fails does not affect the others; its reason is recorded for `ascent status`. A pack also fails if it has
-started three times in this job without getting further.
+started three times in this job without getting further, or if three time limits came without progress.
 """
 
 import os
@@ -13,6 +13,8 @@ import shutil
 import signal
 import sys
 import time
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from ascent.records import files, layout
@@ -20,10 +22,12 @@ from ascent.records.errors import DamagedFile, InputError
 from ascent.records.ledger import digest
 from ascent.records.plan import Job
 from ascent.runners.pool import Failure, log_path, run_pool
-from ascent.slurm import cluster, scripts, submission
+from ascent.slurm import cluster, nodes, scripts, submission
 from ascent.slurm.submission import Submission
 
-MAX_STARTS = 3  # starts of a run from the same step in one job
+MAX_STARTS = 3  # starts of a run from the same step in one job, and time limits without progress
+LOOK_SECONDS = 2.0  # between looks for the first progress
+FAULT_SECONDS = 60.0  # the longest that a task waits after a failure that may be its node's
 
 
 def main(words: list[str]) -> int:
@@ -32,10 +36,12 @@ def main(words: list[str]) -> int:
     received: list[int] = []
     for number in (signal.SIGUSR1, signal.SIGTERM):
         signal.signal(number, lambda number, frame: received.append(number))
-    attempt = f"job {os.environ.get('SLURM_JOB_ID')}, restart {os.environ.get('SLURM_RESTART_COUNT', 0)}"
+    restart = int(os.environ.get("SLURM_RESTART_COUNT", 0))
+    attempt = f"job {os.environ.get('SLURM_JOB_ID')}, restart {restart}"
     log(f"{attempt}, on {os.environ.get('SLURMD_NODENAME')}: task {index} of {sent.name}")
     jobs = jobs_of(sent, index)
     failures: list[Failure] = []
+    journal = Journal(sent, index, restart, jobs)
 
     def fail(failure: Failure) -> None:
         failures.append(failure)
@@ -43,23 +49,150 @@ def main(words: list[str]) -> int:
         log(f"error: {failure.reason}")
 
     record(sent, index, [])
+    journal.note("started")
     for job in jobs:
-        if reason := stalled(job):
+        if reason := stalled(job) or journal.stalled():
             fail(Failure(job, reason, log_path(job)))
     if jobs := without(jobs, failures):
-        run_pool(jobs, sent.workers, lambda: None, sent.cores, lambda: bool(received), fail)
+        launcher = partial(step, sent) if sent.steps else lambda job: ()
+        run_pool(
+            jobs, sent.workers, journal.look, sent.cores, lambda: bool(received), fail, launcher=launcher
+        )
+    journal.look(now=True)
     left = without(jobs_of(sent, index), failures)
     if left and received and signal.SIGTERM not in received:
-        log("the time limit is near: checkpoints are written, requesting a requeue")
         record(sent, index, [])  # the next attempt tries again what failed in this one
+        journal.note("requeued")
+        if sent.goes_on:
+            log("the time limit is near: checkpoints are written, the next job of the chain goes on")
+            return 0
+        log("the time limit is near: checkpoints are written, requesting a requeue")
         if shutil.which("scontrol") is None:
             return scripts.REQUEUE  # who started this task requests it
         _requeue(received)
         return 0
     if left:
+        journal.note("stopped")
         log(f"stopped by signal {received[0]}: checkpoints are written")
         return 128 + received[0]
-    return 1 if failures else 0
+    if failures:
+        journal.note("failed", failures[-1].reason)
+        if not journal.trained:
+            _avoid(sent, journal, received)
+        return 1
+    journal.note("ended")
+    return 0
+
+
+class Journal:
+    """What this task notes of its node: see `nodes.py`."""
+
+    def __init__(self, sent: Submission, index: int, restart: int, jobs: list[Job]):
+        self.folder = sent.folder
+        self.task = f"{sent.name}-{index}"
+        self.restart = restart
+        self.jobs = jobs
+        self.node = os.environ.get("SLURMD_NODENAME", "unknown")
+        self.begun_at = reached(jobs)
+        self.begun = time.time()
+        self.trained = False
+        self.last_look = time.monotonic()
+
+    def note(self, what: str, reason: str = "") -> None:
+        """Append an event to the journal of the node."""
+        event = nodes.Event(self.node, self.task, self.restart, what, reason, reached(self.jobs))
+        with suppress(OSError):  # a task can train without its journal
+            nodes.note(self.folder, event)
+
+    def look(self, now: bool = False) -> None:
+        """Note the first progress, if there is some."""
+        if self.trained or not (now or time.monotonic() - self.last_look >= LOOK_SECONDS):
+            return
+        self.last_look = time.monotonic()
+        if any(trains(job, self.begun) for job in self.jobs):
+            self.trained = True
+            self.note("trained")
+
+    def others_train(self) -> bool:
+        """Return whether tasks have trained on another node."""
+        return bool(nodes.working(self.folder) - {self.node})
+
+    def stalled(self) -> str | None:
+        """Return why this task must not start again: its last time limits came without progress."""
+        events = [event for events in nodes.read(self.folder).values() for event in events]
+        limits = [event for event in events if event.task == self.task and event.what == "requeued"]
+        last = sorted(limits, key=lambda event: event.restart)[-MAX_STARTS:]
+        if len(last) < MAX_STARTS or any(event.step != self.begun_at for event in last):
+            return None
+        return (
+            f"{MAX_STARTS} time limits came without progress beyond step {self.begun_at:,}: allow more time"
+        )
+
+
+def _avoid(sent: Submission, journal: Journal, received: list[int]) -> None:
+    """Have the tasks of this sweep that still wait stay away from this node if it is faulty.
+
+    A faulty node fails one task after another, in seconds. So a task that failed before it trained waits for
+    a while until tasks train on another node, before which nothing can be said.
+    """
+    waiting = _waiting(sent)
+    deadline = time.monotonic() + FAULT_SECONDS
+    while waiting and not received and time.monotonic() < deadline and not journal.others_train():
+        time.sleep(LOOK_SECONDS)
+        waiting = _waiting(sent)
+    running = {event.task for events in nodes.read(sent.folder).values() for event in events}
+    faulty = nodes.faulty(sent.folder, running)
+    if journal.node not in faulty or not waiting:
+        return
+    log(f"tasks failed in a row on {journal.node}: tasks that wait stay away from it")
+    names = ",".join([*([sent.exclude] if sent.exclude else []), *faulty])
+    for job in waiting:
+        with suppress(InputError):  # not for tasks of this job that run
+            cluster.stay_away(job, names)
+
+
+def _waiting(sent: Submission) -> set[str]:
+    """Return the job arrays of this sweep that have tasks in the queue; none if SLURM does not say."""
+    try:
+        tasks = cluster.queue(submission.names(Path(sent.out), sent.folder.name))
+    except InputError:
+        return set()
+    return {task.job.partition("_")[0] for task in tasks if task.waits}
+
+
+def step(sent: Submission, job: Job) -> list[str]:
+    """Return the words that make a pack a step of SLURM's, bound to its cores."""
+    seeds = f"{job.seeds[0]}-{job.seeds[-1]}"
+    share = ["--overlap"] if sent.device == "cuda" else ["--exact", "--mem=0"]  # memory is not divided
+    name = f"--job-name={job.cell.system}-{job.cell.digest}-{seeds}"
+    return ["srun", "--quiet", "--nodes=1", "--ntasks=1", f"--cpus-per-task={job.threads}", *share, name]
+
+
+def trains(job: Job, since: float) -> bool:
+    """Return whether a run of a pack has come further since this time."""
+    for seed in job.seeds:
+        try:
+            progress = files.read_json(job.cell.run_folder(seed, job.out) / layout.PROGRESS)
+        except (OSError, DamagedFile):
+            if job.cell.is_finished(seed, job.out):
+                return True
+            continue
+        if progress.get("time", 0.0) > since and progress.get("steps_per_second"):
+            return True
+    return False
+
+
+def reached(jobs: list[Job]) -> int:
+    """Return the environment steps in checkpoints and finished runs of some jobs."""
+    total = 0
+    for job in jobs:
+        for seed in job.seeds:
+            if job.cell.is_finished(seed, job.out):
+                total += job.cell.steps
+            else:
+                checkpoints = layout.numbers(job.cell.run_folder(seed, job.out), "checkpoint", 1)
+                total += max((number for (number,) in checkpoints), default=0)
+    return total
 
 
 def _requeue(received: list[int]) -> None:

@@ -2,7 +2,6 @@
 
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,13 @@ import typer
 from ascent.cli.options import RUNS, Runs, Sweep, default_folder, group, terminal, warn_of_unknown_commit
 
 app = group()
+Cells = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cell",
+        help="Only these cells: a digest, or words of labels such as ppo or 'Hopper-v5 ppo'. Repeatable.",
+    ),
+]
 
 
 @app.command()
@@ -55,6 +61,11 @@ def submit(
     pack: Annotated[
         int | None, typer.Option(help="Seeds per process. 0: chosen by algorithm and device.")
     ] = None,
+    exclude: Annotated[str | None, typer.Option(help="Nodes to stay away from, such as node[3-4].")] = None,
+    chain: Annotated[
+        int | None,
+        typer.Option(help="Further jobs that go on at the time limit, where nothing can be requeued."),
+    ] = None,
     max_parallel: Annotated[
         int | None, typer.Option(help="Maximum number of array tasks that run at once. 0: no limit.")
     ] = None,
@@ -76,6 +87,11 @@ def submit(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the scripts and the plan; submit nothing.")
     ] = False,
+    cells: Cells = None,
+    failed: Annotated[
+        str | None,
+        typer.Option(help="Only runs that have failed for a reason with these words. '': for any reason."),
+    ] = None,
     feed: Annotated[
         bool,
         typer.Option("--feed", help="Stay, and submit the rest as the queue has room (max_queued)."),
@@ -95,6 +111,7 @@ def submit(
     """
     from ascent.slurm import checking, cluster, manifest, sites
     from ascent.slurm import submit as submission
+    from ascent.slurm.planning import Chosen, Plan
 
     options = {
         "partition": partition,
@@ -106,6 +123,8 @@ def submit(
         "cpus": cpus,
         "mem": mem,
         "pack": pack,
+        "exclude": exclude,
+        "chain": chain,
         "max_parallel": max_parallel,
         "setup": setup,
         "container": container,
@@ -121,6 +140,7 @@ def submit(
     submission.check(settings, runs)
     planned = manifest.find(name_or_file, runs) or manifest.resolve(name_or_file, runs)
     warn_of_unknown_commit()
+    chosen = Chosen(tuple(cells or ()), failed)
     page = (out or default_folder(planned.path.parent.name)).resolve()
     if check:
         from rich.console import Console
@@ -131,12 +151,18 @@ def submit(
         terminal().print(checking.render(rows))
         raise typer.Exit(0 if all(row.good for row in rows) else 1)
     if dry_run:
-        print(submission.preview(planned, settings, runs, page))
+        print(submission.preview(planned, settings, runs, page, chosen))
         return
+
+    def tell(sent: Plan) -> None:
+        for line in sent.notes():
+            print(f"note: {line}", file=sys.stderr)
+        print(sent.summary(), flush=True)
+
     if feed:
-        submission.feed(planned, settings, runs, page, partial(print, flush=True))
+        submission.feed(planned, settings, runs, page, tell, chosen)
     else:
-        print(submission.send(planned, settings, runs, page).summary())
+        tell(submission.send(planned, settings, runs, page, chosen=chosen))
     if not checking.has_passed(settings, runs):
         print("note: no check of this site has passed: try `ascent submit ... --check`", file=sys.stderr)
 
@@ -148,16 +174,26 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch", help="Refresh until no run is pending or running.")
     ] = False,
+    efficiency: Annotated[
+        bool,
+        typer.Option(
+            "--efficiency", help="Show instead what the jobs asked, used and lost: core-hours and memory."
+        ),
+    ] = False,
 ) -> None:
     """Show the progress of a sweep. Exit code 0 if it is complete, else 1."""
     from rich.live import Live
 
+    from ascent.slurm import efficiency as used
     from ascent.slurm import manifest
     from ascent.slurm.status import look
 
     runs = runs.resolve()
     planned, note = manifest.as_planned(name_or_file, runs)
     name, console = manifest.folder(name_or_file, runs).name, terminal()
+    if efficiency:
+        console.print(used.render(*used.measure(planned, runs, name)))
+        return
     state = look(planned, runs, name)
     if watch:
         with Live(state.render(), console=console, auto_refresh=False) as live:
@@ -173,9 +209,20 @@ def status(
 
 
 @app.command()
-def cancel(name_or_file: Sweep, runs: Runs = RUNS) -> None:
+def cancel(
+    name_or_file: Sweep,
+    cells: Cells = None,
+    failed: Annotated[
+        str | None,
+        typer.Option(help="Only cells of which a run has failed for a reason with these words."),
+    ] = None,
+    runs: Runs = RUNS,
+) -> None:
     """Cancel the jobs of a sweep. `ascent submit` resumes their runs from the last checkpoints."""
-    from ascent.slurm import submit as submission
+    from ascent.slurm import cancelling
+    from ascent.slurm.planning import Chosen
 
-    jobs = submission.cancel(name_or_file, runs.resolve())
-    print(f"cancelled {jobs} jobs" if jobs else "nothing is in the queue")
+    jobs, mixed = cancelling.cancel(name_or_file, runs.resolve(), Chosen(tuple(cells or ()), failed))
+    print(f"cancelled {jobs} jobs" if jobs else "nothing to cancel")
+    if mixed:
+        print(f"note: {mixed} array tasks stay: they train other cells, too", file=sys.stderr)

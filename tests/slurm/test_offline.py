@@ -6,13 +6,28 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.plan import Job
-from ascent.slurm import cluster, manifest, scripts, sites, submit, task
+from ascent.slurm import (
+    cluster,
+    efficiency,
+    history,
+    manifest,
+    nodes,
+    planning,
+    scripts,
+    sites,
+    submission,
+    submit,
+    task,
+)  # fmt: skip
+from ascent.slurm.planning import Array, Chosen, Plan
 from ascent.slurm.submission import Submission
 
 SWEEP = """
@@ -79,6 +94,10 @@ BAD_SITES = {
     'extra = ["--no-requeue"]': "is set by `ascent submit` itself",
     'extra = ["--wrap=hostname"]': "is set by `ascent submit` itself",
     'extra = ["-o", "log"]': "extra.0: '-o' is set by `ascent submit` itself",
+    'mem = "8G"\nmax_mem = "4G"': "max_mem: 4G is less than mem, 8G",
+    "max_queued = 3\nchain = 2": "max_queued: 3 has no room for a task with its chain beside the ",
+    'steps = true\ncontainer = "a.sif"': "steps: a pack in a container cannot be a step",
+    'extra = ["-xnode1"]': "extra.0: '-xnode1' is set by the key exclude",
     'extra = ["--mem=4G"]': "extra.0: '--mem=4G' is set by the key mem",
     'extra = ["-p", "gpu"]': "is set by the key partition",
 }
@@ -91,7 +110,10 @@ def test_bad_site(text: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
         sites.load(path, {})
     assert BAD_SITES[text] in str(error.value) and "\n" not in str(error.value)
-    of_several = any(words in str(error.value) for words in ("warn_seconds", "too few for", "has no room"))
+    of_several = any(
+        words in str(error.value)
+        for words in ("warn_seconds", "too few for", "has no room", "less than mem", "cannot be a step")
+    )
     assert str(error.value).startswith(str(path)) or of_several
 
 
@@ -164,8 +186,8 @@ def test_script(tmp_path: Path) -> None:
         setup=str(setup),
     )
     tasks = [[(0, (0, 1))], [(0, (2,)), (1, (0, 1, 2))]]
-    sent = submit.new_submission(made, site, tasks, out)
-    text = scripts.job(made, site, "8G", sent)
+    sent = submit.new_submission(made, site, Plan(), Array(tasks, "8G"), out)
+    text = scripts.job(made, site, sent)
     for option in (
         f"--job-name={sent.name}", "--array=0-1%7", "--partition=cpu", "--account=rl", "--time=04:00:00",
         "--nodes=1", "--ntasks=1", "--cpus-per-task=4", "--mem=8G", "--gres=gpu:h100:2",
@@ -205,8 +227,8 @@ def test_further_options(tmp_path: Path) -> None:
         tmp_path / "site.toml", """extra = ["--comment=two words", "--exclusive", "--mail-user=a'b"]"""
     )
     site = sites.load(path, {})
-    sent = submit.new_submission(made, site, [[(0, (0,))]], out)
-    for text in (scripts.job(made, site, "8G", sent), scripts.report(made, site, "r", out, tmp_path)):
+    sent = submit.new_submission(made, site, Plan(), Array([[(0, (0,))]], "8G"), out)
+    for text in (scripts.job(made, site, sent), scripts.report(made, site, "r", out, tmp_path)):
         lines = [shlex.split(line)[1] for line in text.splitlines() if line.startswith("#SBATCH --")]
         assert {"--comment=two words", "--exclusive", "--mail-user=a'b"} <= set(lines)
 
@@ -241,7 +263,7 @@ def test_setup(setup: str, code: int, said: str, tmp_path: Path) -> None:
 
 def test_submission_reads_back(tmp_path: Path) -> None:
     _, out, made = planned(tmp_path)
-    sent = submit.new_submission(made, sites.Site(), [[(0, (0, 1))]], out)
+    sent = submit.new_submission(made, sites.Site(), Plan(), Array([[(0, (0, 1))]], "1G"), out)
     assert sent.folder == made.path.parent and sent.planned() == made
     sent.write(job="12")
     text = json.loads(sent.path.read_text())
@@ -317,7 +339,7 @@ def test_nothing_of_it_imports_torch() -> None:
         "for name in ('torch', 'numpy', 'gymnasium', 'mujoco', 'pandas'): sys.modules[name] = None\n"
         "import ascent, ascent.cli\n"
         "from ascent.runners import estimate\n"
-        "from ascent.slurm import cluster, manifest, scripts, sites, status, submission, submit\n"
+        "from ascent.slurm import cancelling, cluster, efficiency, manifest, scripts, sites, status, submit\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -355,3 +377,181 @@ def test_manifests_notice_edited_sources(tmp_path: Path, monkeypatch: pytest.Mon
         written(tmp_path / name, "2")
         digests.add(manifest.sources_digest())
     assert len(digests) == 5
+
+
+def met(folder: Path, *events: str) -> None:
+    """Journals of nodes: each event is "<node> <task> <what>"; a second start of a task is a restart."""
+    restarts: dict[str, int] = {}
+    for text in events:
+        node, name, what = text.split()
+        if what == "started":
+            restarts[name] = restarts.get(name, -1) + 1
+        nodes.note(
+            folder, nodes.Event(node, name, restarts[name], what, "no GPU" if what == "failed" else "")
+        )
+
+
+FAULTS = {
+    "two failures in a row": (["a 1 started", "a 1 failed", "a 2 started", "a 2 failed"], ["a"]),
+    "one is not enough": (["a 1 started", "a 1 failed"], []),
+    "one task twice": (["a 1 started", "a 1 failed", "a 1 started", "a 1 failed"], []),
+    "not in a row": (
+        ["a 1 started", "a 1 failed", "a 2 started", "a 2 ended", "a 3 started", "a 3 failed"],
+        [],
+    ),
+    "after progress": (
+        ["a 1 started", "a 1 trained", "a 1 failed", "a 2 started", "a 2 trained", "a 2 failed"],
+        [],
+    ),
+    "killed with the node": (
+        ["a 1 started", "a 1 trained", "a 2 started", "b 1 started", "b 2 started"],
+        ["a"],
+    ),
+    "still running": (["a 7 started", "a 8 started"], []),
+    "stopped": (["a 1 started", "a 1 stopped", "a 2 started", "a 2 requeued"], []),
+    "forgiven": (["a 1 started", "a 9 started"], []),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faulty_nodes(name: str, tmp_path: Path) -> None:
+    """Two tasks in a row that failed before they trained, or were killed; but not where nothing works."""
+    events, expected = FAULTS[name]
+    met(tmp_path, *events)
+    running = {"1", "2", "7", "8"} if name in ("killed with the node", "still running") else set()
+    assert nodes.faulty(tmp_path, running, {"9"}) == {}, "no other node works"
+    met(tmp_path, "works 5 started", "works 5 trained", "works 5 ended")
+    assert list(nodes.faulty(tmp_path, running, {"9"})) == expected
+    with (tmp_path / "nodes" / "a.jsonl").open("a") as journal:
+        journal.write('{"task": "1", "rest')
+    assert list(nodes.faulty(tmp_path, running, {"9"})) == expected, "half a line is left out"
+
+
+def test_no_progress_within_the_time_limit(tmp_path: Path) -> None:
+    """Three time limits at the same step end it; one that came further does not."""
+    _, out, made = planned(tmp_path)
+    sent = submit.new_submission(made, sites.Site(), Plan(), Array([[(0, (0,))]], "1G"), out)
+    job = Job(made.planned[0].cell, (0,), out)
+    for restart in range(3):
+        journal = task.Journal(sent, 0, restart, [job])
+        assert journal.stalled() is None
+        journal.note("requeued")
+    assert "3 time limits came without progress beyond step 0" in task.Journal(sent, 0, 3, [job]).stalled()
+    attempted(job, ("7", 0), checkpoint=32)
+    assert task.Journal(sent, 0, 3, [job]).stalled() is None
+
+
+def killed_for_memory(made: manifest.Manifest, out: Path, mem: str) -> dict:
+    """As if all runs of the first cell had been killed for their memory in one task of one submission."""
+    site = sites.Site()
+    sent = submit.new_submission(made, site, Plan(), Array([[(0, (0, 1, 2))]], mem), out)
+    cell = made.planned[0].cell
+    last = history.LastTask(sent, 0, cell.label(), cell.folder(out), 0)
+    return {(cell.digest, seed): history.Failed(last, "x", out, [], True) for seed in (0, 1, 2)}
+
+
+def test_memory_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice what they had for the runs that were killed, up to a cap; then they are left out and named."""
+    _, out, made = planned(tmp_path)
+    monkeypatch.setattr(planning.cluster, "available", lambda: True)
+    monkeypatch.setattr(planning.cluster, "queue", lambda names: [])
+    monkeypatch.setattr(planning.cluster, "max_array_size", lambda: 1000)
+    tried = {(plan.cell.digest, seed) for plan in made.planned for seed in plan.seeds}
+    for before, max_mem, expected in (
+        ("1G", None, {"1280M": 3, "2048M": 3}),
+        ("3G", None, {"1280M": 3, "4096M": 3}),
+        ("4G", None, {"1280M": 3}),
+        ("4G", "6G", {"1280M": 3, "6144M": 3}),
+        ("", None, {"1280M": 6}),
+    ):
+        monkeypatch.setattr(
+            planning.history, "failed", lambda missing, runs, mem=before: killed_for_memory(made, out, mem)
+        )
+        todo = planning.plan(made, sites.Site(max_mem=max_mem), out)
+        got = {
+            array.mem: sum(len(seeds) for task in array.tasks for _, seeds in task) for array in todo.arrays
+        }
+        assert got == expected, before
+        assert todo.too_large == 6 - sum(expected.values())
+        again = planning.plan(made, sites.Site(max_mem=max_mem), out, tried)
+        assert again.runs == sum(todo.more_memory.values()), "only these are tried again"
+
+
+def test_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole words of labels, or the beginning of a digest; a word that names no cell is refused."""
+    _, out, made = planned(tmp_path)
+    monkeypatch.setattr(planning.cluster, "available", lambda: False)
+    a2c, dqn = sorted((plan.cell for plan in made.planned), key=lambda cell: cell.system)
+    for words, expected in (
+        (("a2c",), (True, False)),
+        (("CartPole-v1",), (True, True)),
+        (("CartPole-v1 dqn",), (False, True)),
+        ((dqn.digest[:6],), (False, True)),
+        (("a2c", "dqn"), (True, True)),
+        ((), (True, True)),
+    ):
+        chosen = Chosen(words)
+        assert (chosen.includes(a2c), chosen.includes(dqn)) == expected, words
+    todo = planning.plan(made, sites.Site(), out, chosen=Chosen(("a2c",)))
+    assert (todo.runs, todo.others) == (3, 3) and "3 were not chosen" in todo.summary()
+    assert planning.plan(made, sites.Site(), out, chosen=Chosen(failed="")).runs == 0, "none has failed"
+    for word in ("qn", "a2d"):
+        with pytest.raises(InputError, match=rf"unknown cell '{word}'"):
+            planning.plan(made, sites.Site(), out, chosen=Chosen((word,)))
+
+
+def test_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Old submissions become a line each; the last ones, and those that explain a missing run, stay."""
+    _, out, made = planned(tmp_path)
+    monkeypatch.setattr(history.cluster, "queue", lambda names: [])
+    names = []
+    for number in range(history.MOST_KEPT + 5):
+        packs = [[(0, (0,))]] if number else [[(1, (0,))]]  # only the first one has the second cell
+        sent = submit.new_submission(made, sites.Site(), Plan(), Array(packs, "1G"), out)
+        sent = replace(sent, submitted=f"2026-01-01T00:00:{number:02}+00:00")
+        sent.write(job=str(number))
+        sent.path.with_suffix(".sh").touch()
+        names.append(sent.name)
+    history.prune(made, out)
+    left = submission.names(out, "tiny")
+    assert len(left) == history.MOST_KEPT and names[0] in left and not {*names[1:6]} & left.keys()
+    lines = (made.path.parent / "jobs" / history.ENDED).read_text().splitlines()
+    assert [json.loads(line)["name"] for line in lines] == names[1:6]
+    assert efficiency._arrays(made.path.parent).keys() == {str(number) for number in range(len(names))}
+    assert len(list((made.path.parent / "jobs").glob("*.sh"))) == history.MOST_KEPT
+
+
+def test_accounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What sacct prints, summed per array: restarts count, steps have the memory."""
+    said = """77_0|3600|4|02:00:00|||04:00:00
+77_0.batch|3600|4|02:00:00|512000K||
+77_0|1800|4|30:00.500||2G|04:00:00
+77_0.batch|1800|4|30:00.500|1G||
+77_1|0|0|00:00:00||2G|04:00:00
+78_[0-3]|0|0|00:00:00||2G|UNLIMITED
+79_0|60|1|1-00:00:00||1536M|UNLIMITED
+"""
+    monkeypatch.setattr(cluster, "client", lambda *words: said)
+    first, second = efficiency._accounted({"77": "one", "78": "none", "79": "two"})
+    assert (first.name, first.tasks, first.starts, first.held) == ("one", 1, 2, 5400 * 4)
+    assert (first.used, first.asked) == (7200 + 1800.5, 2 * 4 * 4 * 3600)
+    assert (first.memory_asked, first.memory_used) == (2 << 30, 1 << 30)
+    assert (second.used, second.asked, second.memory_asked) == (86400, None, 3 << 29)
+
+
+def test_container(tmp_path: Path) -> None:
+    """Its digest goes into the records of runs; a job whose image has changed since says so and ends."""
+    _, out, made = planned(tmp_path)
+    image = written(tmp_path / "image.sif", "1")
+    site = sites.Site(container=str(image))
+    sent = submit.new_submission(made, site, Plan(), Array([[(0, (0,))]], "1G"), out)
+    text = scripts.job(made, site, sent)
+    assert f"--env ASCENT_CONTAINER=sha256:{sha256(b'1').hexdigest()} " in text
+    check = "\n".join(scripts._unchanged(image))
+    run = ["bash", "-c", f"{check}\necho same"]
+    assert subprocess.run(run, capture_output=True, text=True).stdout == "same\n"
+    written(image, "12")
+    done = subprocess.run(run, capture_output=True, text=True)
+    assert (
+        done.returncode == 2 and done.stdout == f"error: {image} changed since the submission: submit again\n"
+    )
