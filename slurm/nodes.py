@@ -58,10 +58,10 @@ def faulty(folder: Path, running: Collection[str], forgiven: Collection[str] = (
     found: dict[str, str] = {}
     for node, events in journals.items():
         faults: dict[str, str] = {}  # since a task trained or ended well
-        for task, restart in dict.fromkeys((event.task, event.restart) for event in events):
-            met = {
-                event.what: event.reason for event in events if (event.task, event.restart) == (task, restart)
-            }
+        attempts: dict[tuple[str, int], dict[str, str]] = {}  # in order, what each met, and the reason
+        for event in events:
+            attempts.setdefault((event.task, event.restart), {})[event.what] = event.reason
+        for (task, restart), met in attempts.items():
             lives = task in running and restart == last[task]
             if lives or met.keys() & ENDS:
                 if met.keys() & {"trained", "ended"}:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ascent.records import provenance
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.plan import Job
 from ascent.slurm import (
@@ -555,3 +556,12 @@ def test_container(tmp_path: Path) -> None:
     assert (
         done.returncode == 2 and done.stdout == f"error: {image} changed since the submission: submit again\n"
     )
+
+
+def test_definition_of_the_image() -> None:
+    """It copies the lock, and the wheel that the command in its head makes, and installs exactly these."""
+    text = (scripts.FOLDER / "ascent.def").read_text()
+    copied = re.findall(r"(?m)^    (\S+) /opt/ascent/", text)
+    assert copied == ["requirements.lock", "dist/*.whl"] and (provenance.HOME / copied[0]).is_file()
+    assert "pip wheel --no-deps --no-build-isolation -w dist ." in text
+    assert re.findall(r"pip install .* (\S+)", text) == ["/opt/ascent/requirements.lock", "/opt/ascent/*.whl"]
