@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from itertools import count
 from pathlib import Path
 
@@ -240,7 +241,10 @@ def test_time_limit(cluster: Cluster, tmp_path: Path) -> None:
 APPTAINER = """#!/bin/sh
 # Stands in for Apptainer: records how it was called, and has no scontrol inside.
 echo "$@" >> {folder}/calls
-while [ "$1" != python ]; do shift; done
+while [ "$1" != python ]; do
+    [ "$1" != --env ] || export "$2"
+    shift
+done
 shift
 PATH=/usr/bin-without-slurm exec {python} "$@"
 """
@@ -259,9 +263,12 @@ def test_in_a_container(cluster: Cluster, tmp_path: Path) -> None:
     user.wait_step(0)
     reach_the_time_limit(user)
     calls = (tmp_path / "calls").read_text().splitlines()
-    inside = f"exec --bind {user.out} {tmp_path / 'image.sif'} python -P -m ascent.slurm.task"
+    digest = f"sha256:{sha256(b'').hexdigest()}"
+    assert [attempt["container"] for attempt in user.record(0)["attempts"]] == [digest, digest]
+    image = tmp_path / "image.sif"
+    inside = f"exec --env ASCENT_CONTAINER={digest} --bind {user.out} {image} python -P -m ascent.slurm.task"
     assert len(calls) == 3 and calls[0].startswith(inside) and calls[1] == calls[0]
-    assert f" {tmp_path / 'image.sif'} python -P -m ascent report " in calls[2]
+    assert f" {image} python -P -m ascent report " in calls[2]
     user.check_bytes()
     said = user.ascent("submit", "--site", str(user.site), "--container", "nowhere.sif", expect=2)
     assert said == "error: container: nowhere.sif: no such image\n"
@@ -562,15 +569,32 @@ BAD = {
     "size": (["--mem", "900G"], "Requested node configuration is not available"),
     "report": ([], "sbatch: Requested node configuration is not available (--partition=main"),
     "list": (["--partition", "main,urgnt"], "unknown partition 'urgnt'; did you mean 'urgent'?"),
+    "kind of GPU": ([], "sbatch: Invalid generic resource (gres) specification (--partition=main"),
+    "licence": ([], "sbatch: Invalid license specification"),
+    "array": ([], "extra.0: '--array=0-3' is set by `ascent submit` itself"),
+    "cell": (["--cell", "a2d"], "unknown cell 'a2d'; did you mean 'a2c'?"),
+    "image": (["--container", "ascent.sif"], "container: ascent.sif: no such image"),
+    "name of a node": (["--exclude", "nodeX"], "sbatch: Invalid node name specified"),
+    "no node left": (["--exclude", "node[1-2]"], "sbatch: Requested node configuration is not available"),
+    "memory for eight": (
+        ["--cpus", "4", "--mem", "1G"],
+        "mem: 1G is less than the 4.0 GiB that 4 packs may need",
+    ),
+}
+# What a wrong site's file has instead of SITE.
+BAD_FILES = {
+    "constraint": SITE + 'constraint = "zen9"',
+    "report": SITE.replace('"500M"', '"900G"'),
+    "kind of GPU": SITE + 'gpus = 1\ngpu_type = "h1000"',
+    "licence": SITE + 'extra = ["--licenses=matlab"]',
+    "array": SITE + 'extra = ["--array=0-3"]',
 }
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input(name: str, cluster: Cluster, tmp_path: Path) -> None:
     """One clear line, exit code 2, nothing submitted and nothing written."""
-    site = SITE + ('constraint = "zen9"' if name == "constraint" else "")
-    site = site.replace('"500M"', '"900G"') if name == "report" else site
-    user, (words, message) = User(cluster, tmp_path, LONG, site), BAD[name]
+    user, (words, message) = User(cluster, tmp_path, LONG, BAD_FILES.get(name, SITE)), BAD[name]
     said = user.ascent("submit", "--site", str(user.site), *words, expect=2)
     assert message in said and said.startswith("error: ") and said.count("\n") == 1, said
     assert not user.queue() and not list(user.out.glob("slurm/*/jobs/*"))
