@@ -13,6 +13,7 @@ import tokenize
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,42 @@ def _check_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
         size = dtype.itemsize * math.prod(shape)
         if dtype.kind not in "biufcUS" or min(shape, default=0) < 0 or size != entry.file_size - file.tell():
             raise ValueError(f"{entry.filename!r} claims to be an array {shape} of {dtype}")
+
+
+def furthest(folder: Path) -> int:
+    """Return the step of the furthest undamaged checkpoint in a run's folder; -1 without checkpoints.
+
+    Raises:
+        DamagedFile: there are checkpoints, and all of them are damaged.
+    """
+    damage = None
+    for (step,) in sorted(layout.numbers(folder, "checkpoint", 1), reverse=True):
+        try:
+            _check(folder, step)
+            return step
+        except (ValueError, LookupError, TypeError, FileNotFoundError) as error:
+            damage = damage or DamagedFile(f"{folder / layout.checkpoint(step)} is damaged: {error}")
+        except DamagedFile as error:
+            damage = damage or error
+    if damage:
+        raise DamagedFile(f"{damage}; no older checkpoint is usable")
+    return -1
+
+
+def _check(folder: Path, step: int) -> None:
+    """Raise DamagedFile unless a checkpoint, the rows that it vouches for and its replay files are whole."""
+    path = folder / layout.checkpoint(step)
+    manifest = json.loads(unpack_arrays(files.read_sealed(path))["manifest"].tobytes())
+    for name, (size, digest) in manifest["tables"].items():
+        if sha256(files.read(folder / name)[:size]).hexdigest() != digest:
+            raise DamagedFile(f"{folder / name} is damaged: its first {size} bytes do not match {path.name}")
+    pieces = sorted(manifest.get("replay", ()))
+    there = [piece for piece in pieces if (folder / layout.replay(*piece[:2])).exists()]
+    # The oldest of them may have gone: replay forgets. The others must be there without a gap.
+    if pieces and (not there or there != pieces[-len(there) :]):
+        raise DamagedFile(f"{path} is damaged: files of its replay are missing")
+    for first, last, seal in there:
+        files.read_sealed(folder / layout.replay(first, last), seal)
 
 
 @dataclass

@@ -128,6 +128,18 @@ def files_of(folders: Collection[str], runs: Path) -> list[Path]:
     return sorted({path for path in found if path.is_file()})
 
 
+def contents(runs: Path) -> dict[str, bytes]:
+    """Return all files of the ledger, by name. Raises DamagedFile if one of them is damaged."""
+    found = {}
+    for path in sorted((runs / layout.LEDGER).glob("*.json")):
+        if path.match(layout.started("*", "*")):
+            _entries(path)
+        elif path.match(layout.plan("*")) and plan(path.stem.partition("-")[2], runs) is None:
+            raise DamagedFile(f"{path} is damaged: it holds another plan than its name says")
+        found[path.name] = files.read(path)
+    return found
+
+
 def plan(name: str, runs: Path) -> dict[str, Any] | None:
     """Return the content of a plan's file; None if there is none, or it was changed."""
     if not NAME.fullmatch(name):  # a record may hold any text

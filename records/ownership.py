@@ -151,9 +151,11 @@ class Ownership:
         self.superseded = False
 
 
-def acquire_all(claims: Sequence[Ownership]) -> None:
-    """Own all of the folders, or none and raise RunHeld. Owners on other machines are watched in parallel."""
-    claims = sorted(claims, key=lambda claim: str(claim.folder))  # of two that want the same, one gets all
+def watch(claims: Sequence[Ownership]) -> dict[Ownership, int]:
+    """Return the number of the last owner of each folder: none of them is alive. Writes nothing.
+
+    Owners on other machines are watched in parallel, for some heartbeats. Raises RunHeld.
+    """
     sights = {claim: claim.sight() for claim in claims}
     unsure = {claim: owner for claim, (_, owner, _) in sights.items() if owner is not None}
     beats = [owner.get("beat_seconds", claim.beat_seconds) for claim, owner in unsure.items()]
@@ -172,10 +174,17 @@ def acquire_all(claims: Sequence[Ownership]) -> None:
                 del unsure[claim]
             elif sight != sights[claim]:
                 raise RunHeld(f"{claim.folder} is in use by {who(sight[1])}")
+    return {claim: number for claim, (number, _, _) in sights.items()}
+
+
+def acquire_all(claims: Sequence[Ownership]) -> None:
+    """Own all of the folders, or none and raise RunHeld."""
+    claims = sorted(claims, key=lambda claim: str(claim.folder))  # of two that want the same, one gets all
+    numbers = watch(claims)
     taken: list[Ownership] = []
     try:
         for claim in claims:
-            claim.take(sights[claim][0] + 1)
+            claim.take(numbers[claim] + 1)
             taken.append(claim)
     except BaseException:
         for claim in taken:

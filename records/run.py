@@ -117,7 +117,7 @@ class Run:
         path = self.folder.parent / layout.CELL
         if not path.exists():
             files.write_json(path, self.origin.facts)
-        elif not _same_cell(files.read_json(path), json.loads(json.dumps(self.origin.facts))):
+        elif not same_cell(files.read_json(path), json.loads(json.dumps(self.origin.facts))):
             raise InputError(f"{path} describes another cell than this version of the project: move it away")
         path = self.folder.parent / layout.sources(self.record["source_digest"])
         if not path.exists():
@@ -245,7 +245,7 @@ class Run:
         self.owner.remove_files(layout.unfinished_files(self.folder))
 
 
-def _same_cell(recorded: dict[str, Any], facts: dict[str, Any]) -> bool:
+def same_cell(recorded: dict[str, Any], facts: dict[str, Any]) -> bool:
     """Return whether two contents of cell.json describe the same cell.
 
     Hyperparameters that were added since the first was written are not in it. In `facts` they have their

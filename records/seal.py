@@ -3,8 +3,8 @@
     sealed-<digest>.zip    seed-<k>/<file> of finished runs of the cell; the digest is that of its bytes
 
 A folder is removed after its seal is on disk, and a seal after its folders are: a kill loses nothing. One
-process at a time seals or unseals a cell. A compact seal has train-last.csv and train-bins.csv (`compact.py`)
-in place of train.csv.
+process at a time seals, unseals or merges a cell. A compact seal has train-last.csv and train-bins.csv
+(`compact.py`) in place of train.csv.
 """
 
 import shutil
@@ -20,7 +20,8 @@ from ascent.records.errors import DamagedFile, InputError
 from ascent.records.ownership import Ownership, acquire_all
 from ascent.records.store import Store, read_seal, seal_digest, seals
 
-_WORK = ".sealing"  # folder of the process that seals or unseals a cell
+WORK = ".sealing"  # folder of the process that seals, unseals or merges a cell
+REPLACED = "replaced-"  # an unfinished run in it, whose place another one takes
 
 
 def seal(cell: Path, compacted: bool = False) -> list[int]:
@@ -35,7 +36,7 @@ def seal(cell: Path, compacted: bool = False) -> list[int]:
         InputError: there is another file in a folder. Nothing is sealed.
         RunHeld: a process is at work in a folder.
     """
-    with _alone(cell):
+    with alone(cell):
         finished = [path.parent for path in cell.glob(f"seed-*/{layout.RESULT}")]
         folders = {seed: path for path in finished if (seed := layout.seed_of(path)) is not None}
         owners = [Ownership(folder) for folder in folders.values()]
@@ -47,7 +48,7 @@ def seal(cell: Path, compacted: bool = False) -> list[int]:
                 files.write(cell / name, data)
                 read_seal(cell / name)  # from the disk
             for folder in folders.values():
-                folder.rename(cell / _WORK / folder.name)  # from now on the run is read from its seal
+                folder.rename(cell / WORK / folder.name)  # from now on the run is read from its seal
         finally:
             for owner in owners:
                 owner.remove()
@@ -62,7 +63,7 @@ def unseal(cell: Path) -> list[int]:
         InputError: there is a folder of a sealed run, and it differs or is not finished.
         RunHeld: another process seals or unseals the cell.
     """
-    with _alone(cell):
+    with alone(cell):
         paths = seals(cell)
         restored = []
         for seed, contents in sorted(_together(paths).items()):
@@ -72,7 +73,7 @@ def unseal(cell: Path) -> list[int]:
             elif folder.exists():
                 raise InputError(f"{folder} exists beside its seal and is not finished: move it away")
             else:
-                begun = cell / _WORK / f"begun-{seed}"
+                begun = cell / WORK / f"begun-{seed}"
                 begun.mkdir()
                 for name, data in contents.items():
                     files.write(begun / name, data)
@@ -85,11 +86,11 @@ def unseal(cell: Path) -> list[int]:
 
 
 @contextmanager
-def _alone(cell: Path) -> Iterator[None]:
-    """Own a folder below the cell's, which another process that seals or unseals would own; empty it at both
-    ends.
+def alone(cell: Path) -> Iterator[Path]:
+    """Own a folder below the cell's, which another process that seals, unseals or merges would own; empty it
+    at both ends.
     """
-    work = cell / _WORK
+    work = cell / WORK
     for folder in (cell, work, *cell.glob("seed-*")):
         files.refuse_link(folder)
     work.mkdir(exist_ok=True)
@@ -99,7 +100,7 @@ def _alone(cell: Path) -> Iterator[None]:
         _empty(work)
         for unfinished in cell.glob(f".{layout.seal('*')}.*.tmp"):  # of a process that was killed
             unfinished.unlink()
-        yield
+        yield work
         files.sync_folder(cell)
         _empty(work)
     finally:
@@ -109,9 +110,14 @@ def _alone(cell: Path) -> Iterator[None]:
 
 
 def _empty(work: Path) -> None:
-    """Remove folders of runs that were sealed, or whose restoration was cut short by a kill."""
+    """Remove folders of runs that were sealed or replaced, or whose making was cut short by a kill. A run
+    whose place is still empty gets it back.
+    """
     for folder in work.iterdir():
-        if folder.is_dir():
+        place = work.parent / folder.name.removeprefix(REPLACED)
+        if folder.name.startswith(REPLACED) and not place.exists():
+            folder.rename(place)
+        elif folder.is_dir():
             shutil.rmtree(folder)
 
 

@@ -1,4 +1,4 @@
-"""`ascent runs`: seal finished runs, and give them their folders back."""
+"""`ascent runs`: seal finished runs, give them their folders back, and merge folders of runs."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -45,6 +45,39 @@ def unseal(cells: Cells = None, runs: Runs = RUNS) -> None:
     from ascent.records import seal as sealing
 
     _each(cells, runs, "unsealed", sealing.unseal)
+
+
+@commands.command()
+def merge(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folders of run records, such as a copy from another cluster.", metavar="SOURCE..."
+        ),
+    ],
+    runs: Runs = RUNS,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be done; write nothing.")
+    ] = False,
+) -> None:
+    """Copy the runs of other folders into --runs.
+
+    A run that is finished in several folders must have the same result in all. Of unfinished runs, the one
+    with the furthest checkpoint counts. If runs differ, are damaged or in use, nothing is copied.
+    """
+    from ascent.records import merge as merging
+
+    choices = merging.plan(sources, runs)
+    for line in merging.summary(choices):
+        print(line)
+    taken = [choice for choice in choices if choice.source]
+    kept = f"{_counted(len(choices) - len(taken), 'run')} kept"
+    if dry_run:
+        print(f"would take: {_counted(len(taken), 'run')}; {kept}")
+        return
+    with progress_bar("merged") as tell:
+        merging.merge(choices, sources, runs, tell)
+    print(f"taken: {_counted(len(taken), 'run')}; {kept}")
 
 
 def _each(cells: Sequence[str] | None, runs: Path, done: str, act: Callable[[Path], list[int]]) -> None:
