@@ -102,6 +102,11 @@ class Cell:
         """Return whether a run is done or has diverged: there is nothing left to train."""
         return Store(self.folder(runs)).has(seed, layout.RESULT)
 
+    def missing(self, seeds: Iterable[int], runs: Path) -> list[int]:
+        """Return those of some seeds that are not finished."""
+        finished = Store(self.folder(runs)).finished()
+        return [seed for seed in seeds if seed not in finished]
+
     def to_json(self) -> dict[str, Any]:
         """Return the fields of the cell; `settings` and `measures` only if it has them."""
         record = asdict(self)

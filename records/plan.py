@@ -133,7 +133,7 @@ def jobs_of(
         raise InputError(f"pack must be at least 1, not {pack}")
     jobs = []
     for plan in planned:
-        missing = [seed for seed in plan.seeds if not plan.cell.is_finished(seed, runs)]
+        missing = plan.cell.missing(plan.seeds, runs)
         for start in range(0, len(missing), pack):
             seeds = tuple(missing[start : start + pack])
             jobs.append(

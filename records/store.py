@@ -31,6 +31,13 @@ class Store:
         seeds = {seed for path in folders if (seed := layout.seed_of(path)) is not None}
         return sorted(seeds | set(self._places))
 
+    def finished(self) -> set[int]:
+        """Return the seeds with a result, in folders or sealed. Lists the cell's folder once."""
+        folders = os.listdir(self.cell) if self.cell.is_dir() else ()
+        seeds = {int(match[1]): name for name in folders if (match := layout.SEED_FOLDER.fullmatch(name))}
+        done = {seed for seed, name in seeds.items() if os.path.exists(f"{self.cell}/{name}/{layout.RESULT}")}
+        return done | {seed for seed, names in self._places.items() if layout.RESULT in names}
+
     def has(self, seed: int, name: str = "") -> bool:
         """Return whether a run has a file or, without a name, whether there is such a run."""
         if self.in_seal(seed):

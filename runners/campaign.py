@@ -82,7 +82,7 @@ def jobs(shelf: Shelf, runs: Path, most: int, minutes: float = 60.0) -> list[Job
     listed: list[Job] = []
     for cell in shelf.missing:
         plan, digest = declared[cell.folder]
-        missing = [seed for seed in plan.seeds if not plan.cell.is_finished(seed, runs)]
+        missing = plan.cell.missing(plan.seeds, runs)
         if not missing:
             continue  # a complete cell that was refused
         one = estimate.core_hours(plan.cell, 1, cell.replays, runs)

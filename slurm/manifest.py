@@ -258,6 +258,5 @@ def _path(name_or_file: str, runs: Path) -> Path:
 def missing(manifest: Manifest, runs: Path) -> Iterator[tuple[Cell, list[int]]]:
     """Yield each cell that is not finished, with its missing seeds."""
     for plan in manifest.planned:
-        seeds = [seed for seed in plan.seeds if not plan.cell.is_finished(seed, runs)]
-        if seeds:
+        if seeds := plan.cell.missing(plan.seeds, runs):
             yield plan.cell, seeds

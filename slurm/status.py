@@ -83,10 +83,12 @@ def look(planned: tuple[Planned, ...], runs: Path, sweep: str) -> Status:
         reports = cluster.queue(submission.report_names(runs, sweep))
     except InputError as error:
         return Status(progress.snapshot(planned, runs), note=str(error), queue_failed=True)
-    cells = {(plan.cell.digest, seed): plan.cell for plan in planned for seed in plan.seeds}
+    cells = {(plan.cell.digest, seed) for plan in planned for seed in plan.seeds}
     known = {run: "pending" if task.waits else "running" for run, task in queued.items()}
-    missing = {run for run, cell in cells.items() if run not in known and not cell.is_finished(run[1], runs)}
-    failures = history.failed(missing, runs)
+    unfinished = {
+        (plan.cell.digest, seed) for plan in planned for seed in plan.cell.missing(plan.seeds, runs)
+    }
+    failures = history.failed(unfinished - known.keys(), runs)
     known |= dict.fromkeys(failures, "failed")
     return Status(
         progress.snapshot(planned, runs, known),

@@ -229,7 +229,7 @@ def jobs_of(sent: Submission, index: int) -> list[Job]:
     jobs = []
     for number, seeds in sent.tasks[index]:
         cell = manifest.planned[number].cell
-        missing = tuple(seed for seed in seeds if not cell.is_finished(seed, out))
+        missing = tuple(cell.missing(seeds, out))
         if missing:
             settings = (sent.device, sent.checkpoint_seconds)
             jobs.append(Job(cell, missing, out, *settings, tell_seconds=sent.tell_seconds, plan=declared))

@@ -190,5 +190,5 @@ def _stream(planned: "Planned", runs: Path, project: str | None) -> AbstractCont
     """Return a context in which a separate process streams the unfinished runs to W&B."""
     from ascent.reports.mirror.live import Stream
 
-    missing = [seed for seed in planned.seeds if not planned.cell.is_finished(seed, runs)]
+    missing = planned.cell.missing(planned.seeds, runs)
     return Stream(planned.cell, missing, runs, project) if missing else nullcontext()
