@@ -120,17 +120,34 @@ def partitions() -> dict[str, str]:
     return dict(line.split("|") for line in lines)
 
 
-def has_node(partitions: str | None, cores: int, memory: int, gpus: int) -> bool:
-    """Return whether a node, in service or not, has these cores, bytes of memory and GPUs.
+@dataclass(frozen=True)
+class Needs:
+    """What a job needs of a node. `partitions`, `feature` and `excluded` are as sbatch takes them."""
 
-    `partitions` is a list as sbatch takes it; None: any node counts.
+    partitions: str | None
+    cores: int
+    memory: int  # in bytes
+    gpus: int = 0
+    gpu_type: str | None = None
+    feature: str | None = None
+    excluded: str | None = None
+
+
+def has_node(needs: Needs) -> bool:
+    """Return whether the cluster has such a node, in service or not.
+
+    An expression of several features is not looked at.
     """
-    asked = set(partitions.split(",")) if partitions else set()
-    for line in client("sinfo", "--noheader", "--all", "--Node", "--format=%R|%c|%m|%G").splitlines():
-        partition, its_cores, megabytes, resources = line.strip().split("|")
-        its_gpus = sum(map(int, re.findall(r"gpu:(?:[^:,()]+:)?(\d+)", resources)))
-        large = int(its_cores) >= cores and int(megabytes) << 20 >= memory and its_gpus >= gpus
-        if large and (not asked or partition in asked):
+    asked = set(needs.partitions.split(",")) if needs.partitions else set()
+    barred = set(client("scontrol", "show", "hostnames", needs.excluded).split()) if needs.excluded else set()
+    feature = needs.feature if needs.feature and re.fullmatch(r"\w+", needs.feature) else None
+    kind = rf"gpu:{re.escape(needs.gpu_type)}:(\d+)" if needs.gpu_type else r"gpu:(?:[^:,()]+:)?(\d+)"
+    for line in client("sinfo", "--noheader", "--all", "--Node", "--format=%R|%c|%m|%G|%f|%N").splitlines():
+        partition, cores, megabytes, resources, features, name = line.strip().split("|")
+        gpus = sum(map(int, re.findall(kind, resources)))
+        large = int(cores) >= needs.cores and int(megabytes) << 20 >= needs.memory and gpus >= needs.gpus
+        fits = feature is None or feature in features.split(",")
+        if large and fits and name not in barred and (not asked or partition in asked):
             return True
     return False
 

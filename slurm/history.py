@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from ascent.records import files, layout, progress
@@ -74,11 +75,12 @@ def failed(missing: Collection[RunKey], runs: Path) -> dict[RunKey, Failed]:
     """
     tasks = last_tasks(missing, runs) if missing else {}
     ended = cluster.ended(task.job for task in tasks.values() if task.job)
+    recorded = cache(submission.read_failures)  # a task has many runs
     failures: dict[RunKey, Failed] = {}
     for run, task in tasks.items():
         outcome = ended.get(task.job or "", "")
         memory = outcome.startswith(OUT_OF_MEMORY)
-        for failure in submission.read_failures(task.sent.failure(task.index)):
+        for failure in recorded(task.sent.failure(task.index)):
             if failure["cell"] == run[0] and run[1] in failure["seeds"]:
                 log, last_lines = Path(failure["log"]), failure["last_lines"]
                 failures[run] = Failed(task, failure["reason"], log, last_lines, memory)

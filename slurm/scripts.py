@@ -53,10 +53,10 @@ def check(site: Site) -> None:
     Raises:
         InputError: one of them cannot be used.
     """
-    _job_template(site)
-    _setup(site)
     if site.container and not Path(site.container).exists():
         raise InputError(f"container: {site.container}: no such image")
+    _job_template(site)
+    _setup(site)
 
 
 def job(manifest: Manifest, site: Site, submission: Submission) -> str:

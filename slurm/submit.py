@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ascent.records.ledger import declare
 from ascent.records.ownership import Ownership, beating
 from ascent.runners import estimate
 from ascent.slurm import cluster, history, manifest, planning, scripts, submission
+from ascent.slurm.cluster import Needs
 from ascent.slurm.manifest import Manifest
 from ascent.slurm.planning import EVERYTHING, Array, Chosen, Plan
 from ascent.slurm.sites import Site, memory_bytes, seconds
@@ -157,12 +159,14 @@ def feed(
 
 def test(planned: Manifest, site: Site, todo: Plan, runs: Path, report: Path) -> None:
     """Raise InputError if SLURM would refuse the jobs of a plan, or let them pend for ever."""
-    text = scripts.report(planned, site, f"{_new_name(planned)}-report", runs, report)
-    needs = (site.report_partition or site.partition, 1, memory_bytes(site.report_mem), 0)
-    jobs = [(text, needs)]  # what each needs of a node
+    where = Needs(site.partition, site.cores, 0, site.gpus, site.gpu_type, site.constraint, site.exclude)
+    jobs = []
     for array in {array.mem: array for array in todo.arrays}.values():
         text = scripts.job(planned, site, new_submission(planned, site, todo, array, runs))
-        jobs.insert(0, (text, (site.partition, site.cores, memory_bytes(array.mem), site.gpus)))
+        jobs.append((text, replace(where, memory=memory_bytes(array.mem))))
+    text = scripts.report(planned, site, f"{_new_name(planned)}-report", runs, report)
+    of_report = replace(where, cores=1, memory=memory_bytes(site.report_mem), gpus=0, gpu_type=None)
+    jobs.append((text, replace(of_report, partitions=site.report_partition or site.partition)))
     with tempfile.TemporaryDirectory(prefix="ascent-test-") as folder:
         for text, needs in jobs:
             path = Path(folder) / "job.sh"
@@ -170,10 +174,10 @@ def test(planned: Manifest, site: Site, todo: Plan, runs: Path, report: Path) ->
             try:
                 cluster.client("sbatch", "--test-only", str(path))
             except InputError as error:
-                if NO_NODE in str(error) and cluster.has_node(*needs):
+                if NO_NODE in str(error) and cluster.has_node(needs):
                     continue  # but it is out of service for now
                 asked = re.findall(
-                    r"#SBATCH (--(?:partition|account|qos|constraint|time|cpus|mem|gres)\S*)", text
+                    r"#SBATCH (--(?:partition|account|qos|constraint|exclude|time|cpus|mem|gres)\S*)", text
                 )
                 raise InputError(f"{error} ({' '.join(asked)})") from error
 
