@@ -239,6 +239,7 @@ class Compute:
     unfinished: int
     wall_hours: float
     cpu_hours: float
+    core_hours: float  # wall hours of each core that the runs had
     steps: int
     steps_per_second: float | None
     restarts: int
@@ -264,6 +265,14 @@ def compute(tasks: Sequence[Task]) -> Table:
         Column(
             lambda row: row.cpu_hours, "cpu_hours", "CPU hours",
             lambda row: f"{row.cpu_hours:,.2f}", numeric=True,
+        ),
+        Column(
+            lambda row: row.core_hours, "core_hours", "core hours",
+            lambda row: f"{row.core_hours:,.2f}", numeric=True,
+        ),
+        Column(
+            lambda row: row.cpu_hours / row.core_hours if row.core_hours else None, "cpu_use", "CPU use",
+            lambda row: f"{row.cpu_hours / row.core_hours:.0%}" if row.core_hours else "", numeric=True,
         ),
         Column(lambda row: row.steps, "steps"),
         Column(
@@ -292,6 +301,7 @@ def _compute(summary: CellSummary) -> Compute:
         unfinished=sum(run["state"] in (UNFINISHED, MISSING) for run in runs),
         wall_hours=sum(run["wall_s"] for run in runs) / 3600,
         cpu_hours=sum(run["cpu_s"] for run in runs) / 3600,
+        core_hours=sum(run["core_s"] for run in runs) / 3600,
         steps=steps,
         steps_per_second=steps / seconds if seconds else None,
         restarts=sum(run["restarts"] for run in runs),
