@@ -10,8 +10,8 @@ or from a shell:
     python -m tests.slurm.cluster down /tmp/slurm
 
 Everything lies in one folder and runs as the current user, root or not; several clusters can run at once. It
-takes Debian's slurmctld, slurmd, slurm-client and munge, but no systemd and no cgroups. There is no
-accounting (`sacct`, QOS, limits): that needs slurmdbd and a MariaDB server, slower to start than the rest.
+takes Debian's slurmctld, slurmd, slurm-client and munge, but no systemd and no cgroups. Accounting (`sacct`,
+accounts, QOS, limits) is extra: it takes slurmdbd and mariadb-server-core, and a few more seconds to start.
 """
 
 import argparse
@@ -30,9 +30,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Self
 
+from tests.slurm import accounting
+
 PROGRAMS = ("slurmctld", "slurmd", "munged", "mungekey", "sbatch", "sinfo", "scontrol")
 PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 FOREIGN = ("SLURM", "SBATCH_", "SALLOC_", "SQUEUE_", "SINFO_", "SACCT_", "SCANCEL_")
+DAEMONS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd")
 USABLE = {"idle", "mixed", "allocated", "completing"}  # of a node's states; a star behind it: no answer
 # Becomes the ancestor of all that the command starts, and then the command. Not a preexec_fn: for one Python
 # forks, and a large process, as pytest is late in its run, may not be allowed to.
@@ -100,16 +103,17 @@ while :; do wait; done
 """
 
 
-def missing() -> str | None:
+def missing(programs: Iterable[str] = PROGRAMS) -> str | None:
     """The first of the needed programs that is not installed, or None."""
-    return next((name for name in PROGRAMS if not shutil.which(name, path=PATH)), None)
+    return next((name for name in programs if not shutil.which(name, path=PATH)), None)
 
 
 class Cluster:
     """A controller and nodes node1, node2, ... in one folder: a new one in /tmp, or one that is empty.
 
     Lines of `extra` go to the end of slurm.conf, and a setting there replaces ours. With `isolate`, where
-    that is permitted, each node has its own processes and hostname; otherwise this machine's hostname.
+    that is permitted, each node has its own processes and hostname; otherwise this machine's hostname. With
+    `accounting`, whoever starts the cluster is a user with the accounts and QOS of accounting.SACCTMGR.
     """
 
     def __init__(
@@ -122,6 +126,7 @@ class Cluster:
         kill_wait: int = 5,  # seconds from SIGTERM to SIGKILL
         extra: Iterable[str] = (),
         isolate: bool = True,
+        accounting: bool = False,
         keep: bool = False,  # the folder, when going down
     ) -> None:
         self.folder = (folder or Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))).resolve()
@@ -132,6 +137,8 @@ class Cluster:
         self.keep = keep
         self._settings = {"cpus": cpus, "max_array_size": max_array_size, "kill_wait": kill_wait}
         self._extra = list(extra)
+        self._accounting = accounting
+        self._user = pwd.getpwuid(os.geteuid()).pw_name
         self._pids = self.folder / "pids"
         self._unshare = _unshare() if isolate else []
         self._children: list[subprocess.Popen[bytes]] = []
@@ -145,7 +152,7 @@ class Cluster:
 
     def up(self) -> None:
         """Start all and wait until every node is idle. RuntimeError: what failed, with the end of its log."""
-        if absent := missing():
+        if absent := missing(PROGRAMS + accounting.PROGRAMS * self._accounting):
             raise RuntimeError(f"{absent} is not installed")
         self.folder.mkdir(parents=True, exist_ok=True)
         if any(self.folder.iterdir()):
@@ -153,6 +160,8 @@ class Cluster:
         try:
             self._write()
             self._start_munge()
+            if self._accounting:
+                self._start_accounting()
             self.start_controller()
             for name in self.nodes:
                 self.start_node(name)
@@ -163,7 +172,13 @@ class Cluster:
 
     def down(self) -> None:
         """Kill all that was started here, by whichever process, and remove the folder unless it is kept."""
-        for name in [*(path.name for path in self._pids.glob("node*")), "slurmctld", "munged"]:
+        for name in [
+            *(path.name for path in self._pids.glob("node*")),
+            "slurmctld",
+            "slurmdbd",
+            "mariadbd",
+            "munged",
+        ]:
             self._kill(name)
         for child in self._children:
             child.wait()
@@ -254,9 +269,12 @@ class Cluster:
         old = tuple(int(number) for number in version.split(".")[:2]) < (23, 11)
         (self.folder / "cgroup.conf").write_text(f"CgroupPlugin={'cgroup/v1' if old else 'disabled'}\n")
         (self.folder / "gres.conf").write_text(GRES_CONF)
-        host, user = socket.gethostname().split(".")[0], pwd.getpwuid(os.geteuid()).pw_name
-        port, *ports = _free_ports(1 + len(self.nodes))
-        settings = SLURM_CONF.format(folder=self.folder, host=host, user=user, port=port, **self._settings)
+        host = socket.gethostname().split(".")[0]
+        port, database_port, *ports = _free_ports(2 + len(self.nodes))
+        names = {"folder": self.folder, "host": host, "user": self._user, "port": port}
+        settings = SLURM_CONF.format(**names, **self._settings)
+        if self._accounting:
+            settings += accounting.write(self.folder, host, self._user, database_port)
         nodes = [
             f"NodeName={name} NodeHostname={name if self._unshare else host} NodeAddr=127.0.0.1 Port={port}"
             for name, port in zip(self.nodes, ports, strict=True)
@@ -272,6 +290,16 @@ class Cluster:
         self._start("munged", [*words, *files])
         self._wait("munged", base.with_suffix(".socket").exists)
 
+    def _start_accounting(self) -> None:
+        self._start("mariadbd", [_program("mariadbd"), f"--defaults-file={self.folder}/mariadb.conf"])
+        self._wait("mariadbd", lambda: accounting.serves(self.folder))
+        self._start("slurmdbd", [_program("slurmdbd"), "-D"])
+        self._wait("slurmdbd", lambda: self.run("sacctmgr", "-n", "list", "cluster").returncode == 0)
+        for line in accounting.SACCTMGR:
+            done = self.run("sacctmgr", "--immediate", *line.format(user=self._user).split())
+            if done.returncode:
+                raise RuntimeError(f"sacctmgr {line}: {done.stdout}{done.stderr}")
+
     def _start(self, name: str, words: list[str], adopt: bool = False) -> None:
         """Start a daemon in its own session, its output in a file, as a pipe would block its reader.
 
@@ -286,7 +314,7 @@ class Cluster:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=self.environment(),
+                env=self.environment() | {"MYSQL_UNIX_PORT": f"{self.folder}/mariadb.socket"},
                 cwd=self.folder,
                 start_new_session=True,
             )
@@ -324,7 +352,7 @@ class Cluster:
 
     def _daemon(self, name: str) -> list[int]:
         """The daemon of this name, without its helpers and tasks; empty if it is dead."""
-        return [pid for pid in self._tree(name) if _name(pid) in ("munged", "slurmctld", "slurmd")]
+        return [pid for pid in self._tree(name) if _name(pid) in DAEMONS]
 
     def _kill(self, name: str) -> None:
         """Freeze the tree, then kill it: nothing forks away, and none sees another die and can tell of it."""
@@ -410,9 +438,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="of the cluster, with a short path")
     parser.add_argument("--nodes", type=int, default=2)
     parser.add_argument("--cpus", type=int, default=4, help="of a node")
+    parser.add_argument("--accounting", action="store_true", help="with sacct, accounts and QOS")
     given = parser.parse_args()
     try:
-        cluster = Cluster(given.folder, nodes=given.nodes, cpus=given.cpus)
+        cluster = Cluster(given.folder, nodes=given.nodes, cpus=given.cpus, accounting=given.accounting)
         if given.command == "up":
             cluster.up()
             print(f"{', '.join(cluster.nodes)} in partitions main and urgent; logs are in {cluster.folder}")

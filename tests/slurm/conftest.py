@@ -1,20 +1,31 @@
 """Shared by the tests with a real SLURM."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 
-from tests.slurm.cluster import Cluster, missing
+from tests.slurm import accounting
+from tests.slurm.cluster import PROGRAMS, Cluster, missing
 
 
 @pytest.fixture(scope="session")
 def real_slurm() -> None:
     """Where SLURM is not installed this skips what needs it, or fails it if REQUIRE_SLURM=1 is set."""
-    if absent := missing():
+    _require(PROGRAMS, "slurmctld slurmd slurm-client munge")
+
+
+@pytest.fixture(scope="session")
+def real_accounting(real_slurm: None) -> None:
+    """The same for SLURM's accounting."""
+    _require(accounting.PROGRAMS, "slurmdbd mariadb-server-core")
+
+
+def _require(programs: Iterable[str], packages: str) -> None:
+    if absent := missing(programs):
         if os.environ.get("REQUIRE_SLURM") == "1":
             pytest.fail(f"{absent} is not installed, but REQUIRE_SLURM=1 is set")
-        pytest.skip(f"{absent} is not installed: apt install slurmctld slurmd slurm-client munge")
+        pytest.skip(f"{absent} is not installed: apt install {packages}")
 
 
 @pytest.fixture(scope="module")
