@@ -172,13 +172,8 @@ class Cluster:
 
     def down(self) -> None:
         """Kill all that was started here, by whichever process, and remove the folder unless it is kept."""
-        for name in [
-            *(path.name for path in self._pids.glob("node*")),
-            "slurmctld",
-            "slurmdbd",
-            "mariadbd",
-            "munged",
-        ]:
+        daemons = ("slurmctld", "slurmdbd", "mariadbd", "munged")
+        for name in (*(path.name for path in self._pids.glob("node*")), *daemons):
             self._kill(name)
         for child in self._children:
             child.wait()

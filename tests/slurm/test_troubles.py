@@ -9,7 +9,7 @@ import pytest
 
 from ascent.slurm import efficiency
 from tests.slurm.cluster import Cluster
-from tests.slurm.test_sweeps import A_MINUTE, LONG, SITE, THIRTY, User, reach_the_time_limit, wait
+from tests.slurm.user import A_MINUTE, LONG, SITE, THIRTY, User, reach_the_time_limit, wait
 
 # On node1, every training process ends at once.
 BROKEN = """
