@@ -1,13 +1,15 @@
 """Import the evaluation curves of another library as records that reports show beside those of Ascent.
 
-The algorithm of the cell is "imported", and its config lists the source files. Reports show and compare
-imported curves like others, but give no verdicts on them; they cannot be trained again.
+The algorithm of the cell is "imported", and its config lists the source files and what the user says of the
+curves. Reports show all imported curves. They test those of a known environment and convention against other
+cells, and those of a known algorithm against published scores. Imported curves cannot be trained again.
 """
 
 import io
 import re
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,8 @@ from ascent.records.errors import InputError, unknown
 from ascent.records.read import IMPORTED, MAX_TITLE
 from ascent.records.run import result_digest
 from ascent.records.store import Store
+from ascent.reports.statistics.imported import CONVENTIONS
+from ascent.reports.statistics.published import references, split_version
 
 if TYPE_CHECKING:
     from ascent.suites import Spec
@@ -30,6 +34,21 @@ MAX_BYTES = 1 << 28  # of a file of curves
 MAX_ARRAYS = 1 << 25  # of an evaluations.npz: four million numbers
 NEAR_BUDGET = 0.98  # earliest last evaluation, as a share of the step budget
 COLUMNS = ["seed", "step", "episode", "return", "length"]  # of curves; length 0 where it is unknown
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What is known of curves that are imported; None: unknown.
+
+    Attributes:
+        algorithm: an algorithm with published scores, such as td3.
+        environment: the environment with its version, such as Hopper-v3, of the family of the task.
+        convention: what the returns are of: a key of `CONVENTIONS`.
+    """
+
+    algorithm: str | None = None
+    environment: str | None = None
+    convention: str | None = None
 
 
 def import_curves(
@@ -41,6 +60,7 @@ def import_curves(
     step_column: str = "step",
     seed_column: str = "seed",
     return_column: str = "return",
+    stated: Stated | None = None,
 ) -> Path:
     """Write curves as a cell below `out`, and return its folder.
 
@@ -55,6 +75,7 @@ def import_curves(
         step_column: column of the CSV file with the environment steps.
         seed_column: column of the CSV file with the seeds.
         return_column: column of the CSV file with the returns.
+        stated: what is known of the curves (default: nothing).
 
     Raises:
         InputError: the arguments or the curves are invalid; nothing is written.
@@ -65,6 +86,8 @@ def import_curves(
     if len(name) > MAX_TITLE or not name.isprintable():
         raise InputError(f"--name: must be at most {MAX_TITLE} printable characters")
     spec = _spec(task)
+    stated = stated or Stated()
+    _check_stated(stated, task)
     npz = [path.suffix == ".npz" for path in paths]
     if len(paths) > 1 and not all(npz):
         raise InputError("give one CSV file, or one evaluations.npz per seed")
@@ -87,6 +110,7 @@ def import_curves(
             for path, content in zip(paths, contents, strict=True)
         ],
         "columns": columns,
+        **{name: value for name, value in asdict(stated).items() if value is not None},
     }
     evaluation = Evaluation(sum(step > 0 for step in grid), int(curves["episode"].nunique()))
     budget = _budget(grid[-1], steps)
@@ -102,6 +126,21 @@ def _spec(task: str) -> "Spec":
     if task not in suites.TASKS:
         raise unknown("task", task, suites.TASKS)
     return suites.TASKS[task]
+
+
+def _check_stated(stated: Stated, task: str) -> None:
+    """Raise InputError unless what is said of the curves fits the task."""
+    systems = sorted({reference.system for reference in references()})
+    if stated.algorithm is not None and stated.algorithm not in systems:
+        raise unknown("algorithm with published scores", stated.algorithm, systems)
+    if stated.environment is not None:
+        family, version = split_version(stated.environment)
+        if family != split_version(task)[0] or version is None:
+            raise InputError(
+                f"--environment: {stated.environment!r} is no version of the task; name one such as {task}"
+            )
+    if stated.convention is not None and stated.convention not in CONVENTIONS:
+        raise unknown("convention", stated.convention, CONVENTIONS)
 
 
 def _read_csv(path: Path, content: bytes, names: dict[str, str]) -> pd.DataFrame:

@@ -60,11 +60,27 @@ def import_command(
     return_column: Annotated[
         str, typer.Option(help="Column with the undiscounted returns of evaluations or of their episodes.")
     ] = "return",
+    algorithm: Annotated[
+        str | None,
+        typer.Option(help="Algorithm, such as td3, whose published scores the curves are compared with."),
+    ] = None,
+    environment: Annotated[
+        str | None,
+        typer.Option(help="Environment of the curves with its version, such as Hopper-v3. Default: unknown."),
+    ] = None,
+    convention: Annotated[
+        str | None,
+        typer.Option(
+            help="What the returns are of: greedy (evaluations of the deterministic policy), sampled "
+            "(evaluations with sampled actions), training (episodes of training). Default: unknown."
+        ),
+    ] = None,
     runs: Runs = RUNS,
 ) -> None:
     """Import evaluation curves from another library.
 
-    Imported curves appear in reports next to Ascent's.
+    Imported curves appear in reports next to Ascent's. They are tested against other cells only if they are
+    greedy evaluations in the task's own version of the environment.
 
     The CSV file has one row per seed and evaluation step, or, with a column `episode`, one per episode of it.
     All seeds must have the same steps. With pandas:
@@ -81,10 +97,11 @@ def import_command(
     t = t.groupby(["seed", "step"])["return"].mean()
     t.reset_index().to_csv("curves.csv")
     """
-    from ascent.reports.importing import import_curves
+    from ascent.reports.importing import Stated, import_curves
 
     columns = {"step_column": step_column, "seed_column": seed_column, "return_column": return_column}
-    print(import_curves(files, name, task, runs, steps, **columns))
+    stated = Stated(algorithm, environment, convention)
+    print(import_curves(files, name, task, runs, steps, **columns, stated=stated))
 
 
 @wandb.callback()

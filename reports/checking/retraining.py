@@ -23,7 +23,14 @@ from ascent.reports.checking.outcome import CANNOT, DIFFERS, Outcome
 from ascent.reports.checking.rerun import Pack
 from ascent.reports.checking.setting import Allowed, CannotVerify, device
 from ascent.reports.statistics.aggregate import aggregate
-from ascent.reports.statistics.equivalence import equivalence
+from ascent.reports.statistics.equivalence import (
+    DIFFERENT,
+    INCONCLUSIVE,
+    REPRODUCED,
+    UNATTAINABLE,
+    WITHIN_MARGIN,
+    equivalence,
+)
 
 TOLERANCE = 1e-3  # of a number on another platform, before learning
 MARGIN = 0.1  # of equivalence on another platform, as a share of reference score minus random score
@@ -247,9 +254,11 @@ def compare_scores(
         here.mean(), here.std(ddof=1), len(here), margin,
     )  # fmt: skip
     verdict, conclusion = {
-        "reproduced": (grade, "the scores agree within the margin"),
-        "different": (DIFFERS, "the scores differ"),
-        "inconclusive": (CANNOT, "inconclusive: too few runs or too much variance"),
+        REPRODUCED: (grade, "the scores agree within the margin"),
+        WITHIN_MARGIN: (grade, "the scores differ, within the margin"),
+        DIFFERENT: (DIFFERS, "the scores differ"),
+        INCONCLUSIVE: (CANNOT, "inconclusive: too few runs or too much variance"),
+        UNATTAINABLE: (CANNOT, "unattainable: the variance is too large for any number of runs here"),
     }[test.verdict]
     means = f"{score} {recorded.mean():.4g} recorded, {here.mean():.4g} {grade}"
     tests = f"Welch p = {test.p_different:.2g}, equivalence within {margin:.4g} p = {test.p_equivalent:.2g}"

@@ -31,6 +31,7 @@ def provenance(study: Study) -> str:
         "left_out": study.left_out,
         "started": {cell.name.folder: list(cell.started) for cell in study.cells},
         "grades": dict(study.grades),
+        "family": study.comparisons.family,
         "made_with": made_with(),
     }
     content = {

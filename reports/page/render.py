@@ -26,6 +26,7 @@ from ascent.reports.statistics.aggregate import CellSummary, Task
 from ascent.reports.statistics.estimators import ESTIMATORS, describe
 from ascent.reports.statistics.intervals import ALPHA, FEW_SEEDS, LEVEL
 from ascent.reports.statistics.study import Study
+from ascent.reports.statistics.verdicts import counts
 
 PAGE_WIDTH = 1080  # CSS pixels of a figure that is as wide as the page
 FIGURE_PIXELS = int(figures.WIDTH * figures.DPI)  # of the same figure as PNG
@@ -57,6 +58,7 @@ def render(
         study=study,
         cells=cells,
         shown=shown,
+        verdict_counts=counts(study.verdicts),
         rows=rows,
         open_rows=OPEN_ROWS,
         labels=sorted(style),

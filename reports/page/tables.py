@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from ascent.records.plan import seed_ranges
 from ascent.records.read import DAMAGED, DIVERGED, DONE, MISSING, UNFINISHED, CellRecord
 from ascent.reports.page.formats import decimals, limits, number, p_value
 from ascent.reports.page.provenance import run_provenance
@@ -14,6 +15,7 @@ from ascent.reports.page.table import Column, Table, make_table
 from ascent.reports.statistics.aggregate import CellSummary, Task
 from ascent.reports.statistics.bootstrap import STATISTICS
 from ascent.reports.statistics.comparisons import Comparisons, Group, Improvement, Pair
+from ascent.reports.statistics.equivalence import MAX_SEEDS
 from ascent.reports.statistics.verdicts import Verdict
 
 NAMES = ("suite", "task", "system", "preset", "digest")  # of a cell
@@ -54,6 +56,10 @@ def verdicts(judged: Sequence[Verdict]) -> Table:
         Column(_test("low"), "low"),
         Column(_test("high"), "high"),
         Column(
+            lambda verdict: verdict.margins, "difference_in_margins", "in margins",
+            lambda verdict: "" if verdict.margins is None else number(verdict.margins, 2), numeric=True,
+        ),
+        Column(
             lambda verdict: verdict.margin.margin if verdict.margin else None, "margin", "margin",
             lambda verdict: number(verdict.margin.margin, decimals(verdict.task)) if verdict.margin else "",
             numeric=True,
@@ -65,10 +71,21 @@ def verdicts(judged: Sequence[Verdict]) -> Table:
             _test("power"), "power", "power",
             lambda verdict: f"{verdict.test.power:.2f}" if verdict.test else "", numeric=True,
         ),
+        Column(_test("seeds"), "seeds_for_80", "seeds for 80%", _seeds_text, numeric=True),
+        Column(lambda verdict: verdict.prediction.low if verdict.prediction else None, "predicted_low"),
         Column(
-            lambda verdict: verdict.verdict, "verdict", "verdict",
-            lambda verdict: verdict.verdict + (f": {verdict.reason}" if verdict.reason else ""),
+            lambda verdict: verdict.prediction.high if verdict.prediction else None, "predicted_high",
+            "predicted mean", _predicted_text, numeric=True,
         ),
+        Column(lambda verdict: verdict.expected, "predicted"),
+        Column(lambda verdict: seed_ranges(verdict.failed) if verdict.failed else "", "failed_seeds"),
+        Column(lambda verdict: verdict.agreement[0], "sources_reproduced"),
+        Column(lambda verdict: verdict.agreement[1], "sources"),
+        Column(
+            lambda verdict: verdict.agreement[0], head="other sources", numeric=True,
+            text=lambda verdict: "{} of {}".format(*verdict.agreement) if verdict.agreement[1] else "",
+        ),
+        Column(lambda verdict: verdict.verdict, "verdict", "verdict", lambda verdict: verdict.words),
         Column(lambda verdict: verdict.reason, "reason"),
         Column(
             lambda verdict: " | ".join(verdict.differences), "differences", "other differences",
@@ -109,6 +126,20 @@ def _difference_text(verdict: Verdict) -> str:
     if verdict.test is None:
         return ""
     return limits(verdict.test.difference, verdict.test.low, verdict.test.high, decimals(verdict.task))
+
+
+def _seeds_text(verdict: Verdict) -> str:
+    if verdict.test is None:
+        return ""
+    return str(verdict.test.seeds) if verdict.test.seeds else f"more than {MAX_SEEDS:,}"
+
+
+def _predicted_text(verdict: Verdict) -> str:
+    """Return the prediction interval of our mean, and whether it is outside."""
+    if verdict.prediction is None:
+        return ""
+    text = limits(None, verdict.prediction.low, verdict.prediction.high, decimals(verdict.task)).strip()
+    return text if verdict.expected else f"{text}, ours is outside"
 
 
 def pairs(comparisons: Comparisons) -> Table:

@@ -5,9 +5,8 @@ summarised. `intervals` has the statistics over seeds, `comparisons` compares sy
 """
 
 import json
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -17,6 +16,7 @@ import pandas as pd
 from ascent.records.declared import Declared
 from ascent.records.read import DIVERGED, DONE, CellRecord, RunRecord
 from ascent.reports.statistics.estimators import ACROSS_SEEDS, ESTIMATORS, Curves, diverged_score
+from ascent.reports.statistics.imported import incomparable
 from ascent.reports.statistics.intervals import (
     Crossing,
     Tolerance,
@@ -28,6 +28,14 @@ from ascent.reports.statistics.intervals import (
 )
 from ascent.reports.statistics.labels import labels_of
 from ascent.reports.statistics.measures import RETURNS, Measured, measured
+
+_Needed = dict[str, str]  # what a comparison needs to be equal, in words -> its value as text
+_PACKAGES = "the versions of the packages that define it"
+_BUDGET = "the step budget"
+_EVALUATION = "the evaluation protocol"
+_SPECIFICATION = "the task's specification"
+_SUITE = "the suite's version"
+_NEEDED = (_PACKAGES, _BUDGET, _EVALUATION, _SPECIFICATION, _SUITE)
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ class Score:
     crossing: Crossing | None  # steps to the declared threshold; None without anchors
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no truth value: equal if the same
 class CellSummary:
     """A cell with its statistics.
 
@@ -66,6 +74,7 @@ class CellSummary:
         sample: (S,) run scores by the declared estimator, ordered by seed; None where `score` is.
         normalised: `sample` scaled to 0 at the task's random score and 1 at its reference score; None where
             the task lacks one of them.
+        curves: what the estimators are applied to: the finished runs; None where there are none.
     """
 
     cell: CellRecord
@@ -76,6 +85,7 @@ class CellSummary:
     curve: pd.DataFrame | None
     sample: np.ndarray | None
     normalised: np.ndarray | None
+    curves: Curves | None = None
 
     @property
     def refusal(self) -> str:
@@ -101,9 +111,10 @@ class CellSummary:
 class Task:
     """The cells of one task. `measured` is what their scores are.
 
-    `compared` are those that may be compared: cells that are alike in what a comparison needs, if they are
-    the most. `unlike` states which others differ in what, or that no cells are compared. `best` is the digest
-    of the compared cell whose interval lies above all others, None if there is no such cell.
+    `groups` are the cells that may be compared with each other: alike in what a comparison needs, such as
+    budget and evaluation protocol. `compared` is the largest group, () if two are as large: the cells that
+    enter comparisons across tasks. `unlike` states which cells differ in what. `best` is the digest of the
+    cell in `compared` whose interval lies above all others, None if there is no such cell.
     """
 
     suite: str
@@ -114,7 +125,13 @@ class Task:
     warnings: tuple[str, ...]
     best: str | None
     measured: Measured = RETURNS
-    compared: tuple[CellSummary, ...] = ()
+    groups: tuple[tuple[CellSummary, ...], ...] = ()
+
+    @property
+    def compared(self) -> tuple[CellSummary, ...]:
+        """The largest group; () if there is none or another one is as large."""
+        sizes = [len(group) for group in self.groups]
+        return self.groups[0] if sizes and sizes.count(sizes[0]) == 1 else ()
 
     @property
     def anchors(self) -> list[tuple[str, float]]:
@@ -141,10 +158,10 @@ def aggregate(cells: Sequence[CellRecord], declared: Declared) -> list[Task]:
         spec: dict = next((cell.facts["spec"] for cell in group if cell.facts), {})
         kind = _measured(name, group, declared)
         summaries = tuple(_summarise(cell, labels[cell.name.folder], declared, kind) for cell in group)
-        compared, unlike = _comparable(summaries)
-        best = _separate_best(compared, kind)
-        warnings = _warnings(summaries, declared)
-        tasks.append(Task(suite, name, spec, summaries, unlike, tuple(warnings), best, kind, compared))
+        groups, unlike = _groups(summaries, name)
+        warnings = tuple(_warnings(summaries, declared))
+        grouped = Task(suite, name, spec, summaries, unlike, warnings, None, kind, groups)
+        tasks.append(replace(grouped, best=_separate_best(grouped.compared, kind)))
     return tasks
 
 
@@ -213,7 +230,7 @@ def _summarise(cell: CellRecord, label: str, declared: Declared, kind: Measured)
     }
     sample = np.array(list(run_scores.get(declared.estimator, {}).values()))
     if not cell.complete or mixed_versions(cell) or np.isnan(sample).any():
-        return CellSummary(cell, label, run_scores, seeds, None, None, None, None)
+        return CellSummary(cell, label, run_scores, seeds, None, None, None, None, curves)
     normalised, crossing = None, None
     if random is not None and reference is not None and reference > random:
         normalised = (sample - random) / (reference - random)
@@ -223,7 +240,7 @@ def _summarise(cell: CellRecord, label: str, declared: Declared, kind: Measured)
     filled = seeds.fillna(fill)  # a diverged run stays in the mean: see `diverged_score`
     low, high = student_t_interval(filled.to_numpy().T)
     curve = pd.DataFrame({"mean": filled.mean(axis=1), "low": low, "high": high})
-    return CellSummary(cell, label, run_scores, seeds, score, curve, sample, normalised)
+    return CellSummary(cell, label, run_scores, seeds, score, curve, sample, normalised, curves)
 
 
 def _training_score(run: RunRecord, score: str) -> float:
@@ -234,13 +251,23 @@ def _training_score(run: RunRecord, score: str) -> float:
 def _crossing(curves: Curves, diverged: np.ndarray, level: float) -> Crossing:
     """Return the steps until the evaluation return is at least `level`.
 
-    Runs that never reach it are censored at the end, and so are diverged runs, whatever they reached before
-    they diverged.
+    Step 0, the untrained policy, does not count. Runs that never reach it are censored at the end, and so are
+    diverged runs, whatever they reached before they diverged.
     """
-    above = (curves.returns >= level) & ~diverged
+    above = (curves.returns >= level) & ~diverged & (curves.steps > 0)[:, None]
     reached = above.any(axis=0)
     first = np.where(reached, above.argmax(axis=0), len(curves.steps) - 1)
     return steps_to_threshold(curves.steps[first], reached)
+
+
+def _above_untrained(summary: CellSummary, declared: Declared) -> int:
+    """Return in how many runs the policy of step 0 is above the declared threshold."""
+    spec = summary.cell.facts["spec"] if summary.score and summary.score.crossing else {}
+    if not spec or summary.curves is None or summary.curves.steps[0] > 0:
+        return 0
+    random, reference = spec["random_score"], spec["reference_score"]
+    level = random + declared.threshold * (reference - random)
+    return int((summary.curves.returns[0] >= level).sum())
 
 
 def _score(
@@ -303,43 +330,99 @@ def _separate_best(summaries: Sequence[CellSummary], kind: Measured) -> str | No
     return digest if all(low > high for _, _, high, _ in others) else None
 
 
-def _comparable(summaries: tuple[CellSummary, ...]) -> tuple[tuple[CellSummary, ...], tuple[str, ...]]:
-    """Return the cells of one task that may be compared, and what sets the others apart.
+def _groups(
+    summaries: Sequence[CellSummary], task: str
+) -> tuple[tuple[tuple[CellSummary, ...], ...], tuple[str, ...]]:
+    """Return the cells of one task that may be compared with each other, and notes on what sets cells apart.
 
-    In each thing that a comparison needs to be equal, the value of most cells counts. Where no value is that
-    of more cells than any other, nothing is compared.
+    The cells of a group are alike in all that a comparison needs to be equal. A cell that lacks some of it
+    joins the largest group that is like it in the rest. Groups are sorted by size, then by first cell.
+    Imported curves of another or an unknown environment or convention are in no group.
     """
-    apart: set[str] = set()
+    outside = {summary: reason for summary in summaries if (reason := incomparable(summary.cell, task))}
+    needed = _needed([summary for summary in summaries if summary not in outside])
+    groups: list[list[CellSummary]] = []
+    inside = [summary for summary in summaries if summary not in outside]
+    for summary in sorted(inside, key=lambda summary: -len(needed[summary])):
+        like = [group for group in groups if not _unlike(needed[summary], needed[group[0]])]
+        if like:
+            max(like, key=len).append(summary)
+        else:
+            groups.append([summary])
+    ordered = [tuple(sorted(group, key=list(summaries).index)) for group in groups]
+    ordered.sort(key=lambda group: (-len(group), list(summaries).index(group[0])))
+    notes = _apart(ordered, needed)
+    if outside:
+        named = "; ".join(f"{summary.label} ({reason})" for summary, reason in outside.items())
+        notes.append(f"Imported, described and not compared: {named}.")
+    return tuple(ordered), tuple(notes)
+
+
+def _apart(groups: Sequence[tuple[CellSummary, ...]], needed: Mapping[CellSummary, _Needed]) -> list[str]:
+    """Describe what sets groups of cells apart; [] if there is one group at most."""
+    several = [group for group in groups if len(group) > 1]
+    single = [group[0] for group in groups if len(group) == 1]
+    if len(groups) < 2:
+        return []
+    every = [needed[group[0]] for group in groups]
+    what = " and ".join(
+        name for name in _NEEDED if len({needs[name] for needs in every if name in needs}) > 1
+    )
+    if not several:
+        return [
+            f"The cells of this task differ in {what}: they are not compared, and none is marked as best."
+        ]
     notes = []
-    for what, values in _needed(summaries).items():
-        texts = {digest: json.dumps(value, sort_keys=True) for digest, value in values.items()}
-        counts = Counter(texts.values()).most_common(2)
-        if len(counts) < 2:
-            continue
-        (most, number), (_, next_number) = counts
-        if number == next_number:
-            ending = "they are not compared, and none is marked as best."
-            return (), (f"The cells of this task differ in {what}: {ending}",)
-        outside = [digest for digest, text in texts.items() if text != most]
-        apart |= set(outside)
-        labels = ", ".join(s.label for s in summaries if s.cell.name.digest in outside)
-        notes.append(f"Not compared with the other cells, for a difference in {what}: {labels}.")
-    return tuple(s for s in summaries if s.cell.name.digest not in apart), tuple(notes)
+    if len(several) > 1:
+        named = "; ".join(f"{', '.join(s.label for s in group)} ({_protocol(group[0])})" for group in several)
+        notes.append(
+            f"The cells of this task differ in {what}. They are compared within these groups only: {named}."
+        )
+    apart: dict[str, list[str]] = {}
+    for summary in single:
+        from_all = min((_unlike(needed[summary], needed[group[0]]) for group in several), key=len)
+        apart.setdefault(" and ".join(from_all), []).append(summary.label)
+    return notes + [
+        f"Not compared with the other cells, for a difference in {what}: {', '.join(labels)}."
+        for what, labels in apart.items()
+    ]
 
 
-def _needed(summaries: Sequence[CellSummary]) -> dict[str, dict[str, Any]]:
-    """Return what a comparison needs to be equal, in words -> digest of a cell -> its value."""
-    cells = {summary.cell.name.digest: summary.cell for summary in summaries if summary.cell.facts}
-    here = {digest: cell for digest, cell in cells.items() if not cell.imported}
-    return {
-        "the versions of the packages that define it": {
-            digest: _simulator(cell) for digest, cell in here.items() if cell.finished
-        },
-        "the step budget": {digest: cell.facts["steps"] for digest, cell in cells.items()},
-        "the evaluation protocol": {digest: cell.facts["evaluation"] for digest, cell in here.items()},
-        "the task's specification": {digest: cell.facts["spec"] for digest, cell in here.items()},
-        "the suite's version": {digest: cell.facts["versions"].get("suite") for digest, cell in here.items()},
-    }
+def _protocol(summary: CellSummary) -> str:
+    """Return the budget and the evaluations of a cell in a few words."""
+    facts = summary.cell.facts
+    if not facts:
+        return "no cell.json"
+    evaluation = facts["evaluation"]
+    return (
+        f"{facts['steps']:,} steps, {evaluation['points']} evaluations of {evaluation['episodes']} episodes"
+    )
+
+
+def _unlike(one: _Needed, other: _Needed) -> list[str]:
+    """Return in what two cells differ that a comparison needs to be equal."""
+    return [name for name in _NEEDED if name in one and name in other and one[name] != other[name]]
+
+
+def _needed(summaries: Sequence[CellSummary]) -> dict[CellSummary, _Needed]:
+    """Return what a comparison needs to be equal, of each cell as far as it is recorded, as text."""
+    return {summary: _needs(summary.cell) for summary in summaries}
+
+
+def _needs(cell: CellRecord) -> _Needed:
+    facts = cell.facts
+    if not facts:
+        return {}
+    values: dict[str, Any] = {_BUDGET: facts["steps"]}
+    if not cell.imported:
+        values |= {
+            _EVALUATION: facts["evaluation"],
+            _SPECIFICATION: facts["spec"],
+            _SUITE: facts["versions"].get("suite"),
+        }
+        if cell.finished:
+            values[_PACKAGES] = _simulator(cell)
+    return {name: json.dumps(value, sort_keys=True) for name, value in values.items()}
 
 
 def _simulator(cell: CellRecord) -> list[dict[str, str | None]]:
@@ -372,4 +455,10 @@ def _warnings(summaries: Sequence[CellSummary], declared: Declared) -> list[str]
     imported = [summary.label for summary in summaries if summary.cell.imported]
     if imported:
         warnings.append(f"Imported, with a different evaluation protocol: {', '.join(imported)}.")
+    for summary in summaries:
+        if untrained := _above_untrained(summary, declared):
+            warnings.append(
+                f"The untrained policy of {summary.label} is above the threshold in {untrained} of "
+                f"{len(summary.cell.runs)} runs; step 0 does not count as reaching it."
+            )
     return warnings

@@ -16,6 +16,7 @@ import numpy as np
 from scipy import special
 from scipy import stats as scipy_stats
 
+from ascent.reports.statistics.effect_sizes import tied
 from ascent.reports.statistics.intervals import TAIL, Estimate, require_finite, unanimous
 
 BLOCK = 25_000  # values resampled at once, so that they stay in the cache; results do not depend on it
@@ -159,6 +160,7 @@ def improvements(
 def _wins(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return (n, m): 1 where a run of x scores higher than one of y, 1/2 where they tie."""
     require_finite(x, y)
+    x, y = tied(x, y)
     return (x[:, None] > y).astype(np.float32) + np.float32(0.5) * (x[:, None] == y)
 
 

@@ -146,7 +146,8 @@ def _pairs(tasks: Sequence[Task], is_declared: PairFilter, family: int) -> list[
     pairs = [
         (task, x, y)
         for task in tasks
-        for x, y in combinations([cell for cell in task.compared if cell.score and cell.score.n > 1], 2)
+        for group in task.groups
+        for x, y in combinations([cell for cell in group if cell.score and cell.score.n > 1], 2)
         if is_declared(x.label, y.label)
     ]
     samples = [(_sample(x), _sample(y)) for _, x, y in pairs]

@@ -6,6 +6,8 @@ from statsmodels.stats.nonparametric import rank_compare_2indep
 
 from ascent.reports.statistics.intervals import TAIL, Estimate, have_spread, require_finite, unanimous
 
+ROUNDING = 1e-12  # relative error of a score, at most: scores are means of thousands of rewards
+
 
 def hedges_g(x: np.ndarray, y: np.ndarray) -> Estimate:
     """Return Hedges' g: the standardised difference of the means of x (n,) and y (m,), corrected for bias.
@@ -27,6 +29,20 @@ def hedges_g(x: np.ndarray, y: np.ndarray) -> Estimate:
     return Estimate(float((1 - 3 / (4 * df - 1)) * t * unit), float(low * unit), float(high * unit))
 
 
+def tied(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return x (n,) and y (m,) with equal values where they differ by rounding only.
+
+    Equal means of several episodes can differ in their last digits, which would break a tie. Values count as
+    equal if their distance is at most `ROUNDING` of the largest magnitude.
+    """
+    pooled = np.concatenate([x, y])
+    order = pooled.argsort()
+    ordered = pooled[order]
+    distinct = np.diff(ordered, prepend=-np.inf) > ROUNDING * np.abs(pooled).max()
+    pooled[order] = ordered[distinct][distinct.cumsum() - 1]
+    return pooled[: len(x)], pooled[len(x) :]
+
+
 def superiority(x: np.ndarray, y: np.ndarray) -> Estimate:
     """Return the probability of superiority, P(X > Y) + P(X = Y) / 2, with its interval.
 
@@ -36,6 +52,7 @@ def superiority(x: np.ndarray, y: np.ndarray) -> Estimate:
     limits are NaN where neither sample varies, or where a sample of one run lies within the other.
     """
     require_finite(x, y)
+    x, y = tied(x, y)
     if x.min() > y.max() or x.max() < y.min():
         bound = unanimous(min(len(x), len(y)))
         return Estimate(1.0, bound, 1.0) if x.min() > y.max() else Estimate(0.0, 0.0, 1 - bound)

@@ -57,6 +57,19 @@ def mean_of_per_seed_peaks(curves: Curves) -> np.ndarray:
     return curves.returns.max(axis=0)
 
 
+def evenly(curves: Curves, evaluations: int, step_0: bool) -> Curves:
+    """Return `curves` at this many evaluations after step 0, evenly spaced, the last one included.
+
+    A peak over fewer evaluations is smaller, so two peaks are compared over as many. Curves with no more
+    evaluations keep them all. `step_0` keeps step 0, too, if it was evaluated.
+    """
+    trained = np.flatnonzero(curves.steps > 0)
+    if evaluations < len(trained):
+        trained = trained[-(-np.arange(1, evaluations + 1) * len(trained) // evaluations) - 1]
+    kept = np.r_[np.flatnonzero(curves.steps == 0), trained] if step_0 else trained
+    return Curves(curves.steps[kept], curves.returns[kept], curves.training)
+
+
 def area(curves: Curves) -> np.ndarray:
     """Area under the curve of greedy evaluation returns over the budget: the mean return over training.
 
@@ -80,6 +93,7 @@ assert tuple(ESTIMATORS) == NAMES
 ACROSS_SEEDS = (
     "peak_of_mean_curve",
 )  # the score of a run depends on other runs: undefined in incomplete cells
+PEAKS = ("peak_of_mean_curve", "mean_of_per_seed_peaks")  # the more evaluations, the larger
 
 
 def describe(name: str, score: str = RETURN) -> str:

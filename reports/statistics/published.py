@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from ascent.records.read import IMPORTED
+
 FOLDER = Path(__file__).parents[1] / "references"
 
 SpreadKind = Literal["std1", "std0", "std", "se", "ci95", "episodes", "unclear", "none"]
@@ -59,6 +61,9 @@ class Reference(_Row):
     no_verdict: str  # reason why no verdict may be given, whatever the spread
     notes: str
     score: Annotated[str, Field(min_length=1)]  # "return", or the measure of the task that it is of
+    # Of a peak: over how many evaluations after step 0 it was taken, and whether over that of step 0, too.
+    evaluations: Annotated[Annotated[int, Field(ge=1)] | None, _Empty]
+    step_0: Literal["yes", "no", ""]
 
     @property
     def std(self) -> float | None:
@@ -156,8 +161,13 @@ def split_version(task: str) -> tuple[str, int | None]:
 
 
 def algorithm_of(facts: dict[str, Any]) -> str:
-    """Return the algorithm of a cell, from its cell.json: some settings turn one algorithm into another."""
+    """Return the algorithm of a cell, from its cell.json: some settings turn one algorithm into another.
+
+    Of imported curves it is the one that was named when they were imported, "" if none was.
+    """
     algorithm, config = facts["algorithm"], facts["config"]
+    if algorithm == IMPORTED:
+        return str(config.get("algorithm", ""))
     if algorithm == "sac":
         tuned = config.get("tune_alpha", config.get("tune", facts["system"] != "sac-fixed"))
         return "sac" if tuned else "sac-fixed"

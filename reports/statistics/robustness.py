@@ -192,9 +192,9 @@ def _family(curves: Sequence[Curve], is_declared: PairFilter) -> list[tuple[Curv
     """Return the declared comparisons: two systems on a task, under each kind whose grid both have played."""
     groups = defaultdict(list)
     for curve in curves:
-        compared = {summary.cell.name.digest for summary in curve.task.compared}
-        if curve.grid_rows and len(curve.nominal) > 1 and curve.summary.cell.name.digest in compared:
-            groups[curve.task.suite, curve.task.name, curve.kind, curve.protocol].append(curve)
+        place = next((k for k, group in enumerate(curve.task.groups) if curve.summary in group), None)
+        if curve.grid_rows and len(curve.nominal) > 1 and place is not None:
+            groups[curve.task.suite, curve.task.name, place, curve.kind, curve.protocol].append(curve)
     pairs = (pair for group in groups.values() for pair in combinations(group, 2))
     return [(x, y) for x, y in pairs if is_declared(x.summary.label, y.summary.label)]
 

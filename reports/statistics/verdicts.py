@@ -1,19 +1,36 @@
 """Verdicts: our scores against published ones, each by the estimator of the published score.
 
 A verdict needs the standard deviation over seeds and the number of seeds of the published score; without them
-the comparison is descriptive and states the reason.
+the comparison is descriptive and states the reason. A peak is compared over as many evaluations as the
+published one was taken over, and is descriptive if there are fewer here.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from ascent.records.cell import FIRST_TUNING_SEED
 from ascent.records.declared import RETURN
+from ascent.records.plan import seed_ranges
+from ascent.records.read import CellRecord
 from ascent.reports.statistics.aggregate import CellSummary, Task
-from ascent.reports.statistics.equivalence import Equivalence, equivalence
-from ascent.reports.statistics.estimators import describe
+from ascent.reports.statistics.equivalence import (
+    DIFFERENT,
+    INCONCLUSIVE,
+    REPRODUCED,
+    UNATTAINABLE,
+    WITHIN_MARGIN,
+    Equivalence,
+    Prediction,
+    equivalence,
+    predict,
+)
+from ascent.reports.statistics.estimators import ESTIMATORS, PEAKS, describe, evenly
+from ascent.reports.statistics.imported import environment_of, undescribed
+from ascent.reports.statistics.intervals import unanimous
 from ascent.reports.statistics.published import (
     Margin,
     Reference,
@@ -24,8 +41,9 @@ from ascent.reports.statistics.published import (
     split_version,
 )
 
-STEPS_TOLERANCE = 0.02  # of the step budget: rollouts and epochs do not divide every budget
+TOLERANCE = 0.02  # of steps and evaluations: rollouts and epochs do not divide every budget
 DESCRIPTIVE = "descriptive"
+VERDICTS = (REPRODUCED, WITHIN_MARGIN, DIFFERENT, INCONCLUSIVE, UNATTAINABLE, DESCRIPTIVE)
 
 
 @dataclass(frozen=True)
@@ -42,7 +60,11 @@ class Verdict:
     """One of our cells against one published score.
 
     `ours` is None where no scores by the published estimator are recorded. Where there is no verdict, `test`
-    is None and `reason` states why. `differences` describes what else may make the scores differ:
+    and `prediction` are None and `reason` states why. `prediction` is where the published runs lead us to
+    expect our mean and our runs. `failed` are the seeds of runs that are below the published mean by more
+    than the margin, and below all predicted runs or hardly better than their own policy of step 0 (within the
+    margin). `agreement` are how many other published scores of this algorithm, task, budget and estimator the
+    published one reproduces, and of how many. `differences` describes what else may make the scores differ:
     environment, algorithm, steps, evaluation protocol.
     """
 
@@ -52,12 +74,15 @@ class Verdict:
     ours: Sample | None
     margin: Margin | None
     test: Equivalence | None
+    prediction: Prediction | None
+    failed: tuple[int, ...]
+    agreement: tuple[int, int]
     reason: str
     differences: tuple[str, ...]
 
     @property
     def verdict(self) -> str:
-        """One of "reproduced", "different", "inconclusive" and "descriptive"."""
+        """One of `VERDICTS`."""
         return self.test.verdict if self.test else DESCRIPTIVE
 
     @property
@@ -65,12 +90,30 @@ class Verdict:
         """Our mean minus the published one."""
         return self.ours.mean - self.reference.mean if self.ours else None
 
+    @property
+    def margins(self) -> float | None:
+        """The difference in margins; None without a margin."""
+        return self.difference / self.margin.margin if self.difference is not None and self.margin else None
+
+    @property
+    def expected(self) -> bool | None:
+        """Whether our mean lies in its prediction interval; None without one."""
+        if self.prediction is None or self.ours is None:
+            return None
+        return self.prediction.low <= self.ours.mean <= self.prediction.high
+
+    @property
+    def words(self) -> str:
+        """The verdict with what must be read beside it: why there is none, or which runs failed."""
+        failures = f"failed: {'seed' if len(self.failed) == 1 else 'seeds'} {seed_ranges(self.failed)}"
+        return ": ".join(filter(None, [self.verdict, self.reason, failures if self.failed else ""]))
+
 
 def verdicts(tasks: Sequence[Task]) -> list[Verdict]:
     """Compare cells with published scores of the same algorithm, task family and step budget (within 2%).
 
-    The score is the return or the same measure in both. Covers complete cells of at least two seeds, but not
-    imported ones. The order is that of `tasks`, then of published.csv.
+    The score is the return or the same measure in both. Covers complete cells of at least two seeds; imported
+    ones if their algorithm is known. The order is that of `tasks`, then of published.csv.
     """
     judged = []
     for task in tasks:
@@ -81,53 +124,154 @@ def verdicts(tasks: Sequence[Task]) -> list[Verdict]:
             if (reference.family, reference.score) == (family, task.measured.name)
         ]
         for summary in task.cells:
-            if summary.cell.imported or summary.score is None or summary.score.n < 2:
+            if summary.score is None or summary.score.n < 2:
                 continue
             algorithm, steps = algorithm_of(summary.cell.facts), summary.cell.facts["steps"]
             judged += [
                 _judge(task, summary, reference)
                 for reference in published
-                if reference.system == algorithm and abs(reference.steps - steps) <= STEPS_TOLERANCE * steps
+                if reference.system == algorithm and abs(reference.steps - steps) <= TOLERANCE * steps
             ]
     return judged
 
 
+def counts(judged: Sequence[Verdict]) -> dict[str, int]:
+    """Return how many verdicts there are of each kind that occurs, in the order of `VERDICTS`.
+
+    No single one of these numbers summarises a report: published scores differ among themselves.
+    """
+    number = Counter(verdict.verdict for verdict in judged)
+    return {name: number[name] for name in VERDICTS if number[name]}
+
+
 def _judge(task: Task, summary: CellSummary, reference: Reference) -> Verdict:
-    ours = _sample(summary, reference.estimator)
+    scores = _scores(task, summary, reference)
+    ours = _sample(scores)
     margin = margins().get(reference.family) if reference.score == RETURN else None  # margins are returns
-    differences = tuple(_differences(task, summary, reference))
-    if ours is None:
-        reason = f"nothing is recorded here for {reference.estimator}"
-    elif any(run.seed >= FIRST_TUNING_SEED for run in summary.cell.runs):
-        reason = "these are tuning seeds"
-    elif margin is None:
-        reason = "no margin is declared for this task and score"
-    else:
-        reason = reference.obstacle
-    test = None
+    differences = _differences(task, summary, reference)
+    reason = _obstacle(summary, reference, ours, margin)
+    test, prediction = None, None
+    failed: tuple[int, ...] = ()
     if not reason:
         assert ours and margin and reference.std is not None and reference.n  # else there is a reason
-        test = equivalence(
-            ours.mean, ours.std, ours.n, reference.mean, reference.std, reference.n, margin.margin
-        )
-    return Verdict(task, summary, reference, ours, margin, test, reason, differences)
+        published = (reference.mean, reference.std, reference.n)
+        test = equivalence(ours.mean, ours.std, ours.n, *published, margin.margin)
+        prediction = predict(*published, ours.n)
+        failed = _failed(summary, scores, reference, prediction, margin.margin)
+        if ours.std == reference.std == 0:
+            unseen = 1 - unanimous(min(ours.n, reference.n))
+            differences.append(
+                f"no run differs, here or there: as many as {unseen:.0%} of all runs may, and are not seen"
+            )
+    return Verdict(
+        task,
+        summary,
+        reference,
+        ours,
+        margin,
+        test,
+        prediction,
+        failed,
+        _agreement(reference),
+        reason,
+        tuple(differences),
+    )
 
 
-def _sample(summary: CellSummary, estimator: str) -> Sample | None:
-    """Summarise the scores by an estimator; None where a run has none."""
-    scores = np.array(list(summary.run_scores.get(estimator, {}).values()))
+def _obstacle(summary: CellSummary, reference: Reference, ours: Sample | None, margin: Margin | None) -> str:
+    """Return the reason why there is no verdict; "" if there is one."""
+    if unknown := undescribed(summary.cell):
+        return f"imported curves: {unknown}"
+    if ours is None:
+        return f"nothing is recorded here for {reference.estimator}"
+    if any(run.seed >= FIRST_TUNING_SEED for run in summary.cell.runs):
+        return "these are tuning seeds"
+    if margin is None:
+        return "no margin is declared for this task and score"
+    if reference.estimator in PEAKS:
+        if reference.evaluations is None:
+            return "how many evaluations the published peak was taken over is not known"
+        here = _evaluations(summary)
+        if here < (1 - TOLERANCE) * reference.evaluations:
+            return f"a peak over {here} evaluations here, over {reference.evaluations} there"
+    return reference.obstacle
+
+
+def _failed(
+    summary: CellSummary,
+    scores: dict[int, float],
+    published: Reference,
+    prediction: Prediction,
+    margin: float,
+) -> tuple[int, ...]:
+    """Return the seeds of failed runs; see `Verdict`. Scores and published ones are returns."""
+    curves = summary.curves
+    untrained = np.full(len(scores), -np.inf)
+    if curves is not None and curves.steps[0] == 0:
+        untrained = curves.returns[0]
+    return tuple(
+        seed
+        for (seed, score), start in zip(scores.items(), untrained.tolist(), strict=True)
+        if score < published.mean - margin and (score < prediction.worst or score < start + margin)
+    )
+
+
+def _evaluations(summary: CellSummary) -> int:
+    """Return the number of evaluations after step 0."""
+    return int((summary.curves.steps > 0).sum()) if summary.curves else 0
+
+
+def _scores(task: Task, summary: CellSummary, reference: Reference) -> dict[int, float]:
+    """Return the scores by seed by the published estimator; a peak over as many evaluations as there."""
+    scores = summary.run_scores.get(reference.estimator, {})
+    if reference.estimator not in PEAKS or summary.curves is None or reference.evaluations is None:
+        return scores
+    curves = evenly(summary.curves, reference.evaluations, reference.step_0 == "yes")
+    values = task.measured.sign * ESTIMATORS[reference.estimator](curves)
+    return dict(zip(scores, values.tolist(), strict=True))
+
+
+def _sample(by_seed: dict[int, float]) -> Sample | None:
+    """Summarise scores; None where a run has none."""
+    scores = np.array(list(by_seed.values()))
     if len(scores) < 2 or np.isnan(scores).any():
         return None
     return Sample(float(scores.mean()), float(scores.std(ddof=1)), len(scores))
+
+
+@cache
+def _agreement(reference: Reference) -> tuple[int, int]:
+    """Return how many other published scores of the same kind one reproduces, and how many there are."""
+    margin = margins().get(reference.family)
+    if reference.obstacle or margin is None or reference.score != RETURN:
+        return 0, 0
+    others = [
+        other
+        for other in references()
+        if other is not reference
+        and not other.obstacle
+        and (other.system, other.family, other.score) == (reference.system, reference.family, RETURN)
+        and (other.estimator, other.evaluations) == (reference.estimator, reference.evaluations)
+        and abs(other.steps - reference.steps) <= TOLERANCE * reference.steps
+    ]
+    assert reference.std is not None and reference.n  # else there is an obstacle
+    return sum(_reproduces(reference, other, margin.margin) for other in others), len(others)
+
+
+def _reproduces(one: Reference, other: Reference, margin: float) -> bool:
+    assert one.std is not None and one.n and other.std is not None and other.n
+    test = equivalence(one.mean, one.std, one.n, other.mean, other.std, other.n, margin)
+    return test.verdict in (REPRODUCED, WITHIN_MARGIN)
 
 
 def _differences(task: Task, summary: CellSummary, reference: Reference) -> list[str]:
     """Describe what besides the seeds may make the scores differ."""
     facts = summary.cell.facts
     differences = []
-    if reference.environment != task.name:
-        what = f"{reference.environment}, here {task.name}"
-        known = _changed(reference.family, reference.environment, task.name)
+    environment = environment_of(summary.cell, task.name)
+    if reference.environment != environment:
+        what = f"{reference.environment}, here {environment or 'an unknown version'}"
+        known = _changed(reference.family, reference.environment, environment) if environment else []
         differences.append(f"{what} ({'; '.join(known)})" if known else what)
     if reference.variant:
         differences.append(f"environment: {reference.variant}")
@@ -137,9 +281,9 @@ def _differences(task: Task, summary: CellSummary, reference: Reference) -> list
         differences.append(f"the temperature here is {facts['config']['alpha']:g}")
     if reference.steps != facts["steps"]:
         differences.append(f"{reference.steps:,} steps, here {facts['steps']:,}")
-    protocol = _protocol(reference.estimator, facts["evaluation"], reference.score)
+    protocol = _protocol(reference, facts["evaluation"], _evaluations(summary))
     differences.append(f"score: {reference.metric}; here: {protocol}")
-    differences.append(_settings(reference.preset, summary.cell.setting))
+    differences.append(_settings(reference.preset, summary.cell))
     if summary.score and summary.score.failures:
         differences.append(f"{summary.score.failures} of our {summary.score.n} runs diverged, and count")
     if reference.spread_kind == "std":
@@ -147,8 +291,11 @@ def _differences(task: Task, summary: CellSummary, reference: Reference) -> list
     return differences + ([f"source: {reference.notes}"] if reference.notes else [])
 
 
-def _settings(published: str, ours: str) -> str:
+def _settings(published: str, cell: CellRecord) -> str:
     """Describe whose hyperparameters the two scores have."""
+    if cell.imported:
+        return "hyperparameters here: those of the imported curves, which are not recorded"
+    ours = cell.setting
     if published and published == ours:
         return f"hyperparameters: of the source, as far as preset {ours} expresses them"
     others = f"; the source's are preset {published}" if published else ""
@@ -165,15 +312,18 @@ def _changed(family: str, theirs: str, ours: str) -> list[str]:
     ]
 
 
-def _protocol(estimator: str, evaluation: dict[str, int], score: str) -> str:
+def _protocol(reference: Reference, evaluation: dict[str, int], recorded: int) -> str:
     """Describe how our score is computed."""
-    words = describe(estimator, score).rstrip(".").lower()
+    estimator = reference.estimator
+    words = describe(estimator, reference.score).rstrip(".").lower()
     if estimator == "last_100_training_episodes":
         return words
     points, episodes = evaluation["points"], evaluation["episodes"]
     text = f"{words}; {points} evaluations over the budget, {episodes} episodes each"
     if estimator == "mean_of_last_ten":
         text += f", the last ten cover {min(10, points) / points:.0%} of it"
-    elif estimator.endswith(("peaks", "peak_of_mean_curve")):
-        text += "; the more evaluations, the better a peak"
+    elif estimator in PEAKS:
+        if reference.evaluations and reference.evaluations < recorded:
+            text += f"; the peak is over {reference.evaluations} of them, as many as there"
+        text += ", step 0 included" if reference.step_0 == "yes" else ", without step 0"
     return text

@@ -19,6 +19,7 @@ from ascent.reports import importing
 from ascent.reports.checking import check
 from ascent.reports.statistics import verdicts
 from ascent.reports.statistics.aggregate import aggregate
+from ascent.reports.statistics.comparisons import compare
 from ascent.runners import resolve
 from tests.command import call
 
@@ -85,6 +86,43 @@ def test_scores(csv: Path) -> None:
     (summary,) = task.cells
     assert list(summary.sample) == [55.0, 155.0, 255.0]  # the mean of 10, 20, ..., 100 is 55
     assert verdicts.verdicts([task]) == []
+
+
+def test_curves_of_an_unknown_origin_are_not_compared(csv: Path) -> None:
+    """Only greedy evaluations in the task's own version of the environment are tested against others."""
+    known = importing.Stated(environment="CartPole-v1", convention="greedy")
+    bring(csv, name="one", stated=known)
+    bring(csv, name="two", stated=known)
+    apart = {
+        "none": (importing.Stated(), "the version of their environment is not stated"),
+        "version": (importing.Stated(None, "CartPole-v0", "greedy"), "they are of CartPole-v0"),
+        "convention": (
+            importing.Stated(None, "CartPole-v1", "training"),
+            "their returns are of episodes of training",
+        ),
+    }
+    for name, (stated, _) in apart.items():
+        bring(csv, name=name, stated=stated)
+    (task,) = aggregate(load(csv.parent / "runs"), Declared())
+    assert [[s.label for s in group] for group in task.groups] == [["one", "two"]]
+    (pair,) = compare([task], Declared()).pairs
+    assert {pair.x.label, pair.y.label} == {"one", "two"}
+    (note,) = task.unlike
+    assert note.startswith("Imported, described and not compared: ")
+    assert all(f"{name} ({words})" in note for name, (_, words) in apart.items())
+
+
+def test_what_is_stated_is_in_the_digest(csv: Path) -> None:
+    plain = bring(csv)
+    out = csv.parent / "stated"
+    stated = bring(csv, out=out, stated=importing.Stated("ppo", "CartPole-v1", "greedy"))
+    assert plain.name != stated.name
+    config = json.loads((stated / "cell.json").read_text())["config"]
+    assert (config["algorithm"], config["environment"], config["convention"]) == (
+        "ppo", "CartPole-v1", "greedy"
+    )  # fmt: skip
+    assert "algorithm" not in json.loads((plain / "cell.json").read_text())["config"]
+    assert all(check.passed([outcome]) for outcome in check.check(out).outcomes)
 
 
 def test_episodes(tmp_path: Path) -> None:
@@ -279,6 +317,10 @@ def test_bad_npz(tmp_path: Path, csv: Path) -> None:
         ),
         (["--task", "CartPole-v1", "--steps", "0"], "--steps"),
         (["--task", "CartPole-v1", "--seed-column", "sed"], "'sed'; did you mean 'seed'?"),
+        (["--task", "CartPole-v1", "--algorithm", "pppo"], "'pppo'; did you mean 'ppo'?"),
+        (["--task", "CartPole-v1", "--convention", "greed"], "'greed'; did you mean 'greedy'?"),
+        (["--task", "CartPole-v1", "--environment", "Hopper-v3"], "'Hopper-v3' is no version of the task"),
+        (["--task", "CartPole-v1", "--environment", "CartPole"], "'CartPole' is no version of the task"),
     ],
 )
 def test_bad_options(csv: Path, capsys: pytest.CaptureFixture, words: list[str], said: str) -> None:

@@ -271,7 +271,7 @@ def test_false_verdicts(n: int, m: int, std: float) -> None:
     equal, apart = verdicts(n, m, 0.0, 1.5, std), verdicts(n, m, 1.5, 1.5, std)
     different = np.mean([v.p_different < 0.05 for v in equal])
     called = np.mean([v.verdict == "different" for v in equal])
-    reproduced = np.mean([v.verdict == "reproduced" for v in apart])
+    reproduced = np.mean([v.p_equivalent < 0.05 for v in apart])
     print(f"  n={n}, m={m}: different though equal {called:.1%}, reproduced at the margin {reproduced:.1%}")
     assert called <= different <= 0.06
     assert reproduced <= 0.06
@@ -281,7 +281,7 @@ def test_false_verdicts(n: int, m: int, std: float) -> None:
 def test_power_is_as_stated(n: int, m: int, margin: float) -> None:
     """The share of "reproduced" when there is no difference, against the power at the true spreads."""
     stated = equivalence(0.0, 1.0, n, 0.0, 1.0, m, margin).power
-    found = np.mean([v.verdict == "reproduced" for v in verdicts(n, m, 0.0, margin, 1.0)])
+    found = np.mean([v.p_equivalent < 0.05 for v in verdicts(n, m, 0.0, margin, 1.0)])
     print(f"  n={n}, m={m}, margin {margin}: stated {stated:.1%}, simulated {found:.1%}")
     assert found == pytest.approx(stated, abs=0.03)
     assert 0.05 < stated < 0.99

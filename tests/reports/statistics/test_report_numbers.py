@@ -202,6 +202,46 @@ def test_one_cell_of_another_budget_is_named(store: "Records") -> None:
     assert {pair.x.label, pair.y.label} == {"ppo", "td3"}
 
 
+def test_two_budgets_are_two_groups(store: "Records") -> None:
+    """Cells are compared within their budget; who stands alone, is named with what sets it apart."""
+    for system, steps in (("ppo", 100_000), ("td3", 100_000), ("sac", 200_000), ("ddpg", 200_000)):
+        store.flat_runs(store.cell(system=system, steps=steps), [10, 11, 12])
+    store.flat_runs(store.cell(system="a2c", points=25), [10, 11, 12], points=25)
+    (task,) = aggregate(load(store.runs), Declared())
+    groups = [[summary.label for summary in group] for group in task.groups]
+    assert groups == [["ddpg", "sac"], ["ppo", "td3"], ["a2c"]] and task.compared == ()
+    first, second = task.unlike
+    assert first == (
+        "The cells of this task differ in the step budget and the evaluation protocol. They are compared "
+        "within these groups only: ddpg, sac (200,000 steps, 50 evaluations of 10 episodes); "
+        "ppo, td3 (100,000 steps, 50 evaluations of 10 episodes)."
+    )
+    assert second == "Not compared with the other cells, for a difference in the evaluation protocol: a2c."
+    pairs = compare([task], Declared()).pairs
+    assert [(pair.x.label, pair.y.label) for pair in pairs] == [("ddpg", "sac"), ("ppo", "td3")]
+
+
+def test_a_cell_without_finished_runs_stays_in_its_group(store: "Records") -> None:
+    """What the versions of its packages will be is not known, and does not set it apart."""
+    store.flat_runs(store.cell(system="ppo"), [10, 11, 12])
+    store.flat_runs(store.cell(system="td3"), [10, 11, 12])
+    store.run(store.cell(system="sac"), 0, [1.0, 2.0], status=None)
+    (task,) = aggregate(load(store.runs), Declared())
+    assert [s.label for s in task.compared] == ["ppo", "sac", "td3"] and task.unlike == ()
+
+
+def test_the_untrained_policy_reaches_no_threshold(store: "Records") -> None:
+    """Step 0 is above the threshold, 248.6 of CartPole; training is above it from the third evaluation on."""
+    cell = store.cell()
+    for seed in range(3):
+        store.run(cell, seed, [300.0, 100.0, 100.0] + [400.0] * 48)
+    (task,) = aggregate(load(store.runs), Declared())
+    crossing = task.cells[0].score.crossing
+    assert (crossing.median, crossing.reached) == (6_000, 3)
+    warning = "The untrained policy of ppo is above the threshold in 3 of 3 runs; step 0 does not count"
+    assert any(text.startswith(warning) for text in task.warnings)
+
+
 def test_a_short_curve_is_scored_with_a_warning(store: "Records") -> None:
     store.flat_runs(store.cell(points=4), [10, 20], points=4)
     page = store.build()

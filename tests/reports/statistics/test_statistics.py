@@ -10,8 +10,9 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_ind
 
 from ascent.reports.statistics import bootstrap, effect_sizes, intervals, significance
-from ascent.reports.statistics.equivalence import equivalence
+from ascent.reports.statistics.equivalence import attainable, equivalence, power, predict, seeds_needed
 from ascent.reports.statistics.holm import holm
+from ascent.reports.statistics.published import margins, references
 from tests.reports.peer import rliable_library
 
 
@@ -261,16 +262,73 @@ def test_equivalence_is_statsmodels() -> None:
 @pytest.mark.parametrize(
     ("difference", "std", "verdict"),
     [
-        (0.0, 1.0, "reproduced"), (0.0, 10.0, "inconclusive"), (5.0, 1.0, "different"),
-        (0.5, 0.3, "reproduced"),  # significantly different, and still within the margin: it does not matter
-        (1.9, 0.3, "different"), (2.1, 3.0, "inconclusive"), (1.0, 0.0, "reproduced"),
-        (2.5, 0.0, "different"),
+        (0.0, 1.0, "reproduced"), (0.0, 3.0, "inconclusive"), (5.0, 1.0, "different"),
+        (0.5, 0.3, "different within the margin"), (1.9, 0.3, "different"), (2.1, 3.0, "inconclusive"),
+        (0.0, 10.0, "unattainable"), (15.0, 10.0, "different"),
+        (1.0, 0.0, "different within the margin"), (0.0, 0.0, "reproduced"), (2.5, 0.0, "different"),
     ],
 )  # fmt: skip
 def test_verdicts(difference: float, std: float, verdict: str) -> None:
     found = equivalence(10.0 + difference, std, 10, 10.0, std, 10, margin=2.0)
     assert (found.verdict, found.difference) == (verdict, pytest.approx(difference))
     assert 0 <= found.power <= 1
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 10, 20])
+def test_unattainable_is_what_no_sample_reaches(n: int) -> None:
+    """The margin at which it ends, against a search over numbers of runs and spreads of the other sample."""
+    sizes = np.unique(np.logspace(np.log10(2), 6, 300).astype(int))
+    least = np.inf
+    for std in np.logspace(-3, 4, 200):
+        mine, theirs = std**2 / sizes, 1 / n
+        df = (mine + theirs) ** 2 / (mine**2 / (sizes - 1) + theirs**2 / (n - 1))
+        least = min(least, (scipy_stats.t.ppf(0.95, df) * np.sqrt(mine + theirs)).min())
+    assert attainable(1.0, n, 1.001 * least) and not attainable(1.0, n, 0.999 * least)
+
+
+def test_rows_that_nothing_can_reproduce() -> None:
+    """211 of 534. With our mean known exactly there are 213: at few seeds, noise of ours helps two."""
+    rows = [r for r in references() if not r.obstacle and r.score == "return"]
+    found = [r for r in rows if not attainable(r.std, r.n, margins()[r.family].margin)]
+    assert (len(found), len(rows)) == (211, 534)
+    halves = [scipy_stats.t.ppf(0.95, r.n - 1) * r.std / r.n**0.5 for r in rows]
+    assert sum(h >= margins()[r.family].margin for h, r in zip(halves, rows, strict=True)) == 213
+    for row in found[::20]:
+        margin = margins()[row.family].margin
+        test = equivalence(row.mean, 0.0, 10_000, row.mean, row.std, row.n, margin)
+        assert (test.verdict, test.seeds, test.power < 0.8) == ("unattainable", None, True)
+
+
+@pytest.mark.parametrize("std", [0.0, 0.5, 1.0, 2.0])
+def test_seeds_needed(std: float) -> None:
+    seeds = seeds_needed(std, 1.0, 10, 1.2)
+    assert seeds is not None and power(std, seeds, 1.0, 10, 1.2) >= 0.8
+    assert seeds == 2 or power(std, seeds - 1, 1.0, 10, 1.2) < 0.8
+    assert seeds_needed(std, 1.0, 10, 0.6) is None
+
+
+def test_predictions_cover() -> None:
+    rng = np.random.default_rng(0)
+    for n, m in ((10, 10), (5, 10), (3, 5)):
+        published, ours = rng.normal(size=(4_000, n)), rng.normal(size=(4_000, m))
+        found = [predict(x.mean(), x.std(ddof=1), n, m) for x in published]
+        means = np.mean([p.low <= y.mean() <= p.high for p, y in zip(found, ours, strict=True)])
+        assert means == pytest.approx(0.95, abs=0.012)
+        assert np.mean([y.min() < p.worst for p, y in zip(found, ours, strict=True)]) <= 0.05
+
+
+def test_rounding_breaks_no_tie() -> None:
+    """Ten runs of each: 66 wins and one tie are 0.665, however the tied scores were added up."""
+    x = np.array([0.1 + 0.2, *[5.0] * 6, *[-5.0] * 3]) + 1e3 - 1e3
+    y = np.array([0.3, *[1.0] * 8, -9.0])
+    assert x[0] != y[0]
+    exact = np.mean([(round(a, 9) > b) + 0.5 * (round(a, 9) == b) for a in x for b in y])
+    assert effect_sizes.superiority(x, y).value == pytest.approx(exact, abs=1e-12)
+    for first, second in ((x, y), (y, x)):
+        (found,) = bootstrap.improvements({"x": {"a": first}, "y": {"a": second}}, [("x", "y")], resamples=10)
+        assert found.value in (pytest.approx(exact, abs=1e-12), pytest.approx(1 - exact, abs=1e-12))
+    first, second = effect_sizes.tied(np.array([1.0, 2.0]), np.array([2.0 + 1e-9, 1.0 + 1e-15]))
+    assert first.tolist() == [1.0, 2.0] and second.tolist() == [2.0 + 1e-9, 1.0]
 
 
 BAD = np.array([1.0, np.nan, 2.0])

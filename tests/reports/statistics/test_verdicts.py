@@ -3,6 +3,7 @@
 import csv
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +27,8 @@ from ascent.reports.page.bibliography import (
 from ascent.reports.statistics import published as p
 from ascent.reports.statistics import verdicts as v
 from ascent.reports.statistics.aggregate import CellSummary, Task
+from ascent.reports.statistics.equivalence import equivalence
+from ascent.reports.statistics.estimators import Curves, evenly
 
 ROOT = Path(p.FOLDER).parents[1]
 PROTOCOL = {"points": 50, "episodes": 10}
@@ -39,7 +42,7 @@ def reference(**changes: object) -> p.Reference:
         "environment": "Hopper-v1", "variant": "", "steps": "1000000", "estimator": "mean_of_last_ten",
         "metric": "mean of last 10 evaluations", "n": "10", "mean": "3000", "spread": "200", "low": "",
         "high": "", "spread_kind": "std1", "spread_printed": "std", "algorithm_differs": "", "no_verdict": "",
-        "notes": "", "score": "return",
+        "notes": "", "score": "return", "evaluations": "", "step_0": "",
     }  # fmt: skip
     return p.Reference(**(row | changes))
 
@@ -80,7 +83,7 @@ def around(mean: float, std: float, n: int = 10) -> list[float]:
     ("mean", "std", "expected"),
     [
         (3000, 200, "reproduced"),
-        (3220, 200, "reproduced"),  # 220 + 155 < 380, although 220 > 187.9: equality is rejected too
+        (3220, 200, "different within the margin"),  # 220 + 155 < 380, and 220 > 187.9
         (2760, 200, "different"),  # 240 + 155 > 380 and 240 > 187.9
         (3400, 200, "different"),
         (3300, 1000, "inconclusive"),  # the standard error is 322
@@ -117,10 +120,10 @@ def test_spreads(kind: str, n: int, expected: float | None) -> None:
 
 
 def test_the_test_gets_the_converted_spread(monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = []
-    monkeypatch.setattr(v, "equivalence", lambda *args: arguments.append(args), raising=False)
-    judge(monkeypatch, summary(around(3100, 50)), reference(spread="100", spread_kind="se", n="4"))
-    assert arguments == [(pytest.approx(3100), pytest.approx(50), 10, 3000, 200, 4, 380)]
+    published = reference(spread="100", spread_kind="se", n="4")
+    (verdict,) = judge(monkeypatch, summary(around(3100, 50)), published)
+    expected = equivalence(3100, 50, 10, 3000, 200, 4, 380)
+    assert verdict.test[:5] == pytest.approx(expected[:5])
 
 
 @pytest.mark.parametrize(
@@ -140,6 +143,80 @@ def test_descriptive(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], r
     (verdict,) = judge(monkeypatch, summary(around(3000, 200)), reference(**changes))
     assert (verdict.verdict, verdict.test) == ("descriptive", None)
     assert reason in verdict.reason
+
+
+def peaks(means: list[float], points: int, jump: float = 0.0) -> CellSummary:
+    """A cell whose mean return is means[k] at evaluation k; `jump` is added at the odd ones."""
+    cell = summary(around(3000, 200))
+    steps = np.linspace(0, 1_000_000, points + 1)
+    odd = np.arange(points + 1) % 2 * jump
+    returns = np.array(means)[:, None] + odd[:, None] + np.array(around(0, 200))
+    cell.run_scores["peak_of_mean_curve"] = dict.fromkeys(range(10), 0.0)
+    return replace(cell, curves=Curves(steps, returns, np.full(10, np.nan)))
+
+
+def peak(evaluations: str, step_0: str = "no") -> p.Reference:
+    return reference(estimator="peak_of_mean_curve", evaluations=evaluations, step_0=step_0)
+
+
+def test_a_peak_is_taken_over_as_many_evaluations_as_the_published_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cell = peaks([100.0, *[3000.0] * 40], 40, jump=500.0)  # at steps that half as many evaluations leave out
+    same, fewer, more, unknown, nearly = judge(
+        monkeypatch, cell, peak("40"), peak("20"), peak("50"), peak(""), peak("41")
+    )
+    assert (same.ours.mean, same.verdict) == (pytest.approx(3500), "different")
+    assert (fewer.ours.mean, fewer.verdict) == (pytest.approx(3000), "reproduced")
+    assert any(
+        "the peak is over 20 of them, as many as there, without step 0" in d for d in fewer.differences
+    )
+    assert (more.verdict, more.reason) == ("descriptive", "a peak over 40 evaluations here, over 50 there")
+    assert (unknown.verdict, "is not known" in unknown.reason) == ("descriptive", True)
+    assert nearly.verdict == "descriptive"
+
+
+def test_a_peak_has_step_0_only_where_the_published_one_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An untrained policy that stands still is better than what training makes of it."""
+    cell = peaks([3000.0, *[500.0] * 40], 40)
+    without, with_it = judge(monkeypatch, cell, peak("40"), peak("40", "yes"))
+    assert (without.ours.mean, without.verdict) == (pytest.approx(500), "different")
+    assert (with_it.ours.mean, with_it.verdict) == (pytest.approx(3000), "reproduced")
+    assert any("step 0 included" in words for words in with_it.differences)
+
+
+@pytest.mark.parametrize(("points", "evaluations"), [(50, 33), (50, 1), (201, 200), (40, 40), (40, 41)])
+def test_evaluations_are_left_out_evenly(points: int, evaluations: int) -> None:
+    steps = np.arange(points + 1)
+    curves = Curves(steps, steps[:, None] * 1.0, np.zeros(1))
+    kept = evenly(curves, evaluations, False).steps
+    assert len(kept) == min(points, evaluations) and kept[-1] == points and kept[0] > 0
+    gaps = np.diff(kept, prepend=0)
+    assert gaps.max() - gaps.min() <= 1
+    assert evenly(curves, evaluations, True).steps.tolist() == [0, *kept]
+
+
+def test_every_published_peak_says_over_how_many_evaluations() -> None:
+    """Those of Tianshou include step 0: its best DDPG on Ant is the untrained policy."""
+    for row in p.references():
+        assert ("peak" in row.estimator) == (row.evaluations is not None) == bool(row.step_0)
+        if row.step_0 == "yes":
+            assert row.source == "tianshou_readme"
+
+
+def test_what_is_said_beside_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    low = judge(monkeypatch, summary([*around(3000, 100, 9), 100.0]), reference())[0]
+    assert low.failed == (9,) and low.words == "inconclusive: failed: seed 9"
+    assert low.margins == pytest.approx(low.difference / 380)
+    wide = judge(monkeypatch, summary(around(2800, 200)), reference(spread="900"))[0]
+    assert (wide.verdict, wide.test.seeds, wide.expected) == ("unattainable", None, True)
+    off = judge(monkeypatch, summary(around(1500, 200)), reference(spread="900"))[0]
+    assert (off.verdict, off.expected) == ("different", False)
+    flat = judge(monkeypatch, summary([3000.0] * 10), reference(spread="0"))[0]
+    assert flat.verdict == "reproduced" and any(
+        "as many as 31% of all runs may" in d for d in flat.differences
+    )
+    assert v.counts([low, wide, off, wide]) == {"different": 1, "inconclusive": 1, "unattainable": 2}
 
 
 def test_tuning_seeds_and_unknown_margins_are_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,6 +260,7 @@ def test_a_run_without_the_score_is_not_left_out(monkeypatch: pytest.MonkeyPatch
         ({"system": "dqn", "algorithm": "dqn", "config": {"double": False}}, {"system": "dqn"}, True),
         ({"algorithm": "imported"}, {}, False),
         ({"algorithm": "imported", "system": "td3"}, {"system": "imported"}, False),
+        ({"algorithm": "imported", "system": "mine", "config": {"algorithm": "td3"}}, {}, True),
     ],
 )
 def test_matching(monkeypatch: pytest.MonkeyPatch, cell: dict, published: dict, matches: bool) -> None:
