@@ -205,6 +205,7 @@ class BuiltShape(Shape):
     left_out: dict[Text, Seeds] = {}
     started: dict[Text, Seeds] | None = None
     grades: dict[Text, Text] | None = None
+    family: Count | None = None
     made_with: dict[Text, Text | None] | None = None
 
 

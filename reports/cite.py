@@ -4,7 +4,12 @@ Only complete cells that pass every rule of `ascent check` may be cited, trained
 from a clean commit.
 """
 
+import csv
+import io
 import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isclose
 from pathlib import Path
 
 from ascent.records import files, layout, shelf
@@ -14,6 +19,7 @@ from ascent.records.errors import InputError
 from ascent.records.expected import Expected
 from ascent.records.plan import seed_ranges
 from ascent.records.read import CellRecord, load, seeds_of
+from ascent.reports.checking import bundle
 from ascent.reports.checking.check import refuse
 from ascent.reports.checking.folder import load as load_files
 from ascent.reports.checking.grades import RECORDED, grade
@@ -30,33 +36,64 @@ from ascent.reports.statistics.measures import Measured
 BEFORE = "estimator and seeds, before the first run"
 
 
-def cite(folder: Path, estimator: str | None = None, score: str = RETURN) -> str:
+@dataclass(frozen=True)
+class Basis:
+    """What a citation follows: a report, or the default settings and what was chosen instead.
+
+    Attributes:
+        declared: the settings.
+        chosen: where the estimator comes from, in words.
+        seeds: the seeds to cite; None: all that were run.
+        family: the family of comparisons of the report, in words; "" without a report.
+        row: the row of the report's table of scores, as text by column; {} without a report.
+    """
+
+    declared: Declared
+    chosen: str
+    seeds: tuple[int, ...] | None = None
+    family: str = ""
+    row: Mapping[str, str] = field(default_factory=dict)
+
+
+def cite(
+    folder: Path, estimator: str | None = None, score: str | None = None, report: Path | None = None
+) -> str:
     """Return the citation of a cell's score.
 
     Args:
         folder: the cell's folder.
         estimator: how a run becomes a score (default: mean_of_last_ten).
-        score: what the score of an episode is: its return, or a measure of the task.
+        score: what the score of an episode is: its return, or a measure of the task (default: its return).
+        report: folder of a report; its estimator, score and seeds are cited.
 
     Raises:
-        InputError: the cell must not be cited.
+        InputError: the cell must not be cited, or the report has other numbers.
     """
-    declared = Declared(estimator or ESTIMATORS[0], score)
-    cell = _load(folder)
+    basis = _of_report(report, folder) if report else _without_report(estimator, score)
+    declared = basis.declared
+    cell = _load(folder, basis.seeds)
     _check_citable(cell)
     refuse(folder)
     (task,) = aggregate([cell], declared)
     summary = task.cells[0]
     if summary.score is None:
         raise InputError(f"{cell.name.folder} has no {declared.estimator} score: {summary.refusal}")
+    if report:
+        _check_same(summary, summary.score, basis.row, report)
     unknown = _unknown_origin(folder)
     sentence = _sentence(summary, summary.score, declared.estimator, task.measured, decimals(task))
+    if basis.family:
+        sentence += f" The report of these runs declares a family of {basis.family}."
+    family = f"family    {basis.family}\n" if basis.family else ""
     keys = [
         bibliography.SUITE, *bibliography.algorithm_keys(cell.facts),
         *bibliography.task_keys(task.suite, task.name),
     ]  # fmt: skip
     return (
         f"{sentence} {_made_at(cell, unknown)}\n\n"
+        f"estimator {declared.estimator}, {basis.chosen}\n"
+        f"{family}"
+        f"plan      {', '.join(_plans(cell)) or 'none is recorded'}\n"
         f"grade     {grade(RECORDED, unknown)}{''.join(f': {reason}' for reason in unknown)}\n"
         f"declared  {'; '.join(undeclared(cell, declared, folder.resolve().parents[2])) or BEFORE}\n"
         f"cell      {cell.name.folder}, digest {cell.facts['digest']}\n"
@@ -73,8 +110,58 @@ def _shortest(folder: Path) -> str:
     return layout.digest_of(folder) if folder.resolve().is_relative_to(shelf.HOME) else str(folder)
 
 
-def _load(folder: Path) -> CellRecord:
-    """Load the cell in a folder, with every seed that has a folder; without tuning seeds beside others."""
+def _without_report(estimator: str | None, score: str | None) -> Basis:
+    chosen = "chosen for this citation" if estimator else "the default: no report is given"
+    return Basis(Declared(estimator or ESTIMATORS[0], score or RETURN), chosen)
+
+
+def _of_report(report: Path, folder: Path) -> Basis:
+    """Return what a report says of the cell in a folder. Raises InputError if it does not have the cell."""
+    about = bundle.provenance(report)
+    name = "/".join(folder.resolve().parts[-3:])
+    expected = {cell.folder: cell for cell in bundle.expected_cells(about)}
+    if name not in expected:
+        raise InputError(f"{report} has no cell {name}")
+    try:
+        family = int(about["report"]["family"])
+        rows = csv.DictReader(io.StringIO(files.read(report.resolve() / "tables" / "scores.csv").decode()))
+        cells = {"/".join(_cell_of(row)): row for row in rows}
+        row = cells[name]
+    except (OSError, LookupError, TypeError, ValueError) as error:
+        raise InputError(f"{report} was written by another version: build the report again") from error
+    declared = bundle.declared(about)
+    pairs = f"every system against {declared.baseline}" if declared.baseline else "all pairs of systems"
+    comparisons = "comparison" if family == 1 else "comparisons"
+    return Basis(
+        declared,
+        f"that of the report {about['report']['title']!r}",
+        expected[name].seeds,
+        f"{family} {comparisons} ({pairs} on every task)",
+        row,
+    )
+
+
+def _cell_of(row: Mapping[str, str]) -> tuple[str, str, str]:
+    return row["suite"], row["task"], f"{row['system']}-{row['preset']}-{row['digest']}"
+
+
+def _check_same(summary: CellSummary, score: Score, row: Mapping[str, str], report: Path) -> None:
+    """Raise InputError unless a report has the same numbers as the records."""
+    for name in ("n", "mean", "low", "high", "iqm"):
+        here, there = getattr(score, name), row.get(name, "")
+        same = there == "" if here is None else there != "" and isclose(here, float(there), rel_tol=1e-9)
+        if not same:
+            raise InputError(
+                f"{report} says {name} {there or 'none'} of {summary.label}, the records {here}: "
+                "build the report again"
+            )
+
+
+def _load(folder: Path, chosen: tuple[int, ...] | None = None) -> CellRecord:
+    """Load the cell in a folder, with every seed that has a folder; without tuning seeds beside others.
+
+    With `chosen`, it has these seeds instead.
+    """
     place = folder.resolve()
     suite, task, name = place.parts[-3:]
     try:
@@ -83,7 +170,7 @@ def _load(folder: Path) -> CellRecord:
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder}/cell.json is damaged") from error
     digest = name.removeprefix(f"{system}-{preset}-")
-    seeds = tuple(without_tuning(seeds_of(place)))
+    seeds = tuple(without_tuning(seeds_of(place))) if chosen is None else chosen
     if not seeds:
         raise InputError(f"{folder} has no runs")
     try:
@@ -169,6 +256,10 @@ def _lower(sentence: str) -> str:
 
 def _values(cell: CellRecord, key: str) -> list[str]:
     return sorted({str(run.about.get(key)) for run in cell.runs})
+
+
+def _plans(cell: CellRecord) -> list[str]:
+    return sorted({str(run.about["plan"]) for run in cell.runs if run.about.get("plan")})
 
 
 def _packages(cell: CellRecord) -> list[str]:

@@ -209,11 +209,22 @@ def cite(
     ] = None,
     estimator: Annotated[
         str | None,
-        typer.Option(help=f"How a run becomes a score: {', '.join(ESTIMATORS)}. Default: {ESTIMATORS[0]}."),
+        typer.Option(
+            help=f"How a run becomes a score: {', '.join(ESTIMATORS)}. Default: as --report declares, else "
+            f"{ESTIMATORS[0]}."
+        ),
     ] = None,
     score: Annotated[
-        str, typer.Option(help="What the score of an episode is: return, or a measure of a multi-agent task.")
-    ] = RETURN,
+        str | None,
+        typer.Option(
+            help="What the score of an episode is: return, or a measure of a multi-agent task. Default: as "
+            f"--report declares, else {RETURN}."
+        ),
+    ] = None,
+    report_folder: Annotated[
+        Path | None,
+        typer.Option("--report", help="Cite the score as this report has it: its estimator, seeds, family."),
+    ] = None,
     runs: Runs = RUNS,
 ) -> None:
     """Print a citation of a cell's score, such as that of `ppo HalfCheetah-v5`.
@@ -226,5 +237,7 @@ def cite(
 
     if task is None and preset is not None:
         raise InputError("--preset needs a system and a task")
+    if report_folder is not None and (estimator is not None or score is not None):
+        raise InputError("--report declares the estimator and the score: leave out --estimator and --score")
     folder = shelf.find(cell, runs) if task is None else shelf.choose(cell, task, preset)
-    print(printable(citation(folder, estimator, score)), end="")
+    print(printable(citation(folder, estimator, score, report_folder)), end="")

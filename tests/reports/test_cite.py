@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from ascent.records.declared import Declared
 from ascent.reports.cite import cite
+from ascent.reports.report import build
 from tests.command import call
 from tests.reports.conftest import Records, damage, write_json
 from tests.reports.trained import edit as edit_json
@@ -80,6 +82,44 @@ def test_another_estimator(store: Records, capsys: pytest.CaptureFixture) -> Non
     )
     assert "mean evaluation return 10.45 " in call(capsys, "cite", str(folder))[1]
     assert "did you mean 'final'?" in refused(capsys, folder, "--estimator", "finale")
+
+
+def test_from_a_report(store: Records, cell: Path, capsys: pytest.CaptureFixture) -> None:
+    """It has the report's estimator, score, seeds and family; without one, it says that it does not."""
+    store.flat_runs(store.cell(system="sac"), SCORES)
+    build(store.runs, store.out, declared=Declared(estimator="final", baseline="sac"))
+    code, out, err = call(capsys, "cite", str(cell), "--report", str(store.out))
+    assert (code, err) == (0, "")
+    assert "greedy evaluation return at the last evaluation point" in out.split("\n\n")[0]
+    assert "The report of these runs declares a family of 1 comparison (every system against sac on" in out
+    assert "estimator final, that of the report 'Ascent report'" in out
+    assert "plan      none is recorded" in out
+    alone = call(capsys, "cite", str(cell))[1]
+    assert "estimator mean_of_last_ten, the default: no report is given" in alone and "family" not in alone
+    chosen = call(capsys, "cite", str(cell), "--estimator", "final")[1]
+    assert "estimator final, chosen for this citation" in chosen
+    err = refused(capsys, cell, "--report", str(store.out), "--estimator", "final")
+    assert "leave out --estimator and --score" in err
+    other = store.cell(system="td3")
+    store.flat_runs(other, SCORES)
+    assert f"has no cell classic/CartPole-v1/{other.name}" in refused(
+        capsys, other, "--report", str(store.out)
+    )
+    assert "is not a report" in refused(capsys, cell, "--report", str(store.runs))
+
+
+def test_a_report_with_other_numbers_is_not_cited(
+    store: Records, cell: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Page, tables and sentence agree, or there is no sentence. Seeds that came later are left out."""
+    store.build()
+    store.run(cell, 10, [0.0] + [900.0] * 50)
+    out = call(capsys, "cite", str(cell), "--report", str(store.out))[1]
+    assert "455.0 over n = 10 seeds (0-9" in out
+    table = store.out / "tables" / "scores.csv"
+    table.write_text(table.read_text().replace(",455,", ",456,"))
+    words = "says mean 456 of ppo, the records 455.0: build the report again"
+    assert words in refused(capsys, cell, "--report", str(store.out))
 
 
 def test_by_digest(store: Records, cell: Path, capsys: pytest.CaptureFixture) -> None:
