@@ -2,7 +2,8 @@
 
 import math
 
-from ascent.reports.statistics.aggregate import Task
+from ascent.reports.statistics.aggregate import Score, Task
+from ascent.reports.statistics.intervals import unanimous
 
 
 def decimals(task: Task) -> int:
@@ -19,10 +20,28 @@ def number(value: float, places: int) -> str:
 
 
 def interval(low: float | None, high: float | None, places: int) -> str:
-    """Return "[low, high]"; without limits, "no interval (n=1)"."""
+    """Return "[low, high]"; without limits, "no interval"."""
     if low is None or high is None:
-        return "no interval (n=1)"
+        return "no interval"
     return f"[{number(low, places)}, {number(high, places)}]"
+
+
+def student_limits(score: Score, places: int) -> str:
+    """Return the Student-t limits of a mean as text, or why there are none."""
+    return interval(score.low, score.high, places) + (f" ({score.no_limits})" if score.no_limits else "")
+
+
+def median_limits(score: Score, places: int) -> str:
+    """Return the interval of the median as text, or why there is none.
+
+    Where all runs are equal, the text says how many of all possible runs are at that score at least.
+    """
+    found = score.median_interval
+    if found is None:
+        return f"no interval (n={score.n})"
+    if score.worst[0] == score.best[0]:
+        return f"{number(found.low, places)} in at least {unanimous(score.n):.0%} of all runs"
+    return interval(found.low, found.high, places)
 
 
 def limits(value: float | None, low: float | None, high: float | None, places: int) -> str:

@@ -19,17 +19,19 @@ from ascent.records.declared import RETURN
 from ascent.records.plan import seed_ranges
 from ascent.records.read import DAMAGED
 from ascent.reports.page import figures
-from ascent.reports.page.formats import decimals, interval, number
+from ascent.reports.page.formats import decimals, median_limits, number, student_limits
 from ascent.reports.page.provenance import mixed_platforms, run_provenance, state_counts
 from ascent.reports.page.table import Table
 from ascent.reports.statistics.aggregate import CellSummary, Task
 from ascent.reports.statistics.estimators import ESTIMATORS, describe
-from ascent.reports.statistics.intervals import ALPHA, FEW_SEEDS, LEVEL
+from ascent.reports.statistics.intervals import ALPHA, FEW_SEEDS, LEVEL, MEDIAN_LEVEL
 from ascent.reports.statistics.study import Study
 from ascent.reports.statistics.verdicts import counts
 
 PAGE_WIDTH = 1080  # CSS pixels of a figure that is as wide as the page
 FIGURE_PIXELS = int(figures.WIDTH * figures.DPI)  # of the same figure as PNG
+MINUS = "\N{MINUS SIGN}"  # as wide as a plus; never breaks a line
+_MINUS = re.compile(r"(?<![\w.])-(?=\d)")
 OPEN_ROWS = 30  # tables with more rows are collapsed
 
 
@@ -49,7 +51,12 @@ def render(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"number": html_number, "interval": html_interval, "seed_ranges": seed_ranges}
+    environment.filters |= {
+        "number": html_number,
+        "student_limits": lambda score, places: _MINUS.sub(MINUS, student_limits(score, places)),
+        "median_limits": lambda score, places: _MINUS.sub(MINUS, median_limits(score, places)),
+        "seed_ranges": seed_ranges,
+    }
     cells = [summary for task in study.tasks for summary in task.cells]
     runs = [(summary, run) for summary in cells for run in summary.cell.runs]
     by_measure = [task for task in study.tasks if not task.measured.is_return]
@@ -82,6 +89,7 @@ def render(
         estimator_text=describe(study.declared.estimator, "score" if by_measure else RETURN),
         few=FEW_SEEDS,
         level=f"{LEVEL:.0%}",
+        median_level=f"{MEDIAN_LEVEL:.1%}",
         alpha=f"{ALPHA:.0%}",
     )
 
@@ -116,7 +124,7 @@ def rows(table: Table, task: Task | None = None) -> list[list[tuple[str, str, st
     texts = table.shown.to_numpy().tolist()
     return [
         [
-            (head, _MINUS.sub("\N{MINUS SIGN}", text), _sort_key(table, head, k))
+            (head, _MINUS.sub(MINUS, text), _sort_key(table, head, k))
             for head, text in zip(table.shown, texts[k], strict=True)
         ]
         for k in chosen
@@ -127,9 +135,6 @@ def _sort_key(table: Table, head: str, row: int) -> str:
     """Return the number that the page's script sorts by; "" where there is none."""
     value = table.sort_values[head][row] if head in table.sort_values else None
     return "" if pd.isna(value) else f"{value:.9g}"
-
-
-_MINUS = re.compile(r"(?<![\w.])-(?=\d)")
 
 
 def command(summary: CellSummary) -> str:
@@ -162,11 +167,5 @@ def environments(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def html_number(value: float, places: int) -> str:
-    """Return a number with a true minus sign, which is as wide as a plus and never breaks a line."""
-    return number(value, places).replace("-", "\N{MINUS SIGN}")
-
-
-def html_interval(low: float | None, high: float | None, places: int) -> str:
-    """Return an interval with true minus signs."""
-    text = interval(low, high, places)
-    return text if low is None else text.replace("-", "\N{MINUS SIGN}")
+    """Return a number with a true minus sign."""
+    return number(value, places).replace("-", MINUS)

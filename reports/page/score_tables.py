@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ascent.records.declared import Declared
-from ascent.reports.page.formats import decimals, interval, number
+from ascent.reports.page.formats import decimals, interval, median_limits, number, student_limits
 from ascent.reports.page.table import Column, Table, make_table
 from ascent.reports.statistics.aggregate import CellSummary, Score, Task
 from ascent.reports.statistics.intervals import FEW_SEEDS, Crossing
@@ -41,10 +41,10 @@ def scores(tasks: Sequence[Task], declared: Declared) -> Table:
             ),
         ),
         _score_column(
-            lambda score: score.low, "low", "95% interval",
-            lambda score, places: interval(score.low, score.high, places),
+            lambda score: score.low, "low", "Student-t limits", student_limits,
         ),
         _score_column(lambda score: score.high, "high"),
+        _score_column(lambda score: score.no_limits, "no_limits"),
         _score_column(
             lambda score: score.std, "std", "std",
             lambda score, places: "" if score.std is None else number(score.std, places),
@@ -53,6 +53,16 @@ def scores(tasks: Sequence[Task], declared: Declared) -> Table:
         _score_column(
             lambda score: score.median, "median", "median",
             lambda score, places: number(score.median, places),
+        ),
+        _score_column(
+            lambda score: score.median_interval.low if score.median_interval else None,
+            "median_low", "interval of the median", median_limits,
+        ),
+        _score_column(
+            lambda score: score.median_interval.high if score.median_interval else None, "median_high"
+        ),
+        _score_column(
+            lambda score: score.median_interval.level if score.median_interval else None, "median_level"
         ),
         Column(_of_score(lambda score: score.n), head="n", text=_seeds, numeric=True),
         _score_column(

@@ -25,7 +25,7 @@ from ascent.records.read import CellRecord, load
 from ascent.records.shelf import CURVES, SCORES, Shelf, ShelfCell
 from ascent.records.store import seals
 from ascent.reports import page
-from ascent.reports.page.formats import decimals, interval, number, short_steps
+from ascent.reports.page.formats import decimals, median_limits, number, short_steps, student_limits
 from ascent.reports.page.table import csv
 from ascent.reports.shelf import croissant
 from ascent.reports.shelf.add import grade_of, proofs
@@ -174,6 +174,8 @@ def scores(shown: Sequence[Board]) -> pd.DataFrame:
                     "std": score.std if score else None,
                     "iqm": score.iqm if score else None,
                     "median": score.median if score else None,
+                    "median_low": score.median_interval.low if score and score.median_interval else None,
+                    "median_high": score.median_interval.high if score and score.median_interval else None,
                     "core_hours": round(row.core_hours, 3),
                     "grade": row.grade,
                     "digest": cell.name.digest,
@@ -208,7 +210,7 @@ def _template(name: str, shelf: Shelf, shown: Sequence[Board]) -> str:
     shown_hours = {cell: hours(shelf, cell) for cell in shelf.missing}
     return environment.get_template(name).render(
         shelf=shelf, boards=shown, rows=[row for board in shown for row in board.rows], hours=shown_hours,
-        rank=_rank, mean=_mean, interval=_interval, style=style, script=script,
+        rank=_rank, mean=_mean, limits=_limits, median=_median, style=style, script=script,
     )  # fmt: skip
 
 
@@ -221,9 +223,14 @@ def _mean(board: Board, row: Row) -> str:
     return number(score.mean, decimals(board.task)) if score else row.summary.refusal
 
 
-def _interval(board: Board, row: Row) -> str:
+def _limits(board: Board, row: Row) -> str:
     score = row.summary.score
-    return interval(score.low, score.high, decimals(board.task)) if score else ""
+    return student_limits(score, decimals(board.task)) if score else ""
+
+
+def _median(board: Board, row: Row) -> str:
+    score, places = row.summary.score, decimals(board.task)
+    return f"{number(score.median, places)} {median_limits(score, places)}" if score else ""
 
 
 def _cpu_seconds(about: Mapping[str, Any]) -> float:

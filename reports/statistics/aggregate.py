@@ -17,12 +17,15 @@ from ascent.reports.statistics.estimators import ACROSS_SEEDS, ESTIMATORS, Curve
 from ascent.reports.statistics.groups import alike
 from ascent.reports.statistics.intervals import (
     Crossing,
+    MedianInterval,
     Tolerance,
     failure_interval,
     interquartile_mean,
+    median_interval,
     steps_to_threshold,
     student_t_interval,
     tolerance_interval,
+    why_no_limits,
 )
 from ascent.reports.statistics.labels import labels_of
 from ascent.reports.statistics.measures import RETURNS, Measured, measured
@@ -30,7 +33,11 @@ from ascent.reports.statistics.measures import RETURNS, Measured, measured
 
 @dataclass(frozen=True)
 class Score:
-    """Run scores of a complete cell over seeds; `low` and `high` are None for n = 1."""
+    """Run scores of a complete cell over seeds.
+
+    `low` and `high` are the Student-t limits of the mean; None for the reason `no_limits`, which is "" where
+    they are given.
+    """
 
     n: int
     failures: int  # diverged runs among the n
@@ -39,9 +46,11 @@ class Score:
     mean: float
     low: float | None
     high: float | None
+    no_limits: str
     std: float | None  # over seeds, ddof 1
     iqm: float
     median: float
+    median_interval: MedianInterval | None  # None for n < 5
     worst: tuple[float, int]  # run score and its seed
     best: tuple[float, int]
     tolerance: Tolerance | None
@@ -278,9 +287,11 @@ def _score(
         mean=mean,
         low=low,
         high=high,
+        no_limits=why_no_limits(sample),
         std=float(sample.std(ddof=1)) if len(sample) > 1 else None,
         iqm=float(interquartile_mean(sample)),
         median=float(np.median(sample)),
+        median_interval=median_interval(sample),
         worst=ranked[0],
         best=ranked[-1],
         tolerance=tolerance_interval(sample),
@@ -290,9 +301,11 @@ def _score(
 
 
 def _mean(sample: np.ndarray) -> tuple[float, float | None, float | None]:
-    """Return the mean and its interval."""
+    """Return the mean and its Student-t limits; None where `why_no_limits` refuses them."""
+    if why_no_limits(sample):
+        return float(sample.mean()), None, None
     low, high = (float(limit) for limit in student_t_interval(sample))
-    return float(sample.mean()), None if np.isnan(low) else low, None if np.isnan(high) else high
+    return float(sample.mean()), low, high
 
 
 def _check_same_grid(cell: CellRecord, seeds: pd.DataFrame) -> None:
