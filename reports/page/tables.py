@@ -171,6 +171,10 @@ def pairs(comparisons: Comparisons) -> Table:
         ),
         Column(lambda pair: pair.welch.high, "high"),
         Column(lambda pair: "yes" if pair.differs else "no", head="significant"),
+        Column(
+            lambda pair: pair.fragility, "fragility", "fragility",
+            lambda pair: "" if pair.fragility is None else str(pair.fragility), numeric=True,
+        ),
         Column(lambda pair: pair.welch.t, "t"),
         Column(lambda pair: pair.welch.df, "df"),
         Column(
@@ -203,7 +207,7 @@ def pairs(comparisons: Comparisons) -> Table:
         Column(lambda pair: pair.superiority.high, "superiority_high"),
         Column(
             lambda pair: pair.detectable, "detectable", "detectable",
-            lambda pair: "" if math.isnan(pair.detectable) else number(pair.detectable, places(pair)),
+            lambda pair: "none" if math.isnan(pair.detectable) else number(pair.detectable, places(pair)),
             numeric=True,
         ),
         Column(lambda pair: pair.differs, "differs"),

@@ -1,8 +1,8 @@
 """Comparisons of systems within and across tasks.
 
-Within a task, every pair of systems is compared by Welch's test and by a permutation test; with a declared
-baseline, which is a system or one setting of a system, only the pairs that include it. All of these pairs,
-over all tasks, form the family of Holm's correction. Across tasks, scores are normalised by the fixed anchors
+Within a task, every pair of systems is compared by a permutation test of superiority and by Welch's test of
+the means; with a declared baseline, which is a system or one setting of a system, only the pairs that include
+it. All of these pairs, over all tasks, form the family of Holm's correction. Across tasks, scores are normalised by the fixed anchors
 of each task, and only systems with scores on the same tasks form a group. Incomplete cells have no sample and
 enter no comparison.
 """
@@ -18,6 +18,7 @@ from ascent.records.declared import Declared
 from ascent.reports.statistics import bootstrap
 from ascent.reports.statistics.aggregate import CellSummary, Task
 from ascent.reports.statistics.effect_sizes import hedges_g, superiority
+from ascent.reports.statistics.fragility import fragility
 from ascent.reports.statistics.holm import holm
 from ascent.reports.statistics.intervals import ALPHA, Estimate
 from ascent.reports.statistics.significance import (
@@ -36,8 +37,12 @@ PairFilter = Callable[[str, str], bool]  # takes the labels of two systems
 
 @dataclass(frozen=True)
 class TestedDifference:
-    """The difference of two samples by both tests, corrected for its family of comparisons."""
+    """The difference of two samples by both tests, corrected for its family of comparisons.
 
+    `superior` is the sign of P(X > Y) - P(X < Y) in the samples.
+    """
+
+    superior: int
     welch: Comparison
     p_permutation: float
     p_welch_holm: float
@@ -45,8 +50,14 @@ class TestedDifference:
 
     @property
     def differs(self) -> bool:
-        """Whether both tests reject at 5% after Holm's correction."""
-        return bool(self.p_permutation_holm < ALPHA and self.p_welch_holm < ALPHA)
+        """Whether both tests reject at 5% after Holm's correction, in the same direction.
+
+        What is claimed is superiority: a run of one system scores higher than one of the other more often
+        than not. Welch's test alone finds differences of means that are not there where failures are missing
+        from a sample; the permutation test alone is too liberal for small p values where spreads differ.
+        """
+        rejected = self.p_permutation_holm < ALPHA and self.p_welch_holm < ALPHA
+        return bool(rejected and self.superior * self.welch.difference > 0)
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,8 @@ class Pair(TestedDifference):
     y: CellSummary
     g: Estimate  # Hedges' g and its interval
     superiority: Estimate  # P(X > Y) + P(X = Y) / 2 and its interval
-    detectable: float  # difference that Welch's test detects with power 0.8, at the unadjusted 5%
+    detectable: float  # difference detected with power 0.8 at the level of `Comparisons`; NaN: none
+    fragility: int | None  # runs of the better system that undo the claim if they fail; None without a claim
 
 
 @dataclass(frozen=True)
@@ -90,11 +102,13 @@ class Group:
 class Comparisons:
     """All comparisons of a report.
 
-    `family` is the number of declared comparisons within tasks; `pairs` are those that could be made.
-    `unreachable` of these cannot become significant with their number of runs, whatever the scores.
+    `family` is the number of declared comparisons within tasks; `pairs` are those that could be made. `level`
+    is that of the step at which Holm's procedure stopped: ALPHA over the comparisons without a claim.
+    `unreachable` pairs cannot become significant with their number of runs, whatever the scores.
     """
 
     family: int
+    level: float
     unreachable: int
     pairs: tuple[Pair, ...]
     groups: tuple[Group, ...]
@@ -109,7 +123,7 @@ def compare(tasks: Sequence[Task], declared: Declared) -> Comparisons:
     """
     is_declared = declared_pairs(tasks, declared)
     family = sum(is_declared(x.label, y.label) for task in tasks for x, y in combinations(task.cells, 2))
-    pairs = _pairs(tasks, is_declared, family)
+    pairs, level = _pairs(tasks, is_declared, family)
     unreachable = count_unreachable([(len(_sample(pair.x)), len(_sample(pair.y))) for pair in pairs], family)
     systems = _normalised(tasks)
     labels = [
@@ -122,7 +136,7 @@ def compare(tasks: Sequence[Task], declared: Declared) -> Comparisons:
         for (x, y), estimate in zip(labels, bootstrap.improvements(systems, labels, seed=SEED), strict=True)
     ]
     groups = _groups(tasks, systems)
-    return Comparisons(family, unreachable, tuple(pairs), tuple(groups), tuple(improvements))
+    return Comparisons(family, level, unreachable, tuple(pairs), tuple(groups), tuple(improvements))
 
 
 def declared_pairs(tasks: Sequence[Task], declared: Declared) -> PairFilter:
@@ -142,7 +156,8 @@ def declared_pairs(tasks: Sequence[Task], declared: Declared) -> PairFilter:
     return lambda x, y: not baseline or x in baseline or y in baseline
 
 
-def _pairs(tasks: Sequence[Task], is_declared: PairFilter, family: int) -> list[Pair]:
+def _pairs(tasks: Sequence[Task], is_declared: PairFilter, family: int) -> tuple[list[Pair], float]:
+    """Return all pairs that can be tested, and the level at which Holm's procedure stopped."""
     pairs = [
         (task, x, y)
         for task in tasks
@@ -152,16 +167,34 @@ def _pairs(tasks: Sequence[Task], is_declared: PairFilter, family: int) -> list[
     ]
     samples = [(_sample(x), _sample(y)) for _, x, y in pairs]
     results = both_tests(samples, family)
-    return [
+    level = ALPHA / max(family - sum(result.differs for result in results), 1)
+    held = (
+        ALPHA / (family - sum(result.p_permutation_holm < ALPHA for result in results) + 1),
+        ALPHA / (family - sum(result.p_welch_holm < ALPHA for result in results) + 1),
+    )  # the levels of the last steps that rejected: a p value that rises stays rejected below them
+    found = [
         Pair(
             **vars(result), task=task, x=x, y=y,
             g=hedges_g(a, b), superiority=superiority(a, b),
             detectable=minimum_detectable_difference(
-                float(a.std(ddof=1)), float(b.std(ddof=1)), len(a), len(b)
+                float(a.std(ddof=1)), float(b.std(ddof=1)), len(a), len(b), level
             ),
+            fragility=_fragility(task, a, b, held, family) if result.differs else None,
         )
         for (task, x, y), (a, b), result in zip(pairs, samples, results, strict=True)
     ]  # fmt: skip
+    return found, level
+
+
+def _fragility(
+    task: Task, x: np.ndarray, y: np.ndarray, levels: tuple[float, float], family: int
+) -> int:
+    """Return the fragility of a claim; a run that fails has the random score, or the worst of both samples."""
+    sign = task.measured.sign
+    better, worse = sorted((sign * x, sign * y), key=np.mean, reverse=True)
+    anchors = [sign * score for name, score in task.anchors if name == "random"]
+    failed = float(min([better.min(), worse.min(), *anchors]))
+    return fragility(better, worse, failed, levels, family, SEED)
 
 
 def _sample(summary: CellSummary) -> np.ndarray:
@@ -171,7 +204,7 @@ def _sample(summary: CellSummary) -> np.ndarray:
 
 
 def both_tests(samples: Sequence[tuple[np.ndarray, np.ndarray]], family: int) -> list[TestedDifference]:
-    """Test pairs of samples by Welch's and by the permutation test.
+    """Test pairs of samples by the permutation test and by Welch's.
 
     Each test is corrected for a family of `family` comparisons, at least the number of pairs.
     """
@@ -181,17 +214,19 @@ def both_tests(samples: Sequence[tuple[np.ndarray, np.ndarray]], family: int) ->
         by_sizes[len(x), len(y)].append(k)
     for rows in by_sizes.values():
         first, second = (np.array([samples[k][side] for k in rows]) for side in (0, 1))
-        p_permutation[rows] = permutation_p(first, second, seed=SEED)
+        p_permutation[rows] = permutation_p(first, second, family, seed=SEED)
     differences = [welch(x, y) for x, y in samples]
     p_welch_holm = holm(np.array([difference.p for difference in differences]), family)
     p_permutation_holm = holm(p_permutation, family)
+    superior = [int(np.sign(np.sign(x[:, None] - y).sum())) for x, y in samples]
     columns = (p_permutation.tolist(), p_welch_holm.tolist(), p_permutation_holm.tolist())
-    return [TestedDifference(*row) for row in zip(differences, *columns, strict=True)]
+    return [TestedDifference(*row) for row in zip(superior, differences, *columns, strict=True)]
 
 
 def count_unreachable(sizes: Sequence[tuple[int, int]], family: int) -> int:
-    """Count the pairs of samples, given by their sizes, that cannot become significant in such a family."""
-    return sum(smallest_permutation_p(n, m) * family >= ALPHA for n, m in sizes)
+    """Count the pairs of samples, given by their sizes, that Holm's procedure cannot reject in such a family."""
+    smallest = np.array([smallest_permutation_p(n, m) for n, m in sizes])
+    return int((holm(smallest, family) >= ALPHA).sum())
 
 
 def _normalised(tasks: Sequence[Task]) -> dict[str, dict[str, np.ndarray]]:

@@ -1,19 +1,24 @@
-"""Significance tests of the difference of two samples: Welch's test and a permutation test.
+"""Significance tests of two samples: Welch's test of the means, a permutation test of superiority.
 
 Scores that are not finite raise ValueError.
 """
 
+from collections import defaultdict
+from functools import lru_cache
 from itertools import combinations
-from math import comb
+from math import ceil, comb
 from typing import NamedTuple
 
 import numpy as np
 from scipy import special
 
-from ascent.reports.statistics.intervals import TAIL, have_spread, require_finite
+from ascent.reports.statistics.intervals import ALPHA, TAIL, have_spread, require_finite
 
 EXACT_PARTITIONS = 100_000  # a permutation test enumerates all partitions up to this number
-RANDOM_PARTITIONS = 9_999  # beyond it, it draws this many and adds the observed one
+FEWEST_DRAWS = 9_999  # beyond it, it draws at least so many and adds the observed one
+MOST_DRAWS = 999_999
+SETTLED = 100  # so many of the fewest draws that are as extreme settle that a pair is not significant
+BLOCK = 20_000  # partitions drawn at once, so that they stay in the cache
 
 
 class Comparison(NamedTuple):
@@ -52,13 +57,18 @@ def welch_error(std_x: float, n: int, std_y: float, m: int) -> tuple[float, floa
     return float(np.sqrt(part_x + part_y)), float(df)
 
 
-def permutation_p(x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
+def permutation_p(x: np.ndarray, y: np.ndarray, family: int, seed: int) -> np.ndarray:
     """Return the two-sided p values (K,) of K permutation tests of x (K, n) against y (K, m).
 
-    The statistic is Welch's t (Janssen 1997; Chung and Romano 2013), which keeps the test asymptotically
-    valid under unequal variances. All partitions are enumerated where there are few; otherwise random ones
-    are drawn and the observed one is added: (b + 1) / (m + 1), Phipson and Smyth (2010). Where neither side
-    of a partition varies, t is 0 if the means are equal, else infinite.
+    The hypothesis is P(X > Y) + P(X = Y) / 2 = 1/2; the statistic is that of Brunner and Munzel (2000), which
+    keeps the permutation test asymptotically valid where the two distributions differ in shape or spread
+    (Neubert and Brunner 2007). For equal distributions it is exact. It is infinite where the samples do not
+    overlap.
+
+    All partitions are enumerated where there are few. Otherwise random ones are drawn and the observed one is
+    added: (b + 1) / (m + 1), Phipson and Smyth (2010). Of samples that do not overlap the p value is counted.
+    The number of draws is such that p values of a tenth of ALPHA / `family` can occur; a pair with many
+    partitions as extreme among the first draws stops there (Besag and Clifford 1991).
 
     Raises:
         ValueError: a sample has fewer than two runs.
@@ -67,62 +77,127 @@ def permutation_p(x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
     n, m = x.shape[1], y.shape[1]
     if min(n, m) < 2:
         raise ValueError("a permutation test needs at least two runs in each sample")
-    if _partitions(n, m) <= EXACT_PARTITIONS:
-        if n == m:
-            # A partition and its mirror image have the same |t|: those with the first run in x suffice.
-            chosen = np.array([(0, *rest) for rest in combinations(range(1, n + m), n - 1)])
-        else:
-            chosen = np.array(list(combinations(range(n + m), n)))
-    else:
-        random = np.random.default_rng(seed).random((RANDOM_PARTITIONS, n + m))
-        chosen = np.vstack([np.arange(n), random.argpartition(n, axis=1)[:, :n]])
-    chosen = np.ascontiguousarray(chosen.T)
     pooled = np.hstack([x, y])
-    spread = np.ptp(pooled, axis=1, keepdims=True)
-    pooled = (pooled - pooled.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, np.inf)
+    order = pooled.argsort(axis=1, kind="stable")
+    ordered = np.take_along_axis(pooled, order, axis=1)
+    first = (order < n).astype(np.int8).T  # (n + m, K): whether the k-th smallest is a run of x
+    # Whether the next one is larger; a difference of 1e-12 of the range is rounding error.
+    rises = np.diff(ordered, axis=1) > 1e-12 * np.ptp(ordered, axis=1, keepdims=True)
     p = np.empty(len(pooled))
-    for k, values in enumerate(pooled):
-        t = np.abs(_welch_t(values, chosen))
-        p[k] = (t >= t[0] * (1 - 1e-9)).mean()  # the first is the observed one; the factor absorbs rounding
+    by_ties = defaultdict(list)  # what partitions give depends on which scores are tied, and on nothing else
+    for k, row in enumerate(rises):
+        by_ties[row.tobytes()].append(k)
+    draws = min(max(ceil(10 * family / ALPHA) - 1, FEWEST_DRAWS), MOST_DRAWS)
+    for ties, rows in by_ties.items():
+        t = _brunner_munzel(first[:, rows], rises[rows[0]])
+        if _partitions(n, m) <= EXACT_PARTITIONS:
+            p[rows] = _as_extreme(t, _partition_t(n, m, ties, 0, seed)) / _partitions(n, m)
+            continue
+        found = _as_extreme(t, _partition_t(n, m, ties, FEWEST_DRAWS, seed))
+        p[rows] = (found + 1) / (FEWEST_DRAWS + 1)
+        open_ = np.array(rows)[found < SETTLED]
+        if draws > FEWEST_DRAWS and len(open_):
+            more = _as_extreme(t[found < SETTLED], _partition_t(n, m, ties, draws, seed))
+            p[open_] = (more + 1) / (draws + 1)
+        apart = rises[rows[0]][[n - 1, m - 1]]  # whether the n lowest, or the m lowest, are below the others
+        p[np.array(rows)[np.isinf(t)]] = apart.sum() / comb(n + m, n)
     return p
 
 
 def smallest_permutation_p(n: int, m: int) -> float:
     """Return the smallest p value that the permutation test can give with n and m runs."""
-    partitions = _partitions(n, m)
-    return 1 / partitions if partitions <= EXACT_PARTITIONS else 1 / (RANDOM_PARTITIONS + 1)
+    return 1 / _partitions(n, m)
 
 
 def _partitions(n: int, m: int) -> int:
-    """Return the number of partitions of n + m runs that may differ in |t|."""
+    """Return the number of partitions of n + m runs that may differ in the statistic."""
     return comb(n + m, n) // (2 if n == m else 1)
 
 
-def _welch_t(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Return Welch's t (R,) of values (N,) with mean 0 and range 1.
+def _as_extreme(t: np.ndarray, ordered: np.ndarray) -> np.ndarray:
+    """Return how many of the ordered statistics are at least t (K,); the factor absorbs rounding."""
+    return len(ordered) - ordered.searchsorted(t * (1 - 1e-9))
 
-    `chosen` (n, R) holds the indices of the first sample in each of R partitions.
+
+@lru_cache(maxsize=4)
+def _partition_t(n: int, m: int, ties: bytes, draws: int, seed: int) -> np.ndarray:
+    """Return the ordered statistics of `draws` random partitions, or of all if it is 0.
+
+    `ties`: the booleans (n + m - 1,), as bytes, that say whether each next larger score is not tied.
     """
-    n, m = len(chosen), len(values) - len(chosen)
-    first, squares = values[chosen].sum(axis=0), (values**2)[chosen].sum(axis=0)
-    mean_x, mean_y = first / n, (values.sum() - first) / m
-    var_x = (squares - n * mean_x**2) / (n - 1)
-    var_y = ((values**2).sum() - squares - m * mean_y**2) / (m - 1)
-    # A variance of about 1e-16 is rounding error.
-    error = np.sqrt(sum(np.where(var < 1e-14, 0.0, var) / size for var, size in ((var_x, n), (var_y, m))))
-    difference = mean_x - mean_y
-    difference = np.where(np.abs(difference) < 1e-14, 0.0, difference)
-    flat = np.where(difference == 0, 0.0, np.inf)
-    return np.divide(difference, error, out=flat, where=error > 0)
+    first = _random_partitions(n, m, draws, seed) if draws else _all_partitions(n, m)
+    return np.sort(_brunner_munzel(first, np.frombuffer(ties, dtype=bool)))
 
 
-def minimum_detectable_difference(std_x: float, std_y: float, n: int, m: int, power: float = 0.8) -> float:
-    """Return the difference of means that Welch's two-sided test at ALPHA detects with this power.
+@lru_cache(maxsize=2)
+def _random_partitions(n: int, m: int, draws: int, seed: int) -> np.ndarray:
+    """Return which of the ordered scores are in the first sample, (n + m, draws) of 0 and 1."""
+    rng = np.random.default_rng(seed)
+    first = np.zeros((n + m, draws), dtype=np.int8)
+    for start in range(0, draws, BLOCK):
+        random = rng.random((min(BLOCK, draws - start), n + m), dtype=np.float32)
+        chosen = random.argpartition(n, axis=1)[:, :n]
+        first[chosen, np.arange(start, start + len(chosen))[:, None]] = 1
+    return first
 
-    In units of the scores, taking the standard deviations as the true ones; 0 if both are 0. The statistic is
-    taken as noncentral t with Welch's degrees of freedom; rejections in the wrong direction do not count.
+
+@lru_cache(maxsize=2)
+def _all_partitions(n: int, m: int) -> np.ndarray:
+    """Return which of the ordered scores are in the first sample, (n + m, R) of 0 and 1, in all partitions.
+
+    With n = m, those with the smallest score in the first sample suffice: their mirror images have the same
+    statistics.
     """
+    if n == m:
+        chosen = np.array([(0, *rest) for rest in combinations(range(1, n + m), n - 1)])
+    else:
+        chosen = np.array(list(combinations(range(n + m), n)))
+    first = np.zeros((n + m, len(chosen)), dtype=np.int8)
+    first[chosen.T, np.arange(len(chosen))] = 1
+    return first
+
+
+def _brunner_munzel(first: np.ndarray, rises: np.ndarray) -> np.ndarray:
+    """Return the squared statistic (R,) of partitions of N = n + m ordered scores.
+
+    `first` (N, R) is 1 for the scores of the first sample, `rises` (N - 1,) true where the next score is
+    larger. The placement of a run is the number of runs of the other sample below it, ties counting half; the
+    statistic is the difference of the mean placements over its standard error.
+    """
+    n = int(first[:, 0].sum())
+    m = len(first) - n
+    starts = np.r_[0, np.flatnonzero(rises) + 1, len(first)]
+    below, sum_x, squares_x, squares_y = (np.zeros(first.shape[1], dtype=np.int32) for _ in range(4))
+    for start, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+        tied = first[start:end].sum(axis=0, dtype=np.int32)
+        # Twice the placements, so that all are whole numbers and equal statistics are equal floats.
+        of_y = 2 * below + tied
+        of_x = start + end - of_y
+        weighted = tied * of_x
+        sum_x += weighted
+        squares_x += weighted * of_x
+        squares_y += (end - start - tied) * of_y * of_y
+        below += tied
+    total = sum_x.astype(np.int64)
+    spread_x, spread_y = n * squares_x.astype(np.int64) - total**2, m * squares_y.astype(np.int64)
+    spread_y -= (2 * n * m - total) ** 2
+    error = spread_x * (m - 1) + spread_y * (n - 1)
+    squared = ((total - n * m) ** 2 * ((n - 1) * (m - 1))).astype(float)
+    return np.divide(squared, error, out=np.where(squared > 0, np.inf, 0.0), where=error > 0)
+
+
+def minimum_detectable_difference(
+    std_x: float, std_y: float, n: int, m: int, alpha: float = ALPHA, power: float = 0.8
+) -> float:
+    """Return the difference of means that Welch's two-sided test at `alpha` detects with this power.
+
+    In units of the scores, taking the standard deviations as the true ones; 0 if both are 0; NaN if the
+    permutation test, which must also reject, cannot reach `alpha` with n and m runs. The statistic is taken as
+    noncentral t with Welch's degrees of freedom; rejections in the wrong direction do not count.
+    """
+    if smallest_permutation_p(n, m) >= alpha:
+        return float("nan")
     if std_x == std_y == 0:
         return 0.0
     error, df = welch_error(std_x, n, std_y, m)
-    return error * float(special.nctdtrinc(df, 1 - power, special.stdtrit(df, TAIL)))
+    return error * float(special.nctdtrinc(df, 1 - power, special.stdtrit(df, 1 - alpha / 2)))

@@ -234,7 +234,7 @@ def test_false_alarms_of_the_tests() -> None:
             assert significance.welch(x[7], y[7]).p == pytest.approx(p[7], rel=1e-9)
             welch[shape].append(np.mean(p < 0.05))
             permutation[shape].append(
-                np.mean(significance.permutation_p(x[:5_000], y[:5_000], seed=n) < 0.05)
+                np.mean(significance.permutation_p(x[:5_000], y[:5_000], 1, seed=n) < 0.05)
             )
     table("false alarms, Welch", welch)
     table("false alarms, permutation", permutation)
@@ -248,7 +248,7 @@ def test_false_alarms_of_a_family() -> None:
     rng, claims = np.random.default_rng(3), []
     x, y = rng.normal(size=(6_000, 10)), rng.normal(size=(6_000, 10))
     welch = np.array([significance.welch(a, b).p for a, b in zip(x, y, strict=True)])
-    permutation = significance.permutation_p(x, y, seed=0)
+    permutation = significance.permutation_p(x, y, 10, seed=0)
     for family in np.arange(6_000).reshape(600, 10):
         both = (holm(welch[family]) < 0.05) & (holm(permutation[family]) < 0.05)
         claims.append(both.any())

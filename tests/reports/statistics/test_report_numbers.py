@@ -331,7 +331,7 @@ def test_returns_are_read_back_exactly(store: "Records") -> None:
 def test_how_numbers_are_written() -> None:
     assert formats.number(-1234.56, 1) == "-1,234.6"
     assert formats.number(-0.04, 1) == "0.0"
-    assert formats.interval(None, None, 1) == "no interval (n=1)"
+    assert formats.interval(None, None, 1) == "no interval"
     assert seed_ranges((5, 0, 1, 2, 9)) == "0-2,5,9"
     assert [formats.short_steps(steps) for steps in (0, 500, 200_000, 1_500_000)] == [
         "0",

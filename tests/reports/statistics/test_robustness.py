@@ -209,13 +209,15 @@ def holm(p: dict[tuple, float]) -> dict[tuple, float]:
 
 
 def permuted(x: np.ndarray, y: np.ndarray) -> float:
-    """Share of the partitions of all runs whose |t| (Welch) is at least that which was observed."""
+    """Share of the partitions of all runs whose Brunner-Munzel statistic is at least that observed."""
     pooled = np.concatenate((x, y))
     every = set(range(len(pooled)))
 
     def t(first: Sequence[int]) -> float:
         a, b = pooled[list(first)], pooled[sorted(every - set(first))]
-        return abs(a.mean() - b.mean()) / np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b))
+        wins = (a[:, None] > b + 1e-12) + 0.5 * (np.abs(a[:, None] - b) <= 1e-12)
+        error = wins.mean(1).var(ddof=1) / len(a) + wins.mean(0).var(ddof=1) / len(b)
+        return abs(wins.mean() - 0.5) / np.sqrt(error) if error > 1e-15 else np.inf * (wins.mean() != 0.5)
 
     own = t(range(len(x)))
     return float(np.mean([t(c) >= own * (1 - 1e-9) for c in itertools.combinations(sorted(every), len(x))]))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import combinations
+from math import comb
 
 import numpy as np
 import pytest
@@ -119,45 +120,64 @@ def test_one_run_per_task_has_no_interval() -> None:
 
 
 def brute_force(x: np.ndarray, y: np.ndarray) -> float:
-    """p of the studentised permutation test by going through every partition with scipy's t."""
+    """p of the permutation test by going through every partition with scipy's Brunner-Munzel statistic."""
     pooled, n = np.r_[x, y], len(x)
 
     def t(chosen: tuple[int, ...]) -> float:
-        rest = [k for k in range(len(pooled)) if k not in chosen]
-        return abs(scipy_stats.ttest_ind(pooled[list(chosen)], pooled[rest], equal_var=False).statistic)
+        first, rest = pooled[list(chosen)], np.delete(pooled, chosen)
+        if first.min() > rest.max() or first.max() < rest.min():
+            return np.inf
+        return abs(scipy_stats.brunnermunzel(first, rest).statistic)
 
     observed = t(tuple(range(n)))
     return float(np.mean([t(c) >= observed - 1e-9 for c in combinations(range(len(pooled)), n)]))
 
 
-@pytest.mark.parametrize(("n", "m", "shift"), [(4, 4, 1.0), (3, 5, 2.0), (5, 4, 0.0)])
-def test_permutation_test_is_exact(n: int, m: int, shift: float) -> None:
+@pytest.mark.parametrize(
+    ("n", "m", "shift", "places"),
+    [(4, 4, 1.0, 9), (3, 5, 2.0, 9), (5, 4, 0.0, 9), (5, 5, 1.0, 0), (3, 6, 1.0, 0)],
+)
+def test_permutation_test_is_exact(n: int, m: int, shift: float, places: int) -> None:
+    """With ties too: rounded to whole numbers, most scores are tied."""
     rng = np.random.default_rng(n)
-    x, y = rng.normal(size=(3, n)) + shift, 3 * rng.normal(size=(3, m))
+    x = np.round(rng.normal(size=(3, n)) + shift, places)
+    y = np.round(3 * rng.normal(size=(3, m)), places)
     expected = [brute_force(a, b) for a, b in zip(x, y, strict=True)]
-    assert significance.permutation_p(x, y, seed=0).tolist() == pytest.approx(expected, abs=1e-12)
+    assert significance.permutation_p(x, y, 1, seed=0).tolist() == pytest.approx(expected, abs=1e-12)
 
 
-def test_permutation_test_of_many_partitions_is_near_scipys() -> None:
+@pytest.mark.parametrize("places", [9, 0])
+def test_drawn_partitions_give_the_p_of_all(places: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten runs each are enumerated; the same samples by draws come near, as many as the family needs."""
     rng = np.random.default_rng(0)
-    x, y = rng.normal(size=10) + 1.0, rng.normal(size=10)
-    theirs = scipy_stats.permutation_test(
-        (x, y), lambda a, b, axis: scipy_stats.ttest_ind(a, b, axis=axis, equal_var=False).statistic,
-        n_resamples=20_000, rng=1,
-    ).pvalue  # fmt: skip
-    (ours,) = significance.permutation_p(x[None], y[None], seed=0)
-    assert ours == pytest.approx(theirs, abs=0.01)
-    assert significance.permutation_p(x[None], y[None], seed=0) == ours
+    x, y = np.round(rng.normal(size=(40, 10)) + 1.5, places), np.round(rng.normal(size=(40, 10)), places)
+    exact = significance.permutation_p(x, y, 500, seed=0)
+    monkeypatch.setattr(significance, "EXACT_PARTITIONS", 1)
+    drawn = significance.permutation_p(x, y, 500, seed=0)
+    assert (exact < 5e-4).any() and (exact > 0.02).any()
+    draws = np.where(exact > 0.008, 9_999, 99_999)  # about a hundred as extreme settle it
+    assert (np.abs(drawn - exact) < 5 * np.sqrt(exact / draws) + 2 / draws).all()
+    assert significance.permutation_p(x, y, 500, seed=0).tolist() == drawn.tolist()
 
 
-def test_permutation_test_without_spread() -> None:
-    """Constants that differ: only the partition observed and its mirror image are as extreme."""
+def test_samples_that_do_not_overlap_have_the_counted_p() -> None:
+    """Two of all partitions, of whatever size: draws cannot reach it."""
+    for n, m in ((4, 4), (10, 10), (15, 15), (12, 30)):
+        x, y = np.arange(1.0, n + 1), np.arange(100.0, 100.0 + m)
+        (p,) = significance.permutation_p(x[None], y[None], 1, seed=0)
+        assert p == pytest.approx(2 / comb(n + m, n), rel=1e-9)
     ones = np.ones((1, 4))
-    assert significance.permutation_p(ones, 5 * ones, seed=0) == pytest.approx([2 / 70])
-    assert significance.permutation_p(ones, ones, seed=0) == [1.0]
-    assert significance.permutation_p(np.ones((1, 10)), 5 * np.ones((1, 10)), seed=0)[0] == pytest.approx(
-        1e-4, abs=2e-4
-    )
+    assert significance.permutation_p(ones, 5 * ones, 1, seed=0) == pytest.approx([2 / 70])
+    assert significance.permutation_p(ones, ones, 1, seed=0) == [1.0]
+    # The four smallest of 4 + 16 are tied with others: no partition separates them.
+    few, many = np.full((1, 4), 9.0), np.ones((1, 16))
+    assert significance.permutation_p(few, many, 1, seed=0) == pytest.approx([1 / comb(20, 4)])
+
+
+def test_a_difference_of_rounding_is_a_tie() -> None:
+    x, y = np.array([[0.1 + 0.2, 0.7, 0.9]]), np.array([[0.3, 0.5, 1.1]])
+    same = np.array([[0.3, 0.7, 0.9]])
+    assert significance.permutation_p(x, y, 1, seed=0) == significance.permutation_p(same, y, 1, seed=0)
 
 
 def test_holm_by_hand() -> None:
@@ -245,6 +265,11 @@ def test_detectable_difference_is_cohens() -> None:
     for n, d in ((64, 0.5), (26, 0.8)):
         assert significance.minimum_detectable_difference(1.0, 1.0, n, n) == pytest.approx(d, abs=0.01)
     assert significance.minimum_detectable_difference(3.0, 3.0, 64, 64) == pytest.approx(1.5, abs=0.03)
+    # At a stricter level more is needed; where the permutation test cannot reach it, nothing is enough.
+    stricter = significance.minimum_detectable_difference(1.0, 1.0, 10, 10, alpha=0.05 / 1320)
+    assert stricter > 1.5 * significance.minimum_detectable_difference(1.0, 1.0, 10, 10)
+    assert np.isnan(significance.minimum_detectable_difference(1.0, 1.0, 3, 3))
+    assert np.isnan(significance.minimum_detectable_difference(1.0, 1.0, 5, 5, alpha=0.05 / 12))
 
 
 def test_equivalence_is_statsmodels() -> None:
@@ -343,7 +368,7 @@ GOOD = np.array([1.0, 2.0, 4.0])
         lambda x: intervals.steps_to_threshold(x, np.ones(3, bool)),
         lambda x: significance.welch(GOOD, x), lambda x: effect_sizes.hedges_g(x, GOOD),
         lambda x: effect_sizes.superiority(GOOD, x),
-        lambda x: significance.permutation_p(np.stack([GOOD, x]), np.stack([GOOD, GOOD]), seed=0),
+        lambda x: significance.permutation_p(np.stack([GOOD, x]), np.stack([GOOD, GOOD]), 1, seed=0),
         lambda x: bootstrap.aggregates({"x": [GOOD, x]}, resamples=10),
         lambda x: bootstrap.profiles({"x": [x]}, np.array([0.5]), resamples=10),
         lambda x: bootstrap.improvements({"x": {"a": x}, "y": {"a": GOOD}}, [("x", "y")], resamples=10),
@@ -364,7 +389,7 @@ def test_one_run_on_a_side() -> None:
     assert among.value == 0.5 and np.isnan(among[1:]).all()
     assert above == (1.0, pytest.approx(0.025), 1.0)
     for refuse in (
-        lambda: significance.permutation_p(one[None], more[None], seed=0),
+        lambda: significance.permutation_p(one[None], more[None], 1, seed=0),
         lambda: equivalence(3.0, np.nan, 1, 3.0, 1.0, 4, margin=1.0),
     ):
         with pytest.raises(ValueError, match="two runs in each sample"):
@@ -437,10 +462,10 @@ def test_intervals_do_not_depend_on_the_unit() -> None:
     """Returns in thousands, or shifted: the tests say the same."""
     rng = np.random.default_rng(4)
     x, y = np.round(rng.normal(size=(3, 9)), 1), np.round(rng.normal(size=(3, 8)) + 1, 1)
-    expected = significance.permutation_p(x, y, seed=0)
-    assert significance.permutation_p(1e4 * x, 1e4 * y, seed=0).tolist() == expected.tolist()
-    assert significance.permutation_p(x - 500, y - 500, seed=0).tolist() == expected.tolist()
-    assert significance.permutation_p(-x, -y, seed=0).tolist() == expected.tolist()
+    expected = significance.permutation_p(x, y, 1, seed=0)
+    assert significance.permutation_p(1e4 * x, 1e4 * y, 1, seed=0).tolist() == expected.tolist()
+    assert significance.permutation_p(x - 500, y - 500, 1, seed=0).tolist() == expected.tolist()
+    assert significance.permutation_p(-x, -y, 1, seed=0).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("tasks", [4, 5])
