@@ -2,9 +2,9 @@
 
 Within a task, every pair of systems is compared by a permutation test of superiority and by Welch's test of
 the means; with a declared baseline, which is a system or one setting of a system, only the pairs that include
-it. All of these pairs, over all tasks, form the family of Holm's correction. Across tasks, scores are normalised by the fixed anchors
-of each task, and only systems with scores on the same tasks form a group. Incomplete cells have no sample and
-enter no comparison.
+it. All of these pairs, over all tasks, form the family of Holm's correction. Across tasks, scores are
+normalised by the fixed anchors of each task, and only systems with scores on the same tasks form a group.
+Incomplete cells have no sample and enter no comparison.
 """
 
 from collections import defaultdict
@@ -186,10 +186,8 @@ def _pairs(tasks: Sequence[Task], is_declared: PairFilter, family: int) -> tuple
     return found, level
 
 
-def _fragility(
-    task: Task, x: np.ndarray, y: np.ndarray, levels: tuple[float, float], family: int
-) -> int:
-    """Return the fragility of a claim; a run that fails has the random score, or the worst of both samples."""
+def _fragility(task: Task, x: np.ndarray, y: np.ndarray, levels: tuple[float, float], family: int) -> int:
+    """Return the fragility of a claim. A failed run has the random score, or the worst of both samples."""
     sign = task.measured.sign
     better, worse = sorted((sign * x, sign * y), key=np.mean, reverse=True)
     anchors = [sign * score for name, score in task.anchors if name == "random"]
@@ -224,7 +222,7 @@ def both_tests(samples: Sequence[tuple[np.ndarray, np.ndarray]], family: int) ->
 
 
 def count_unreachable(sizes: Sequence[tuple[int, int]], family: int) -> int:
-    """Count the pairs of samples, given by their sizes, that Holm's procedure cannot reject in such a family."""
+    """Count the pairs of samples, given by their sizes, that Holm's procedure can never reject."""
     smallest = np.array([smallest_permutation_p(n, m) for n, m in sizes])
     return int((holm(smallest, family) >= ALPHA).sum())
 

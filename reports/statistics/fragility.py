@@ -11,7 +11,7 @@ def fragility(
     """Return the smallest number of runs that undo the claim that `better` (n,) scores higher, if they fail.
 
     The best runs get the score `failed`, one after the other, until one of the tests no longer rejects or the
-    mean is no longer higher: the fragility index of Walsh et al. (2014), for scores. Higher scores are better.
+    mean is no longer higher: the fragility index of Walsh et al. (2014), for scores. Higher is better.
 
     Args:
         better: run scores of the better system.

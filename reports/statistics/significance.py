@@ -192,8 +192,8 @@ def minimum_detectable_difference(
     """Return the difference of means that Welch's two-sided test at `alpha` detects with this power.
 
     In units of the scores, taking the standard deviations as the true ones; 0 if both are 0; NaN if the
-    permutation test, which must also reject, cannot reach `alpha` with n and m runs. The statistic is taken as
-    noncentral t with Welch's degrees of freedom; rejections in the wrong direction do not count.
+    permutation test, which must also reject, cannot reach `alpha` with n and m runs. The statistic is taken
+    as noncentral t with Welch's degrees of freedom; rejections in the wrong direction do not count.
     """
     if smallest_permutation_p(n, m) >= alpha:
         return float("nan")

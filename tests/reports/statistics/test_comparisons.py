@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import brunnermunzel
 
 from ascent.records.declared import Declared
 from ascent.records.read import load
@@ -13,7 +14,8 @@ from ascent.reports.page import figures
 from ascent.reports.page.table import Column, latex, make_table
 from ascent.reports.report import build
 from ascent.reports.statistics.aggregate import aggregate
-from ascent.reports.statistics.comparisons import Comparisons, compare
+from ascent.reports.statistics.comparisons import Comparisons, compare, count_unreachable
+from ascent.reports.statistics.significance import minimum_detectable_difference, welch
 
 if TYPE_CHECKING:
     from tests.reports.conftest import Records
@@ -236,3 +238,60 @@ def test_a_task_is_compared_under_one_version_of_its_packages(store: "Records") 
             store.run(cell, seed, [0.0] + [9.0 + seed] * 50, packages={"gymnasium": version})
     assert compared(store).pairs == ()
     assert "differ in the versions of the packages that define it" in store.build()
+
+
+def test_what_can_be_shown_is_that_of_the_step_down_procedure(three: "Records") -> None:
+    """Three of four claims made: the last pair is tested at 5%; before, the first one was at 5% / 4."""
+    found = compared(three)
+    assert [pair.differs for pair in found.pairs] == [True, True, False, True]
+    assert found.level == 0.05
+    pair = found.pairs[2]
+    x, y = pair.x.sample, pair.y.sample
+    spreads = (x.std(ddof=1), y.std(ddof=1))
+    assert pair.detectable == pytest.approx(minimum_detectable_difference(*spreads, 10, 10, 0.05))
+    assert "at 0.05, the level of the step at which Holm" in three.build()
+
+
+def test_step_down_reaches_what_a_single_step_does_not() -> None:
+    """1/10 of 3 seeds each is never enough; two pairs of 5 and 5 in a family of 7: only together."""
+    assert count_unreachable([(3, 3)], 1) == 1
+    smallest = 1 / 126  # of 5 and 5
+    assert smallest * 7 > 0.05 > smallest * 6
+    assert count_unreachable([(5, 5), (5, 5)], 7) == 2
+    assert count_unreachable([(10, 10), (5, 5)], 7) == 0  # rejected first, the other leaves 6
+    assert count_unreachable([(11, 11)] * 500, 500) == 0
+
+
+def test_the_claim_is_one_of_superiority(store: "Records") -> None:
+    """The mean says one thing, nine runs of ten the other: nothing is claimed."""
+    rng = np.random.default_rng(3)
+    low = 100 + rng.normal(size=10)
+    store.flat_runs(store.cell(system="ppo"), [*(low[:9] + 10), -5e4])
+    store.flat_runs(store.cell(system="sac"), list(low))
+    (pair,) = compared(store).pairs
+    assert pair.superior == 1 and pair.welch.difference < 0
+    assert pair.p_permutation_holm < 0.05 and not pair.differs
+
+
+def test_each_claim_has_its_fragility(three: "Records") -> None:
+    """So many of the better ten runs, at the random score, undo it; one less does not."""
+    found = compared(three)
+    assert [pair.fragility is None for pair in found.pairs] == [False, False, True, False]
+    for pair in found.pairs:
+        if pair.fragility is None:
+            continue
+        better = max(pair.x, pair.y, key=lambda cell: cell.score.mean).sample
+        worse = min(pair.x, pair.y, key=lambda cell: cell.score.mean).sample
+        random = dict(pair.task.anchors)["random"]
+        held = []
+        for count in (pair.fragility - 1, pair.fragility):
+            changed = np.r_[np.sort(better)[: 10 - count], [min(random, worse.min(), better.min())] * count]
+            p = brunnermunzel(changed, worse).pvalue if changed.min() < worse.max() else 1e-5
+            # Clear of 5% / 2: three claims in a family of four, this one the last.
+            assert not 0.015 < p < 0.035
+            held.append(welch(changed, worse).p < 0.05 / 2 and p < 0.05 / 2)
+        assert held == [True, False]
+    three.build()
+    table = pd.read_csv(three.out / "tables" / "comparisons.csv")
+    expected = [np.nan if pair.fragility is None else pair.fragility for pair in found.pairs]
+    assert table["fragility"].tolist() == pytest.approx(expected, nan_ok=True)
