@@ -54,7 +54,8 @@ bench-peers: install .venv-peers/installed  ## speed against SBX, rejax and EnvP
 	touch $@
 
 statistics: install  ## coverage of every interval and false-alarm rate of every test, by simulation
-	$(BIN)/python -m pytest -q -s -m "slow or not slow" tests/reports/statistics/test_coverage.py
+	$(BIN)/python -m pytest -q -s -m "slow or not slow" tests/reports/statistics/test_coverage.py \
+		tests/reports/statistics/test_edges.py
 
 golden: install  ## record the golden digests of this platform, after a deliberate change of results
 	$(BIN)/python -m tests.algorithms.golden

@@ -40,7 +40,7 @@ def median_limits(score: Score, places: int) -> str:
     if found is None:
         return f"no interval (n={score.n})"
     if score.worst[0] == score.best[0]:
-        return f"{number(found.low, places)} in at least {unanimous(score.n):.0%} of all runs"
+        return f"in at least {unanimous(score.n):.0%} of all runs"
     return interval(found.low, found.high, places)
 
 
