@@ -25,7 +25,7 @@ from ascent.reports.checking.folder import load as load_files
 from ascent.reports.checking.grades import RECORDED, grade
 from ascent.reports.checking.origin import origins
 from ascent.reports.page import bibliography
-from ascent.reports.page.formats import decimals, interval, number
+from ascent.reports.page.formats import decimals, median_limits, number, student_limits
 from ascent.reports.page.provenance import mixed_platforms
 from ascent.reports.statistics.aggregate import CellSummary, Score, aggregate
 from ascent.reports.statistics.declaration import undeclared
@@ -220,14 +220,17 @@ def _sentence(summary: CellSummary, score: Score, estimator: str, measured: Meas
     few = f"; fewer than the recommended {FEW_SEEDS}" if score.n < FEW_SEEDS else ""
     verb = "is" if score.failures == 1 else "are"
     failed = f"; {score.failures} of {score.n} runs diverged and {verb} included" if score.failures else ""
-    spread = "no confidence interval"
+    limits = student_limits(score, places)
     if score.low is not None:
-        spread = f"95% confidence interval (Student-t) {interval(score.low, score.high, places)}"
+        limits = f"Student-t limits {limits}"
+    median = f"median {number(score.median, places)}"
+    if score.median_interval is not None:
+        median += f", distribution-free {median_limits(score, places)}"
     text = (
         f"{cell.name.system} (preset {cell.setting}) on {cell.name.task}, {cell.facts['steps']:,} "
         f"environment steps per seed: mean evaluation {measured.text} {number(score.mean, places)} "
-        f"over n = {score.n} {'seed' if score.n == 1 else 'seeds'} ({seeds}{selection}{few}), {spread}, IQM "
-        f"{number(score.iqm, places)}{failed}. "
+        f"over n = {score.n} {'seed' if score.n == 1 else 'seeds'} ({seeds}{selection}{few}), {limits}; "
+        f"{median}; IQM {number(score.iqm, places)}{failed}. "
         f"Score of a run: {_lower(describe(estimator, measured.name))} ({evaluation['points']} "
         f"evaluations of {evaluation['episodes']} episodes). "
     )

@@ -55,7 +55,7 @@ def test_the_sentence(cell: Path, capsys: pytest.CaptureFixture) -> None:
     for words in (
         "ppo (preset classic) on CartPole-v1, 100,000 environment steps per seed",
         "mean evaluation return 455.0 over n = 10 seeds (0-9)",
-        "95% confidence interval (Student-t) [433.3, 476.7]",
+        "Student-t limits [433.3, 476.7]; median 455.0, distribution-free [427.1, 482.9];",
         "IQM 455.0",
         "mean of the greedy evaluation returns over the last ten evaluation points "
         "(50 evaluations of 10 episodes)",
@@ -156,7 +156,7 @@ def test_one_seed_has_no_interval(store: Records, capsys: pytest.CaptureFixture)
     folder = store.cell()
     store.flat_runs(folder, SCORES[:1])
     out = call(capsys, "cite", str(folder))[1]
-    assert "n = 1 seed (0; fewer than the recommended 10), no confidence interval" in out
+    assert "n = 1 seed (0; fewer than the recommended 10), no interval (n=1)" in out
 
 
 def test_two_commits_are_both_named(cell: Path) -> None:
