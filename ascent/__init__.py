@@ -3,7 +3,8 @@
     import ascent
 
     ascent.train("ppo", "CartPole-v1", seeds=range(10))
-    cells = ascent.load("runs")
+    curves = ascent.read("runs").curves
+    policy = ascent.load("0123456789", seed=0)
     ascent.report("runs", "out/report")
 
 Importing this package is cheap: torch and pandas are imported by the functions that need them.
@@ -17,11 +18,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ascent.records.read import CellRecord
+    from ascent.records.policy import Policy
+    from ascent.reports.frames import Frames
 
     __version__: str
 
-__all__ = ["__version__", "load", "report", "results", "train"]
+__all__ = ["__version__", "load", "read", "report", "results", "sweep", "train"]
 
 
 def train(
@@ -90,8 +92,70 @@ def train(
     return cell.folder(Path(runs))
 
 
-def load(runs: str | PathLike[str] = "runs") -> "list[CellRecord]":
-    """Load the records of all cells in a folder, sorted by suite, task, system and preset.
+def sweep(
+    name_or_file: str | PathLike[str],
+    *,
+    runs: str | PathLike[str] = "runs",
+    pack: int = 10,
+    jobs: int = 0,
+    device: str = "cpu",
+) -> list[Path]:
+    """Train the missing runs of a sweep in worker processes, as the command `ascent sweep` does.
+
+    Args:
+        name_or_file: name from `ascent list sweeps`, or a TOML file.
+        runs: folder of run records.
+        pack: seeds trained in one process; on the CPU, results do not depend on it.
+        jobs: number of parallel processes; 0 means one per core, or one on a GPU.
+        device: "cpu" or "cuda".
+
+    Returns:
+        The folders of the cells.
+
+    Raises:
+        ascent.records.errors.InputError: an invalid sweep, too little memory, or a run failed.
+
+    Example:
+        >>> ascent.sweep("demo")
+        [PosixPath('runs/classic/CartPole-v1/a2c-zoo-0123456789'), ...]
+    """
+    from ascent.runners import sweep as sweeps
+    from ascent.runners.local import train_locally
+
+    loaded = sweeps.load(str(name_or_file))
+    train_locally(loaded.plan, Path(runs), pack, jobs, device)
+    return [planned.cell.folder(Path(runs)) for planned in loaded.planned]
+
+
+def load(target: str | PathLike[str], seed: int = 0, runs: str | PathLike[str] = "runs") -> "Policy":
+    """Load a trained policy, which acts on NumPy arrays.
+
+    It needs neither torch nor the version that trained it; a file alone is enough.
+
+    Args:
+        target: a file such as policy.npz, the folder of a run, or a cell: its folder, its digest or the
+            beginning of its digest, in `runs` or on the shelf of results that ships with the suite.
+        seed: the seed, if the target is a cell.
+        runs: folder of run records.
+
+    Returns:
+        A policy `p`: p(observation) is the greedy action for an observation (size,) or a batch (n, size).
+
+    Raises:
+        ascent.records.errors.InputError: there is no such policy, or it is damaged.
+
+    Example:
+        >>> policy = ascent.load("runs/classic/CartPole-v1/ppo-cleanrl-0123456789", seed=3)
+        >>> policy(np.zeros(4))
+        1
+    """
+    from ascent.records.policy import load as load_policy
+
+    return load_policy(Path(target) if Path(target).exists() else str(target), seed, Path(runs))
+
+
+def read(runs: str | PathLike[str] = "runs") -> "Frames":
+    """Return the records of all cells in a folder as data frames: cells, runs, curves and episodes.
 
     Tuning seeds are left out where there are reporting seeds.
 
@@ -99,13 +163,12 @@ def load(runs: str | PathLike[str] = "runs") -> "list[CellRecord]":
         ValueError: there are no runs.
 
     Example:
-        >>> for cell in ascent.load("runs"):
-        ...     for run in cell.runs:
-        ...         print(cell.name.system, cell.name.task, run.seed, run.state)
+        >>> curves = ascent.read("runs").curves
+        >>> curves[curves.policy == "greedy"].groupby(["task", "system", "step"])["return"].mean()
     """
-    from ascent.records.read import load as load_records
+    from ascent.reports import frames
 
-    return load_records(Path(runs))
+    return frames.read(Path(runs))
 
 
 def report(runs: str | PathLike[str], out: str | PathLike[str]) -> Path:

@@ -21,11 +21,11 @@ from ascent.records import layout
 from ascent.records.cell import Cell, refuse_large, without_tuning
 from ascent.records.checkpoints import MOST_POLICY, State, unpack_arrays
 from ascent.records.errors import DamagedFile, InputError, differences
+from ascent.records.policy import ABOUT
 from ascent.records.store import Store
 from ascent.runners.resolve import make_agent, versions
 
 ACTING = ("params/", "normaliser/")  # what acting needs of an agent's state
-ABOUT = "about"  # the entry of a policy's file that describes how it acts, as JSON text
 
 
 def about(agent: Agent, spec: suites.Spec) -> str:

@@ -16,6 +16,7 @@ from ascent import suites
 from ascent.algorithms.seedwise import Batch, Replay, Streams, WholeEpisodes
 from ascent.records.cell import Cell
 from ascent.records.checkpoints import Checkpoint, State
+from ascent.records.policy import ABOUT
 from ascent.runners import policies
 from ascent.runners.experience import ReplayStorage, RolloutStorage
 from ascent.runners.play import Carry, Episode, Episodes, env_seeds, to_env
@@ -148,7 +149,7 @@ class Trainer:
         """Return what a seed's policy needs to act: parameters, the normaliser if there is one, and how."""
         learner = part("agent", self.learner())
         arrays = {k: v[row : row + 1] for k, v in learner.items() if k.startswith(policies.ACTING)}
-        return arrays | {policies.ABOUT: np.array(policies.about(self.agent, self.spec))}
+        return arrays | {ABOUT: np.array(policies.about(self.agent, self.spec))}
 
     def state_dict(self) -> State:
         """Return everything the next step depends on, except the transitions in replay."""

@@ -15,6 +15,7 @@ from ascent.slurm.submission import RunKey
 NO_FAILURE = ("CANCELLED", "COMPLET", "PREEMPTED", "PENDING", "RUNNING", "REQUEUE")  # beginnings of states
 MOST_KEPT = 20  # submissions of a sweep
 ENDED = "ended.jsonl"
+EXCEEDED = "Exceeded job memory limit"
 OUT_OF_MEMORY = "OUT_OF_MEMORY"  # SLURM's word for a task that was killed for its memory
 
 
@@ -79,7 +80,7 @@ def failed(missing: Collection[RunKey], runs: Path) -> dict[RunKey, Failed]:
     failures: dict[RunKey, Failed] = {}
     for run, task in tasks.items():
         outcome = ended.get(task.job or "", "")
-        memory = outcome.startswith(OUT_OF_MEMORY)
+        memory = _for_memory(outcome, task)
         for failure in recorded(task.sent.failure(task.index)):
             if failure["cell"] == run[0] and run[1] in failure["seeds"]:
                 log, last_lines = Path(failure["log"]), failure["last_lines"]
@@ -89,6 +90,14 @@ def failed(missing: Collection[RunKey], runs: Path) -> dict[RunKey, Failed]:
             reason = f"job {task.job} ended as {outcome}"
             failures[run] = Failed(task, reason, log, files.last_lines(log), memory)
     return {run: failure for run, failure in failures.items() if not failure.task.superseded()}
+
+
+def _for_memory(outcome: str, task: LastTask) -> bool:
+    """Return whether SLURM killed a task for its memory. Without cgroups, only the task's log says so."""
+    if outcome.endswith("exit code 0:9"):
+        lines = files.last_lines(task.sent.log(task.index))
+        return any(EXCEEDED in line for line in lines)
+    return outcome.startswith(OUT_OF_MEMORY)
 
 
 def prune(planned: Manifest, runs: Path) -> None:

@@ -52,6 +52,28 @@ def robustness(
 
 
 @app.command()
+def export(
+    target: Annotated[str, typer.Argument(help="Run or cell (folder, digest or digest prefix).")],
+    seed: Annotated[int, typer.Option(help="Seed of a cell.")] = 0,
+    onnx: Annotated[Path | None, typer.Option(help="Write an ONNX model to this file.")] = None,
+    safetensors: Annotated[Path | None, typer.Option(help="Write the arrays to this file.")] = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Write the final policy of a run for other programs. It acts without exploring."""
+    from ascent.records import export as exporting
+    from ascent.records import policy
+    from ascent.records.errors import InputError
+
+    if onnx is None and safetensors is None:
+        raise InputError("name a file: --onnx FILE or --safetensors FILE")
+    loaded = policy.load(target, seed, runs)
+    for path, write in ((onnx, exporting.onnx), (safetensors, exporting.safetensors)):
+        if path is not None:
+            write(loaded, path)
+            print(path)
+
+
+@app.command()
 def watch(
     run: Annotated[Path, typer.Argument(help="Folder of a run: .../seed-0.")],
     perturb: Annotated[

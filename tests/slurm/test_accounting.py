@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 import ascent.slurm.cluster as slurm
+from ascent.records import files
 from ascent.records.errors import InputError
+from ascent.slurm import history
 from tests.slurm.accounting import MAX_JOBS
 from tests.slurm.cluster import Cluster
 from tests.slurm.user import LONG, SITE, User, wait
@@ -137,4 +139,4 @@ def test_killed_for_its_memory(cluster: Cluster, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
     wait(lambda: "FAILED" in slurm.ended([f"{job}_0"]).get(f"{job}_0", ""), 30)
     assert slurm.ended([f"{job}_0"]) == {f"{job}_0": "FAILED, exit code 0:9"}
-    assert "Exceeded job memory limit" in (cluster.folder / f"{job}.log").read_text()
+    assert history.EXCEEDED in "\n".join(files.last_lines(cluster.folder / f"{job}.log"))

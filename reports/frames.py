@@ -1,0 +1,80 @@
+"""The records of a folder as data frames."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from ascent.records.read import CellRecord, load
+from ascent.reports.statistics.aggregate import evaluation_means
+
+NAMES = ("suite", "task", "system", "preset", "digest")
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The records of a folder: data frames that share the column `digest` of a cell, and `seed` of a run.
+
+    Attributes:
+        cells: suite, task, system, preset, digest, setting, budget, runs and finished runs; a row per cell.
+        runs: suite, task, system, preset, digest, seed, state, note, score, steps, wall_s, cpu_s; a row per
+            run. `score` is the mean return of the last greedy evaluation.
+        curves: suite, task, system, preset, digest, seed, state, policy, step, episodes, return, length and
+            the measures of the tasks, which are means over episodes; a row per run, policy and evaluation.
+        episodes: the same names, then seed, step, policy, episode, return, length and the measures; a row per
+            evaluation episode.
+    """
+
+    cells: pd.DataFrame
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+    episodes: pd.DataFrame
+
+
+def read(runs: Path) -> Frames:
+    """Return the records of all cells in a folder as data frames.
+
+    Raises:
+        ValueError: there are no runs.
+    """
+    cells = load(runs)
+    return Frames(_cells(cells), _runs(cells), evaluation_means(cells), _episodes(cells))
+
+
+def _names(cell: CellRecord) -> dict[str, str]:
+    return {name: getattr(cell.name, name) for name in NAMES}
+
+
+def _cells(cells: list[CellRecord]) -> pd.DataFrame:
+    return pd.DataFrame(
+        _names(cell)
+        | {"setting": cell.setting, "budget": cell.facts.get("steps")}
+        | {"runs": len(cell.runs), "finished": cell.finished}
+        for cell in cells
+    )
+
+
+def _runs(cells: list[CellRecord]) -> pd.DataFrame:
+    rows = []
+    for cell in cells:
+        for run in cell.runs:
+            attempts = run.about.get("attempts") or []
+            used = {name: sum(attempt.get(name) or 0 for attempt in attempts) for name in ("wall_s", "cpu_s")}
+            facts = {"seed": run.seed, "state": run.state, "note": run.note}
+            facts |= {name: run.result.get(name) for name in ("score", "steps")}
+            rows.append(_names(cell) | facts | used)
+    return pd.DataFrame(rows)
+
+
+def _episodes(cells: list[CellRecord]) -> pd.DataFrame:
+    tables = []
+    for cell in cells:
+        for run in cell.runs:
+            if run.evaluations is not None:
+                named = {**_names(cell), "seed": run.seed}
+                tables.append(run.evaluations.assign(**named).astype({"policy": str}))
+    if not tables:
+        return pd.DataFrame(columns=[*NAMES, "seed", "step", "policy", "episode", "return", "length"])
+    table = pd.concat(tables, ignore_index=True)
+    first = [*NAMES, "seed"]
+    return table[[*first, *(name for name in table.columns if name not in first)]]
