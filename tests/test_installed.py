@@ -130,7 +130,8 @@ def test_packages_in_the_working_folder_are_not_imported(tmp_path: Path) -> None
     run(*ascent, "sweep", sweep.name, "--jobs", "2", "--pack", "1", cwd=tmp_path)
     page = run(*ascent, "report", sweep.name, cwd=tmp_path).strip()
     assert (tmp_path / page).exists()
-    run(sys.executable, "-c", "import ascent; print(ascent.__version__, ascent.load('runs'))", cwd=tmp_path)
+    code = "import ascent; print(ascent.__version__, ascent.read('runs').runs)"
+    run(sys.executable, "-c", code, cwd=tmp_path)
 
 
 def test_a_checkout_of_another_user_knows_its_commit(checkout: Path, tmp_path: Path) -> None:

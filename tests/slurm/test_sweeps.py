@@ -93,8 +93,9 @@ def test_in_a_container(cluster: Cluster, tmp_path: Path) -> None:
     assert {attempt["container"] for attempt in user.record(0)["attempts"]} == {digest}
     image = tmp_path / "image.sif"
     inside = f"exec --env ASCENT_CONTAINER={digest} --bind {user.out} {image} python -P -m ascent.slurm.task"
-    assert len(calls) == 3 and calls[0].startswith(inside) and calls[1] == calls[0]
-    assert f" {image} python -P -m ascent report " in calls[2]
+    # Twice, or more often: on a busy machine a minute may pass again.
+    assert len(calls) >= 3 and calls[0].startswith(inside) and {*calls[:-1]} == {calls[0]}
+    assert f" {image} python -P -m ascent report " in calls[-1]
     user.check_bytes()
     said = user.ascent("submit", "--site", str(user.site), "--container", "nowhere.sif", expect=2)
     assert said == "error: container: nowhere.sif: no such image\n"
