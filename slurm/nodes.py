@@ -8,7 +8,7 @@ notes no end. A failure after progress is no fault of the node.
 
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,17 +41,19 @@ def note(folder: Path, event: Event) -> None:
         os.close(journal)
 
 
-def faulty(folder: Path, running: Collection[str], forgiven: Collection[str] = ()) -> dict[str, str]:
+Journals = dict[str, list[Event]]  # node -> what tasks met on it, in order
+
+
+def faulty(journals: Journals, running: Collection[str], forgiven: Collection[str] = ()) -> dict[str, str]:
     """Return the nodes that no task should start on, and the reason of the last fault.
 
     None is, unless tasks have trained on another node: what fails everywhere is no fault of a node.
 
     Args:
-        folder: of the sweep.
+        journals: of the sweep.
         running: tasks that may still note an end.
         forgiven: tasks that were killed for what is no fault of the node, such as too little memory.
     """
-    journals = read(folder)
     last: dict[str, int] = {}  # task -> number of its last restart
     for event in (event for events in journals.values() for event in events):
         last[event.task] = max(event.restart, last.get(event.task, 0))
@@ -72,17 +74,22 @@ def faulty(folder: Path, running: Collection[str], forgiven: Collection[str] = (
                 faults[task] = "a task was killed with its node"
         if len(faults) >= MOST_FAULTS:
             found[node] = list(faults.values())[-1]
-    return found if working(folder) - found.keys() else {}
+    return found if working(journals) - found.keys() else {}
 
 
-def working(folder: Path) -> set[str]:
+def working(journals: Journals) -> set[str]:
     """Return the nodes on which a task has trained or ended well."""
-    journals = read(folder).items()
-    return {node for node, events in journals if any(event.what in ("trained", "ended") for event in events)}
+    good = ("trained", "ended")
+    return {node for node, events in journals.items() if any(event.what in good for event in events)}
 
 
-def read(folder: Path) -> dict[str, list[Event]]:
-    """Return the events of each node, in order."""
+def joined(excluded: str | None, more: Iterable[str]) -> str:
+    """Return a list of nodes, as sbatch takes it, with further nodes."""
+    return ",".join([*([excluded] if excluded else []), *more])
+
+
+def read(folder: Path) -> Journals:
+    """Return the journals of a sweep, given its folder."""
     return {path.stem: list(_events(path)) for path in sorted((folder / FOLDER).glob("*.jsonl"))}
 
 

@@ -205,10 +205,8 @@ def _raised(failure: Failed | None, site: Site, process: float) -> int | None:
     if failure is None or not failure.out_of_memory or not failure.task.sent.mem:
         return 0
     before = memory_bytes(failure.task.sent.mem)
-    if site.max_mem:
-        most = memory_bytes(site.max_mem)
-    else:
-        most = MOST_RAISE * memory_bytes(_memory(site, process * site.packs))
+    first = memory_bytes(site.mem or _estimated(process * site.packs))
+    most = memory_bytes(site.max_mem) if site.max_mem else MOST_RAISE * first
     return min(2 * before, most) if before < most else None
 
 
@@ -223,7 +221,7 @@ def _faulty(
     """Return the nodes to stay away from, with the reasons."""
     running = {f"{task.name}-{task.index}" for task in queued if not task.waits}
     killed = [failure.task for failure in failures.values() if failure.out_of_memory]
-    return nodes.faulty(folder, running, {f"{task.sent.name}-{task.index}" for task in killed})
+    return nodes.faulty(nodes.read(folder), running, {f"{task.sent.name}-{task.index}" for task in killed})
 
 
 def in_queue(runs: Path) -> int:
@@ -238,7 +236,11 @@ def _memory(site: Site, need: float) -> str:
             f"mem: {site.mem} is less than the {need:.1f} GiB that {site.packs} packs may need: "
             "use fewer seeds per pack (--pack) or more memory (--mem)"
         )
-    return site.mem or f"{-(-need // MEMORY_STEP_GIB) * MEMORY_STEP_GIB * 1024:.0f}M"
+    return site.mem or _estimated(need)
+
+
+def _estimated(need: float) -> str:
+    return f"{-(-need // MEMORY_STEP_GIB) * MEMORY_STEP_GIB * 1024:.0f}M"
 
 
 def _chunks(items: list[Item], size: int) -> list[list[Item]]:

@@ -68,7 +68,7 @@ def job(manifest: Manifest, site: Site, submission: Submission) -> str:
         array=f"0-{len(submission.tasks) - 1}{limit}",
         options=[
             *_job_options(site, submission.mem, site.time),
-            *([f"--exclude={submission.exclude}"] if submission.exclude else []),
+            *_exclude(submission.exclude),
             f"--output={submission.log('%a')}",
             *again,
             *_extra(site),
@@ -88,7 +88,7 @@ def probe(manifest: Manifest, site: Site, mem: str, name: str, answer: Path) -> 
     return _job_template(site).render(
         name=name,
         array="0-0",
-        options=[*_job_options(site, mem, PROBE_TIME), *_exclude(site), output, *once, *_extra(site)],
+        options=[*_job_options(site, mem, PROBE_TIME), *_exclude(site.exclude), output, *once, *_extra(site)],
         setup=_setup(site),
         command=_command(site, "ascent.runners.probe", str(answer), runs=answer.parent),
         sweep=manifest.path.parent.name,
@@ -124,7 +124,7 @@ def report(manifest: Manifest, site: Site, name: str, runs: Path, page: Path) ->
         f"--output={manifest.path.parent / 'logs' / name}.log",
         "--open-mode=append",
         "--requeue",
-        *_exclude(site),
+        *_exclude(site.exclude),
         *_extra(site),
     ]
     arguments = [str(manifest.path), "--runs", str(runs), "--out", str(page)]
@@ -144,8 +144,8 @@ def _options(site: Site) -> list[str]:
     return [f"--{name}={getattr(site, name)}" for name in names if getattr(site, name)]
 
 
-def _exclude(site: Site) -> list[str]:
-    return [f"--exclude={site.exclude}"] if site.exclude else []
+def _exclude(names: str | None) -> list[str]:
+    return [f"--exclude={names}"] if names else []
 
 
 def _extra(site: Site) -> list[str]:

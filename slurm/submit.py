@@ -16,7 +16,7 @@ from ascent.records.errors import InputError, RunHeld, unknown
 from ascent.records.ledger import declare
 from ascent.records.ownership import Ownership, beating
 from ascent.runners import estimate
-from ascent.slurm import cluster, history, manifest, planning, scripts, submission
+from ascent.slurm import cluster, history, manifest, nodes, planning, scripts, submission
 from ascent.slurm.cluster import Needs
 from ascent.slurm.manifest import Manifest
 from ascent.slurm.planning import EVERYTHING, Array, Chosen, Plan
@@ -265,7 +265,7 @@ def new_submission(
         submitted=datetime.now(UTC).isoformat(timespec="seconds"),
         mem=array.mem,
         limit=site.time,
-        exclude=",".join([*([site.exclude] if site.exclude else []), *todo.faulty]),
+        exclude=nodes.joined(site.exclude, todo.faulty),
         steps=site.steps,
         goes_on=goes_on,
     )

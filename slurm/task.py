@@ -50,8 +50,9 @@ def main(words: list[str]) -> int:
 
     record(sent, index, [])
     journal.note("started")
+    out_of_time = journal.stalled()
     for job in jobs:
-        if reason := stalled(job) or journal.stalled():
+        if reason := stalled(job) or out_of_time:
             fail(Failure(job, reason, log_path(job)))
     if jobs := without(jobs, failures):
         launcher = partial(step, sent) if sent.steps else lambda job: ()
@@ -115,7 +116,7 @@ class Journal:
 
     def others_train(self) -> bool:
         """Return whether tasks have trained on another node."""
-        return bool(nodes.working(self.folder) - {self.node})
+        return bool(nodes.working(nodes.read(self.folder)) - {self.node})
 
     def stalled(self) -> str | None:
         """Return why this task must not start again: its last time limits came without progress."""
@@ -140,12 +141,13 @@ def _avoid(sent: Submission, journal: Journal, received: list[int]) -> None:
     while waiting and not received and time.monotonic() < deadline and not journal.others_train():
         time.sleep(LOOK_SECONDS)
         waiting = _waiting(sent)
-    running = {event.task for events in nodes.read(sent.folder).values() for event in events}
-    faulty = nodes.faulty(sent.folder, running)
+    journals = nodes.read(sent.folder)
+    # Which tasks run is not asked here: without an end, a task is taken to run, and not to have been killed.
+    faulty = nodes.faulty(journals, {event.task for events in journals.values() for event in events})
     if journal.node not in faulty or not waiting:
         return
     log(f"tasks failed in a row on {journal.node}: tasks that wait stay away from it")
-    names = ",".join([*([sent.exclude] if sent.exclude else []), *faulty])
+    names = nodes.joined(sent.exclude, faulty)
     for job in waiting:
         with suppress(InputError):  # not for tasks of this job that run
             cluster.stay_away(job, names)

@@ -420,12 +420,12 @@ def test_faulty_nodes(name: str, tmp_path: Path) -> None:
     events, expected = FAULTS[name]
     met(tmp_path, *events)
     running = {"1", "2", "7", "8"} if name in ("killed with the node", "still running") else set()
-    assert nodes.faulty(tmp_path, running, {"9"}) == {}, "no other node works"
+    assert nodes.faulty(nodes.read(tmp_path), running, {"9"}) == {}, "no other node works"
     met(tmp_path, "works 5 started", "works 5 trained", "works 5 ended")
-    assert list(nodes.faulty(tmp_path, running, {"9"})) == expected
+    assert list(nodes.faulty(nodes.read(tmp_path), running, {"9"})) == expected
     with (tmp_path / "nodes" / "a.jsonl").open("a") as journal:
         journal.write('{"task": "1", "rest')
-    assert list(nodes.faulty(tmp_path, running, {"9"})) == expected, "half a line is left out"
+    assert list(nodes.faulty(nodes.read(tmp_path), running, {"9"})) == expected, "half a line is left out"
 
 
 def test_no_progress_within_the_time_limit(tmp_path: Path) -> None:
@@ -476,6 +476,18 @@ def test_memory_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert todo.too_large == 6 - sum(expected.values())
         again = planning.plan(made, sites.Site(max_mem=max_mem), out, tried)
         assert again.runs == sum(todo.more_memory.values()), "only these are tried again"
+
+
+def test_memory_of_fewer_packs_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a kill, `mem` that is enough for the packs of a task is no error, as it was none before."""
+    _, out, made = planned(tmp_path)
+    monkeypatch.setattr(planning.cluster, "available", lambda: True)
+    monkeypatch.setattr(planning.cluster, "queue", lambda names: [])
+    monkeypatch.setattr(planning.cluster, "max_array_size", lambda: 1000)
+    failures = killed_for_memory(made, out, "2G")
+    monkeypatch.setattr(planning.history, "failed", lambda missing, runs: failures)
+    todo = planning.plan(made, sites.Site(mem="2G", cpus=4), out, chosen=Chosen(("a2c",)))
+    assert [array.mem for array in todo.arrays] == ["4096M"]
 
 
 def test_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
