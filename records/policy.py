@@ -136,10 +136,20 @@ def load(target: str | Path, seed: int, runs: Path) -> Policy:
             f"{file} is missing: the run is not finished, has diverged, or was stored without it"
         )
     data = store.read(seed, layout.POLICY)
-    digests = store.json(seed, layout.RESULT).get("digests") or {}
-    if sha256(data).hexdigest() != digests.get(layout.POLICY):
-        raise DamagedFile(f"{file} is damaged: it differs from the recorded policy")
+    check_recorded(data, store.json(seed, layout.RESULT), file)
     return parse(data, file)
+
+
+def recorded_digest(result: dict[str, Any]) -> str:
+    """Return the sha256 of a policy by result.json; "" if none was recorded."""
+    digests = result.get("digests")
+    return str(digests.get(layout.POLICY, "")) if isinstance(digests, dict) else ""
+
+
+def check_recorded(data: bytes, result: dict[str, Any], path: Path) -> None:
+    """Raise DamagedFile, naming `path`, unless the content of a policy's file is that of its result.json."""
+    if sha256(data).hexdigest() != recorded_digest(result):
+        raise DamagedFile(f"{path} is damaged: it differs from the recorded policy")
 
 
 def parse(data: bytes, path: Path) -> Policy:

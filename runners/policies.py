@@ -5,7 +5,6 @@ A policy is a run's `policy.npz`: what acting needs, and no replay. It describes
 
 import json
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from ascent.records import layout
 from ascent.records.cell import Cell, refuse_large, without_tuning
 from ascent.records.checkpoints import MOST_POLICY, State, unpack_arrays
 from ascent.records.errors import DamagedFile, InputError, differences
-from ascent.records.policy import ABOUT
+from ascent.records.policy import ABOUT, check_recorded, recorded_digest
 from ascent.records.store import Store
 from ascent.runners.resolve import make_agent, versions
 
@@ -154,8 +153,8 @@ def _read(store: Store, seed: int, step: int | None) -> State:
         hint = f"; policies were kept at steps {kept}" if step is not None and kept else ""
         raise InputError(f"{path} is missing: there is no policy to play{hint}")
     data = store.read(seed, name)
-    if step is None and sha256(data).hexdigest() != _digest(store.json(seed, layout.RESULT)):
-        raise DamagedFile(f"{path} is damaged: it differs from the recorded policy")
+    if step is None:
+        check_recorded(data, store.json(seed, layout.RESULT), path)
     try:
         arrays = unpack_arrays(data, MOST_POLICY)
     except ValueError as error:
@@ -166,10 +165,4 @@ def _read(store: Store, seed: int, step: int | None) -> State:
 def names(folder: Path, seeds: Sequence[int]) -> dict[int, str]:
     """Return how tables name the policies of finished runs, by seed: the beginning of the sha256."""
     store = Store(folder)
-    return {seed: _digest(store.json(seed, layout.RESULT))[:16] for seed in seeds}
-
-
-def _digest(result: dict[str, Any]) -> str:
-    """Return the recorded sha256 of a policy; "" if none was recorded."""
-    digests = result.get("digests")
-    return str(digests.get(layout.POLICY, "")) if isinstance(digests, dict) else ""
+    return {seed: recorded_digest(store.json(seed, layout.RESULT))[:16] for seed in seeds}

@@ -16,6 +16,7 @@ from ascent.records.errors import DamagedFile, InputError
 from ascent.records.store import Store
 from ascent.runners.play import to_env
 from ascent.runners.trainer import Trainer
+from tests.command import call
 from tests.small import small_cell, systems_and_tasks
 
 OBSERVATIONS = 1_000
@@ -111,3 +112,16 @@ def test_refusals(tmp_path: Path) -> None:
     (tmp_path / "new.npz").write_bytes(pack_arrays(arrays | {"about": np.array(json.dumps(about))}))
     with pytest.raises(InputError, match=r"new\.npz: unknown step 'attend': a newer version wrote it"):
         policy.load(tmp_path / "new.npz", 0, tmp_path)
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """`ascent export` writes both files; without a file to write it says so."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("safetensors")
+    trained("sac", "Pendulum-v1", tmp_path / "policy.npz")
+    target = str(tmp_path / "policy.npz")
+    refusal = "error: name a file: --onnx FILE or --safetensors FILE\n"
+    assert call(capsys, "export", target) == (2, "", refusal)
+    paths = [str(tmp_path / name) for name in ("policy.onnx", "policy.safetensors")]
+    code, out, _ = call(capsys, "export", target, "--onnx", paths[0], "--safetensors", paths[1])
+    assert code == 0 and out.splitlines() == paths and all(Path(path).stat().st_size for path in paths)
