@@ -17,7 +17,7 @@ import numpy as np
 from ascent.records.declared import Declared
 from ascent.reports.statistics import bootstrap
 from ascent.reports.statistics.aggregate import CellSummary, Task
-from ascent.reports.statistics.effect_sizes import hedges_g, superiority
+from ascent.reports.statistics.effect_sizes import hedges_g, superiority, tied
 from ascent.reports.statistics.fragility import fragility
 from ascent.reports.statistics.holm import holm
 from ascent.reports.statistics.intervals import ALPHA, Estimate
@@ -206,6 +206,7 @@ def both_tests(samples: Sequence[tuple[np.ndarray, np.ndarray]], family: int) ->
 
     Each test is corrected for a family of `family` comparisons, at least the number of pairs.
     """
+    samples = [tied(x, y) for x, y in samples]
     p_permutation = np.full(len(samples), np.nan)
     by_sizes = defaultdict(list)  # pairs of the same sizes are tested together
     for k, (x, y) in enumerate(samples):
