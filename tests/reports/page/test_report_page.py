@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
+import pandas as pd
 import pytest
 
 from ascent.reports.page import figures
@@ -134,6 +135,18 @@ def test_unstable_steps_are_marked(store: "Records") -> None:
     assert "train: 17 unstable" in page
     runs = json.loads((store.out / "provenance.json").read_text())["runs"]
     assert [run["unstable_steps"]["train"] for run in runs] == [0, 17]
+
+
+def test_use_of_the_cores(store: "Records") -> None:
+    """Processor time over the time of all cores that the runs had: of one run one, of the other three."""
+    cell = store.cell(points=1, steps=100)
+    used = {"from_step": 0, "to_step": 100, "wall_s": 1800.0, "cpu_s": 900.0}
+    store.run(cell, 0, [0.0, 1.0], attempts=[used | {"pack": [0]}])
+    store.run(cell, 1, [0.0, 1.0], attempts=[used | {"pack": [1], "env_threads": 3}])
+    page = store.build()
+    (row,) = pd.read_csv(store.out / "tables" / "compute.csv").to_dict("records")
+    assert (row["wall_hours"], row["cpu_hours"], row["core_hours"], row["cpu_use"]) == (1.0, 0.5, 2.0, 0.25)
+    assert "and unfinished runs: 25% of the cores' time; " in page
 
 
 def test_runs_on_mixed_platforms_are_marked(store: "Records") -> None:
