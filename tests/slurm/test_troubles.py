@@ -39,7 +39,8 @@ def test_a_faulty_node(cluster: Cluster, tmp_path: Path) -> None:
     wait(lambda: not user.queue(), 200, cluster.describe)
     said = user.ascent("status", expect=1)
     failed = int(re.search(r"(\d+) failed", said)[1])
-    assert "this node has no GPU" in said and 2 <= failed < 12, said
+    # Two tasks on the node's two CPUs, and at most two that start there before the rest stays away.
+    assert "this node has no GPU" in said and 2 <= failed <= 4, said
     log = "".join(path.read_text() for path in user.out.rglob("logs/*.log"))
     assert "tasks that wait stay away from it" in log
     told = user.submit("--pack", "1", "--cell", "a2c", "--failed", "no GPU")
