@@ -1,4 +1,4 @@
-"""Which nodes to keep tasks away from: those on which two tasks in a row failed before they had trained.
+"""Which nodes to avoid: those on which two tasks in a row failed before they had trained.
 
     runs/slurm/<sweep>/nodes/<node>.jsonl    what tasks met on this node, one line per event
 
@@ -45,9 +45,9 @@ Journals = dict[str, list[Event]]  # node -> what tasks met on it, in order
 
 
 def faulty(journals: Journals, running: Collection[str], forgiven: Collection[str] = ()) -> dict[str, str]:
-    """Return the nodes that no task should start on, and the reason of the last fault.
+    """Return the nodes to avoid, each with the reason of its last fault.
 
-    None is, unless tasks have trained on another node: what fails everywhere is no fault of a node.
+    None unless tasks have trained on another node: what fails everywhere is not the fault of a node.
 
     Args:
         journals: of the sweep.
