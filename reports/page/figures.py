@@ -28,6 +28,7 @@ DASHES = ["-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5))]
 ANCHOR = "#767676"
 WIDTH = 10.0  # inches
 DPI = 160
+MOST_IN_MATRIX = 40  # systems
 
 Style = dict[str, tuple[str, object]]  # label -> (colour, dash)
 
@@ -141,9 +142,12 @@ def intervals(group: Group, style: Style) -> Figure:
 
 
 def matrix(improvements: Sequence[Improvement]) -> Figure | None:
-    """Draw the probability of improvement of each row's system over each column's; None without pairs."""
+    """Draw the probability of improvement of each row's system over each column's.
+
+    None without pairs, and where a page cannot show so many systems: the table has them all.
+    """
     labels = sorted({label for pair in improvements for label in (pair.x, pair.y)})
-    if not labels:
+    if not 0 < len(labels) <= MOST_IN_MATRIX:
         return None
     values = np.full((len(labels), len(labels)), np.nan)
     for pair in improvements:

@@ -23,6 +23,7 @@ from ascent.reports.page.formats import decimals, median_limits, number, student
 from ascent.reports.page.provenance import mixed_platforms, run_provenance, state_counts
 from ascent.reports.page.table import Table
 from ascent.reports.statistics.aggregate import CellSummary, Task
+from ascent.reports.statistics.comparisons import too_many
 from ascent.reports.statistics.estimators import ESTIMATORS, describe
 from ascent.reports.statistics.intervals import ALPHA, FEW_SEEDS, LEVEL, MEDIAN_LEVEL
 from ascent.reports.statistics.study import Study
@@ -87,6 +88,7 @@ def render(
         tuning=any(run.seed >= FIRST_TUNING_SEED for _, run in runs),
         estimators=list(ESTIMATORS),
         estimator_text=describe(study.declared.estimator, "score" if by_measure else RETURN),
+        too_many=too_many(study.tasks),
         few=FEW_SEEDS,
         level=f"{LEVEL:.0%}",
         median_level=f"{MEDIAN_LEVEL:.1%}",

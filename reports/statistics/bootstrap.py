@@ -19,6 +19,7 @@ from scipy import stats as scipy_stats
 from ascent.reports.statistics.effect_sizes import tied
 from ascent.reports.statistics.intervals import TAIL, Estimate, require_finite, unanimous
 
+PAIRS = 200  # pairs of systems resampled together; results do not depend on it
 BLOCK = 25_000  # values resampled at once, so that they stay in the cache; results do not depend on it
 Scores = Sequence[np.ndarray]
 
@@ -128,10 +129,23 @@ def improvements(
     -> task -> scores (n,). Every system is resampled once per task, with a generator seeded by `seed` and
     both names; all of its pairs use that sample.
     """
+    estimates = []
+    for start in range(0, len(pairs), PAIRS):  # memory does not grow with the number of pairs
+        estimates += _improvements(systems, pairs[start : start + PAIRS], resamples, seed)
+    return estimates
+
+
+def _improvements(
+    systems: Mapping[str, Mapping[str, np.ndarray]],
+    pairs: Sequence[tuple[str, str]],
+    resamples: int,
+    seed: int,
+) -> list[Estimate]:
     shared = [sorted(systems[x].keys() & systems[y].keys()) for x, y in pairs]
-    rngs = {
-        (label, task): _generator(seed, f"{label} {task}") for label in systems for task in systems[label]
-    }
+    names = dict.fromkeys(
+        (label, task) for pair, tasks in zip(pairs, shared, strict=True) for label in pair for task in tasks
+    )
+    rngs = {(label, task): _generator(seed, f"{label} {task}") for label, task in names}
     wins = {
         (x, y, task): _wins(systems[x][task], systems[y][task])
         for (x, y), tasks in zip(pairs, shared, strict=True)

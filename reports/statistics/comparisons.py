@@ -29,6 +29,7 @@ from ascent.reports.statistics.significance import (
     welch,
 )
 
+MOST_SYSTEMS = 60  # whose pairs are all compared; with more, a report needs a declared baseline
 SEED = 0  # of the bootstrap and the permutation test
 TAUS = np.linspace(0.0, 1.2, 61)  # normalised scores at which performance profiles are evaluated
 
@@ -140,7 +141,8 @@ def compare(tasks: Sequence[Task], declared: Declared) -> Comparisons:
 
 
 def declared_pairs(tasks: Sequence[Task], declared: Declared) -> PairFilter:
-    """Return which pairs of systems are compared: all, or those that include the declared baseline.
+    """Return which pairs of systems are compared: those that include the declared baseline or, without one,
+    all. Without one, more than MOST_SYSTEMS systems are not compared at all.
 
     Raises:
         ValueError: the declared baseline is not among the systems.
@@ -153,7 +155,14 @@ def declared_pairs(tasks: Sequence[Task], declared: Declared) -> PairFilter:
     }
     if declared.baseline and not baseline:
         raise ValueError(f"the declared baseline {declared.baseline} is not in this report")
+    if not baseline and too_many(tasks):
+        return lambda x, y: False
     return lambda x, y: not baseline or x in baseline or y in baseline
+
+
+def too_many(tasks: Sequence[Task]) -> bool:
+    """Return whether there are too many systems to compare each with each."""
+    return len({summary.label for task in tasks for summary in task.cells}) > MOST_SYSTEMS
 
 
 def _pairs(tasks: Sequence[Task], is_declared: PairFilter, family: int) -> tuple[list[Pair], float]:

@@ -1,6 +1,7 @@
 """Comparisons: who is compared with whom, and what is never averaged over."""
 
 import json
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from ascent.records.read import load
 from ascent.reports.page import figures
 from ascent.reports.page.table import Column, latex, make_table
 from ascent.reports.report import build
+from ascent.reports.statistics import bootstrap
 from ascent.reports.statistics.aggregate import aggregate
 from ascent.reports.statistics.comparisons import Comparisons, compare, count_unreachable
 from ascent.reports.statistics.significance import minimum_detectable_difference, welch
@@ -63,6 +65,29 @@ def test_a_declared_baseline_is_the_family(three: "Records") -> None:
         ("CartPole-v1", "ppo", "sac"), ("CartPole-v1", "sac", "td3"), ("Pendulum-v1", "ppo", "sac"),
     ]  # fmt: skip
     assert [(pair.x, pair.y) for pair in found.improvements] == [("ppo", "sac"), ("sac", "td3")]
+
+
+def test_too_many_systems_need_a_baseline(three: "Records", monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page with all pairs of hundreds of systems would take hours and show nothing."""
+    monkeypatch.setattr("ascent.reports.statistics.comparisons.MOST_SYSTEMS", 2)
+    nothing = compared(three)
+    assert (nothing.family, nothing.pairs, nothing.improvements) == (0, (), ())
+    assert compared(three, baseline="ppo").family == 3
+    page = build(three.runs, three.out).read_text()
+    assert "3 systems are too many to compare each with each" in page
+    page = build(three.runs, three.out, declared=Declared(baseline="ppo")).read_text()
+    assert "too many" not in page
+
+
+def test_pairs_are_resampled_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The size of the blocks changes no limit."""
+    rng = np.random.default_rng(0)
+    systems = {name: {"a": rng.normal(size=5), "b": rng.normal(size=4)} for name in "uvwxyz"}
+    pairs = list(combinations(systems, 2))
+    whole = bootstrap.improvements(systems, pairs, resamples=500)
+    monkeypatch.setattr(bootstrap, "PAIRS", 4)
+    assert bootstrap.improvements(systems, pairs, resamples=500) == whole
+    assert len({estimate.low for estimate in whole}) > 5
 
 
 def test_groups_share_their_tasks(three: "Records") -> None:
