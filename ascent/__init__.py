@@ -102,6 +102,8 @@ def sweep(
 ) -> list[Path]:
     """Train the missing runs of a sweep in worker processes, as the command `ascent sweep` does.
 
+    A sweep with a design is trained stage by stage.
+
     Args:
         name_or_file: name from `ascent list sweeps`, or a TOML file.
         runs: folder of run records.
@@ -119,11 +121,11 @@ def sweep(
         >>> ascent.sweep("demo")
         [PosixPath('runs/classic/CartPole-v1/a2c-zoo-0123456789'), ...]
     """
+    from ascent.reports import staged
     from ascent.runners import sweep as sweeps
-    from ascent.runners.local import train_locally
 
     loaded = sweeps.load(str(name_or_file))
-    train_locally(loaded.plan, Path(runs), pack, jobs, device)
+    staged.train(loaded.plan, Path(runs), pack, jobs, device)
     return [planned.cell.folder(Path(runs)) for planned in loaded.planned]
 
 

@@ -1,8 +1,10 @@
-"""The report settings that a sweep declares before its first run."""
+"""What a sweep declares before its first run: the settings of its report, and the stages of its seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import isfinite
+from typing import Any
 
 from ascent.records.errors import InputError, unknown
 
@@ -53,3 +55,54 @@ class Declared:
         if score != RETURN and score not in measures:
             raise unknown(f"score of {task}:", score, [RETURN, *measures])
         return score
+
+
+@dataclass(frozen=True)
+class Design:
+    """The `[design]` table of a sweep: its seeds are trained stage by stage, in ascending order.
+
+    After each stage, cells whose comparisons are all decided get no further seeds; see
+    `ascent.reports.statistics.stages`.
+
+    Raises:
+        InputError: fewer than two stages, a stage without seeds, or a share that is none.
+    """
+
+    stages: tuple[int, ...]  # seeds per cell in each stage
+    # Undecided comparisons whose chance of a claim by the last stage is below this are given up; 0: none.
+    futility: float = 0.0
+
+    def __post_init__(self) -> None:
+        if len(self.stages) < 2:
+            raise InputError(f"stages must be two or more numbers of seeds, not {list(self.stages)}")
+        for size in self.stages:
+            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+                raise InputError(f"stages must be whole numbers from 1, not {size!r}")
+        if self.stages[0] < 2:
+            raise InputError("stages: the first one needs at least two seeds")
+        if not 0 <= self.futility < 0.5:
+            raise InputError(f"futility must be at least 0 and below 0.5, not {self.futility}")
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """The number of seeds of a cell after each stage."""
+        return tuple(accumulate(self.stages))
+
+    @classmethod
+    def of(cls, tables: Mapping[str, Any]) -> "Design | None":
+        """Return the design among the further tables of a sweep; None if it declares none.
+
+        Raises:
+            InputError: the table is not valid.
+        """
+        table = tables.get("design")
+        if table is None:
+            return None
+        if not isinstance(table, Mapping) or not isinstance(table.get("stages"), list | tuple):
+            raise InputError("design needs stages, such as stages = [5, 5, 5, 5]")
+        if others := [key for key in table if key not in ("stages", "futility")]:
+            raise unknown("key in design", str(others[0]), ["stages", "futility"])
+        futility = table.get("futility", 0.0)
+        if not isinstance(futility, int | float) or isinstance(futility, bool):
+            raise InputError(f"futility must be a number, not {futility!r}")
+        return cls(tuple(table["stages"]), float(futility))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ascent.records.cell import FIRST_TUNING_SEED, Cell
-from ascent.records.declared import Declared
+from ascent.records.declared import Declared, Design
 from ascent.records.errors import InputError
 
 MOST_SEEDS = 100_000  # in one range
@@ -33,6 +33,11 @@ class Plan:
     planned: tuple[Planned, ...]
     declared: Declared = field(default_factory=Declared)
     tables: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def design(self) -> Design | None:
+        """The stages in which the seeds are trained; None: all at once."""
+        return Design.of(self.tables)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ascent.records import files, layout, shelf
 from ascent.records.cell import FIRST_TUNING_SEED, without_tuning
-from ascent.records.declared import ESTIMATORS, RETURN, Declared
+from ascent.records.declared import ESTIMATORS, RETURN, Declared, Design
 from ascent.records.errors import InputError
 from ascent.records.expected import Expected
 from ascent.records.plan import seed_ranges
@@ -46,6 +46,7 @@ class Basis:
         seeds: the seeds to cite; None: all that were run.
         family: the family of comparisons of the report, in words; "" without a report.
         row: the row of the report's table of scores, as text by column; {} without a report.
+        design: the stages of the report.
     """
 
     declared: Declared
@@ -53,6 +54,7 @@ class Basis:
     seeds: tuple[int, ...] | None = None
     family: str = ""
     row: Mapping[str, str] = field(default_factory=dict)
+    design: Design | None = None
 
 
 def cite(
@@ -85,6 +87,8 @@ def cite(
     if basis.family:
         sentence += f" The report of these runs declares a family of {basis.family}."
     family = f"family    {basis.family}\n" if basis.family else ""
+    found = undeclared(cell, declared, folder.resolve().parents[2], basis.design)
+    before = "; ".join(found) or BEFORE
     keys = [
         bibliography.SUITE, *bibliography.algorithm_keys(cell.facts),
         *bibliography.task_keys(task.suite, task.name),
@@ -95,7 +99,7 @@ def cite(
         f"{family}"
         f"plan      {', '.join(_plans(cell)) or 'none is recorded'}\n"
         f"grade     {grade(RECORDED, unknown)}{''.join(f': {reason}' for reason in unknown)}\n"
-        f"declared  {'; '.join(undeclared(cell, declared, folder.resolve().parents[2])) or BEFORE}\n"
+        f"declared  {before}\n"
         f"cell      {cell.name.folder}, digest {cell.facts['digest']}\n"
         f"sources   {', '.join(_values(cell, 'source_digest'))}\n"
         f"commit    {', '.join(_values(cell, 'commit'))}\n"
@@ -138,6 +142,7 @@ def _of_report(report: Path, folder: Path) -> Basis:
         expected[name].seeds,
         f"{family} {comparisons} ({pairs} on every task)",
         row,
+        Design.of(about["report"]),
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ascent.records.declared import Declared
+from ascent.records.declared import Declared, Design
 from ascent.records.expected import Expected
 from ascent.records.read import find, load
 from ascent.reports.page.contents import FILES
@@ -25,6 +25,7 @@ def build(
     left_out: Mapping[str, Sequence[int]] | None = None,
     started: Mapping[str, Sequence[int]] | None = None,
     grades: Mapping[str, str] | None = None,
+    design: Design | None = None,
 ) -> Path:
     """Write the report on the records below `runs` to the folder `out`, and return its index.html.
 
@@ -39,6 +40,7 @@ def build(
         left_out: the tuning seeds that `expected` leaves out, by cell; found below `runs` if it is None.
         started: the seeds that were ever started, by cell (default: those in the ledger).
         grades: what `ascent check` says of the cells, by cell (default: the page shows no grades).
+        design: the `[design]` table of the sweep; its stages decide the comparisons (default: none).
 
     Raises:
         ValueError: there are no runs, tuning and reporting seeds are mixed in `expected`, the declared
@@ -49,7 +51,7 @@ def build(
     if expected is None:
         expected, left_out = find(runs)
     cells = load(runs, expected, started)
-    study = analyse(runs, cells, title, declared or Declared(), left_out or {}, grades or {})
+    study = analyse(runs, cells, title, declared or Declared(), left_out or {}, grades or {}, design)
     out.parent.mkdir(parents=True, exist_ok=True)
     # A sibling folder, because a rename is atomic only within one file system.
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name[:40]}-") as work:
@@ -79,7 +81,8 @@ def rebuild(provenance: dict[str, Any], runs: Path, out: Path) -> Path:
     started = report.get("started")  # since then, more may have been started
     grades = report.get("grades")  # another repository may know other commits
     declared = Declared(**report["settings"])
-    return build(runs, out, expected, report["title"], declared, left_out, started, grades)
+    design = Design.of(report)
+    return build(runs, out, expected, report["title"], declared, left_out, started, grades, design)
 
 
 def _check_replaceable(out: Path, runs: Path) -> None:

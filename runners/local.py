@@ -1,11 +1,12 @@
 """Train the missing runs of some cells on this machine, with a progress display."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from ascent.records.errors import InputError
 from ascent.records.ledger import declare, digest
-from ascent.records.plan import Plan, jobs_of
+from ascent.records.plan import Plan, Planned, jobs_of
 from ascent.records.progress import Display
 from ascent.runners.memory import check_memory
 from ascent.runners.pool import run_pool
@@ -20,6 +21,7 @@ def train_locally(
     device: str = "cpu",
     checkpoint_seconds: float = 60.0,
     keep_policies: int = 0,
+    now: Sequence[Planned] | None = None,
 ) -> int:
     """Train what is missing of the planned runs, and return how many runs that were.
 
@@ -31,6 +33,7 @@ def train_locally(
         device: "cpu" or "cuda".
         checkpoint_seconds: time between checkpoints.
         keep_policies: keep the policy of every n-th evaluation; 0 keeps only the final one.
+        now: what of the plan to train; default: all of it.
 
     Raises:
         InputError: an argument is out of range, the machine has too little memory, or some runs failed; then
@@ -43,13 +46,14 @@ def train_locally(
     if keep_policies < 0:
         raise InputError(f"keep-policies must be at least 0, not {keep_policies}")
     check_device(device)
-    missing = jobs_of(plan.planned, runs, pack, device, checkpoint_seconds, keep_policies, digest(plan))
+    planned = plan.planned if now is None else now
+    missing = jobs_of(planned, runs, pack, device, checkpoint_seconds, keep_policies, digest(plan))
     if not missing:
         return 0
     workers = jobs or (1 if device == "cuda" else len(os.sched_getaffinity(0)))
     check_memory([(job.cell, len(job.seeds)) for job in missing], device, workers)
     declare(plan, runs)
-    with Display(plan.planned, runs) as display:
+    with Display(planned, runs) as display:
         failures = run_pool(missing, workers, display.tick)
     if failures:
         raise InputError("\nerror: ".join(failure.reason for failure in failures))

@@ -13,6 +13,10 @@ baseline = "ppo"          # compare every system with this one; default: compare
                           # system is named so: "ppo (cleanrl)" or "ppo (cleanrl with gamma=0.98)"
 threshold = 0.9           # normalised score, for the steps until it is reached; default: 0.5
 
+[design]                  # optional: train the seeds in stages, and stop where a comparison is decided
+stages = [5, 5, 5, 5]     # seeds per cell and stage; together all seeds
+futility = 0.1            # optional: give up comparisons with a smaller chance of a claim; default: 0, none
+
 [[cells]]                 # every algorithm on every task
 algorithms = ["ppo", "dqn"]
 tasks = ["CartPole-v1"]
@@ -20,7 +24,7 @@ steps = 100_000           # optional; default: the task's budget
 preset = "zoo"            # optional; default: the algorithm's default preset for the task's suite
 set = { gamma = 0.98 }    # optional: hyperparameter overrides
 
-Further tables, such as [design] or [claims], are kept: they are part of the plan's digest.
+Further tables, such as [claims], are kept: they are part of the plan's digest.
 """
 
 import tomllib
@@ -33,7 +37,7 @@ from typing import Any
 
 from ascent.records import files, shelf
 from ascent.records.cell import Cell, Evaluation, setting
-from ascent.records.declared import Declared
+from ascent.records.declared import Declared, Design
 from ascent.records.errors import InputError, unknown
 from ascent.records.plan import Plan, Planned, check_seeds, parse_seeds
 
@@ -41,7 +45,7 @@ FOLDER = Path(__file__).resolve().parent / "sweeps"
 MOST_BYTES = 1 << 24  # of a sweep's file
 KEYS: dict[str, type | tuple[type, ...]] = {
     "title": str, "seeds": (str, list), "evaluations": int, "episodes": int, "measures": list,
-    "report": dict, "cells": list,
+    "report": dict, "design": dict, "cells": list,
 }  # fmt: skip
 REPORT_KEYS: dict[str, type | tuple[type, ...]] = {
     "estimator": str,
@@ -141,8 +145,11 @@ def _parse(name: str, content: dict[str, Any]) -> Sweep:
     tables = {name: value for name, value in content.items() if _is_further_table(name, value)}
     content = {name: value for name, value in content.items() if name not in tables}
     _check(content, KEYS, required=("seeds", "cells"))
+    if "design" in content:
+        tables["design"] = content["design"]
     seeds = _seeds(content)
     check_seeds(seeds)
+    _check_design(Design.of(tables), seeds)
     default = Evaluation()
     evaluation = Evaluation(
         content.get("evaluations", default.points), content.get("episodes", default.episodes)
@@ -188,6 +195,12 @@ def _is_further_table(name: str, value: object) -> bool:
     """Return whether a key of the file is a table, or an array of tables, that no key is misspelt as."""
     rows = value if isinstance(value, list) and value else [value]
     return all(isinstance(row, dict) for row in rows) and not get_close_matches(name, KEYS, cutoff=0.7)
+
+
+def _check_design(design: Design | None, seeds: Sequence[int]) -> None:
+    """Raise InputError unless the stages of a design have the sweep's seeds."""
+    if design and design.ends[-1] != len(seeds):
+        raise InputError(f"design: the stages have {design.ends[-1]} seeds, but the sweep has {len(seeds)}")
 
 
 def _check_baseline(declared: Declared, cells: Iterable[Cell]) -> None:

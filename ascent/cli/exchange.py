@@ -128,13 +128,14 @@ def wandb_push(
     from ascent.records.errors import InputError
     from ascent.records.read import load
     from ascent.reports.mirror import push
+    from ascent.reports.staged import planned_now
     from ascent.slurm import manifest
 
     try:
         if Path(source).is_dir():
             runs, cells = Path(source), load(Path(source))
         else:
-            cells = load(runs, expected(manifest.open_sweep(source, runs).planned))
+            cells = load(runs, expected(planned_now(manifest.open_sweep(source, runs).plan, runs)))
     except ValueError as error:
         raise InputError(str(error)) from error
     print(push.command(cells, runs, report, project, entity, offline, out, timeout))

@@ -40,6 +40,7 @@ def report(
     from ascent.records.read import find
     from ascent.reports.checking import bundle as bundles
     from ascent.reports.report import build, rebuild
+    from ascent.reports.staged import planned_now
     from ascent.slurm import manifest
 
     systems = [name.strip() for name in (with_results or "").split(",") if name.strip()]
@@ -61,11 +62,14 @@ def report(
         else:
             sweep = manifest.open_sweep(source, runs)
             folder = out or default_folder(sweep.name)
-            cells = expected(sweep.planned)
+            design = sweep.plan.design
+            if design and systems:
+                raise InputError("--with-results: a design compares its own cells only")
+            cells = expected(planned_now(sweep.plan, runs))
             cells += _baselines(cells, runs, systems)
             own = [cell.folder for cell in cells if not cell.shelf]
             grades = _checked(runs, own) | _shelf_grades(cells)
-            page = build(runs, folder, cells, sweep.title, sweep.declared, grades=grades)
+            page = build(runs, folder, cells, sweep.title, sweep.declared, grades=grades, design=design)
     except ValueError as error:
         raise InputError(str(error)) from error
     print(page)
@@ -123,13 +127,14 @@ def check(
     from ascent.records.errors import InputError, printable
     from ascent.reports.checking import bundle as bundles
     from ascent.reports.checking import check as checks
+    from ascent.reports.staged import planned_now
     from ascent.slurm import manifest
 
     if signers and not folder.is_file():
         raise InputError("--signers needs a bundle")
     with bundles.records(folder) as records:
         signature = bundles.signed_by(records.parent, signers) if folder.is_file() else None
-        planned = manifest.open_sweep(sweep, records).planned if sweep else None
+        planned = planned_now(manifest.open_sweep(sweep, records).plan, records) if sweep else None
         with progress_bar("checking cells") as tell:
             checked = checks.check(records, planned, tell)
     terminal().print(checks.render(checked))

@@ -157,14 +157,14 @@ def sweep(
     checkpoint_seconds: CheckpointSeconds = 60.0,
     keep_policies: KeepPolicies = 0,
 ) -> None:
-    """Train the missing runs of a sweep. Run the command again to resume it."""
+    """Train the missing runs of a sweep, with a design stage by stage. Run the command again to resume it."""
+    from ascent.reports import staged
     from ascent.runners import sweep as sweeps
-    from ascent.runners.local import train_locally
 
     plan = sweeps.load(name_or_file).plan
     warn_of_unknown_commit()
     warn_of_missing_kernels()
-    if not train_locally(plan, runs, pack, jobs, device, checkpoint_seconds, keep_policies):
+    if not staged.train(plan, runs, pack, jobs, device, checkpoint_seconds, keep_policies):
         print(NOTHING, file=sys.stderr)
 
 

@@ -34,6 +34,8 @@ def provenance(study: Study) -> str:
         "family": study.comparisons.family,
         "made_with": made_with(),
     }
+    if study.staged:
+        report["design"] = asdict(study.staged.design)
     content = {
         "report": report,
         "estimator": study.declared.estimator,

@@ -26,6 +26,7 @@ from ascent.reports.statistics.aggregate import CellSummary, Task
 from ascent.reports.statistics.comparisons import too_many
 from ascent.reports.statistics.estimators import ESTIMATORS, describe
 from ascent.reports.statistics.intervals import ALPHA, FEW_SEEDS, LEVEL, MEDIAN_LEVEL
+from ascent.reports.statistics.stages import false_alarm_rate
 from ascent.reports.statistics.study import Study
 from ascent.reports.statistics.verdicts import counts
 
@@ -89,6 +90,7 @@ def render(
         estimators=list(ESTIMATORS),
         estimator_text=describe(study.declared.estimator, "score" if by_measure else RETURN),
         too_many=too_many(study.tasks),
+        false_alarm_rate=false_alarm_rate,
         few=FEW_SEEDS,
         level=f"{LEVEL:.0%}",
         median_level=f"{MEDIAN_LEVEL:.1%}",

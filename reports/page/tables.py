@@ -148,6 +148,13 @@ def pairs(comparisons: Comparisons) -> Table:
     def places(pair: Pair) -> int:
         return decimals(pair.task)
 
+    stage: list[Column[Pair]] = [
+        Column(
+            lambda pair: pair.stage, "stage", "stage",
+            lambda pair: f"{pair.stage} ({pair.n} seeds)", numeric=True,
+        ),
+        Column(lambda pair: pair.given_up, "given_up"),
+    ]  # fmt: skip
     measured = any(not pair.task.measured.is_return for pair in comparisons.pairs)
     columns: list[Column[Pair]] = [
         Column(lambda pair: pair.task.suite, "suite"),
@@ -155,12 +162,12 @@ def pairs(comparisons: Comparisons) -> Table:
         Column(lambda pair: pair.task.measured.name, "score", "score" if measured else ""),
         Column(lambda pair: pair.x.label, "x", "x"),
         Column(lambda pair: pair.x.cell.name.digest, "x_digest"),
-        Column(lambda pair: pair.x.score.n if pair.x.score else None, "x_n"),
-        Column(lambda pair: pair.x.score.mean if pair.x.score else None, "x_mean"),
+        Column(lambda pair: pair.n, "x_n"),
+        Column(lambda pair: pair.x_mean, "x_mean"),
         Column(lambda pair: pair.y.label, "y", "y"),
         Column(lambda pair: pair.y.cell.name.digest, "y_digest"),
-        Column(lambda pair: pair.y.score.n if pair.y.score else None, "y_n"),
-        Column(lambda pair: pair.y.score.mean if pair.y.score else None, "y_mean"),
+        Column(lambda pair: pair.m, "y_n"),
+        Column(lambda pair: pair.y_mean, "y_mean"),
         Column(
             lambda pair: pair.welch.difference, "difference", "x - y",
             lambda pair: number(pair.welch.difference, places(pair)), numeric=True,
@@ -170,7 +177,10 @@ def pairs(comparisons: Comparisons) -> Table:
             lambda pair: limits(None, pair.welch.low, pair.welch.high, places(pair)).strip(), numeric=True,
         ),
         Column(lambda pair: pair.welch.high, "high"),
-        Column(lambda pair: "yes" if pair.differs else "no", head="significant"),
+        Column(
+            lambda pair: "yes" if pair.differs else "given up" if pair.given_up else "no", head="significant"
+        ),
+        *(stage if any(pair.stage for pair in comparisons.pairs) else ()),
         Column(
             lambda pair: pair.fragility, "fragility", "fragility",
             lambda pair: "" if pair.fragility is None else str(pair.fragility), numeric=True,

@@ -2,15 +2,17 @@
 
 Within a task, every pair of systems is compared by a permutation test of superiority and by Welch's test of
 the means; with a declared baseline, which is a system or one setting of a system, only the pairs that include
-it. All of these pairs, over all tasks, form the family of Holm's correction. Across tasks, scores are
-normalised by the fixed anchors of each task, and only systems with scores on the same tasks form a group.
-Incomplete cells have no sample and enter no comparison.
+it. All of these pairs, over all tasks, form the family of Holm's correction. In a sweep with a design,
+pairs are tested stage by stage (`stages.py`), and every look counts as a comparison of the family. Across
+tasks, scores are normalised by the fixed anchors of each task, and only systems with scores on the same tasks
+form a group. Incomplete cells have no sample and enter no comparison.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,6 +30,9 @@ from ascent.reports.statistics.significance import (
     smallest_permutation_p,
     welch,
 )
+
+if TYPE_CHECKING:
+    from ascent.reports.statistics.stages import Staged
 
 MOST_SYSTEMS = 60  # whose pairs are all compared; with more, a report needs a declared baseline
 SEED = 0  # of the bootstrap and the permutation test
@@ -63,7 +68,10 @@ class TestedDifference:
 
 @dataclass(frozen=True)
 class Pair(TestedDifference):
-    """The difference `x` minus `y` of two systems on one task, in units of the score."""
+    """The difference `x` minus `y` of two systems on one task, in units of the score.
+
+    `n` and `m` are the numbers of runs, with a design those up to the stage at which the pair was decided.
+    """
 
     task: Task
     x: CellSummary
@@ -72,6 +80,12 @@ class Pair(TestedDifference):
     superiority: Estimate  # P(X > Y) + P(X = Y) / 2 and its interval
     detectable: float  # difference detected with power 0.8 at the level of `Comparisons`; NaN: none
     fragility: int | None  # runs of the better system that undo the claim if they fail; None without a claim
+    n: int
+    m: int
+    x_mean: float  # of these runs
+    y_mean: float
+    stage: int | None = None  # of a design, at which the pair was decided
+    given_up: bool = False  # before the last stage of a design, as futile
 
 
 @dataclass(frozen=True)
@@ -103,7 +117,8 @@ class Group:
 class Comparisons:
     """All comparisons of a report.
 
-    `family` is the number of declared comparisons within tasks; `pairs` are those that could be made. `level`
+    `family` is the number of declared comparisons within tasks; `pairs` are those that could be made, with a
+    design those that are decided. `level`
     is that of the step at which Holm's procedure stopped: ALPHA over the comparisons without a claim.
     `unreachable` pairs cannot become significant with their number of runs, whatever the scores.
     """
@@ -116,16 +131,18 @@ class Comparisons:
     improvements: tuple[Improvement, ...]
 
 
-def compare(tasks: Sequence[Task], declared: Declared) -> Comparisons:
-    """Make all comparisons of a report.
+def compare(tasks: Sequence[Task], declared: Declared, staged: "Staged | None" = None) -> Comparisons:
+    """Make all comparisons of a report; within tasks those that `staged` decided, if the sweep has a design.
 
     Raises:
         ValueError: the declared baseline is not among the systems.
     """
     is_declared = declared_pairs(tasks, declared)
-    family = sum(is_declared(x.label, y.label) for task in tasks for x, y in combinations(task.cells, 2))
-    pairs, level = _pairs(tasks, is_declared, family)
-    unreachable = count_unreachable([(len(_sample(pair.x)), len(_sample(pair.y))) for pair in pairs], family)
+    family = family_size(tasks, is_declared)
+    found = _decided(tasks, is_declared, staged) if staged else _all_tested(tasks, is_declared, family)
+    looks = max(len(staged.looks), 1) if staged else 1
+    pairs, level = _pairs(found, family * looks, looks)
+    unreachable = count_unreachable([(pair.n, pair.m) for pair in pairs], family * looks)
     systems = _normalised(tasks)
     labels = [
         (x, y)
@@ -165,34 +182,84 @@ def too_many(tasks: Sequence[Task]) -> bool:
     return len({summary.label for task in tasks for summary in task.cells}) > MOST_SYSTEMS
 
 
-def _pairs(tasks: Sequence[Task], is_declared: PairFilter, family: int) -> tuple[list[Pair], float]:
-    """Return all pairs that can be tested, and the level at which Holm's procedure stopped."""
+def family_size(tasks: Sequence[Task], is_declared: PairFilter) -> int:
+    """Return the number of declared comparisons within tasks, possible or not."""
+    return sum(is_declared(x.label, y.label) for task in tasks for x, y in combinations(task.cells, 2))
+
+
+def alike_pairs(
+    tasks: Sequence[Task], is_declared: PairFilter
+) -> Iterator[tuple[Task, CellSummary, CellSummary]]:
+    """Yield the declared pairs of cells that are alike in what a comparison needs, such as the budget."""
+    for task in tasks:
+        for group in task.groups:
+            for x, y in combinations(group, 2):
+                if is_declared(x.label, y.label):
+                    yield task, x, y
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """A pair of cells with its samples and their test."""
+
+    task: Task
+    x: CellSummary
+    y: CellSummary
+    samples: tuple[np.ndarray, np.ndarray]
+    result: TestedDifference
+    stage: int | None = None
+    given_up: bool = False
+
+
+def _all_tested(tasks: Sequence[Task], is_declared: PairFilter, family: int) -> list[_Tested]:
+    """Test all pairs of complete cells at once."""
     pairs = [
         (task, x, y)
-        for task in tasks
-        for group in task.groups
-        for x, y in combinations([cell for cell in group if cell.score and cell.score.n > 1], 2)
-        if is_declared(x.label, y.label)
+        for task, x, y in alike_pairs(tasks, is_declared)
+        if x.score and x.score.n > 1 and y.score and y.score.n > 1
     ]
     samples = [(_sample(x), _sample(y)) for _, x, y in pairs]
     results = both_tests(samples, family)
-    level = ALPHA / max(family - sum(result.differs for result in results), 1)
+    return [_Tested(*pair, both, result) for pair, both, result in zip(pairs, samples, results, strict=True)]
+
+
+def _decided(tasks: Sequence[Task], is_declared: PairFilter, staged: "Staged") -> list[_Tested]:
+    """Return the pairs that a design has decided."""
+    found = []
+    for task, x, y in alike_pairs(tasks, is_declared):
+        if decision := staged.pairs.get((x.cell.name.folder, y.cell.name.folder)):
+            samples = (decision.x, decision.y)
+            found.append(_Tested(task, x, y, samples, decision.tested, decision.stage, decision.given_up))
+    return found
+
+
+def _pairs(tested: Sequence[_Tested], family: int, looks: int) -> tuple[list[Pair], float]:
+    """Return what is reported of pairs, and the level at which Holm's procedure stopped.
+
+    `family` counts each pair `looks` times, and as often does a claim leave it.
+    """
+    results = [row.result for row in tested]
+    level = ALPHA / max(family - looks * sum(result.differs for result in results), 1)
     held = (
-        ALPHA / (family - sum(result.p_permutation_holm < ALPHA for result in results) + 1),
-        ALPHA / (family - sum(result.p_welch_holm < ALPHA for result in results) + 1),
+        ALPHA / (family - looks * (sum(result.p_permutation_holm < ALPHA for result in results) - 1)),
+        ALPHA / (family - looks * (sum(result.p_welch_holm < ALPHA for result in results) - 1)),
     )  # the levels of the last steps that rejected: a p value that rises stays rejected below them
-    found = [
-        Pair(
-            **vars(result), task=task, x=x, y=y,
-            g=hedges_g(a, b), superiority=superiority(a, b),
-            detectable=minimum_detectable_difference(
-                float(a.std(ddof=1)), float(b.std(ddof=1)), len(a), len(b), level
-            ),
-            fragility=_fragility(task, a, b, held, family) if result.differs else None,
+    pairs = []
+    for row in tested:
+        a, b = row.samples
+        detectable = minimum_detectable_difference(
+            float(a.std(ddof=1)), float(b.std(ddof=1)), len(a), len(b), level
         )
-        for (task, x, y), (a, b), result in zip(pairs, samples, results, strict=True)
-    ]  # fmt: skip
-    return found, level
+        pairs.append(
+            Pair(
+                **vars(row.result), task=row.task, x=row.x, y=row.y,
+                g=hedges_g(a, b), superiority=superiority(a, b), detectable=detectable,
+                fragility=_fragility(row.task, a, b, held, family) if row.result.differs else None,
+                n=len(a), m=len(b), x_mean=float(a.mean()), y_mean=float(b.mean()),
+                stage=row.stage, given_up=row.given_up,
+            )
+        )  # fmt: skip
+    return pairs, level
 
 
 def _fragility(task: Task, x: np.ndarray, y: np.ndarray, levels: tuple[float, float], family: int) -> int:

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ascent.records.declared import Declared
+from ascent.records.declared import Declared, Design
 from ascent.records.read import CellRecord
 from ascent.reports.statistics.aggregate import Task, aggregate
 from ascent.reports.statistics.comparisons import Comparisons, compare
-from ascent.reports.statistics.declaration import undeclared
+from ascent.reports.statistics.declaration import looks, undeclared
 from ascent.reports.statistics.information import InformationCost, information_costs
 from ascent.reports.statistics.robustness import Robustness, measure
+from ascent.reports.statistics.stages import Staged, stage
 from ascent.reports.statistics.verdicts import Verdict, verdicts
 
 
@@ -29,6 +30,9 @@ class Study:
         information: cost of observations, of the cells whose policies pay for them.
         left_out: tuning seeds in the folder that are not in the report, by cell.
         undeclared: what was not declared before the first run, by cell; only where something was not.
+        staged: the decisions of the sweep's design; None without one.
+        looks: numbers of seeds at which reports of a growing plan could be made, by cell; only where there
+            were several, without a design.
         grades: what `ascent check` said of the cells, by cell; {} if nobody asked.
     """
 
@@ -43,6 +47,8 @@ class Study:
     left_out: Mapping[str, Sequence[int]]
     undeclared: Mapping[str, Sequence[str]]
     grades: Mapping[str, str]
+    staged: Staged | None
+    looks: Mapping[str, Sequence[int]]
 
 
 def analyse(
@@ -52,6 +58,7 @@ def analyse(
     declared: Declared,
     left_out: Mapping[str, Sequence[int]],
     grades: Mapping[str, str],
+    design: Design | None = None,
 ) -> Study:
     """Compute the statistics of cells, which were loaded from the folder `runs`.
 
@@ -59,12 +66,13 @@ def analyse(
         ValueError: the cells cannot be averaged, or the declared baseline is not among the systems.
     """
     tasks = aggregate(cells, declared)
+    staged = stage(tasks, declared, design) if design else None
     return Study(
         title=title,
         declared=declared,
         cells=tuple(cells),
         tasks=tuple(tasks),
-        comparisons=compare(tasks, declared),
+        comparisons=compare(tasks, declared, staged),
         verdicts=tuple(verdicts(tasks)),
         robustness=measure(runs, tasks, declared),
         information=tuple(information_costs(runs, tasks)),
@@ -72,7 +80,13 @@ def analyse(
         undeclared={
             cell.name.folder: found
             for cell in cells
-            if (found := undeclared(cell, declared, cell.name.home(runs))) and not cell.imported
+            if (found := undeclared(cell, declared, cell.name.home(runs), design)) and not cell.imported
         },
         grades=grades,
+        staged=staged,
+        looks={
+            cell.name.folder: sizes
+            for cell in cells
+            if not design and len(sizes := looks(cell, cell.name.home(runs))) > 1
+        },
     )

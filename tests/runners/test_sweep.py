@@ -93,7 +93,7 @@ def test_further_tables_are_kept(tmp_path: Path) -> None:
     """Also arrays of tables, and dates; they are in the digest. A misspelt key is no such table."""
     plain = load("rpc", tmp_path)
     path = tmp_path / "two.toml"
-    further = '[design]\nmade = 2026-11-29\n[[claims]]\nbetter = "rpc"\n'
+    further = '[site]\nmade = 2026-11-29\n[[claims]]\nbetter = "rpc"\n'
     path.write_text(f"{path.read_text()}\n{further}")
     kept = sweep.load(str(path))
     assert kept.tables["claims"] == [{"better": "rpc"}] and kept.planned == plain.planned
@@ -102,6 +102,8 @@ def test_further_tables_are_kept(tmp_path: Path) -> None:
     for text, message in (
         (f"{plain_text}[reports]\nestimator = 'final'\n", "did you mean 'report'"),
         (f"claim = 1\n{plain_text}", "unknown key 'claim'"),
+        (f"{plain_text}[desing]\nstages = [5, 5]\n", "did you mean 'design'"),
+        (f"{plain_text}[design]\nstages = [5, 6]\n", "the stages have 11 seeds, but the sweep has"),
     ):
         path.write_text(text)
         with pytest.raises(InputError, match=message):
