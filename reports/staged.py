@@ -42,7 +42,7 @@ class Standing:
             return f"stage 1 of {len(design.stages)}: {runs} of {total} runs"
         pairs, left = len(self.staged.pairs), self.staged.open
         if not left:
-            return f"all {pairs} comparisons are decided, with {runs} of {total} runs"
+            return f"{pairs} of {pairs} comparisons are decided, with {runs} of {total} runs"
         cells = sum(seeds == design.ends[self.stage - 1] for seeds in self.staged.seeds.values())
         return (
             f"stage {self.stage} of {len(design.stages)}: {pairs - left} of {pairs} comparisons are decided, "
