@@ -75,6 +75,41 @@ def report(
     print(page)
 
 
+@app.command()
+def power(
+    source: Annotated[str, typer.Argument(help="A sweep, its manifest, or a folder of pilot runs.")],
+    difference: Annotated[
+        float | None,
+        typer.Option(
+            help="True difference of two systems, as a share of the way from the random to the reference "
+            "score, such as 0.1. Default: the difference of the pilot runs."
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Show the power at this number of seeds.")] = 10,
+    at_least: Annotated[
+        float, typer.Option("--power", help="Show the number of seeds for this power.")
+    ] = 0.8,
+    runs: Runs = RUNS,
+) -> None:
+    """Say how many seeds the comparisons of a report need, from pilot runs: by simulation with its test.
+
+    Report the new seeds without the pilot's, unless a [design] plans for both.
+    """
+    from ascent.records.errors import InputError
+    from ascent.reports.planning import planned_power, render
+    from ascent.slurm import manifest
+
+    try:
+        if Path(source).is_dir():
+            found = planned_power(Path(source), None, None, seeds, at_least, difference)
+        else:
+            sweep = manifest.open_sweep(source, runs)
+            found = planned_power(runs, expected(sweep.planned), sweep.declared, seeds, at_least, difference)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    terminal().print(*render(*found, seeds, at_least), sep="\n")
+
+
 def _baselines(cells: "list[Expected]", runs: Path, systems: list[str]) -> "list[Expected]":
     """Return the cells of the shelf that --with-results adds, and print what it lacks."""
     from ascent.reports.shelf.baselines import baselines

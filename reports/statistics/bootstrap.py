@@ -58,7 +58,7 @@ def aggregates(
     estimates = {}
     for label, scores in systems.items():
         require_finite(*scores)
-        draws = _resampled_statistics(scores, resamples, _generator(seed, label))
+        draws = _resampled_statistics(scores, resamples, generator(seed, label))
         estimates[label] = {
             name: Estimate(function(scores), *_limits(draws[name], _linear(name, scores)).tolist())
             for name, function in STATISTICS.items()
@@ -106,7 +106,7 @@ def profiles(
     curves = {}
     for label, scores in systems.items():
         require_finite(*scores)
-        rng = _generator(seed, label)
+        rng = generator(seed, label)
         above = [task[:, None] > taus for task in scores]  # (n, P) each
         counts = np.hstack([_counts(len(task), resamples, rng).T for task in scores])  # (resamples, N)
         drawn = counts @ np.vstack(above).astype(np.float32)  # whole numbers: exact in float32
@@ -145,7 +145,7 @@ def _improvements(
     names = dict.fromkeys(
         (label, task) for pair, tasks in zip(pairs, shared, strict=True) for label in pair for task in tasks
     )
-    rngs = {(label, task): _generator(seed, f"{label} {task}") for label, task in names}
+    rngs = {(label, task): generator(seed, f"{label} {task}") for label, task in names}
     wins = {
         (x, y, task): _wins(systems[x][task], systems[y][task])
         for (x, y), tasks in zip(pairs, shared, strict=True)
@@ -226,5 +226,6 @@ def _exact_at_the_ends(value: np.ndarray, limits: np.ndarray, n: int) -> np.ndar
     return np.stack([low, np.where((value == 0) & ~np.isnan(high), 1 - unanimous(n), high)])
 
 
-def _generator(seed: int, label: str) -> np.random.Generator:
+def generator(seed: int, label: str) -> np.random.Generator:
+    """Return a generator that depends on `seed` and a name, and on nothing else."""
     return np.random.default_rng([seed, int.from_bytes(sha256(label.encode()).digest()[:8])])

@@ -118,9 +118,9 @@ class Comparisons:
     """All comparisons of a report.
 
     `family` is the number of declared comparisons within tasks; `pairs` are those that could be made, with a
-    design those that are decided. `level`
-    is that of the step at which Holm's procedure stopped: ALPHA over the comparisons without a claim.
-    `unreachable` pairs cannot become significant with their number of runs, whatever the scores.
+    design those that are decided. `level` is that of the step at which Holm's procedure stopped: ALPHA over
+    the comparisons without a claim. `unreachable` pairs cannot become significant with their number of runs,
+    whatever the scores.
     """
 
     family: int

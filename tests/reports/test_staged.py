@@ -191,7 +191,11 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     path, runs, out = tmp_path / "two.toml", tmp_path / "runs", tmp_path / "out"
     path.write_text(SWEEP)
     code, _, err = call(capsys, "sweep", str(path), "--runs", str(runs), "--jobs", "1")
-    assert code == 0 and "stage 1 of 2: 6 of 10 runs" in err and "1 of 1 comparisons are decided, with 10 of 10" in err
+    assert (
+        code == 0
+        and "stage 1 of 2: 6 of 10 runs" in err
+        and "1 of 1 comparisons are decided, with 10 of 10" in err
+    )
     assert len(list(runs.glob("*/*/*/seed-*/result.json"))) == 10
     code, _, err = call(capsys, "sweep", str(path), "--runs", str(runs))
     assert code == 0 and "nothing to do" in err
