@@ -28,7 +28,8 @@ class Declared:
     # What the score of an episode is: its return or a measure of the task, for all tasks or by task.
     score: str | dict[str, str] = RETURN
     # What all others are compared with: a system such as "sac", or one setting of it, such as "rpc
-    # (no_bottleneck)" or "rpc (code with rate=3.0)". Empty: compare all pairs.
+    # (no_bottleneck)" or "rpc (code with rate=3.0)"; where the sweep names its systems, one of these names.
+    # Empty: compare all pairs.
     baseline: str = ""
     threshold: float = 0.5  # normalised score, for "steps to threshold"
 

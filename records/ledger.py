@@ -12,7 +12,8 @@ The owner of the folder can delete its files: the ledger does not prove that not
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -23,6 +24,7 @@ from uuid import uuid4
 from ascent.records import files, layout, shapes
 from ascent.records.cell import Cell
 from ascent.records.errors import DamagedFile, InputError
+from ascent.records.names import valid
 from ascent.records.plan import Plan
 
 NAME = re.compile("[0-9a-f]{12}")  # of a plan
@@ -38,6 +40,8 @@ def describe(plan: Plan) -> dict[str, Any]:
             "evaluation": asdict(planned.cell.evaluation),
             "seeds": sorted(planned.seeds),
         }
+        | ({"name": planned.name} if planned.name else {})
+        | ({"grid": planned.grid} if planned.grid else {})
         for planned in plan.planned
     ]
     cells.sort(key=lambda cell: str(cell["folder"]))
@@ -154,10 +158,32 @@ def plan(name: str, runs: Path) -> dict[str, Any] | None:
 def plans_by_cell(runs: Path) -> dict[str, set[str]]:
     """Return the digests of the plans that have a cell, by the cell's folder. Changed plans do not count."""
     found: dict[str, set[str]] = {}
-    for path in (runs / layout.LEDGER).glob(layout.plan("*")):
+    for name, cell in _planned_cells(runs):
+        found.setdefault(str(cell.get("folder")), set()).add(name)
+    return found
+
+
+def named_cells(runs: Path) -> dict[str, tuple[str, str]]:
+    """Return what the plans call the system of a cell, and the system of whose grid it is a setting ("" if of
+    none), by the cell's folder.
+
+    Cells without a name are left out, and so are those for which it is not clear: a cell with several names,
+    and a name that two cells of a task have.
+    """
+    names: dict[str, set[tuple[str, str]]] = {}
+    for _, cell in _planned_cells(runs):
+        folder, called = str(cell.get("folder")), (cell.get("name", ""), cell.get("grid", ""))
+        if valid(called[0]) and (called[1] == "" or valid(called[1])):
+            names.setdefault(folder, set()).add(called)
+    single = {folder: called.pop() for folder, called in names.items() if len(called) == 1}
+    uses = Counter((folder.rpartition("/")[0], called[0]) for folder, called in single.items())
+    unclear = {name for (_, name), count in uses.items() if count > 1}
+    return {folder: called for folder, called in single.items() if called[0] not in unclear}
+
+
+def _planned_cells(runs: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the cells of all unchanged plans, each with the digest of its plan."""
+    for path in sorted((runs / layout.LEDGER).glob(layout.plan("*"))):
         name = path.stem.partition("-")[2]
         cells = (plan(name, runs) or {}).get("cells")
-        for cell in cells if isinstance(cells, list) else ():
-            if isinstance(cell, dict):
-                found.setdefault(str(cell.get("folder")), set()).add(name)
-    return found
+        yield from ((name, c) for c in (cells if isinstance(cells, list) else ()) if isinstance(c, dict))

@@ -17,10 +17,20 @@ MOST_DIGITS = 40  # of a range with its blanks
 
 @dataclass(frozen=True)
 class Planned:
-    """A cell and the seeds to train."""
+    """A cell and the seeds to train.
+
+    `name` is what the sweep calls the system; the same name on several tasks is the same system. `grid` is
+    the name of the system of whose grid it is one setting. Both are "" where the sweep has none.
+    """
 
     cell: Cell
     seeds: tuple[int, ...]
+    name: str = ""
+    grid: str = ""
+
+    def label(self) -> str:
+        """Return task and name of the system and of the cell, for messages and tables."""
+        return f"{self.cell.task} {self.name} ({self.cell.name})" if self.name else self.cell.label()
 
 
 @dataclass(frozen=True)

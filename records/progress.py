@@ -72,7 +72,7 @@ def _cell_progress(plan: Planned, out: Path, known: Mapping[tuple[str, int], str
             left.append((budget - record["step"]) / record["steps_per_second"])
     score = sum(scores) / len(scores) if scores else None
     return CellProgress(
-        label=plan.cell.label(),
+        label=plan.label(),
         folder=folder,
         states=states,
         step=step,

@@ -150,7 +150,9 @@ class CellRecord:
 
     @property
     def title(self) -> str:
-        """The name of the system; of an imported cell the name that its user gave it."""
+        """The name of the system: the one that its sweep gives it; of an imported cell that of its user."""
+        if self.name.name:
+            return self.name.name
         name = self.facts["config"].get("name") if self.imported else None
         return one_line(str(name), MAX_TITLE) if name else self.name.system
 
@@ -223,14 +225,16 @@ def find(runs: Path) -> tuple[list[Expected], dict[str, tuple[int, ...]]]:
 
 
 def _names_in(runs: Path) -> list[Expected]:
-    """Return every cell folder below `runs` with its seeds."""
+    """Return every cell folder below `runs` with its seeds, and what the plans in the ledger call it."""
+    named = ledger.named_cells(runs)
     patterns = (layout.CELLS, "*/*/*/seed-*", f"*/*/*/{layout.seal('*')}")
     folders = {path.parent for pattern in patterns for path in runs.glob(pattern)}
     names = []
     for folder in folders:
         suite, task, name = folder.relative_to(runs).parts
         system, preset, digest = _split_name(folder, name)
-        names.append(Expected(suite, task, system, preset, digest, seeds_of(folder)))
+        name, grid = named.get(folder.relative_to(runs).as_posix(), ("", ""))
+        names.append(Expected(suite, task, system, preset, digest, seeds_of(folder), "", name, grid))
     return _merged(names)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ascent.records import layout
+from ascent.records import layout, names
 from ascent.records.errors import DamagedFile
 
 MOST = 1 << 53  # of a count: what a float64 holds exactly
@@ -17,6 +17,7 @@ MOST_ITEMS = 10_000  # of a list
 MOST_EVALUATIONS = 1_000_000  # of a run, and episodes of one
 
 Name = Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\z")]  # of a file or folder
+SystemName = Annotated[str, Field(pattern=rf"\A{names.PATTERN}\z", max_length=names.MOST)]
 Hex = Annotated[str, Field(pattern=r"\A[0-9a-f]{1,64}\z")]  # a digest that is part of a file's name
 Text = Annotated[str, Field(max_length=MOST_TEXT)]
 Count = Annotated[int, Field(ge=0, le=MOST)]
@@ -194,6 +195,8 @@ class ExpectedShape(ClosedShape):
     digest: Name
     seeds: Seeds
     shelf: Name | Literal[""] = ""
+    name: SystemName | Literal[""] = ""
+    grid: SystemName | Literal[""] = ""
 
 
 class BuiltShape(Shape):
@@ -238,6 +241,8 @@ class PlannedShape(NamedCellShape):
 
     seeds: Seeds
     replay_bytes_per_seed: Count
+    name: SystemName | Literal[""] = ""
+    grid: SystemName | Literal[""] = ""
 
 
 class ManifestShape(Shape):

@@ -10,7 +10,8 @@ measures = ["gradient_variance"]  # optional: costly measures, for the algorithm
 estimator = "final"       # of the headline numbers, a name in ESTIMATORS; default: mean_of_last_ten
 score = "return"          # or a measure that all tasks have, such as "reached", or a table task = "measure"
 baseline = "ppo"          # compare every system with this one; default: compare all pairs. One setting of a
-                          # system is named so: "ppo (cleanrl)" or "ppo (cleanrl with gamma=0.98)"
+                          # system is named so: "ppo (cleanrl)" or "ppo (cleanrl with gamma=0.98)"; one of
+                          # [[systems]] by its name
 threshold = 0.9           # normalised score, for the steps until it is reached; default: 0.5
 
 [design]                  # optional: train the seeds in stages, and stop where a comparison is decided
@@ -24,11 +25,28 @@ steps = 100_000           # optional; default: the task's budget
 preset = "zoo"            # optional; default: the algorithm's default preset for the task's suite
 set = { gamma = 0.98 }    # optional: hyperparameter overrides
 
+Or, in place of [[cells]], systems with names of their own. A name is what reports, comparisons and the
+baseline call the system, on all tasks, whatever its settings there. It is part of the plan, and not of a
+cell's digest.
+
+tasks = ["CartPole-v1", "Acrobot-v1"]  # at the top: of all systems without tasks of their own
+steps = 100_000           # optional; or by task: { CartPole-v1 = 50_000 }; default: the task's budget
+
+[[systems]]
+name = "ppo without clipping"  # letters, digits, blanks, ()[]=.,+_-
+algorithm = "ppo"
+preset = "cleanrl"        # optional, as above
+set = { clip = 1e9 }      # optional
+tasks = ["CartPole-v1"]   # optional
+on.CartPole-v1 = { preset = "zoo", set = { gamma = 0.98 } }  # optional: what differs on one task
+grid = { learning_rate = [1e-3, 3e-4] }  # optional: every combination of these values is a system, named
+                          # "ppo without clipping learning_rate=0.001" and so on
+
 Further tables, such as [claims], are kept: they are part of the plan's digest.
 """
 
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from hashlib import sha256
@@ -36,32 +54,24 @@ from pathlib import Path
 from typing import Any
 
 from ascent.records import files, shelf
-from ascent.records.cell import Cell, Evaluation, setting
+from ascent.records.cell import Evaluation, setting
 from ascent.records.declared import Declared, Design
 from ascent.records.errors import InputError, unknown
 from ascent.records.plan import Plan, Planned, check_seeds, parse_seeds
+from ascent.runners.entries import Types, check_table, entries
 
 FOLDER = Path(__file__).resolve().parent / "sweeps"
 MOST_BYTES = 1 << 24  # of a sweep's file
-KEYS: dict[str, type | tuple[type, ...]] = {
+KEYS: dict[str, Types] = {
     "title": str, "seeds": (str, list), "evaluations": int, "episodes": int, "measures": list,
-    "report": dict, "design": dict, "cells": list,
+    "report": dict, "design": dict, "cells": list, "systems": list, "tasks": list, "steps": (int, dict),
 }  # fmt: skip
-REPORT_KEYS: dict[str, type | tuple[type, ...]] = {
+REPORT_KEYS: dict[str, Types] = {
     "estimator": str,
     "score": (str, dict),
     "baseline": str,
     "threshold": (float, int),
 }
-CELL_KEYS: dict[str, type | tuple[type, ...]] = {
-    "algorithms": list,
-    "tasks": list,
-    "steps": int,
-    "preset": str,
-    "set": dict,
-}
-
-TOML_TYPES = {str: "a string", list: "an array", dict: "a table", int: "an integer", float: "a float"}
 
 
 @dataclass(frozen=True)
@@ -115,8 +125,7 @@ def load(name_or_file: str) -> Sweep:
 def summary(name: str) -> tuple[str, int]:
     """Return the title and the number of runs of a sweep that comes with the project; this needs no torch."""
     content = _read(find(name))
-    cells = sum(len(block["algorithms"]) * len(block["tasks"]) for block in content["cells"])
-    return content["title"], cells * len(_seeds(content))
+    return content["title"], len(entries(content)) * len(_seeds(content))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -144,7 +153,7 @@ def _parse(name: str, content: dict[str, Any]) -> Sweep:
         ) from error
     tables = {name: value for name, value in content.items() if _is_further_table(name, value)}
     content = {name: value for name, value in content.items() if name not in tables}
-    _check(content, KEYS, required=("seeds", "cells"))
+    check_table(content, KEYS, required=("seeds",))
     if "design" in content:
         tables["design"] = content["design"]
     seeds = _seeds(content)
@@ -158,37 +167,35 @@ def _parse(name: str, content: dict[str, Any]) -> Sweep:
     if not all(isinstance(name, str) for name in measures):
         raise InputError(f"measures must be names, not {measures!r}")
     report = content.get("report", {})
-    _check(report, REPORT_KEYS, required=())
+    check_table(report, REPORT_KEYS, required=())
     declared = Declared(**report)
-    cells: dict[str, Cell] = {}
-    for block in content["cells"]:
-        _check(block, CELL_KEYS, required=("algorithms", "tasks"))
-        for key in ("algorithms", "tasks"):
-            if not all(isinstance(name, str) for name in block[key]):
-                raise InputError(f"{key} must be names, not {block[key]!r}")
-        for task in block["tasks"]:
-            for system in block["algorithms"]:
-                cell = resolve(
-                    system,
-                    task,
-                    preset=block.get("preset"),
-                    overrides=block.get("set"),
-                    steps=block.get("steps"),
-                    evaluation=evaluation,
-                    measures=requested(system, measures),
-                )
-                if cell.digest in cells:
-                    raise InputError(f"{cell.label()} is listed twice")
-                cells[cell.digest] = cell
-    if not cells:
+    planned: dict[str, Planned] = {}
+    for entry in entries(content):
+        cell = resolve(
+            entry.algorithm,
+            entry.task,
+            preset=entry.preset,
+            overrides=entry.overrides,
+            steps=entry.steps,
+            evaluation=evaluation,
+            measures=requested(entry.algorithm, measures),
+        )
+        plan = Planned(cell, tuple(seeds), entry.name, entry.grid)
+        if (same := planned.setdefault(cell.digest, plan)) is not plan:
+            raise InputError(
+                f"{plan.name!r} and {same.name!r} are the same cell, {cell.label()}"
+                if plan.name
+                else f"{cell.label()} is listed twice"
+            )
+    if not planned:
         raise InputError("cells: none are listed")
-    _check_baseline(declared, cells.values())
-    _check_scores(declared, sorted({cell.task for cell in cells.values()}))
+    cells = [plan.cell for plan in planned.values()]
+    _check_baseline(declared, planned.values())
+    _check_scores(declared, sorted({cell.task for cell in cells}))
     for measure in measures:
-        if not any(measure in cell.measures for cell in cells.values()):
+        if not any(measure in cell.measures for cell in cells):
             raise InputError(f"measures: none of these algorithms has {measure}")
-    planned = tuple(Planned(cell, tuple(seeds)) for cell in cells.values())
-    return Sweep(name, content.get("title", name), planned, declared, tables)
+    return Sweep(name, content.get("title", name), tuple(planned.values()), declared, tables)
 
 
 def _is_further_table(name: str, value: object) -> bool:
@@ -203,21 +210,28 @@ def _check_design(design: Design | None, seeds: Sequence[int]) -> None:
         raise InputError(f"design: the stages have {design.ends[-1]} seeds, but the sweep has {len(seeds)}")
 
 
-def _check_baseline(declared: Declared, cells: Iterable[Cell]) -> None:
+def _check_baseline(declared: Declared, planned: Iterable[Planned]) -> None:
     """Raise InputError if a baseline is declared of which a task has no cell."""
     from ascent.runners.resolve import describe
 
     if not declared.baseline:
         return
-    named = [
-        (cell.task, cell.system, setting(cell.preset, describe(cell).get("changed", {}))) for cell in cells
-    ]
-    covered = {task for task, *name in named if declared.is_baseline(*name)}
+    valid: list[str] = []
+    tasks, covered = set(), set()
+    for plan in planned:
+        cell = plan.cell
+        tasks.add(cell.task)
+        if plan.name:
+            valid.append(plan.name)
+            is_baseline = plan.name == declared.baseline
+        else:
+            words = setting(cell.preset, describe(cell).get("changed", {}))
+            valid += [cell.system, f"{cell.system} ({words})"]
+            is_baseline = declared.is_baseline(cell.system, words)
+        covered |= {cell.task} if is_baseline else set()
     if not covered:
-        systems = {system for _, system, _ in named}
-        settings = {f"{system} ({words})" for _, system, words in named}
-        raise unknown("baseline", declared.baseline, sorted(systems) + sorted(settings))
-    if lacking := sorted({task for task, *_ in named} - covered):
+        raise unknown("baseline", declared.baseline, sorted(set(valid), key=lambda name: ("(" in name, name)))
+    if lacking := sorted(tasks - covered):
         raise InputError(f"baseline {declared.baseline!r} has no cell on {', '.join(lacking)}")
 
 
@@ -231,25 +245,6 @@ def _check_scores(declared: Declared, tasks: Sequence[str]) -> None:
     for task in tasks:
         team = suites.TASKS[task].team
         declared.score_of(task, [name for name, _ in team.measures] if team else [])
-
-
-def _check(values: object, keys: Mapping[str, type | tuple[type, ...]], required: tuple[str, ...]) -> None:
-    """Raise InputError unless `values` is a table with these keys, each of its type."""
-    if not isinstance(values, dict):
-        raise InputError(f"{values!r} must be a table")
-    for key, value in values.items():
-        if key not in keys:
-            raise unknown("key", key, keys)
-        if not isinstance(value, keys[key]) or isinstance(value, bool):
-            raise InputError(f"{key} must be {_type_names(keys[key])}, not {value!r}")
-    for key in required:
-        if key not in values:
-            raise InputError(f"missing key {key!r}")
-
-
-def _type_names(types: type | tuple[type, ...]) -> str:
-    """Return the names of types in TOML: "a string or an array"."""
-    return " or ".join(TOML_TYPES[kind] for kind in (types if isinstance(types, tuple) else (types,)))
 
 
 def cell_folders(names_or_cells: Sequence[str], runs: Path) -> list[Path]:

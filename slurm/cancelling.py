@@ -26,8 +26,7 @@ def cancel(name_or_file: str, runs: Path, chosen: Chosen = EVERYTHING) -> tuple[
         if jobs:
             cluster.client("scancel", *jobs)
         return len({task.job for task in tasks}), 0
-    chosen.check(last.planned)
-    digests = {plan.cell.digest for plan in last.planned if chosen.includes(plan.cell)}
+    digests = chosen.of(last.planned)
     if chosen.failed is not None:
         missing = {(cell.digest, seed) for cell, seeds in manifest.missing(last, runs) for seed in seeds}
         failures = history.failed(missing - submission.runs_in_queue(runs).keys(), runs)

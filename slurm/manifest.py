@@ -113,6 +113,8 @@ def write(manifest: Manifest) -> None:
             "seeds": plan.seeds,
             "replay_bytes_per_seed": manifest.replay[plan.cell.digest],
         }
+        | ({"name": plan.name} if plan.name else {})
+        | ({"grid": plan.grid} if plan.grid else {})
         for plan in manifest.planned
     ]
     content = {
@@ -151,7 +153,10 @@ def read(path: Path) -> Manifest:
 
 def _parse(path: Path, content: dict) -> Manifest:
     cells = content["cells"]
-    planned = tuple(Planned(Cell.from_json(cell), tuple(cell["seeds"])) for cell in cells)
+    planned = tuple(
+        Planned(Cell.from_json(cell), tuple(cell["seeds"]), cell.get("name", ""), cell.get("grid", ""))
+        for cell in cells
+    )
     for plan, cell in zip(planned, cells, strict=True):
         if plan.cell.digest != cell["digest"]:
             raise DamagedFile(

@@ -8,7 +8,6 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TypeVar
 
-from ascent.records.cell import Cell
 from ascent.records.errors import InputError, unknown
 from ascent.records.plan import Planned
 from ascent.runners import estimate
@@ -39,26 +38,34 @@ class Array:
 class Chosen:
     """The runs that a submission or a cancellation is about. Default: all of a sweep.
 
-    `cells` are beginnings of digests, or words of labels such as "ppo" or "Hopper-v5 ppo"; `failed` is a part
-    of the reason of a failure, "" for any failure, None for runs that have failed or not.
+    `cells` are names of a sweep's systems, beginnings of digests, or words of labels such as "ppo" or
+    "Hopper-v5 ppo"; `failed` is a part of the reason of a failure, "" for any failure, None for runs that
+    have failed or not.
     """
 
     cells: tuple[str, ...] = ()
     failed: str | None = None
 
-    def includes(self, cell: Cell) -> bool:
-        """Return whether a cell is among those chosen."""
-        return not self.cells or any(
-            cell.digest.startswith(word) or re.search(rf"(?<!\w){re.escape(word)}(?!\w)", cell.label())
-            for word in self.cells
-        )
-
-    def check(self, planned: Sequence[Planned]) -> None:
-        """Raise InputError if a word names no cell of a sweep."""
+    def of(self, planned: Sequence[Planned]) -> set[str]:
+        """Return the digests of the chosen cells of a sweep. Raises InputError if a word names no cell."""
+        if not self.cells:
+            return {plan.cell.digest for plan in planned}
+        found: set[str] = set()
         for word in self.cells:
-            if not any(Chosen((word,)).includes(plan.cell) for plan in planned):
-                names = {name for plan in planned for name in (plan.cell.task, plan.cell.system)}
-                raise unknown("cell", word, names)
+            # A whole name is that system alone, even if it is a word of others.
+            called = [p for p in planned if p.name and word in (p.name, f"{p.cell.task} {p.name}")]
+            matches = called or [plan for plan in planned if _named(plan, word)]
+            if not matches:
+                names = {name for p in planned for name in (p.cell.task, p.name or p.cell.system)}
+                raise unknown("cell", word, sorted(names))
+            found |= {plan.cell.digest for plan in matches}
+        return found
+
+
+def _named(plan: Planned, word: str) -> bool:
+    """Return whether a word begins the digest of a cell or stands in its label."""
+    words = rf"(?<!\w){re.escape(word)}(?!\w)"
+    return plan.cell.digest.startswith(word) or re.search(words, plan.label()) is not None
 
 
 EVERYTHING = Chosen()
@@ -138,7 +145,7 @@ def plan(
     Raises:
         InputError: SLURM does not answer, no cell is chosen, or `site.mem` is too small.
     """
-    chosen.check(planned.planned)
+    wanted = chosen.of(planned.planned)
     queue = submission.runs_in_queue(runs) if cluster.available() else {}
     missing = list(manifest.missing(planned, runs))
     idle = {(cell.digest, seed) for cell, seeds in missing for seed in seeds} - queue.keys()
@@ -159,7 +166,7 @@ def plan(
             if run in queue:
                 todo.queued += 1
                 todo.queued_jobs.add(queue[run].job.partition("_")[0])
-            elif not chosen.includes(cell) or not _matches(failure, chosen.failed):
+            elif cell.digest not in wanted or not _matches(failure, chosen.failed):
                 todo.others += 1
             elif memory is None:
                 todo.too_large += 1

@@ -14,7 +14,8 @@ Cells = Annotated[
     list[str] | None,
     typer.Option(
         "--cell",
-        help="Only these cells: a digest, or words of labels such as ppo or 'Hopper-v5 ppo'. Repeatable.",
+        help="Only these cells: a system's name, a digest, or words of labels such as ppo or 'Hopper-v5 ppo'."
+        " Repeatable.",
     ),
 ]
 

@@ -56,7 +56,7 @@ def expected(planned: Iterable["Planned"]) -> "list[Expected]":
     """Return the cells and seeds that a report of these plans must contain."""
     from ascent.records.expected import Expected
 
-    return [Expected.of(plan.cell, plan.seeds) for plan in planned]
+    return [Expected.planned(plan) for plan in planned]
 
 
 def warn_of_unknown_commit() -> None:

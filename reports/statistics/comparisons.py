@@ -164,11 +164,13 @@ def declared_pairs(tasks: Sequence[Task], declared: Declared) -> PairFilter:
     Raises:
         ValueError: the declared baseline is not among the systems.
     """
-    baseline = {
-        summary.label
-        for task in tasks
-        for summary in task.cells
-        if declared.is_baseline(summary.cell.name.system, summary.cell.setting)
+    summaries = [summary for task in tasks for summary in task.cells]
+    # A name that the sweep gives means that system, not others of the same algorithm.
+    baseline = {s.label for s in summaries if s.cell.name.name and s.cell.name.name == declared.baseline}
+    baseline = baseline or {
+        s.label
+        for s in summaries
+        if not s.cell.name.name and declared.is_baseline(s.cell.name.system, s.cell.setting)
     }
     if declared.baseline and not baseline:
         raise ValueError(f"the declared baseline {declared.baseline} is not in this report")

@@ -1,8 +1,9 @@
 """Labels: the names of systems in tables and figures, as short as they can be told apart."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
+from ascent.records.errors import InputError
 from ascent.records.read import CellRecord
 
 LONG_LABEL = 40  # characters of a setting beyond which its label shows the digest instead
@@ -11,16 +12,23 @@ LONG_LABEL = 40  # characters of a setting beyond which its label shows the dige
 def labels_of(cells: Sequence[CellRecord]) -> dict[str, str]:
     """Return cell folder -> label.
 
-    The label is the shortest of "sac", "sac (preset)", "sac (preset with tau=0.1)", where a long setting
-    gives way to the digest, and "sac (preset, digest)" that is unique within every task. A system with
-    several cells on some tasks and one on others keeps the short name for the cell with the preset of the
-    latter and no overrides: one more experiment must not rename all others.
+    What a sweep names is called so, on all tasks and whatever its settings. Of the others, the label is the
+    shortest of "sac", "sac (preset)", "sac (preset with tau=0.1)", where a long setting gives way to the
+    digest, and "sac (preset, digest)" that is unique within every task and not a name of the former. A system
+    with several cells on some tasks and one on others keeps the short name for the cell with the preset of
+    the latter and no overrides: one more experiment must not rename all others.
+
+    Raises:
+        InputError: a sweep gives two cells of a task the same name.
     """
 
     def by_digest(cell: CellRecord) -> str:
         return f" ({cell.name.preset}, {cell.name.digest})"
 
-    labels: dict[str, str] = {}
+    labels = {cell.name.folder: cell.name.name for cell in cells if cell.name.name}
+    taken = set(labels.values())
+    _check_names(cells)
+    cells = [cell for cell in cells if not cell.name.name]
     titles = _titles(cells)
     for title in sorted(set(titles.values())):
         namesakes = [cell for cell in cells if titles[cell.name.folder] == title]
@@ -32,7 +40,7 @@ def labels_of(cells: Sequence[CellRecord]) -> dict[str, str]:
         for group in by_task.values():
             candidates = [c for c in group if len(group) == 1 or (c.name.preset in usual and not c.changed)]
             short |= {candidates[0].name.folder} if len(candidates) == 1 else set()
-        if len(short) < len(by_task):  # the short name would be ambiguous on some task
+        if len(short) < len(by_task) or title in taken:  # the short name would be ambiguous on some task
             short = set()
         forms: list[Callable[[CellRecord], str]] = [
             lambda cell: "",
@@ -43,10 +51,18 @@ def labels_of(cells: Sequence[CellRecord]) -> dict[str, str]:
         for form in forms:
             chosen = {c.name.folder: title + ("" if c.name.folder in short else form(c)) for c in namesakes}
             distinct = {(c.name.suite, c.name.task, chosen[c.name.folder]) for c in namesakes}
-            if len(distinct) == len(namesakes):
+            if len(distinct) == len(namesakes) and taken.isdisjoint(chosen.values()):
                 break
         labels |= chosen
     return labels
+
+
+def _check_names(cells: Sequence[CellRecord]) -> None:
+    """Raise InputError if two cells of a task have the same name."""
+    uses = Counter((cell.name.suite, cell.name.task, cell.name.name) for cell in cells if cell.name.name)
+    for (_, task, name), count in uses.items():
+        if count > 1:
+            raise InputError(f"{count} cells on {task} have the name {name!r}")
 
 
 def _titles(cells: Sequence[CellRecord]) -> dict[str, str]:
