@@ -11,6 +11,7 @@ from ascent.records.plan import Planned
 from ascent.records.shelf import ShelfCell, named
 from ascent.records.store import Store
 
+NAMES = ("suite", "task", "system", "preset", "digest")  # what identifies a cell in a table
 OPTIONAL = ("shelf", "name", "grid")
 
 
@@ -74,3 +75,8 @@ class Expected:
     def folder(self) -> str:
         """Path of the cell below the runs folder, with forward slashes."""
         return f"{self.suite}/{self.task}/{layout.cell_folder(self.system, self.preset, self.digest)}"
+
+
+def cell_columns(cells: Iterable[Expected]) -> tuple[str, ...]:
+    """Return the columns that identify cells in a table: `NAMES`, and "name" if a sweep names any of them."""
+    return (*NAMES, *(["name"] if any(cell.name for cell in cells) else []))

@@ -8,11 +8,11 @@ import csv
 import io
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isclose
 from pathlib import Path
 
-from ascent.records import files, layout, shelf
+from ascent.records import files, layout, ledger, shelf
 from ascent.records.cell import FIRST_TUNING_SEED, without_tuning
 from ascent.records.declared import ESTIMATORS, RETURN, Declared, Design
 from ascent.records.errors import InputError
@@ -43,7 +43,8 @@ class Basis:
     Attributes:
         declared: the settings.
         chosen: where the estimator comes from, in words.
-        seeds: the seeds to cite; None: all that were run.
+        cell: the cell with the seeds to cite, as the report names it; None: all seeds that were run, and the
+            name that the plans in the ledger give it.
         family: the family of comparisons of the report, in words; "" without a report.
         row: the row of the report's table of scores, as text by column; {} without a report.
         design: the stages of the report.
@@ -51,7 +52,7 @@ class Basis:
 
     declared: Declared
     chosen: str
-    seeds: tuple[int, ...] | None = None
+    cell: Expected | None = None
     family: str = ""
     row: Mapping[str, str] = field(default_factory=dict)
     design: Design | None = None
@@ -73,7 +74,7 @@ def cite(
     """
     basis = _of_report(report, folder) if report else _without_report(estimator, score)
     declared = basis.declared
-    cell = _load(folder, basis.seeds)
+    cell = _load(folder, basis.cell)
     _check_citable(cell)
     refuse(folder)
     (task,) = aggregate([cell], declared)
@@ -139,7 +140,7 @@ def _of_report(report: Path, folder: Path) -> Basis:
     return Basis(
         declared,
         f"that of the report {about['report']['title']!r}",
-        expected[name].seeds,
+        expected[name],
         f"{family} {comparisons} ({pairs} on every task)",
         row,
         Design.of(about["report"]),
@@ -162,10 +163,10 @@ def _check_same(summary: CellSummary, score: Score, row: Mapping[str, str], repo
             )
 
 
-def _load(folder: Path, chosen: tuple[int, ...] | None = None) -> CellRecord:
+def _load(folder: Path, chosen: Expected | None = None) -> CellRecord:
     """Load the cell in a folder, with every seed that has a folder; without tuning seeds beside others.
 
-    With `chosen`, it has these seeds instead.
+    With `chosen`, it has the seeds and the name of that instead.
     """
     place = folder.resolve()
     suite, task, name = place.parts[-3:]
@@ -175,11 +176,14 @@ def _load(folder: Path, chosen: tuple[int, ...] | None = None) -> CellRecord:
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder}/cell.json is damaged") from error
     digest = name.removeprefix(f"{system}-{preset}-")
-    seeds = tuple(without_tuning(seeds_of(place))) if chosen is None else chosen
-    if not seeds:
+    if chosen is None:
+        called = ledger.named_cells(place.parents[2]).get(f"{suite}/{task}/{name}", ("", ""))
+        seeds = tuple(without_tuning(seeds_of(place)))
+        chosen = Expected(suite, task, system, preset, digest, seeds, "", *called)
+    if not chosen.seeds:
         raise InputError(f"{folder} has no runs")
     try:
-        (cell,) = load(place.parents[2], [Expected(suite, task, system, preset, digest, seeds)])
+        (cell,) = load(place.parents[2], [replace(chosen, shelf="")])
     except ValueError as error:
         raise InputError(str(error)) from error
     return cell
@@ -232,7 +236,7 @@ def _sentence(summary: CellSummary, score: Score, estimator: str, measured: Meas
     if score.median_interval is not None:
         median += f", distribution-free {median_limits(score, places)}"
     text = (
-        f"{cell.name.system} (preset {cell.setting}) on {cell.name.task}, {cell.facts['steps']:,} "
+        f"{_system(cell)} (preset {cell.setting}) on {cell.name.task}, {cell.facts['steps']:,} "
         f"environment steps per seed: mean evaluation {measured.text} {number(score.mean, places)} "
         f"over n = {score.n} {'seed' if score.n == 1 else 'seeds'} ({seeds}{selection}{few}), {limits}; "
         f"{median}; IQM {number(score.iqm, places)}{failed}. "
@@ -246,6 +250,12 @@ def _sentence(summary: CellSummary, score: Score, estimator: str, measured: Meas
     if len(keys) > 1:
         text += f"The runs were trained on {len(keys)} platforms. "
     return text.rstrip()
+
+
+def _system(cell: CellRecord) -> str:
+    """Return the name of the system; with the algorithm's, if a sweep gives another one."""
+    name, system = cell.name.name, cell.name.system
+    return f"{name}: {system}" if name not in ("", system) else system
 
 
 def _made_at(cell: CellRecord, unknown: tuple[str, ...]) -> str:

@@ -1,19 +1,21 @@
 """The records of a folder as data frames."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from ascent.records.expected import cell_columns
 from ascent.records.read import CellRecord, load
 from ascent.reports.statistics.aggregate import evaluation_means
-
-NAMES = ("suite", "task", "system", "preset", "digest")
 
 
 @dataclass(frozen=True)
 class Frames:
     """The records of a folder: data frames that share the column `digest` of a cell, and `seed` of a run.
+
+    Where a sweep names its systems, all of them have a column `name` as well, after `digest`.
 
     Attributes:
         cells: suite, task, system, preset, digest, setting, budget, runs and finished runs; a row per cell.
@@ -38,23 +40,24 @@ def read(runs: Path) -> Frames:
         ValueError: there are no runs.
     """
     cells = load(runs)
-    return Frames(_cells(cells), _runs(cells), evaluation_means(cells), _episodes(cells))
+    names = cell_columns(cell.name for cell in cells)
+    return Frames(_cells(cells, names), _runs(cells, names), evaluation_means(cells), _episodes(cells, names))
 
 
-def _names(cell: CellRecord) -> dict[str, str]:
-    return {name: getattr(cell.name, name) for name in NAMES}
+def _names(cell: CellRecord, names: Sequence[str]) -> dict[str, str]:
+    return {name: getattr(cell.name, name) for name in names}
 
 
-def _cells(cells: list[CellRecord]) -> pd.DataFrame:
+def _cells(cells: list[CellRecord], names: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(
-        _names(cell)
+        _names(cell, names)
         | {"setting": cell.setting, "budget": cell.facts.get("steps")}
         | {"runs": len(cell.runs), "finished": cell.finished}
         for cell in cells
     )
 
 
-def _runs(cells: list[CellRecord]) -> pd.DataFrame:
+def _runs(cells: list[CellRecord], names: Sequence[str]) -> pd.DataFrame:
     rows = []
     for cell in cells:
         for run in cell.runs:
@@ -62,19 +65,19 @@ def _runs(cells: list[CellRecord]) -> pd.DataFrame:
             used = {name: sum(attempt.get(name) or 0 for attempt in attempts) for name in ("wall_s", "cpu_s")}
             facts = {"seed": run.seed, "state": run.state, "note": run.note}
             facts |= {name: run.result.get(name) for name in ("score", "steps")}
-            rows.append(_names(cell) | facts | used)
+            rows.append(_names(cell, names) | facts | used)
     return pd.DataFrame(rows)
 
 
-def _episodes(cells: list[CellRecord]) -> pd.DataFrame:
+def _episodes(cells: list[CellRecord], names: Sequence[str]) -> pd.DataFrame:
     tables = []
     for cell in cells:
         for run in cell.runs:
             if run.evaluations is not None:
-                named = {**_names(cell), "seed": run.seed}
+                named = {**_names(cell, names), "seed": run.seed}
                 tables.append(run.evaluations.assign(**named).astype({"policy": str}))
     if not tables:
-        return pd.DataFrame(columns=[*NAMES, "seed", "step", "policy", "episode", "return", "length"])
+        return pd.DataFrame(columns=[*names, "seed", "step", "policy", "episode", "return", "length"])
     table = pd.concat(tables, ignore_index=True)
-    first = [*NAMES, "seed"]
+    first = [*names, "seed"]
     return table[[*first, *(name for name in table.columns if name not in first)]]

@@ -1,7 +1,8 @@
 """Tables of the available algorithms, tasks and sweeps, for `ascent list`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 from gymnasium import spaces
 from gymnasium.spaces.utils import flatdim
@@ -9,7 +10,9 @@ from rich.table import Table
 
 from ascent import suites
 from ascent.algorithms import SYSTEMS
-from ascent.runners import presets, sweep
+from ascent.records.plan import Planned
+from ascent.runners import estimate, presets, sweep
+from ascent.runners.memory import replay_bytes
 
 LEGEND = """\
 observations, actions: sizes of the spaces ("8+10": one per agent of a multi-agent task);
@@ -61,6 +64,24 @@ def sweeps() -> Table:
         title, runs = sweep.summary(name)
         table.add_row(name, str(runs), title)
     return table
+
+
+def planned(plans: Sequence[Planned], runs: Path) -> tuple[Table, str]:
+    """Return a table of the systems of a sweep with their runs, and a line with the size of the whole."""
+    table = Table("system", box=None, pad_edge=False)
+    for column in ("cells", "runs", "missing", "core-hours"):
+        table.add_column(column, justify="right")
+    rows: dict[str, list[float]] = {}
+    for plan in plans:
+        cell, missing = plan.cell, len(plan.cell.missing(plan.seeds, runs))
+        hours = estimate.core_hours(cell, missing, replay_bytes(cell, 1) > 0, runs) if missing else 0.0
+        row = rows.setdefault(plan.name or f"{cell.system} ({cell.preset})", [0, 0, 0, 0.0])
+        for k, more in enumerate((1, len(plan.seeds), missing, hours)):
+            row[k] += more
+    for name, row in rows.items():
+        table.add_row(name, *(f"{number:,.0f}" for number in row[:3]), f"{row[3]:,.1f}")
+    cells, number, missing, hours = map(sum, zip(*rows.values(), strict=True))
+    return table, f"{number:,.0f} runs of {cells:,.0f} cells; {missing:,.0f} missing, {hours:,.1f} core-hours"
 
 
 def _per_agent(space: spaces.Space) -> tuple[spaces.Space, ...]:

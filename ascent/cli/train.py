@@ -156,12 +156,20 @@ def sweep(
     runs: Runs = RUNS,
     checkpoint_seconds: CheckpointSeconds = 60.0,
     keep_policies: KeepPolicies = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show the cells and runs, and what they would cost.")
+    ] = False,
 ) -> None:
     """Train the missing runs of a sweep, with a design stage by stage. Run the command again to resume it."""
     from ascent.reports import staged
     from ascent.runners import sweep as sweeps
 
     plan = sweeps.load(name_or_file).plan
+    if dry_run:
+        from ascent.cli import listing
+
+        terminal().print(*listing.planned(plan.planned, runs), sep="\n")
+        return
     warn_of_unknown_commit()
     warn_of_missing_kernels()
     if not staged.train(plan, runs, pack, jobs, device, checkpoint_seconds, keep_policies):

@@ -97,6 +97,13 @@ def run_payload(cell: CellRecord, run: RunRecord, runs: Path) -> Payload:
     Raises DamagedFile if a table does not match its digest in result.json.
     """
     start = started_payload(cell.facts, run.about, Path(cell.name.folder).name, run.seed)
+    if called := cell.name.name:  # by the sweep
+        start = replace(
+            start,
+            name=f"{cell.name.task} {called} seed {run.seed}",
+            tags=list(dict.fromkeys([*start.tags, called])),
+            config=start.config | {"name": called},
+        )
     content = dict.fromkeys(TABLES, b"")
     store = Store(cell.name.home(runs) / cell.name.folder)
     # Imported curves lack some tables, and a compact record has no train.csv.

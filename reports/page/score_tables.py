@@ -150,6 +150,7 @@ _CELL: list[Column[CellRow]] = [
     Column(lambda row: row.task.suite, "suite"),
     Column(lambda row: row.task.name, "task", "task"),
     Column(lambda row: row.summary.cell.name.system, "system"),
+    Column(lambda row: row.summary.cell.name.name, "name", optional=True),
     Column(lambda row: row.summary.label, head="system"),
     Column(lambda row: row.summary.cell.name.preset, "preset"),
     Column(lambda row: row.summary.cell.name.digest, "digest", "cell"),

@@ -22,6 +22,7 @@ class Column(Generic[Row]):
         head: heading on the page, in Markdown and LaTeX; "" for a column that is not shown.
         text: the shown text of a row (default: `value` as a string).
         numeric: right-aligned, and sorted by `value` on the page.
+        optional: left out where no row has a value.
     """
 
     value: Callable[[Row], Any]
@@ -29,6 +30,7 @@ class Column(Generic[Row]):
     head: str = ""
     text: Callable[[Row], str] | None = None
     numeric: bool = False
+    optional: bool = False
 
     def shown(self, row: Row) -> str:
         """Return the text of a row."""
@@ -58,6 +60,7 @@ def make_table(
     `columns` are in the order of the CSV file and in the order of the page. Without rows, `keep_header` False
     leaves an empty CSV file instead of a header.
     """
+    columns = [c for c in columns if not c.optional or any(c.value(row) for row in rows)]
     in_csv = [column for column in columns if column.key and (rows or keep_header)]
     on_page = [column for column in columns if column.head]
     data = pd.DataFrame({column.key: [column.value(row) for row in rows] for column in in_csv})

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from ascent.records.expected import NAMES, cell_columns
 from ascent.records.plan import seed_ranges
 from ascent.records.read import DAMAGED, DIVERGED, DONE, MISSING, UNFINISHED, CellRecord
 from ascent.reports.page.formats import decimals, limits, number, p_value
@@ -18,8 +19,6 @@ from ascent.reports.statistics.comparisons import Comparisons, Group, Improvemen
 from ascent.reports.statistics.equivalence import MAX_SEEDS
 from ascent.reports.statistics.verdicts import Verdict
 
-NAMES = ("suite", "task", "system", "preset", "digest")  # of a cell
-
 
 def verdicts(judged: Sequence[Verdict]) -> Table:
     """Return the table of verdicts: one row per cell and published score that it is compared with."""
@@ -27,6 +26,7 @@ def verdicts(judged: Sequence[Verdict]) -> Table:
         *(Column(_cell_name(name), name) for name in NAMES[:2]),
         Column(lambda verdict: verdict.task.name, head="task"),
         *(Column(_cell_name(name), name) for name in NAMES[2:]),
+        Column(_cell_name("name"), "name", optional=True),
         Column(lambda verdict: verdict.summary.label, head="system"),
         Column(lambda verdict: verdict.reference.estimator, "estimator", "estimator"),
         Column(_ours("mean"), "ours_mean", "ours (mean, std)", _ours_text, numeric=True),
@@ -297,6 +297,7 @@ def compute(tasks: Sequence[Task]) -> Table:
         Column(lambda row: row.summary.cell.name.suite, "suite"),
         Column(lambda row: row.summary.cell.name.task, "task", "task"),
         Column(lambda row: row.summary.cell.name.system, "system"),
+        Column(lambda row: row.summary.cell.name.name, "name", optional=True),
         Column(lambda row: row.summary.label, head="system"),
         Column(lambda row: row.summary.cell.name.preset, "preset"),
         Column(lambda row: row.summary.cell.name.digest, "digest", "cell"),
@@ -356,9 +357,10 @@ def _compute(summary: CellSummary) -> Compute:
 
 def completeness(cells: Sequence[CellRecord]) -> pd.DataFrame:
     """Return the state of every expected run, one row each; it has a CSV file only."""
+    names = cell_columns(cell.name for cell in cells)
     return pd.DataFrame(
         [
-            {name: getattr(cell.name, name) for name in NAMES}
+            {name: getattr(cell.name, name) for name in names}
             | {"seed": run.seed, "state": run.state, "note": run.note}
             for cell in cells
             for run in cell.runs

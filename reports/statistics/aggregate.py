@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ascent.records.declared import Declared
+from ascent.records.expected import cell_columns
 from ascent.records.read import DIVERGED, DONE, CellRecord, RunRecord
 from ascent.reports.statistics.estimators import ACROSS_SEEDS, ESTIMATORS, Curves, diverged_score
 from ascent.reports.statistics.groups import alike
@@ -184,10 +185,10 @@ def mixed_versions(cell: CellRecord) -> list[str]:
 def evaluation_means(cells: Sequence[CellRecord]) -> pd.DataFrame:
     """Return the mean evaluation returns of all finished runs, one row per run, policy and step.
 
-    Columns suite, task, system, preset, digest, seed, state, policy, step, episodes, return, length, and the
-    measures of the tasks.
+    Columns suite, task, system, preset, digest, name if a sweep names systems, seed, state, policy, step,
+    episodes, return, length, and the measures of the tasks.
     """
-    names = ["suite", "task", "system", "preset", "digest"]
+    names = list(cell_columns(cell.name for cell in cells))
     runs = [(cell, run) for cell in cells for run in cell.runs if run.finished]
     columns = [*names, "seed", "state", "policy", "step", "episodes", "return", "length"]
     columns += sorted({name for cell, _ in runs for name in cell.measures})
@@ -346,7 +347,8 @@ def _warnings(summaries: Sequence[CellSummary], declared: Declared) -> list[str]
             warnings.append(f"{summary.label} has no score: its runs had different versions of {names}.")
         elif summary.cell.complete and summary.score is None:
             warnings.append(f"{summary.label} has no score: {declared.estimator} is not recorded.")
-    systems = [(summary.cell.name.system, summary.cell.name.preset) for summary in summaries]
+    cells = [summary.cell.name for summary in summaries]
+    systems = [(cell.system, cell.preset) for cell in cells if not cell.name]
     for system, preset in sorted({name for name in systems if systems.count(name) > 1}):
         warnings.append(f"{system} with preset {preset} has several settings here; each is a separate cell.")
     imported = [summary.label for summary in summaries if summary.cell.imported]

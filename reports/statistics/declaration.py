@@ -74,8 +74,12 @@ def _changes(
     cell: CellRecord, declared: Declared, design: Design | None, plan: Mapping[str, Any]
 ) -> list[str]:
     """Return how a plan differs from what is reported."""
-    seeds, then_design = _seeds(plan, cell), _design(plan)
+    entry: dict[str, Any] = {entry["folder"]: entry for entry in plan["cells"]}.get(cell.name.folder, {})
+    seeds, then_design = tuple(entry.get("seeds", ())), _design(plan)
     found = []
+    if entry and entry.get("name", "") != cell.name.name:
+        called = (repr(name) if name else "without a name" for name in (entry.get("name"), cell.name.name))
+        found.append("the system was {}, not {}".format(*called))
     if then_design != design:
         found.append("another design was declared" if then_design and design else
                      "a design was declared" if then_design else "no design was declared")  # fmt: skip
