@@ -187,7 +187,7 @@ def load(
     expected: Sequence[Expected] | None = None,
     started: Mapping[str, Iterable[int]] | None = None,
 ) -> list[CellRecord]:
-    """Return the cells in a folder of run records, sorted by suite, task, system, preset, digest.
+    """Return the cells in a folder of run records, sorted by suite, task, name, system, preset, digest.
 
     Args:
         runs: the folder of run records.
@@ -261,7 +261,7 @@ def _merged(names: Iterable[Expected]) -> list[Expected]:
     seeds: dict[Expected, set[int]] = {}
     for name in names:
         seeds.setdefault(replace(name, seeds=()), set()).update(name.seeds)
-    ordered = sorted(seeds, key=lambda name: (name.suite, name.task, name.system, name.preset, name.digest))
+    ordered = sorted(seeds, key=lambda x: (x.suite, x.task, x.name, x.system, x.preset, x.digest))
     return [replace(name, seeds=tuple(sorted(seeds[name]))) for name in ordered]
 
 

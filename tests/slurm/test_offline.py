@@ -503,8 +503,19 @@ def test_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (("a2c", "dqn"), (True, True)),
         ((), (True, True)),
     ):
-        chosen = Chosen(words)
-        assert (chosen.includes(a2c), chosen.includes(dqn)) == expected, words
+        found = Chosen(words).of(made.planned)
+        assert (a2c.digest in found, dqn.digest in found) == expected, words
+    # The whole name of a system is that system alone, even if it is a word of others.
+    named = [replace(plan, name=name) for plan, name in zip(made.planned, ("dqn", "dqn (new)"), strict=True)]
+    for word, chosen in (
+        ("dqn", named[:1]),
+        ("CartPole-v1 dqn", named[:1]),
+        ("dqn (new)", named[1:]),
+        ("CartPole-v1 dqn (new)", named[1:]),
+        ("new", named[1:]),
+        ("CartPole-v1", named),
+    ):
+        assert Chosen((word,)).of(named) == {plan.cell.digest for plan in chosen}, word
     todo = planning.plan(made, sites.Site(), out, chosen=Chosen(("a2c",)))
     assert (todo.runs, todo.others) == (3, 3) and "3 were not chosen" in todo.summary()
     assert planning.plan(made, sites.Site(), out, chosen=Chosen(failed="")).runs == 0, "none has failed"
