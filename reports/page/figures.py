@@ -5,7 +5,7 @@ Drawn without pyplot, so that nothing depends on a backend or on global state. C
 
 import io
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 import matplotlib.style
@@ -20,6 +20,7 @@ from ascent.records.read import DIVERGED
 from ascent.reports.page.formats import short_steps
 from ascent.reports.statistics.aggregate import CellSummary, Task
 from ascent.reports.statistics.comparisons import TAUS, Group, Improvement
+from ascent.reports.statistics.efficiency import Efficiency
 
 # seaborn's colour-blind-safe palette, without its grey (used for anchors) and its yellow and pale pink (too
 # pale on white). Systems beyond the seventh repeat the colours with another dash.
@@ -100,21 +101,47 @@ def profiles(group: Group, style: Style) -> Figure:
 
     Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice", figure 5.
     """
-    entries = legend_columns(group.systems)
-    legend = 0.2 + 0.2 * -(-len(group.systems) // entries)
-    figure = Figure(figsize=(WIDTH, legend + 3.4 + 0.6))
-    axes = figure.add_axes(Boxes(figure, left=0.75, right=0.35).place(legend, 3.4))
-    for label in group.systems:
-        colour, dash = style[label]
-        value, low, high = group.profiles[label]
-        axes.fill_between(TAUS, low, high, color=colour, alpha=0.16, lw=0)
-        axes.plot(TAUS, value, color=colour, linestyle=dash, lw=1.8, label=label)
-    axes.set_xlim(TAUS[0], TAUS[-1])
+    figure, axes = _bands(TAUS, {label: group.profiles[label] for label in group.systems}, style)
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("normalised score")
     axes.set_ylabel("share of runs above score")
-    figure.legend(loc="upper left", bbox_to_anchor=(0.65 / WIDTH, 1.0), ncols=entries, frameon=False)
     return figure
+
+
+def efficiency(found: Efficiency, style: Style) -> Figure:
+    """Draw sample efficiency: the IQM of normalised scores over runs and tasks, while systems train.
+
+    Agarwal et al. 2021, figure 7.
+    """
+    steps = found.steps
+    figure, axes = _bands(found.shares if steps is None else steps, found.curves, style)
+    values = [limit for value, _, _ in found.curves.values() for limit in (value.min(), value.max())]
+    margin = 0.15 * (max(values) - min(values)) or 0.1
+    axes.set_ylim(min(values) - margin, max(values) + margin)
+    axes.set_xlabel(
+        "share of the step budget of each task" if steps is None else "environment steps per seed"
+    )
+    if steps is not None:
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: short_steps(step)))
+    axes.set_ylabel("IQM of normalised scores")
+    return figure
+
+
+def _bands(
+    x: np.ndarray, curves: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], style: Style
+) -> tuple[Figure, Axes]:
+    """Draw a line with a band for each system: label -> (value, lower limit, upper limit)."""
+    entries = legend_columns(list(curves))
+    legend = 0.2 + 0.2 * -(-len(curves) // entries)
+    figure = Figure(figsize=(WIDTH, legend + 3.4 + 0.6))
+    axes = figure.add_axes(Boxes(figure, left=0.75, right=0.35).place(legend, 3.4))
+    for label, (value, low, high) in curves.items():
+        colour, dash = style[label]
+        axes.fill_between(x, low, high, color=colour, alpha=0.16, lw=0)
+        axes.plot(x, value, color=colour, linestyle=dash, lw=1.8, label=label)
+    axes.set_xlim(x[0], x[-1])
+    figure.legend(loc="upper left", bbox_to_anchor=(0.65 / WIDTH, 1.0), ncols=entries, frameon=False)
+    return figure, axes
 
 
 def intervals(group: Group, style: Style) -> Figure:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ascent.records.declared import Declared
-from ascent.reports.page.formats import decimals, interval, median_limits, number, student_limits
+from ascent.reports.page.formats import decimals, interval, limits, median_limits, number, student_limits
 from ascent.reports.page.table import Column, Table, make_table
 from ascent.reports.statistics.aggregate import CellSummary, Score, Task
 from ascent.reports.statistics.intervals import FEW_SEEDS, Crossing
@@ -98,6 +98,7 @@ def spread(tasks: Sequence[Task]) -> Table:
         *_AREA,
         *_TOLERANCE,
         *_THRESHOLD,
+        *_DISPERSION,
         _score_column(
             lambda score: score.tolerance.low if score.tolerance else None,
             head="tolerance interval", text=_tolerance_text,
@@ -115,6 +116,14 @@ def spread(tasks: Sequence[Task]) -> Table:
         _score_column(
             lambda score: score.area[0], head="area",
             text=lambda score, places: f"{number(score.area[0], places)} {interval(*score.area[1:], places)}",
+        ),
+        _score_column(
+            lambda score: score.dispersion.across_time.value, head="IQR across time",
+            text=lambda score, places: limits(*score.dispersion.across_time, places),
+        ),
+        _score_column(
+            lambda score: score.dispersion.across_runs, head="IQR across runs",
+            text=lambda score, places: limits(score.dispersion.across_runs, None, None, places),
         ),
     ]  # fmt: skip
     rows = [CellRow(task, summary) for task in tasks for summary in task.cells if summary.score]
@@ -175,6 +184,12 @@ _THRESHOLD = [
     _score_column(lambda score: score.crossing.median if score.crossing else None, "threshold_median"),
     _score_column(lambda score: score.crossing.low if score.crossing else None, "threshold_low"),
     _score_column(lambda score: score.crossing.high if score.crossing else None, "threshold_high"),
+]
+_DISPERSION = [
+    _score_column(lambda score: score.dispersion.across_time.value, "across_time"),
+    _score_column(lambda score: score.dispersion.across_time.low, "across_time_low"),
+    _score_column(lambda score: score.dispersion.across_time.high, "across_time_high"),
+    _score_column(lambda score: score.dispersion.across_runs, "across_runs"),
 ]
 
 

@@ -16,6 +16,7 @@ from ascent.reports.page.table import Column, Table, make_table
 from ascent.reports.statistics.aggregate import CellSummary, Task
 from ascent.reports.statistics.bootstrap import STATISTICS
 from ascent.reports.statistics.comparisons import Comparisons, Group, Improvement, Pair
+from ascent.reports.statistics.efficiency import Efficiency
 from ascent.reports.statistics.equivalence import MAX_SEEDS
 from ascent.reports.statistics.verdicts import Verdict
 
@@ -255,6 +256,23 @@ def _aggregate_columns(statistic: str) -> list[Column[tuple[Group, str]]]:
         Column(part("low"), f"{statistic}_low"),
         Column(part("high"), f"{statistic}_high"),
     ]
+
+
+def efficiency(found: Sequence[Efficiency]) -> pd.DataFrame:
+    """Return the sample efficiency across tasks, a row per group, system and point; a CSV file only."""
+    return pd.DataFrame(
+        [
+            {
+                "tasks": " ".join(each.group.tasks), "system": label, "share_of_budget": each.shares[k],
+                "steps": None if each.steps is None else each.steps[k],
+                "iqm": value[k], "low": low[k], "high": high[k],
+            }
+            for each in found
+            for label, (value, low, high) in each.curves.items()
+            for k in range(len(each.shares))
+        ],
+        columns=["tasks", "system", "share_of_budget", "steps", "iqm", "low", "high"],
+    )  # fmt: skip
 
 
 def improvements(comparisons: Comparisons) -> Table:

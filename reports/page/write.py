@@ -30,6 +30,7 @@ def write(study: Study, folder: Path) -> None:
         _write(folder / "tables" / f"{name}.md", markdown(table).encode())
         _write(folder / "tables" / f"{name}.tex", latex(table).encode())
     _write_csv(folder / "tables" / "completeness.csv", tables.completeness(study.cells))
+    _write_csv(folder / "tables" / "efficiency.csv", tables.efficiency(study.efficiency))
     _write(folder / "data.parquet", evaluation_means(study.cells).to_parquet(index=False))
     _write(folder / "references.bib", bibliography(study.tasks, study.verdicts).encode())
     _write(folder / "provenance.json", provenance(study).encode())
@@ -62,6 +63,8 @@ def _figures(study: Study, style: figures.Style) -> Iterator[tuple[str, Figure]]
         for k, group in enumerate(study.comparisons.groups):
             yield group_name("intervals", k), figures.intervals(group, style)
             yield group_name("profiles", k), figures.profiles(group, style)
+        for k, found in enumerate(study.efficiency):
+            yield group_name("efficiency", k), figures.efficiency(found, style)
         if figure := figures.matrix(study.comparisons.improvements):
             yield "improvement", figure
         for task in study.tasks:

@@ -14,6 +14,7 @@ import pandas as pd
 from ascent.records.declared import Declared
 from ascent.records.expected import cell_columns
 from ascent.records.read import DIVERGED, DONE, CellRecord, RunRecord
+from ascent.reports.statistics.dispersion import Dispersion, dispersion
 from ascent.reports.statistics.estimators import ACROSS_SEEDS, ESTIMATORS, Curves, diverged_score
 from ascent.reports.statistics.groups import alike
 from ascent.reports.statistics.intervals import (
@@ -57,6 +58,7 @@ class Score:
     tolerance: Tolerance | None
     area: tuple[float, float | None, float | None]  # mean, low, high of the estimator `area`
     crossing: Crossing | None  # steps to the declared threshold; None without anchors
+    dispersion: Dispersion  # of the learning curves, across time and across runs
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no truth value: equal if the same
@@ -236,7 +238,8 @@ def _summarise(cell: CellRecord, label: str, declared: Declared, kind: Measured)
         normalised = (sample - random) / (reference - random)
         level = random + declared.threshold * (reference - random)
         crossing = _crossing(curves, np.array(diverged), level)
-    score = _score(sample, seeds.columns, len(fill), np.array(list(run_scores["area"].values())), crossing)
+    areas = np.array(list(run_scores["area"].values()))
+    score = _score(sample, seeds.columns, len(fill), areas, crossing, dispersion(curves))
     filled = seeds.fillna(fill)  # a diverged run stays in the mean: see `diverged_score`
     low, high = student_t_interval(filled.to_numpy().T)
     curve = pd.DataFrame({"mean": filled.mean(axis=1), "low": low, "high": high})
@@ -276,6 +279,7 @@ def _score(
     failures: int,
     areas: np.ndarray,
     crossing: Crossing | None,
+    dispersed: Dispersion,
 ) -> Score:
     ranked = sorted(zip(sample.tolist(), seeds, strict=True))
     failure_low, failure_high = failure_interval(failures, len(sample))
@@ -298,6 +302,7 @@ def _score(
         tolerance=tolerance_interval(sample),
         area=_mean(areas),
         crossing=crossing,
+        dispersion=dispersed,
     )
 
 

@@ -117,6 +117,35 @@ def profiles(
     return curves
 
 
+def curves(
+    systems: Mapping[str, Scores], resamples: int = 2_000, seed: int = 0
+) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return system -> (IQM over its runs at each point (P,), lower limit, upper limit), pointwise.
+
+    The scores of a system are a list over tasks of arrays (n, P): whole curves are resampled.
+    """
+    found = {}
+    for label, scores in systems.items():
+        require_finite(*scores)
+        rng = generator(seed, f"{label} curves")
+        counts = np.hstack([_counts(len(task), resamples, rng).T for task in scores])  # (resamples, N)
+        pooled = np.vstack(scores)
+        cut = int(0.25 * len(pooled))
+        kept = len(pooled) - 2 * cut
+        draws = np.empty((resamples, pooled.shape[1]))
+        for point, values in enumerate(pooled.T):
+            order = values.argsort(kind="stable")
+            # How many of the draws up to each value are between the quartiles: no need to sort the draws.
+            ranks = counts[:, order].cumsum(axis=1).clip(cut, cut + kept)
+            weights = np.diff(ranks, axis=1, prepend=np.float32(cut))
+            # Not a matrix product, whose last digits depend on the number of threads.
+            draws[:, point] = np.einsum("rn,n->r", weights.astype(float), values[order]) / kept
+        value = np.sort(pooled, axis=0)[cut : cut + kept].mean(axis=0)
+        low, high = _limits(draws, [task.clip(*np.quantile(pooled, [0.25, 0.75], axis=0)) for task in scores])
+        found[label] = (value, low, high)
+    return found
+
+
 def improvements(
     systems: Mapping[str, Mapping[str, np.ndarray]],
     pairs: Sequence[tuple[str, str]],

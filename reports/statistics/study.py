@@ -9,6 +9,7 @@ from ascent.records.read import CellRecord
 from ascent.reports.statistics.aggregate import Task, aggregate
 from ascent.reports.statistics.comparisons import Comparisons, compare
 from ascent.reports.statistics.declaration import looks, undeclared
+from ascent.reports.statistics.efficiency import Efficiency, efficiencies
 from ascent.reports.statistics.information import InformationCost, information_costs
 from ascent.reports.statistics.robustness import Robustness, measure
 from ascent.reports.statistics.stages import Staged, stage
@@ -25,6 +26,7 @@ class Study:
         cells: the records, sorted.
         tasks: scores and learning curves of the cells, by task.
         comparisons: of systems, within and across tasks.
+        efficiency: normalised scores across tasks while systems train, of each group of the comparisons.
         verdicts: scores against published ones.
         robustness: scores under perturbations.
         information: cost of observations, of the cells whose policies pay for them.
@@ -41,6 +43,7 @@ class Study:
     cells: tuple[CellRecord, ...]
     tasks: tuple[Task, ...]
     comparisons: Comparisons
+    efficiency: tuple[Efficiency, ...]
     verdicts: tuple[Verdict, ...]
     robustness: Robustness
     information: tuple[InformationCost, ...]
@@ -67,12 +70,14 @@ def analyse(
     """
     tasks = aggregate(cells, declared)
     staged = stage(tasks, declared, design) if design else None
+    comparisons = compare(tasks, declared, staged)
     return Study(
         title=title,
         declared=declared,
         cells=tuple(cells),
         tasks=tuple(tasks),
-        comparisons=compare(tasks, declared, staged),
+        comparisons=comparisons,
+        efficiency=tuple(efficiencies(tasks, comparisons.groups)),
         verdicts=tuple(verdicts(tasks)),
         robustness=measure(runs, tasks, declared),
         information=tuple(information_costs(runs, tasks)),
