@@ -40,6 +40,8 @@ class Standing:
         total = len(self.planned) * design.ends[-1]
         if self.staged is None:
             return f"stage 1 of {len(design.stages)}: {runs} of {total} runs"
+        if self.stuck:
+            return f"stage {self.stage} of {len(design.stages)} cannot be decided: {self.stuck[0]}"
         pairs, left = len(self.staged.pairs), self.staged.open
         if not left:
             return f"{pairs} of {pairs} comparisons are decided, with {runs} of {total} runs"
@@ -106,9 +108,9 @@ def train(
     trained = 0
     while True:
         now = standing(plan, plan.design, runs)
-        print(now.text(plan.design), file=sys.stderr, flush=True)
         if now.stuck:
-            raise InputError(f"stage {now.stage} cannot be decided: {now.stuck[0]}")
+            raise InputError(now.text(plan.design))
+        print(now.text(plan.design), file=sys.stderr, flush=True)
         new = train_locally(plan, runs, *options, now.planned)
         trained += new
         if not new:

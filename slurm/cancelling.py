@@ -28,7 +28,9 @@ def cancel(name_or_file: str, runs: Path, chosen: Chosen = EVERYTHING) -> tuple[
         return len({task.job for task in tasks}), 0
     digests = chosen.of(last.planned)
     if chosen.failed is not None:
-        missing = {(cell.digest, seed) for cell, seeds in manifest.missing(last, runs) for seed in seeds}
+        missing = {
+            (cell.digest, seed) for cell, seeds in manifest.missing(last.planned, runs) for seed in seeds
+        }
         failures = history.failed(missing - submission.runs_in_queue(runs).keys(), runs)
         digests &= {run[0] for run, failure in failures.items() if chosen.failed in failure.reason}
     whole: list[str] = []

@@ -109,7 +109,9 @@ def prune(planned: Manifest, runs: Path) -> None:
     names = submission.names(runs, planned.path.parent.name)
     if len(names) <= MOST_KEPT:
         return
-    missing = {(cell.digest, seed) for cell, seeds in manifest.missing(planned, runs) for seed in seeds}
+    missing = {
+        (cell.digest, seed) for cell, seeds in manifest.missing(planned.planned, runs) for seed in seeds
+    }
     kept = {task.name for task in cluster.queue(names)}
     kept |= {task.sent.name for task in last_tasks(missing, runs).values()}
     over = sorted(

@@ -8,7 +8,7 @@ was made from: after an edit of the sweep or of the sources, the current manifes
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -239,7 +239,7 @@ def open_sweep(source: str, runs: Path) -> Manifest | sweep.Sweep:
     return manifest or sweep.load(source)
 
 
-def as_planned(name_or_file: str, runs: Path) -> tuple[tuple[Planned, ...], str]:
+def as_planned(name_or_file: str, runs: Path) -> tuple[Plan, str]:
     """Return the plan of a sweep, and a note if the sweep changed since: then it is the last manifest's.
 
     Raises:
@@ -251,8 +251,8 @@ def as_planned(name_or_file: str, runs: Path) -> tuple[tuple[Planned, ...], str]
         last = latest(name_or_file, runs)
         if last is None:
             raise
-        return last.planned, f"showing the sweep as it was planned: {change}"
-    return (manifest or sweep.load(name_or_file)).planned, ""
+        return last.plan, f"showing the sweep as it was planned: {change}"
+    return (manifest or sweep.load(name_or_file)).plan, ""
 
 
 def _path(name_or_file: str, runs: Path) -> Path:
@@ -260,8 +260,8 @@ def _path(name_or_file: str, runs: Path) -> Path:
     return folder(name_or_file, runs) / name
 
 
-def missing(manifest: Manifest, runs: Path) -> Iterator[tuple[Cell, list[int]]]:
+def missing(planned: Sequence[Planned], runs: Path) -> Iterator[tuple[Cell, list[int]]]:
     """Yield each cell that is not finished, with its missing seeds."""
-    for plan in manifest.planned:
+    for plan in planned:
         if seeds := plan.cell.missing(plan.seeds, runs):
             yield plan.cell, seeds

@@ -8,6 +8,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TypeVar
 
+from ascent.records import plan as plans
 from ascent.records.errors import InputError, unknown
 from ascent.records.plan import Planned
 from ascent.runners import estimate
@@ -87,6 +88,7 @@ class Plan:
     more_memory: dict[str, int] = field(default_factory=dict)  # raised memory -> runs that get it
     faulty: dict[str, str] = field(default_factory=dict)  # nodes to stay away from, and why
     only_report: bool = False  # whether nothing but the report's job was submitted
+    stage: str = ""  # how far a sweep with a design is; its later stages are not planned yet
     mem: str = ""  # memory per task, of those that were not killed for it
     core_hours: float = 0.0
 
@@ -119,8 +121,9 @@ class Plan:
         return f"{self.runs:,} runs in {self.tasks:,} array tasks{arrays}, {hours}; {done}"
 
     def notes(self) -> list[str]:
-        """Return what differs from a first submission: memory that is raised, nodes that are left out."""
-        lines = [
+        """Return the stage of a design, and what differs from a first submission: memory, nodes."""
+        lines = [self.stage] if self.stage else []
+        lines += [
             f"{mem} of memory for {runs:,} runs that were killed for less"
             for mem, runs in self.more_memory.items()
         ]
@@ -138,7 +141,7 @@ def plan(
     tried: Collection[RunKey] = (),
     chosen: Chosen = EVERYTHING,
 ) -> Plan:
-    """Return the missing runs that are not in the queue, as array tasks.
+    """Return the missing runs that are not in the queue, as array tasks; with a design those of its stage.
 
     Runs that were `tried` are left out, unless they were killed for their memory and may have more.
 
@@ -147,10 +150,12 @@ def plan(
     """
     wanted = chosen.of(planned.planned)
     queue = submission.runs_in_queue(runs) if cluster.available() else {}
-    missing = list(manifest.missing(planned, runs))
+    now, stage = at_stage(planned.plan, runs)
+    missing = list(manifest.missing(now, runs))
     idle = {(cell.digest, seed) for cell, seeds in missing for seed in seeds} - queue.keys()
     failures = history.failed(idle, runs) if cluster.available() else {}
-    todo = Plan(finished=planned.runs - sum(len(seeds) for _, seeds in missing))
+    expected = sum(len(plan.seeds) for plan in now)
+    todo = Plan(finished=expected - sum(len(seeds) for _, seeds in missing), stage=stage)
     packs: dict[int, list[Pack]] = {}  # by the memory of a task, in bytes; 0: as estimated
     largest = 0.0  # memory of a process, in GiB
     index = {cell.cell.digest: number for number, cell in enumerate(planned.planned)}
@@ -191,6 +196,20 @@ def plan(
         _add_arrays(todo, tasks)
         todo.faulty = _faulty(planned.path.parent, queue.values(), failures)
     return todo
+
+
+def at_stage(plan: plans.Plan, runs: Path) -> tuple[tuple[Planned, ...], str]:
+    """Return the cells of a plan with the seeds that they need now, and the stage of its design in words.
+
+    Raises:
+        InputError: the records of a sweep with a design cannot be compared.
+    """
+    if plan.design is None:
+        return plan.planned, ""
+    from ascent.reports.staged import standing  # statistics, which other sweeps need not load
+
+    found = standing(plan, plan.design, runs)
+    return found.planned, found.text(plan.design)
 
 
 def _add_arrays(todo: Plan, tasks: Sequence[tuple[int, list[Pack]]]) -> None:

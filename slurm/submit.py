@@ -143,16 +143,23 @@ def feed(
 ) -> None:
     """Submit until every missing run is in the queue or has been there, as `site.max_queued` allows.
 
-    `tell` is told each time what was submitted. Raises InputError as `send`.
+    Of a sweep with a design, each stage is submitted when the one before has ended, until all is decided or
+    nothing but failed runs is missing. `tell` is told each time what was submitted. Raises InputError as
+    `send`.
     """
     tried: set[RunKey] = set()
     while True:
         sent = send(planned, site, runs, report, tried, chosen)
         tell(sent)
-        if not sent.later:
-            return
         for index, seeds in sent.packs():
             tried |= {(planned.planned[index].cell.digest, seed) for seed in seeds}
+        if not sent.later:
+            if planned.plan.design is None or not (sent.runs or sent.queued):
+                return
+            cells = {plan.cell.digest for plan in planned.planned}
+            while any(digest in cells for digest, _ in submission.runs_in_queue(runs)):
+                time.sleep(FEED_SECONDS)
+            continue
         while planning.in_queue(runs) + site.chain >= site.max_queued - 1:
             time.sleep(FEED_SECONDS)
 

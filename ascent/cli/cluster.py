@@ -107,8 +107,9 @@ def submit(
 ) -> None:
     """Submit the missing runs of a sweep and its report to SLURM.
 
-    Queued runs are skipped. A final job builds the report when all runs have ended. With --check, exit code 0
-    if everything is ready, else 1.
+    Queued runs are skipped. A final job builds the report when all runs have ended. Of a sweep with a design,
+    the runs of its stage are submitted; --feed stays for the next stage, and otherwise the next call submits
+    it. With --check, exit code 0 if everything is ready, else 1.
     """
     from ascent.slurm import checking, cluster, manifest, sites
     from ascent.slurm import submit as submission
@@ -187,10 +188,12 @@ def status(
 
     from ascent.slurm import efficiency as used
     from ascent.slurm import manifest
+    from ascent.slurm.planning import at_stage
     from ascent.slurm.status import look
 
     runs = runs.resolve()
-    planned, note = manifest.as_planned(name_or_file, runs)
+    plan, note = manifest.as_planned(name_or_file, runs)
+    planned, stage = at_stage(plan, runs)
     name, console = manifest.folder(name_or_file, runs).name, terminal()
     if efficiency:
         console.print(used.render(*used.measure(planned, runs, name)))
@@ -204,6 +207,8 @@ def status(
                 live.update(state.render(), refresh=True)
     else:
         console.print(state.render())
+    if stage:
+        print(stage, file=sys.stderr)
     if note:
         print(note, file=sys.stderr)
     raise typer.Exit(0 if state.finished else 1)

@@ -127,7 +127,7 @@ def test_a_stage_with_a_damaged_run_is_not_decided(trainer: Trainer) -> None:
     staged.train(trainer.plan, runs)
     damage(trainer.folders["sac"] / "seed-7" / "eval.csv")
     with pytest.raises(
-        InputError, match=r"stage 2 cannot be decided: classic/CartPole-v1/sac-.*/seed-7: eval"
+        InputError, match=r"stage 2 of 3 cannot be decided: classic/CartPole-v1/sac-.*/seed-7: eval"
     ):
         staged.train(trainer.plan, runs)
 

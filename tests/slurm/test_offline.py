@@ -14,7 +14,7 @@ import pytest
 
 from ascent.records import provenance
 from ascent.records.errors import DamagedFile, InputError
-from ascent.records.plan import Job
+from ascent.records.plan import Job, Planned
 from ascent.slurm import (
     cluster,
     efficiency,
@@ -361,7 +361,7 @@ def test_plan_without_torch(tmp_path: Path) -> None:
     assert re.search(r"its cells cannot be resolved without \w+: run `ascent plan`", done.stderr)
     assert not (tmp_path / "new").exists()
     path.write_text(SWEEP.replace("64", "128"))
-    assert manifest.current(str(path), out) is None and manifest.as_planned(str(path), out)[0] == made.planned
+    assert manifest.current(str(path), out) is None and manifest.as_planned(str(path), out)[0] == made.plan
 
 
 def test_manifests_notice_edited_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -588,3 +588,46 @@ def test_definition_of_the_image() -> None:
     assert copied == ["requirements.lock", "dist/*.whl"] and (provenance.HOME / copied[0]).is_file()
     assert "pip wheel --no-deps --no-build-isolation -w dist ." in text
     assert re.findall(r"pip install .* (\S+)", text) == ["/opt/ascent/requirements.lock", "/opt/ascent/*.whl"]
+
+
+DESIGN = """
+seeds = "0-3"
+evaluations = 2
+episodes = 1
+[design]
+stages = [3, 1]
+[[cells]]
+algorithms = ["a2c", "ppo"]
+tasks = ["CartPole-v1"]
+steps = 1024
+"""
+
+
+def test_stages_of_a_design(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs of the first stage, then those of the second; a feed stays for it."""
+    from ascent.runners import local
+
+    path, out = written(tmp_path / "staged.toml", DESIGN), tmp_path / "runs"
+    made = manifest.resolve(str(path), out)
+    manifest.write(made)
+    assert manifest.read(made.path).plan.design == made.plan.design
+    monkeypatch.setattr(cluster, "available", lambda: False)
+    told: list[str] = []
+
+    def send(planned: manifest.Manifest, *_: object, **__: object) -> Plan:
+        """Train what would be submitted."""
+        todo = planning.plan(planned, sites.Site(), out)
+        packs = [(planned.planned[index].cell, seeds) for index, seeds in todo.packs()]
+        local.train_locally(planned.plan, out, jobs=1, now=[Planned(*pack) for pack in packs])
+        return todo
+
+    monkeypatch.setattr(submit, "send", send)
+    monkeypatch.setattr(submission, "runs_in_queue", lambda runs: {})
+    submit.feed(
+        made, sites.Site(), out, tmp_path / "page", lambda sent: told.append(f"{sent.notes()} {sent.runs}")
+    )
+    assert [line.rpartition(" ")[2] for line in told] == ["6", "2", "0"]
+    assert "stage 1 of 2: 6 of 8 runs" in told[0] and "stage 2 of 2: 0 of 1 comparisons" in told[1]
+    assert "1 of 1 comparisons are decided, with 8 of 8 runs" in told[2]
+    now, stage = planning.at_stage(made.plan, out)
+    assert [each.seeds for each in now] == [(0, 1, 2, 3)] * 2 and "decided" in stage
