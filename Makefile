@@ -55,7 +55,7 @@ bench-peers: install .venv-peers/installed  ## speed against SBX, rejax and EnvP
 
 statistics: install  ## coverage of every interval and false-alarm rate of every test, by simulation
 	$(BIN)/python -m pytest -q -s -m "slow or not slow" tests/reports/statistics/test_coverage.py \
-		tests/reports/statistics/test_edges.py
+		tests/reports/statistics/test_edges.py tests/reports/statistics/test_stages.py
 
 golden: install  ## record the golden digests of this platform, after a deliberate change of results
 	$(BIN)/python -m tests.algorithms.golden

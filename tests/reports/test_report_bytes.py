@@ -54,7 +54,7 @@ def test_the_order_of_expected_changes_nothing(sweep: "Records") -> None:
 
 def test_files_of_a_report(sweep: "Records") -> None:
     tables = ("scores", "spread", "verdicts", "aggregates", "improvement", "comparisons", "compute")
-    figures = ("CartPole-v1", "Pendulum-v1", "intervals", "profiles", "improvement")
+    figures = ("CartPole-v1", "Pendulum-v1", "intervals", "profiles", "efficiency", "improvement")
     assert set(sweep.bytes()) == {
         "index.html", "provenance.json", "data.parquet", "references.bib", "SHA256SUMS",
         "tables/completeness.csv",
