@@ -250,5 +250,5 @@ def test_savings(shape: str) -> None:
         for name, design in (("", DESIGN), (", futility 0.1", Design((5, 5, 5, 5), 0.1))):
             saved, claimed, at_once = savings(shape, step, design, repeats)
             rows[f"{shape}, {step:g} apart{name}"] = [f"{saved:.0%}", f"{claimed:.0%}", f"{at_once:.0%}"]
-            assert claimed > at_once - 0.15
+            assert claimed > at_once - (0.25 if design.futility else 0.15)
     table("5 + 5 + 5 + 5 seeds", ["runs saved", "pairs claimed", "with 20 seeds at once"], rows)
