@@ -10,6 +10,7 @@ from ascent.reports.statistics.published import FOLDER, algorithm_of, sources, s
 from ascent.reports.statistics.verdicts import Verdict
 
 SUITE = "ascent"  # key of this suite
+SENSITIVITY = "adkins2024method"
 ALGORITHMS = {
     "reinforce": ("williams1992simple", "sutton2018reinforcement"),
     "vpg": ("sutton2000policy", "schulman2016high"),
@@ -52,12 +53,13 @@ FAMILIES = {
 }
 
 
-def bibliography(tasks: Sequence[Task], verdicts: Sequence[Verdict]) -> str:
+def bibliography(tasks: Sequence[Task], verdicts: Sequence[Verdict], methods: Iterable[str] = ()) -> str:
     """Return references.bib of a report, sorted by key.
 
-    It cites this suite, the algorithms and tasks of the cells, and the sources of the published scores.
+    It cites this suite, the algorithms and tasks of the cells, the sources of the published scores, and the
+    `methods` with these keys.
     """
-    used = {SUITE} | {sources()[verdict.reference.source].bibtex for verdict in verdicts}
+    used = {SUITE, *methods} | {sources()[verdict.reference.source].bibtex for verdict in verdicts}
     for task in tasks:
         for summary in task.cells:
             used.update(task_keys(task.suite, task.name))

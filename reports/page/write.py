@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ascent.records import files, sums
-from ascent.reports.page import figures, information, robustness, score_tables, tables
-from ascent.reports.page.bibliography import bibliography
+from ascent.reports.page import figures, information, robustness, score_tables, sensitivity, tables
+from ascent.reports.page.bibliography import SENSITIVITY, bibliography
 from ascent.reports.page.provenance import provenance
 from ascent.reports.page.render import curves_name, group_name, render
 from ascent.reports.page.table import Table, csv, latex, markdown
@@ -32,7 +32,8 @@ def write(study: Study, folder: Path) -> None:
     _write_csv(folder / "tables" / "completeness.csv", tables.completeness(study.cells))
     _write_csv(folder / "tables" / "efficiency.csv", tables.efficiency(study.efficiency))
     _write(folder / "data.parquet", evaluation_means(study.cells).to_parquet(index=False))
-    _write(folder / "references.bib", bibliography(study.tasks, study.verdicts).encode())
+    methods = [SENSITIVITY] if study.sensitivities else []
+    _write(folder / "references.bib", bibliography(study.tasks, study.verdicts, methods).encode())
     _write(folder / "provenance.json", provenance(study).encode())
     _write(folder / "index.html", render(study, shown, style, images).encode())
     _write(folder / sums.SUMS, sums.of_folder(folder).encode())
@@ -46,6 +47,8 @@ def _tables(study: Study) -> Iterator[Table]:
     yield tables.improvements(study.comparisons)
     yield tables.pairs(study.comparisons)
     yield tables.compute(study.tasks)
+    if study.sensitivities:
+        yield sensitivity.table(study.sensitivities)
     if study.information:
         yield information.table(study.information)
     if study.robustness.curves:
@@ -67,6 +70,8 @@ def _figures(study: Study, style: figures.Style) -> Iterator[tuple[str, Figure]]
             yield group_name("efficiency", k), figures.efficiency(found, style)
         if figure := figures.matrix(study.comparisons.improvements):
             yield "improvement", figure
+        if figure := sensitivity.figure(study.sensitivities):
+            yield "sensitivity", figure
         for task in study.tasks:
             name = curves_name(task, study.tasks)
             if costs := [cost for cost in study.information if cost.task is task]:

@@ -60,7 +60,7 @@ def aggregates(
         require_finite(*scores)
         draws = _resampled_statistics(scores, resamples, generator(seed, label))
         estimates[label] = {
-            name: Estimate(function(scores), *_limits(draws[name], _linear(name, scores)).tolist())
+            name: Estimate(function(scores), *expanded_limits(draws[name], _linear(name, scores)).tolist())
             for name, function in STATISTICS.items()
         }
     return estimates
@@ -111,7 +111,7 @@ def profiles(
         counts = np.hstack([_counts(len(task), resamples, rng).T for task in scores])  # (resamples, N)
         drawn = counts @ np.vstack(above).astype(np.float32)  # whole numbers: exact in float32
         value = np.vstack(above).mean(axis=0)
-        limits = _limits(drawn.astype(float) / counts.shape[1], above)
+        limits = expanded_limits(drawn.astype(float) / counts.shape[1], above)
         low, high = _exact_at_the_ends(value, limits, counts.shape[1])
         curves[label] = (value, low, high)
     return curves
@@ -194,7 +194,7 @@ def _improvements(
     for row, ((x, y), tasks) in enumerate(zip(pairs, shared, strict=True)):
         won = [wins[x, y, task].astype(float) for task in tasks]
         value = float(np.mean([task.mean() for task in won]))
-        limits = _limits(draws[row] / len(tasks), [task.mean(axis=k) for k in (1, 0) for task in won])
+        limits = expanded_limits(draws[row] / len(tasks), [task.mean(axis=k) for k in (1, 0) for task in won])
         low, high = _exact_at_the_ends(np.array(value), limits, sum(min(task.shape) for task in won))
         estimates.append(Estimate(value, float(low), float(high)))
     return estimates
@@ -216,7 +216,7 @@ def _counts(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
     return np.stack([(drawn == run).sum(axis=0, dtype=drawn.dtype) for run in range(n)]).astype(np.float32)
 
 
-def _limits(draws: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:
+def expanded_limits(draws: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:
     """Return the lower and upper limit (2, ...) by expanded percentiles of draws (resamples, ...).
 
     `parts` holds, for each resampled set of runs, the values (n, ...) whose mean is to first order the

@@ -12,6 +12,7 @@ from ascent.reports.statistics.declaration import looks, undeclared
 from ascent.reports.statistics.efficiency import Efficiency, efficiencies
 from ascent.reports.statistics.information import InformationCost, information_costs
 from ascent.reports.statistics.robustness import Robustness, measure
+from ascent.reports.statistics.sensitivity import Sensitivity, sensitivities
 from ascent.reports.statistics.stages import Staged, stage
 from ascent.reports.statistics.verdicts import Verdict, verdicts
 
@@ -30,6 +31,7 @@ class Study:
         verdicts: scores against published ones.
         robustness: scores under perturbations.
         information: cost of observations, of the cells whose policies pay for them.
+        sensitivities: to hyperparameters, of the systems with a grid.
         left_out: tuning seeds in the folder that are not in the report, by cell.
         undeclared: what was not declared before the first run, by cell; only where something was not.
         staged: the decisions of the sweep's design; None without one.
@@ -47,6 +49,7 @@ class Study:
     verdicts: tuple[Verdict, ...]
     robustness: Robustness
     information: tuple[InformationCost, ...]
+    sensitivities: tuple[Sensitivity, ...]
     left_out: Mapping[str, Sequence[int]]
     undeclared: Mapping[str, Sequence[str]]
     grades: Mapping[str, str]
@@ -81,6 +84,7 @@ def analyse(
         verdicts=tuple(verdicts(tasks)),
         robustness=measure(runs, tasks, declared),
         information=tuple(information_costs(runs, tasks)),
+        sensitivities=tuple(sensitivities(tasks)),
         left_out=left_out,
         undeclared={
             cell.name.folder: found
