@@ -141,7 +141,9 @@ def curves(
             # Not a matrix product, whose last digits depend on the number of threads.
             draws[:, point] = np.einsum("rn,n->r", weights.astype(float), values[order]) / kept
         value = np.sort(pooled, axis=0)[cut : cut + kept].mean(axis=0)
-        low, high = _limits(draws, [task.clip(*np.quantile(pooled, [0.25, 0.75], axis=0)) for task in scores])
+        low, high = expanded_limits(
+            draws, [task.clip(*np.quantile(pooled, [0.25, 0.75], axis=0)) for task in scores]
+        )
         found[label] = (value, low, high)
     return found
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.reports.conftest import Records
 
 
-FIGURES = ("intervals", "profiles", "efficiency", "improvement", "CartPole-v1", "Pendulum-v1")  # as on the page
+FIGURES = ("intervals", "profiles", "efficiency", "improvement", "CartPole-v1", "Pendulum-v1")
 
 
 class Elements(HTMLParser):
