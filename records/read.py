@@ -52,6 +52,7 @@ class RunRecord:
         training: columns return and the task's measures; the last training episodes, in the order in which
             they ended. None without a record.
         measured: content of measures.csv; empty without a record.
+        metrics: content of metrics.csv; empty without a record.
     """
 
     seed: int
@@ -63,6 +64,7 @@ class RunRecord:
     evaluations: pd.DataFrame | None = None
     training: pd.DataFrame | None = None
     measured: bytes = b""
+    metrics: bytes = b""
 
     @property
     def finished(self) -> bool:
@@ -354,10 +356,13 @@ def _load_run(
         if layout.TRAIN in result["digests"]:
             content = reader.training(seed)
             training = run_reader.last_training_episodes(content, status == DONE, measures)
-        measured = reader.read(seed, layout.MEASURES) if layout.MEASURES in result["digests"] else b""
+        measured, metrics = (
+            reader.read(seed, name) if name in result["digests"] else b""
+            for name in (layout.MEASURES, layout.METRICS)
+        )
     except Damaged as error:
         return RunRecord(seed, name, DAMAGED, str(error), about)
-    return RunRecord(seed, name, status, "", about, result, evaluations, training, measured)
+    return RunRecord(seed, name, status, "", about, result, evaluations, training, measured, metrics)
 
 
 def _progress(reader: RunReader, seed: int) -> str:

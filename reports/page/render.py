@@ -3,7 +3,6 @@
 This module collects what the template shows. The template escapes all text.
 """
 
-import base64
 import json
 import re
 import shlex
@@ -19,31 +18,31 @@ from ascent.records.declared import RETURN
 from ascent.records.plan import seed_ranges
 from ascent.records.read import DAMAGED
 from ascent.reports.page import figures
-from ascent.reports.page.formats import decimals, median_limits, number, student_limits
+from ascent.reports.page.formats import decimals, median_limits, number, short_steps, student_limits
+from ascent.reports.page.names import anchor, curves_name, group_name
+from ascent.reports.page.plots import plots
 from ascent.reports.page.provenance import mixed_platforms, run_provenance, state_counts
 from ascent.reports.page.table import Table
 from ascent.reports.statistics.aggregate import CellSummary, Task
-from ascent.reports.statistics.comparisons import too_many
+from ascent.reports.statistics.comparisons import Improvement, too_many
 from ascent.reports.statistics.estimators import ESTIMATORS, describe
-from ascent.reports.statistics.intervals import ALPHA, FEW_SEEDS, LEVEL, MEDIAN_LEVEL
+from ascent.reports.statistics.intervals import ALPHA, FEW_SEEDS, LEVEL, MEDIAN_LEVEL, Estimate
+from ascent.reports.statistics.ranking import standings, task_ranks
 from ascent.reports.statistics.stages import false_alarm_rate
 from ascent.reports.statistics.study import Study
 from ascent.reports.statistics.verdicts import counts
 
-PAGE_WIDTH = 1080  # CSS pixels of a figure that is as wide as the page
-FIGURE_PIXELS = int(figures.WIDTH * figures.DPI)  # of the same figure as PNG
+LIBRARY = Path(__file__).parent / "plotly" / "plotly-basic.min.js"  # draws the figures in the browser
 MINUS = "\N{MINUS SIGN}"  # as wide as a plus; never breaks a line
 _MINUS = re.compile(r"(?<![\w.])-(?=\d)")
 OPEN_ROWS = 30  # tables with more rows are collapsed
+MOST_FINDINGS = 8  # results among the findings that are not folded
 
 
-def render(
-    study: Study, shown: Mapping[str, Table], style: figures.Style, images: Mapping[str, bytes]
-) -> str:
+def render(study: Study, shown: Mapping[str, Table], style: figures.Style) -> str:
     """Return the page as HTML.
 
-    `shown`: table name -> table; `style`: label -> (colour, dash), as in the figures; `images`: figure name
-    -> PNG.
+    `shown`: table name -> table; `style`: label -> (colour, dash), as in the figures.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -63,6 +62,7 @@ def render(
     runs = [(summary, run) for summary in cells for run in summary.cell.runs]
     by_measure = [task for task in study.tasks if not task.measured.is_return]
     sources = {run.folder: run_provenance(summary, run) for summary, run in runs}
+    drawn = plots(study, style)
     return environment.get_template("page.html.jinja").render(
         study=study,
         cells=cells,
@@ -70,10 +70,16 @@ def render(
         verdict_counts=counts(study.verdicts),
         rows=rows,
         open_rows=OPEN_ROWS,
+        most_findings=MOST_FINDINGS,
         labels=sorted(style),
         style=style,
-        images={name: base64.b64encode(image).decode() for name, image in images.items()},
-        widths={name: _png_width(image) * PAGE_WIDTH // FIGURE_PIXELS for name, image in images.items()},
+        drawn=drawn["plots"],
+        plots=json.dumps(drawn, separators=(",", ":")).replace("<", "\\u003c"),
+        library=LIBRARY.read_text(encoding="utf-8"),
+        standings=standings(study.comparisons),
+        ranks={anchor(task): task_ranks(task, study.comparisons.pairs) for task in study.tasks},
+        improvements=matrix(study.comparisons.improvements),
+        short_steps=short_steps,
         anchor=anchor,
         curves_name=lambda task: curves_name(task, study.tasks),
         group_name=group_name,
@@ -98,25 +104,19 @@ def render(
     )
 
 
-def _png_width(image: bytes) -> int:
-    """Return the width of a PNG in pixels, from its header."""
-    return int.from_bytes(image[16:20], "big")
-
-
-def anchor(task: Task) -> str:
-    """Return the identifier of a task on the page."""
-    return f"{task.suite}/{task.name}"
-
-
-def curves_name(task: Task, tasks: Sequence[Task]) -> str:
-    """Return the name of a task's figure: the task, preceded by the suite where two suites share its name."""
-    shared = sum(other.name == task.name for other in tasks) > 1
-    return f"{task.suite}-{task.name}" if shared else task.name
-
-
-def group_name(what: str, group: int) -> str:
-    """Return the name of a figure of a group of tasks, by the number of the group."""
-    return what if group == 0 else f"{what}-{group + 1}"
+def matrix(improvements: Sequence[Improvement]) -> dict[str, dict[str, Estimate]]:
+    """Return row -> column -> the probability that a run of the row's system scores higher; {} without pairs,
+    and where a page cannot show so many systems.
+    """
+    labels = sorted({label for pair in improvements for label in (pair.x, pair.y)})
+    if len(labels) > figures.MOST_IN_MATRIX:
+        return {}
+    table: dict[str, dict[str, Estimate]] = {label: {} for label in labels}
+    for pair in improvements:
+        value, low, high = pair.interval
+        table[pair.x][pair.y] = pair.interval
+        table[pair.y][pair.x] = Estimate(1 - value, 1 - high, 1 - low)
+    return table
 
 
 def rows(table: Table, task: Task | None = None) -> list[list[tuple[str, str, str]]]:

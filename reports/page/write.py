@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from ascent.records import files, sums
 from ascent.reports.page import figures, information, robustness, score_tables, sensitivity, tables
 from ascent.reports.page.bibliography import SENSITIVITY, bibliography
+from ascent.reports.page.names import curves_name, group_name
 from ascent.reports.page.provenance import provenance
-from ascent.reports.page.render import curves_name, group_name, render
+from ascent.reports.page.render import render
 from ascent.reports.page.table import Table, csv, latex, markdown
 from ascent.reports.statistics.aggregate import evaluation_means
 from ascent.reports.statistics.study import Study
@@ -19,11 +20,9 @@ from ascent.reports.statistics.study import Study
 def write(study: Study, folder: Path) -> None:
     """Write all files of a report into `folder`, which is created."""
     style = figures.styles(summary.label for task in study.tasks for summary in task.cells)
-    images: dict[str, bytes] = {}
     for name, figure in _figures(study, style):
-        images[name] = figures.encode(figure, "png")
-        _write(folder / "figures" / f"{name}.png", images[name])
-        _write(folder / "figures" / f"{name}.pdf", figures.encode(figure, "pdf"))
+        for form in ("png", "pdf"):
+            _write(folder / "figures" / f"{name}.{form}", figures.encode(figure, form))
     shown = {table.name: table for table in _tables(study)}
     for name, table in shown.items():
         _write_csv(folder / "tables" / f"{name}.csv", table.data)
@@ -35,7 +34,7 @@ def write(study: Study, folder: Path) -> None:
     methods = [SENSITIVITY] if study.sensitivities else []
     _write(folder / "references.bib", bibliography(study.tasks, study.verdicts, methods).encode())
     _write(folder / "provenance.json", provenance(study).encode())
-    _write(folder / "index.html", render(study, shown, style, images).encode())
+    _write(folder / "index.html", render(study, shown, style).encode())
     _write(folder / sums.SUMS, sums.of_folder(folder).encode())
 
 

@@ -31,6 +31,7 @@ from ascent.reports.shelf import croissant
 from ascent.reports.shelf.add import grade_of, proofs
 from ascent.reports.statistics.aggregate import CellSummary, Task, aggregate, evaluation_means
 from ascent.reports.statistics.comparisons import compare
+from ascent.reports.statistics.ranking import task_ranks
 from ascent.runners import estimate
 
 BOARD_MD, BOARD_HTML = "leaderboard.md", "leaderboard.html"
@@ -106,7 +107,7 @@ def boards(shelf: Shelf, cells: Sequence[CellRecord]) -> list[Board]:
 
     for (_, steps), of_task in groupby(sorted(cells, key=key), key):
         (task,) = aggregate(list(of_task), DECLARED)
-        ranks = _ranks(task)
+        ranks = task_ranks(task, compare([task], DECLARED).pairs)
         rows = [
             Row(
                 planned[summary.cell.name.folder],
@@ -123,23 +124,6 @@ def boards(shelf: Shelf, cells: Sequence[CellRecord]) -> list[Board]:
         rows.sort(key=lambda row: -task.measured.sign * row.summary.score.mean if row.summary.score else inf)
         found.append(Board(task, steps, tuple(rows)))
     return found
-
-
-def _ranks(task: Task) -> dict[str, tuple[int, int]]:
-    """Return the ranks that each system of a task may have, by label: of two alike, either may be first.
-
-    Two systems differ if both tests of `compare` say so, corrected for the pairs of this task.
-    """
-    scored = [summary.label for summary in task.cells if summary.score]
-    better, worse = dict.fromkeys(scored, 0), dict.fromkeys(scored, 0)
-    for pair in compare([task], DECLARED).pairs:
-        if pair.differs:
-            first, second = (pair.x, pair.y)
-            if pair.welch.difference * task.measured.sign < 0:
-                first, second = second, first
-            worse[first.label] += 1
-            better[second.label] += 1
-    return {label: (1 + better[label], len(scored) - worse[label]) for label in scored}
 
 
 def curves(cells: Sequence[CellRecord]) -> pd.DataFrame:

@@ -164,19 +164,23 @@ def declared_pairs(tasks: Sequence[Task], declared: Declared) -> PairFilter:
     Raises:
         ValueError: the declared baseline is not among the systems.
     """
-    summaries = [summary for task in tasks for summary in task.cells]
-    # A name that the sweep gives means that system, not others of the same algorithm.
-    baseline = {s.label for s in summaries if s.cell.name.name and s.cell.name.name == declared.baseline}
-    baseline = baseline or {
-        s.label
-        for s in summaries
-        if not s.cell.name.name and declared.is_baseline(s.cell.name.system, s.cell.setting)
-    }
+    baseline = baselines(tasks, declared)
     if declared.baseline and not baseline:
         raise ValueError(f"the declared baseline {declared.baseline} is not in this report")
     if not baseline and too_many(tasks):
         return lambda x, y: False
     return lambda x, y: not baseline or x in baseline or y in baseline
+
+
+def baselines(tasks: Sequence[Task], declared: Declared) -> set[str]:
+    """Return the labels of the declared baseline: several where one system has several settings."""
+    summaries = [summary for task in tasks for summary in task.cells]
+    # A name that the sweep gives means that system, not others of the same algorithm.
+    return {s.label for s in summaries if s.cell.name.name and s.cell.name.name == declared.baseline} or {
+        s.label
+        for s in summaries
+        if not s.cell.name.name and declared.is_baseline(s.cell.name.system, s.cell.setting)
+    }
 
 
 def too_many(tasks: Sequence[Task]) -> bool:

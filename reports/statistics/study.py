@@ -9,7 +9,9 @@ from ascent.records.read import CellRecord
 from ascent.reports.statistics.aggregate import Task, aggregate
 from ascent.reports.statistics.comparisons import Comparisons, compare
 from ascent.reports.statistics.declaration import looks, undeclared
+from ascent.reports.statistics.diagnostics import Diagnostics, diagnostics
 from ascent.reports.statistics.efficiency import Efficiency, efficiencies
+from ascent.reports.statistics.findings import Finding, findings
 from ascent.reports.statistics.information import InformationCost, information_costs
 from ascent.reports.statistics.robustness import Robustness, measure
 from ascent.reports.statistics.sensitivity import Sensitivity, sensitivities
@@ -30,6 +32,8 @@ class Study:
         efficiency: normalised scores across tasks while systems train, of each group of the comparisons.
         verdicts: scores against published ones.
         robustness: scores under perturbations.
+        diagnostics: metrics and measures of training, by suite/task.
+        findings: what all of this says, in sentences.
         information: cost of observations, of the cells whose policies pay for them.
         sensitivities: to hyperparameters, of the systems with a grid.
         left_out: tuning seeds in the folder that are not in the report, by cell.
@@ -50,6 +54,8 @@ class Study:
     robustness: Robustness
     information: tuple[InformationCost, ...]
     sensitivities: tuple[Sensitivity, ...]
+    diagnostics: Mapping[str, Diagnostics]
+    findings: tuple[Finding, ...]
     left_out: Mapping[str, Sequence[int]]
     undeclared: Mapping[str, Sequence[str]]
     grades: Mapping[str, str]
@@ -73,7 +79,7 @@ def analyse(
     """
     tasks = aggregate(cells, declared)
     staged = stage(tasks, declared, design) if design else None
-    comparisons = compare(tasks, declared, staged)
+    comparisons, published = compare(tasks, declared, staged), verdicts(tasks)
     return Study(
         title=title,
         declared=declared,
@@ -81,10 +87,12 @@ def analyse(
         tasks=tuple(tasks),
         comparisons=comparisons,
         efficiency=tuple(efficiencies(tasks, comparisons.groups)),
-        verdicts=tuple(verdicts(tasks)),
+        verdicts=tuple(published),
         robustness=measure(runs, tasks, declared),
         information=tuple(information_costs(runs, tasks)),
         sensitivities=tuple(sensitivities(tasks)),
+        diagnostics={f"{task.suite}/{task.name}": diagnostics(task) for task in tasks},
+        findings=tuple(findings(tasks, comparisons, published, declared)),
         left_out=left_out,
         undeclared={
             cell.name.folder: found

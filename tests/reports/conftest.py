@@ -69,7 +69,7 @@ class Records:
 
     def run(
         self, cell: Path, seed: int, means: Sequence[float], status: str | None = "done", spread: float = 0.0,
-        **about: Any,
+        metrics: str = "step,loss\n2000,0.5\n", **about: Any,
     ) -> Path:  # fmt: skip
         """One run whose greedy evaluations have these means, from step 0 on; status None: not finished.
 
@@ -91,7 +91,7 @@ class Records:
         tables = {
             "eval.csv": "\n".join(rows) + "\n",
             "train.csv": "step,env,return,length,unstable\n200,0,21.0,21,0\n",
-            "metrics.csv": "step,loss\n2000,0.5\n",
+            "metrics.csv": metrics,
             "ladder.csv": f"step,event,digest\n0,start,{seed:016x}\n",
         }
         for name, text in tables.items():
