@@ -22,7 +22,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     head.addEventListener("keydown", (event) => { if (event.key === "Enter") sort(); });
   });
   // A long table can be filtered: rows that contain every word stay.
-  if (table.tBodies[0].rows.length > 12) {
+  if (table.tBodies[0].rows.length > 7) {
     const field = Object.assign(document.createElement("input"), {
       className: "filter", type: "search", placeholder: "filter rows", ariaLabel: "filter rows",
     });
@@ -113,7 +113,6 @@ function layout(panel) {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, size: 12, family: "system-ui, sans-serif" },
     margin: { l: 8, r: 12, t: panel.title ? 28 : 12, b: 8 }, hovermode: "closest", showlegend: false, dragmode: "zoom",
     title: panel.title ? { text: label(panel.title), font: { size: 13 }, x: 0, xref: "paper", y: 1, yref: "container", pad: { t: 8 } } : undefined,
-    modebar: { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: ink },
     hoverlabel: { bgcolor: style("--page"), bordercolor: soft, font: { color: ink, size: 12 } },
   };
   if (panel.dots) return { ...shared, xaxis: { ...axis, nticks: 5 }, yaxis: { ...axis, ticklen: 0, showgrid: false } };
@@ -147,10 +146,7 @@ function draw(place) {
     const panel = plot.choose ? plot.panels[chosen] : panels[k];
     const traces = panel.dots ? dots(panel, hidden) : lines(panel, hidden, every);
     if (panel.dots) box.style.height = `${90 + 26 * traces.length}px`;
-    Plotly.react(box, traces, layout(panel), {
-      displaylogo: false, responsive: true, displayModeBar: panel.dots ? false : "hover",
-      modeBarButtonsToRemove: ["lasso2d", "select2d", "toImage"],
-    });
+    Plotly.react(box, traces, layout(panel), { responsive: true, displayModeBar: false });
   });
   if (plot.choose) {
     const choice = document.createElement("select");
@@ -191,6 +187,10 @@ const places = [...document.querySelectorAll(".plot")];
 const near = new IntersectionObserver((entries) => {
   for (const entry of entries) if (entry.isIntersecting) draw(entry.target);
 }, { rootMargin: "500px" });
-places.forEach((place) => near.observe(place));
+for (const place of places) {
+  const box = place.getBoundingClientRect();
+  if (place.offsetParent && box.top < innerHeight) draw(place);  // the first screen, at once
+  else near.observe(place);
+}
 addEventListener("beforeprint", () => places.forEach((place) => { if (place.offsetParent) draw(place); }));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraws.forEach((redraw) => redraw()));

@@ -53,8 +53,8 @@ def _plots(study: Study, style: Style) -> Iterator[tuple[str, Plot]]:
     for k, group in enumerate(study.comparisons.groups):
         yield group_name("intervals", k), {"panels": _intervals(group, style)}
         yield group_name("profiles", k), {"panels": [_profiles(group, style)]}
-    for k, found in enumerate(study.efficiency):
-        yield group_name("efficiency", k), {"panels": [_efficiency(found, style)]}
+    for k, efficiency in enumerate(study.efficiency):
+        yield group_name("efficiency", k), {"panels": [_efficiency(efficiency, style)]}
     if drawn := [row for row in study.sensitivities if row.curve]:
         yield "sensitivity", {"panels": [_sensitivity(drawn)]}
 
@@ -117,7 +117,8 @@ def _efficiency(found: Efficiency, style: Style) -> Plot:
 def _sensitivity(drawn: Sequence[Sensitivity]) -> Plot:
     style = styles(row.grid for row in drawn)
     series = [
-        _line(row.grid, style) | {"x": list(range(len(row.curve))), "mean": rounded(row.curve)} for row in drawn
+        _line(row.grid, style) | {"x": list(range(len(row.curve))), "mean": rounded(row.curve)}
+        for row in drawn
     ]
     return {"x": "hyperparameters that are tuned on each task", "y": "normalised score", "series": series}
 

@@ -1,7 +1,6 @@
 """Hand-made tables of `ascent robustness`, in the folder where the command puts them."""
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import pandas as pd
 
 from ascent.records.declared import Declared
 from ascent.records.read import load
+from ascent.reports.page.render import LIBRARY
 from ascent.reports.statistics import robustness
 from ascent.reports.statistics.aggregate import aggregate
 from ascent.runners import robustness as recorder
@@ -87,5 +87,5 @@ def read(store: "Records", name: str) -> pd.DataFrame:
 
 
 def text_of(page: str) -> str:
-    """The page without its images, whose base64 may spell anything."""
-    return re.sub(r"data:image/png;base64,[^\"]*", "", page)
+    """The page without the plotting library, which may spell anything."""
+    return page.replace(LIBRARY.read_text(encoding="utf-8"), "")

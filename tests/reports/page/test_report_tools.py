@@ -16,11 +16,12 @@ browser = shutil.which("chromium") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(not browser, reason="Chromium is not installed")
 
 
-def in_browser(page: str, folder: Path, script: str) -> str:
-    """The document as it is after `script` has run in it."""
+def in_browser(page: str, folder: Path, script: str, width: int = 1400) -> str:
+    """The document as it is after `script` has run in it, in a window of this width, 500 at least."""
     changed = folder / "page.html"
     changed.write_text(page.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
+    flags.append(f"--window-size={width},900")
     done = subprocess.run(
         [browser, *flags, "--dump-dom", changed.as_uri()], capture_output=True, text=True, timeout=120
     )
@@ -59,6 +60,78 @@ def test_tables_are_sorted_by_a_click(spoilt: "Records", tmp_path: Path) -> None
         folder.mkdir()
         shown = column(in_browser(page, folder, click + "head.click();" * clicks), "p (Welch)", 3)
         assert numbers(shown) == expected
+
+
+# Draws all figures, and writes what a reader would stumble over into the title.
+PROBE = """
+document.querySelectorAll("details").forEach((part) => { part.open = true; });
+document.querySelectorAll(".plot").forEach(draw);
+document.body.style.width = WIDTH + "px";
+const found = [...errors];
+const right = document.body.getBoundingClientRect().right + 1;
+for (const part of document.querySelectorAll("main *, header *, nav *")) {
+  if (part.closest(".scroll, svg, pre") && !part.matches(".scroll")) continue;
+  const box = part.getBoundingClientRect();
+  if (box.width && box.right > right) found.push(`${part.tagName} ${part.className} is cut off`);
+}
+const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (texts.nextNode()) {
+  const parent = texts.currentNode.parentElement;
+  if (!texts.currentNode.data.trim() || !parent.getClientRects().length) continue;
+  const size = parseFloat(getComputedStyle(parent).fontSize);
+  if (size < 11) found.push(`${parent.tagName} ${parent.className} has ${size} px`);
+}
+const undrawn = [...document.querySelectorAll(".plot")].filter((part) => !part.querySelector("svg.main-svg"));
+if (undrawn.length) found.push(`${undrawn.length} figures are not drawn`);
+document.title = "found " + JSON.stringify([...new Set(found)].slice(0, 9));
+"""
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [1400, 1000, 400])
+def test_the_page_fits_and_draws_its_figures(spoilt: "Records", tmp_path: Path, width: int) -> None:
+    """Nothing is cut off, no text is smaller than 11 pixels, no script fails, every figure is drawn."""
+    page = (spoilt.out / "index.html").read_text(encoding="utf-8")
+    watch = "<script>const errors = []; addEventListener('error', (e) => errors.push(e.message));</script>"
+    page = page.replace("<body>", f"<body>{watch}", 1)
+    shown = in_browser(page, tmp_path, PROBE.replace("WIDTH", str(width)), width)
+    assert "<title>found []</title>" in shown, re.findall("<title>(.*?)</title>", shown)
+
+
+@needs_browser
+def test_a_system_is_hidden_by_its_key(spoilt: "Records", tmp_path: Path) -> None:
+    page = (spoilt.out / "index.html").read_text(encoding="utf-8")
+    count = """
+    const place = document.querySelector('[data-plot="CartPole-v1"]');
+    draw(place);
+    const drawn = () => place.querySelectorAll("path.js-line").length;
+    const before = drawn();
+    place.querySelector(".keys button").click();
+    document.title = `${before} ${drawn()}`;
+    """
+    shown = in_browser(page, tmp_path, count)
+    before, after = map(int, re.findall("<title>(.*?)</title>", shown)[0].split())
+    assert 0 < after < before
+
+
+@needs_browser
+def test_rows_are_filtered_and_the_keyboard_sorts(spoilt: "Records", tmp_path: Path) -> None:
+    page = (spoilt.out / "index.html").read_text(encoding="utf-8")
+    script = """
+    const field = document.querySelector(".filter");
+    const rows = [...field.nextElementSibling.querySelectorAll("tbody tr")];
+    field.value = "PPO pendulum";
+    field.dispatchEvent(new Event("input"));
+    const kept = rows.filter((row) => !row.hidden);
+    const right = kept.length && kept.every((row) => /ppo[^]*Pendulum|Pendulum[^]*ppo/.test(row.textContent));
+    const head = document.querySelector("table.sortable th");
+    head.focus();
+    head.dispatchEvent(new KeyboardEvent("keydown", {key: "Enter"}));
+    const focused = document.activeElement === head;
+    document.title = [right, kept.length < rows.length, focused, head.getAttribute("aria-sort")];
+    """
+    shown = in_browser(page, tmp_path, script)
+    assert "<title>true,true,true,ascending</title>" in shown, re.findall("<title>(.*?)</title>", shown)
 
 
 @needs_browser

@@ -1,6 +1,5 @@
 """Robustness on the page: the section, its files and the figure."""
 
-import base64
 import re
 import shutil
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ import pytest
 from ascent.reports.page import figures
 from ascent.reports.page import robustness as pages
 from ascent.suites.perturb import KINDS
-from tests.reports.page.test_report_page import Elements
+from tests.reports.page.test_report_page import Elements, plots_of
 from tests.reports.perturbed import NOISE, NOMINAL, T_1, cell_of, found, play, policy, table, text_of, usual
 
 if TYPE_CHECKING:
@@ -46,8 +45,8 @@ def test_the_section_is_only_where_there_are_tables(store: "Records") -> None:
         *(f"figures/robustness-CartPole-v1.{form}" for form in ("png", "pdf")),
     }
     section = page.partition('<h2 id="robustness">')[2].partition("</section>")[0]
-    (image,) = re.findall(r"data:image/png;base64,([^\"]+)", section)
-    assert base64.b64decode(image) == store.bytes()["figures/robustness-CartPole-v1.png"]
+    assert re.findall(r'data-plot="([^"]+)"', section) == ["robustness-CartPole-v1"]
+    assert "robustness-CartPole-v1" in plots_of(page)["plots"]
     assert "<h3>CartPole-v1" in section and "<h3>Pendulum-v1" not in section
     assert '<a href="#robustness">Robustness</a>' in page
     assert "22.2 (at 0.4)" in section and "0.29 [\N{MINUS SIGN}3.41, 4.00]" in section
