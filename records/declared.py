@@ -13,6 +13,7 @@ ESTIMATORS = (
     "mean_of_last_ten", "final", "peak_of_mean_curve", "mean_of_per_seed_peaks", "area",
     "last_100_training_episodes",
 )  # fmt: skip
+MOST_STAGED_SEEDS = 1_000  # of a design: there are no more reporting seeds
 RETURN = "return"  # the score of tasks of which no measure is declared
 
 
@@ -81,6 +82,8 @@ class Design:
                 raise InputError(f"stages must be whole numbers from 1, not {size!r}")
         if self.stages[0] < 2:
             raise InputError("stages: the first one needs at least two seeds")
+        if self.ends[-1] > MOST_STAGED_SEEDS:
+            raise InputError(f"stages must have at most {MOST_STAGED_SEEDS:,} seeds, not {self.ends[-1]:,}")
         if not 0 <= self.futility < 0.5:
             raise InputError(f"futility must be at least 0 and below 0.5, not {self.futility}")
 

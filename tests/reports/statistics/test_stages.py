@@ -133,6 +133,7 @@ def test_given_up_pairs_stay_so() -> None:
         ({"stages": [5, 0]}, "whole numbers from 1"),
         ({"stages": [5, True]}, "whole numbers from 1"),
         ({"stages": [1, 5]}, "at least two seeds"),
+        ({"stages": [5, 10**12]}, "at most 1,000 seeds"),
         ({"stages": [5, 5], "futility": 0.7}, "below 0.5"),
         ({"stages": [5, 5], "futility": "no"}, "must be a number"),
         ({"stages": [5, 5], "futlity": 0.1}, "did you mean 'futility'"),
