@@ -97,7 +97,7 @@ def import_command(
     t = t.groupby(["seed", "step"])["return"].mean()
     t.reset_index().to_csv("curves.csv")
     """
-    from ascent.reports.importing import Stated, import_curves
+    from ascent.reports.imports.importing import Stated, import_curves
 
     columns = {"step_column": step_column, "seed_column": seed_column, "return_column": return_column}
     stated = Stated(algorithm, environment, convention)

@@ -22,7 +22,7 @@ MOST_WAIT = 300  # seconds: the machine may be busy
 MOST_LINE = 2_500  # characters of an error
 MODULES = (
     "ascent.cli", "ascent.reports.checking.bundle", "ascent.reports.checking.verify", "ascent.reports.cite",
-    "ascent.reports.importing", "ascent.reports.mirror.push", "ascent.reports.report",
+    "ascent.reports.imports.importing", "ascent.reports.mirror.push", "ascent.reports.report",
     "ascent.reports.shelf.add", "ascent.runners.crossplay", "ascent.runners.robustness",
     "ascent.runners.sweep", "ascent.runners.watch", "ascent.slurm.status", "ascent.slurm.submit",
 )  # fmt: skip

@@ -17,9 +17,9 @@ import pytest
 
 from ascent.records import files
 from ascent.records.errors import InputError
-from ascent.reports import importing
 from ascent.reports.checking import bundle
 from ascent.reports.checking.anonymous import Pseudonyms
+from ascent.reports.imports import importing
 from ascent.reports.report import build
 from tests.command import call
 from tests.reports import trained

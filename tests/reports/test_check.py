@@ -16,8 +16,8 @@ from ascent import suites
 from ascent.records import files, layout
 from ascent.records.ledger import declare
 from ascent.records.plan import Plan, Planned
-from ascent.reports import importing
 from ascent.reports.checking import check
+from ascent.reports.imports import importing
 from ascent.runners.train import train
 from tests.command import call
 from tests.reports import trained

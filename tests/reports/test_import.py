@@ -15,8 +15,8 @@ from ascent.records.cell import Cell, Evaluation
 from ascent.records.declared import Declared
 from ascent.records.errors import InputError
 from ascent.records.read import load
-from ascent.reports import importing
 from ascent.reports.checking import check
+from ascent.reports.imports import importing
 from ascent.reports.statistics import verdicts
 from ascent.reports.statistics.aggregate import aggregate
 from ascent.reports.statistics.comparisons import compare
@@ -347,8 +347,8 @@ def test_a_failure_while_writing_leaves_nothing(csv: Path, monkeypatch: pytest.M
 
 def test_nothing_of_an_import_needs_torch(csv: Path) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom ascent.reports.importing import import_curves\n"
+        "import sys\nfrom pathlib import Path\nfrom ascent.reports.imports.importing import import_curves\n"
         f"import_curves([Path({str(csv)!r})], 'x', 'CartPole-v1', Path({str(csv.parent / 'runs')!r}))\n"
         "assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(importing.__file__).parents[1])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(importing.__file__).parents[2])

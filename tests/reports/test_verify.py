@@ -21,7 +21,6 @@ from ascent.records import files, provenance
 from ascent.records.errors import InputError
 from ascent.records.plan import Job
 from ascent.records.store import Store
-from ascent.reports import importing
 from ascent.reports.checking import check, differences, origin, retraining, setting, verify
 from ascent.reports.checking.folder import RunFiles
 from ascent.reports.checking.grades import IMPORTED, RECORDED, REPLAYED, RESTARTED, RETRAINED
@@ -29,6 +28,7 @@ from ascent.reports.checking.outcome import CANNOT, DIFFERS, REBUILT, Outcome, e
 from ascent.reports.checking.rerun import Pack
 from ascent.reports.checking.setting import Allowed
 from ascent.reports.cite import cite
+from ascent.reports.imports import importing
 from ascent.reports.report import build
 from ascent.runners import platform
 from tests.command import call

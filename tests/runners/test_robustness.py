@@ -20,7 +20,7 @@ from ascent.algorithms.seedwise import Streams
 from ascent.records import files
 from ascent.records.cell import Cell
 from ascent.records.errors import InputError
-from ascent.reports.importing import import_curves
+from ascent.reports.imports.importing import import_curves
 from ascent.runners import policies, robustness
 from ascent.runners.play import env_seeds, play
 from ascent.runners.resolve import describe, make_agent

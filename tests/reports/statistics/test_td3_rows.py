@@ -11,7 +11,7 @@ import pytest
 
 from ascent.records.declared import Declared
 from ascent.records.read import load
-from ascent.reports.importing import Stated, import_curves
+from ascent.reports.imports.importing import Stated, import_curves
 from ascent.reports.statistics.aggregate import aggregate
 from ascent.reports.statistics.equivalence import DIFFERENT, REPRODUCED, WITHIN_MARGIN
 from ascent.reports.statistics.verdicts import DESCRIPTIVE, Verdict, counts, verdicts
