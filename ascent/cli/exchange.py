@@ -1,4 +1,4 @@
-"""Commands that exchange results with other machines, libraries and services."""
+"""Commands that exchange results with other machines and services."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ascent.cli.options import RUNS, Runs, TaskOption, expected, group
+from ascent.cli.options import RUNS, Runs, expected, group
 
 app = group()
 wandb = group("Mirror results in Weights & Biases.")
@@ -41,67 +41,6 @@ def bundle(
         print(one_line(f"note: left out, not part of the report: {', '.join(others)}"), file=sys.stderr)
     print(f"{len(names)} files, {archive.stat().st_size:,} bytes", file=sys.stderr)
     print(archive)
-
-
-@app.command("import")
-def import_command(
-    files: Annotated[
-        list[Path], typer.Argument(help="One CSV file, or one evaluations.npz of Stable-Baselines3 per seed.")
-    ],
-    name: Annotated[str, typer.Option(help='Name for the system, such as "SB3 PPO".')],
-    task: TaskOption,
-    steps: Annotated[
-        int | None, typer.Option(help="Training budget per seed. Default: the step of the last evaluation.")
-    ] = None,
-    step_column: Annotated[
-        str, typer.Option(help="Column with the environment steps of the seed so far.")
-    ] = "step",
-    seed_column: Annotated[str, typer.Option(help="Column with the seeds (below 1000).")] = "seed",
-    return_column: Annotated[
-        str, typer.Option(help="Column with the undiscounted returns of evaluations or of their episodes.")
-    ] = "return",
-    algorithm: Annotated[
-        str | None,
-        typer.Option(help="Algorithm, such as td3, whose published scores the curves are compared with."),
-    ] = None,
-    environment: Annotated[
-        str | None,
-        typer.Option(help="Environment of the curves with its version, such as Hopper-v3. Default: unknown."),
-    ] = None,
-    convention: Annotated[
-        str | None,
-        typer.Option(
-            help="What the returns are of: greedy (evaluations of the deterministic policy), sampled "
-            "(evaluations with sampled actions), training (episodes of training). Default: unknown."
-        ),
-    ] = None,
-    runs: Runs = RUNS,
-) -> None:
-    """Import evaluation curves from another library.
-
-    Imported curves appear in reports next to Ascent's. They are tested against other cells only if they are
-    greedy evaluations in the task's own version of the environment.
-
-    The CSV file has one row per seed and evaluation step, or, with a column `episode`, one per episode of it.
-    All seeds must have the same steps. With pandas:
-
-    \b
-    tables = [pd.read_csv(log).assign(seed=k) for k, log in enumerate(logs)]
-    pd.concat(tables).to_csv("curves.csv")
-
-    Episodes in a training log (Monitor's monitor.csv, CleanRL's charts/episodic_return as exported by
-    TensorBoard) end at arbitrary steps. Average them over windows first, from columns seed, step and return:
-
-    \b
-    t = log.assign(step=(log.step // 10_000 + 1) * 10_000)
-    t = t.groupby(["seed", "step"])["return"].mean()
-    t.reset_index().to_csv("curves.csv")
-    """
-    from ascent.reports.imports.importing import Stated, import_curves
-
-    columns = {"step_column": step_column, "seed_column": seed_column, "return_column": return_column}
-    stated = Stated(algorithm, environment, convention)
-    print(import_curves(files, name, task, runs, steps, **columns, stated=stated))
 
 
 @wandb.callback()

@@ -1,54 +1,65 @@
-"""Import the evaluation curves of another library as records that reports show beside those of Ascent.
+"""Import the curves of another library as records that reports show beside those of Ascent.
 
 The algorithm of the cell is "imported", and its config lists the source files and what the user says of the
-curves. Reports show all imported curves. They test those of a known environment and convention against other
-cells, and those of a known algorithm against published scores. Imported curves cannot be trained again.
+curves. Reports show all imported curves. They test those of which everything is known against other cells,
+and those of a known algorithm against published scores. Imported curves cannot be trained again.
 """
 
-import io
+import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-
 from ascent.records import files, layout
 from ascent.records.cell import FIRST_TUNING_SEED, Cell, Evaluation
-from ascent.records.checkpoints import FORMAT, unpack_arrays
+from ascent.records.checkpoints import FORMAT
 from ascent.records.errors import InputError, unknown
-from ascent.records.read import IMPORTED, MAX_TITLE
+from ascent.records.read import DIVERGED, IMPORTED, MAX_TITLE, UNFINISHED
 from ascent.records.run import result_digest
 from ascent.records.store import Store
-from ascent.reports.statistics.imported import CONVENTIONS
+from ascent.reports.imports.curve import COLUMNS, Asked, Curve, File
+from ascent.reports.imports.grid import Interpolation, Run, runs_of
+from ascent.reports.imports.recognise import Tell, read
+from ascent.reports.statistics.imported import CONVENTIONS, POLICIES, UNKNOWN
 from ascent.reports.statistics.published import references, split_version
 
 if TYPE_CHECKING:
     from ascent.suites import Spec
 
-MAX_BYTES = 1 << 28  # of a file of curves
-MAX_ARRAYS = 1 << 25  # of an evaluations.npz: four million numbers
-NEAR_BUDGET = 0.98  # earliest last evaluation, as a share of the step budget
-COLUMNS = ["seed", "step", "episode", "return", "length"]  # of curves; length 0 where it is unknown
+ORDER = "order"  # seeds are numbered in the order of the files
+MOST_EPISODES = 1_000_000
 
 
 @dataclass(frozen=True)
 class Stated:
-    """What is known of curves that are imported; None: unknown.
+    """What the user says of the curves; "unknown": not known.
 
     Attributes:
-        algorithm: an algorithm with published scores, such as td3.
+        algorithm: an algorithm with published scores, such as td3; None: none of them.
         environment: the environment with its version, such as Hopper-v3, of the family of the task.
-        convention: what the returns are of: a key of `CONVENTIONS`.
+        policy: what the returns are of: a key of `POLICIES`.
+        episodes: per point. Files that hold episodes say it themselves.
+        convention: what the return of a team is: a key of `CONVENTIONS`; needed for teams.
     """
 
     algorithm: str | None = None
-    environment: str | None = None
+    environment: str = UNKNOWN
+    policy: str = UNKNOWN
+    episodes: int | str = UNKNOWN
     convention: str | None = None
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The cell that was written, and what is worth a note: what was left out, and what is not known."""
+
+    folder: Path
+    notes: tuple[str, ...]
 
 
 def import_curves(
@@ -57,218 +68,238 @@ def import_curves(
     task: str,
     out: Path,
     steps: int | None = None,
-    step_column: str = "step",
-    seed_column: str = "seed",
-    return_column: str = "return",
+    asked: Asked | None = None,
     stated: Stated | None = None,
-) -> Path:
-    """Write curves as a cell below `out`, and return its folder.
+    format: str | None = None,
+    seed_from: str = ORDER,
+    interpolation: Interpolation | None = None,
+    tell: Tell = lambda done, total: None,
+) -> Imported:
+    """Write curves as a cell below `out`.
 
     Importing the same curves again has no effect.
 
     Args:
-        paths: one CSV file, or one evaluations.npz of Stable-Baselines3 for each of the seeds 0, 1, ...
+        paths: files and folders of one format.
         name: name of the system.
         task: task of the suites, such as Hopper-v5.
         out: folder of run records.
         steps: step budget per seed (default: the step of the last evaluation).
-        step_column: column of the CSV file with the environment steps.
-        seed_column: column of the CSV file with the seeds.
-        return_column: column of the CSV file with the returns.
+        asked: where the curves stand in the files (default: as the format has them).
         stated: what is known of the curves (default: nothing).
+        format: a key of `recognise.FORMATS` (default: recognised).
+        seed_from: ORDER, or a regular expression whose group finds the seed in the name of a run.
+        interpolation: how the curves get a common grid (default: they have one).
+        tell: is told how many runs are read, of how many.
 
     Raises:
         InputError: the arguments or the curves are invalid; nothing is written.
     """
     system = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     if not system:
-        raise InputError(f"--name {name!r}: a name needs at least one letter or digit (a-z, 0-9)")
+        raise InputError(f"--system {name!r}: a name needs at least one letter or digit (a-z, 0-9)")
     if len(name) > MAX_TITLE or not name.isprintable():
-        raise InputError(f"--name: must be at most {MAX_TITLE} printable characters")
+        raise InputError(f"--system: must be at most {MAX_TITLE} printable characters")
     spec = _spec(task)
-    stated = stated or Stated()
-    _check_stated(stated, task)
-    npz = [path.suffix == ".npz" for path in paths]
-    if len(paths) > 1 and not all(npz):
-        raise InputError("give one CSV file, or one evaluations.npz per seed")
-    contents = [files.read(path.resolve(), MAX_BYTES) for path in paths]
-    columns = {"step": step_column, "seed": seed_column, "return": return_column}
-    if npz[0]:
-        tables = [
-            _read_npz(path, content, k) for k, (path, content) in enumerate(zip(paths, contents, strict=True))
-        ]
-        curves = pd.concat(tables, ignore_index=True)
-        columns = {"step": "timesteps", "return": "results"}
-    else:
-        curves = _read_csv(paths[0], contents[0], columns)
-    _check(curves, paths[0])
-    grid = sorted(curves["step"].unique().tolist())
+    asked, stated = asked or Asked(), stated or Stated()
+    _check_stated(stated, spec)
+    found, curves, sources, notes = read(paths, asked, format, tell)
+    stated = _with_environment(stated, curves, task)
+    numbered = _numbered(curves, seed_from)
+    budget, grid, runs, more = runs_of(numbered, steps, interpolation)
+    episodes = _episodes(runs, curves, stated)
     source: dict[str, object] = {
         "name": name,
-        "files": [
-            {"name": path.name, "sha256": sha256(content).hexdigest()}
-            for path, content in zip(paths, contents, strict=True)
-        ],
-        "columns": columns,
-        **{name: value for name, value in asdict(stated).items() if value is not None},
+        "format": found,
+        "files": [{"name": short, "sha256": file.digest} for short, file in _short(sources)],
+        "runs": _run_names(numbered),
+        "asked": {key: value for key, value in asdict(asked).items() if value is not None},
+        **{key: value for key, value in asdict(stated).items() if value is not None},
+        "episodes": episodes if isinstance(episodes, int | str) else dict(sorted(episodes.items())),
     }
-    evaluation = Evaluation(sum(step > 0 for step in grid), int(curves["episode"].nunique()))
-    budget = _budget(grid[-1], steps)
-    cell = Cell(system, IMPORTED, IMPORTED, source, spec.suite, task, budget, evaluation, {})
+    if interpolation:
+        source["interpolation"] = asdict(interpolation)
+    points = sum(step > 0 for step in grid)
+    cell = Cell(
+        system, IMPORTED, IMPORTED, source, spec.suite, task, budget, Evaluation(points, _usual(episodes)), {}
+    )
     facts = {**cell.to_json(), "digest": cell.digest, "spec": spec.facts()}
-    _write(cell.folder(out), out, _records(facts, curves))
-    return cell.folder(out)
+    _write(cell.folder(out), out, _records(facts, runs))
+    return Imported(cell.folder(out), (*notes, *more, *_unknown(source)))
 
 
 def _spec(task: str) -> "Spec":
     from ascent import suites
 
-    if task not in suites.TASKS:
-        raise unknown("task", task, suites.TASKS)
-    return suites.TASKS[task]
+    if task in suites.TASKS:
+        return suites.TASKS[task]
+    family, version = split_version(task)
+    for known in suites.TASKS:
+        there, newest = split_version(known)
+        if there == family and version is not None and newest is not None and version < newest:
+            raise InputError(
+                f"--task: {task} is an older version of {known}: --task {known} --environment-version {task} "
+                "shows its curves there, described and never tested against others"
+            )
+    raise unknown("task", task, suites.TASKS)
 
 
-def _check_stated(stated: Stated, task: str) -> None:
+def _check_stated(stated: Stated, spec: "Spec") -> None:
     """Raise InputError unless what is said of the curves fits the task."""
     systems = sorted({reference.system for reference in references()})
     if stated.algorithm is not None and stated.algorithm not in systems:
         raise unknown("algorithm with published scores", stated.algorithm, systems)
-    if stated.environment is not None:
+    if stated.environment != UNKNOWN:
         family, version = split_version(stated.environment)
-        if family != split_version(task)[0] or version is None:
+        if family != split_version(spec.id)[0] or version is None:
             raise InputError(
-                f"--environment: {stated.environment!r} is no version of the task; name one such as {task}"
+                f"--environment-version: {stated.environment!r} is no version of the task; "
+                f"name one such as {spec.id}"
             )
-    if stated.convention is not None and stated.convention not in CONVENTIONS:
-        raise unknown("convention", stated.convention, CONVENTIONS)
+    if stated.policy not in (*POLICIES, UNKNOWN):
+        raise unknown("policy", stated.policy, (*POLICIES, UNKNOWN))
+    if isinstance(stated.episodes, int) and not 1 <= stated.episodes <= MOST_EPISODES:
+        raise InputError(f"--episodes: must be from 1 to {MOST_EPISODES:,}, or {UNKNOWN}")
+    if spec.team is None and stated.convention is not None:
+        said = f"; did you mean --policy {stated.convention}?" if stated.convention in POLICIES else ""
+        raise InputError(f"--convention says what the return of a team is; {spec.id} has one agent{said}")
+    if spec.team is not None:
+        choices = "; ".join(f"{name}: {what}" for name, what in CONVENTIONS.items())
+        if stated.convention is None:
+            raise InputError(
+                "--convention is needed, since libraries add up the rewards of a team in different ways: "
+                f"{choices}; {UNKNOWN}: described, never tested"
+            )
+        if stated.convention not in (*CONVENTIONS, UNKNOWN):
+            raise unknown("convention", stated.convention, (*CONVENTIONS, UNKNOWN))
 
 
-def _read_csv(path: Path, content: bytes, names: dict[str, str]) -> pd.DataFrame:
-    """Read COLUMNS from a CSV file in long form: a row per seed and evaluation, or per episode."""
-    if content.lstrip()[:1] in (b"[", b"{"):
-        raise InputError(f"{path} is no CSV file: it holds JSON")
-    try:
-        table = pd.read_csv(io.BytesIO(content))
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a CSV file: {str(error).splitlines()[0]}") from error
-    for name in names.values():
-        if name not in table.columns:
-            raise unknown(f"column of {path}", name, map(str, table.columns))
-    if table.empty:
-        raise InputError(f"{path} has no rows")
-    curves = pd.DataFrame(index=table.index)
-    for column, name in names.items():
-        curves[column] = _numbers(table[name], path, whole=column != "return")
-    if "episode" in table.columns:
-        curves["episode"] = _numbers(table["episode"], path, whole=True)
-    else:
-        curves["episode"] = 0
-    return curves.assign(length=0)[COLUMNS]
+def _with_environment(stated: Stated, curves: Sequence[Curve], task: str) -> Stated:
+    """Return what is stated, with the environment that the files name, if the name has a version.
 
-
-def _numbers(column: pd.Series, path: Path, whole: bool) -> pd.Series:
-    """Return the column as numbers. Raises InputError with the first row that is not a number."""
-    numbers = pd.to_numeric(column, errors="coerce").astype(float)
-    bad = ~np.isfinite(numbers)
-    if whole:
-        bad |= (numbers < 0) | (numbers % 1 != 0)
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        kind = "a whole number of at least 0" if whole else "a finite number"
-        raise InputError(f"{path}, data row {row + 1}: {column.name} is {column.iloc[row]}, not {kind}")
-    return numbers.astype(np.int64) if whole else numbers
-
-
-def _read_npz(path: Path, content: bytes, seed: int) -> pd.DataFrame:
-    """Read COLUMNS from evaluations.npz of Stable-Baselines3's EvalCallback.
-
-    It holds timesteps (T,), results and ep_lengths (T, episodes).
+    Raises:
+        InputError: the files are of another environment than the user says, or of several.
     """
-    try:
-        arrays = unpack_arrays(content, MAX_ARRAYS)
-        steps, returns = arrays["timesteps"], np.asarray(arrays["results"], dtype=float)
-        lengths = arrays["ep_lengths"] if "ep_lengths" in arrays else np.zeros(returns.shape, np.int64)
-    except (ValueError, KeyError) as error:
-        raise InputError(f"{path} is not an evaluations.npz of Stable-Baselines3: {error}") from error
-    if returns.ndim != 2 or steps.shape != returns.shape[:1] or lengths.shape != returns.shape:
-        raise InputError(
-            f"{path}: the shapes of timesteps {steps.shape} and results {returns.shape} do not match"
-        )
-    if not returns.size:
-        raise InputError(f"{path} has no evaluations")
-    curves = pd.DataFrame({"return": returns.ravel(), "length": lengths.ravel().astype(np.int64)})
-    curves["step"] = np.repeat(steps.astype(np.int64), returns.shape[1])
-    curves["episode"] = np.tile(np.arange(returns.shape[1]), len(returns))
-    _numbers(curves["return"], path, whole=False)
-    return curves.assign(seed=seed)[COLUMNS]
+    named = {
+        curve.environment: curve.name for curve in curves if split_version(curve.environment)[1] is not None
+    }
+    for environment, name in named.items():
+        if split_version(environment)[0] != split_version(task)[0] or stated.environment not in (
+            UNKNOWN,
+            environment,
+        ):
+            of = task if stated.environment == UNKNOWN else stated.environment
+            raise InputError(f"{name} says that it is of {environment}, not of {of}")
+    if len(named) > 1:
+        raise InputError(f"the files are of several environments: {', '.join(sorted(named))}")
+    return Stated(**asdict(stated) | {"environment": next(iter(named), stated.environment)})
 
 
-def _check(curves: pd.DataFrame, path: Path) -> None:
-    """Raise InputError unless all seeds were evaluated at the same steps, with the same episodes."""
-    tuning = curves[curves["seed"] >= FIRST_TUNING_SEED]
-    if len(tuning):
-        raise InputError(
-            f"{path}: seed {tuning['seed'].iloc[0]}: seeds from {FIRST_TUNING_SEED} are for tuning "
-            "and excluded from reports; number the runs from 0"
-        )
-    repeated = curves.duplicated(["seed", "step", "episode"])
-    if repeated.any():
-        row = curves[repeated].iloc[0]
-        raise InputError(f"{path}: seed {row['seed']:.0f} has {_described(row, curves)} twice")
-    points = curves.groupby("seed")["step"].unique()
-    grid = set(points.iloc[0].tolist())
-    for seed, steps in points.items():
-        for step in sorted(grid ^ set(steps.tolist()))[:1]:
-            without = seed if step in grid else points.index[0]
-            raise InputError(f"{path}: seed {without} lacks step {step}, which other seeds have")
-    if max(grid) == 0:
-        raise InputError(f"{path} has no evaluation after step 0")
-    episodes = curves.groupby(["seed", "step"])["episode"].agg(tuple)
-    for (seed, step), numbers in episodes.items():
-        if set(numbers) != set(episodes.iloc[0]):
+def _numbered(curves: Sequence[Curve], seed_from: str) -> dict[int, Curve]:
+    """Return the curves by seed. Raises InputError if two have the same, or one is for tuning."""
+    numbered: dict[int, Curve] = {}
+    for number, curve in enumerate(curves):
+        seed = curve.seed
+        if seed is None:
+            seed = number if seed_from == ORDER else _seed_in(curve.name, seed_from)
+        elif seed_from != ORDER:
+            raise InputError(f"--seed-from: {curve.name}: the file says its seeds itself")
+        if seed in numbered:
+            raise InputError(f"{numbered[seed].name} and {curve.name} have the same seed {seed}")
+        if seed >= FIRST_TUNING_SEED:
             raise InputError(
-                f"{path}: seed {seed}, step {step} has different episodes from the first evaluation"
+                f"{curve.name}: seed {seed}: seeds from {FIRST_TUNING_SEED} are for tuning and excluded from "
+                "reports; number the runs from 0"
             )
+        numbered[seed] = curve
+    return numbered
 
 
-def _described(row: pd.Series, curves: pd.DataFrame) -> str:
-    """Name what a repeated row repeats: its whole step, or only its episode of that step."""
-    evaluation = curves[(curves["seed"] == row["seed"]) & (curves["step"] == row["step"])]
-    step = f"step {row['step']:.0f}"
-    if evaluation.duplicated("episode", keep=False).all():
-        return step
-    return f"episode {row['episode']:.0f} of {step}"
+def _seed_in(name: str, pattern: str) -> int:
+    try:
+        found = re.search(pattern, name)
+        digits = found[1] if found else None
+    except (re.error, IndexError) as error:
+        raise InputError(
+            f"--seed-from: {pattern!r} must be {ORDER}, or a regular expression with a group, "
+            "such as 'seed_(\\d+)'"
+        ) from error
+    if digits is None or not re.fullmatch(r"[0-9]{1,9}", digits):
+        raise InputError(f"--seed-from: {pattern!r} finds no number in {name}")
+    return int(digits)
 
 
-def _budget(last: int, steps: int | None) -> int:
-    """Return the step budget. Raises InputError if the last evaluation is not near it."""
-    if steps is not None and not NEAR_BUDGET * steps <= last <= steps / NEAR_BUDGET:
-        within = f"within {1 - NEAR_BUDGET:.0%} of the last evaluation (step {last})"
-        raise InputError(f"--steps: {steps} must be {within}")
-    return last if steps is None else steps
+def _episodes(runs: Sequence[Run], curves: Sequence[Curve], stated: Stated) -> int | str | dict[str, int]:
+    """Return the episodes per evaluation: a number, or how many evaluations have which number."""
+    if not any(curve.episodes for curve in curves):
+        return stated.episodes
+    counts = Counter(str(n) for run in runs for n in run.points.groupby("step").size().tolist())
+    if len(counts) > 1:
+        if stated.episodes != UNKNOWN:
+            raise InputError(
+                f"--episodes: the points have different numbers of them, from {min(counts, key=int)}"
+            )
+        return dict(counts)
+    (number,) = map(int, counts)
+    if stated.episodes not in (UNKNOWN, number):
+        raise InputError(f"--episodes: {stated.episodes}, but each point has {number}")
+    return number
 
 
-def _records(facts: dict[str, Any], curves: pd.DataFrame) -> dict[str, bytes]:
+def _usual(episodes: int | str | Mapping[str, int]) -> int:
+    """Return how many episodes most evaluations have; 1 where it is not known."""
+    if isinstance(episodes, Mapping):
+        return int(max(episodes, key=lambda number: (episodes[number], int(number))))
+    return episodes if isinstance(episodes, int) else 1
+
+
+def _unknown(source: Mapping[str, object]) -> list[str]:
+    """Return a note on what is not known of the curves."""
+    options = {"environment": "environment-version", "policy": "policy", "episodes": "episodes"}
+    options |= {"convention": "convention"}
+    lacking = [f"--{option}" for key, option in options.items() if source.get(key) == UNKNOWN]
+    return (
+        [f"not known: {', '.join(lacking)}; described and never tested against other cells"]
+        if lacking
+        else []
+    )
+
+
+def _short(sources: Sequence[File]) -> list[tuple[str, File]]:
+    """Return the files with the parts of their paths in which they differ: records name no user's folder."""
+    common = os.path.commonpath([file.path.parent for file in sources])
+    return [(file.path.relative_to(common).as_posix(), file) for file in sources]
+
+
+def _run_names(curves: Mapping[int, Curve]) -> dict[str, str]:
+    """Return the names of the runs by seed, without the folders that all have in common."""
+    names = [curve.name.split("/") for curve in curves.values()]
+    while all(len(name) > 1 for name in names) and len({name[0] for name in names}) == 1:
+        names = [name[1:] for name in names]
+    return {str(seed): "/".join(name) for seed, name in zip(curves, names, strict=True)}
+
+
+def _records(facts: dict[str, Any], runs: Sequence[Run]) -> dict[str, bytes]:
     """Return the files of the cell's folder by name."""
     contents = {layout.CELL: files.json_bytes(facts)}
-    for seed, curve in curves.sort_values(["seed", "step", "episode"]).groupby("seed"):
-        rows = zip(*(curve[name].tolist() for name in COLUMNS[1:]), strict=True)
+    for run in runs:
+        rows = zip(*(run.points[name].tolist() for name in COLUMNS), strict=True)
         lines = [f"{step},greedy,{episode},{value!r},{length},0" for step, episode, value, length in rows]
         table = "\n".join(["step,policy,episode,return,length,unstable", *lines, ""]).encode()
-        last = int(curve["step"].iloc[-1])
+        about = {"format": FORMAT, "seed": run.seed, "cell": facts["digest"], "attempts": []}
+        folder = layout.seed_folder(run.seed)
+        contents |= {f"{folder}/{layout.EVAL}": table, f"{folder}/{layout.RUN}": files.json_bytes(about)}
+        if run.status == UNFINISHED:
+            contents[f"{folder}/{layout.PROGRESS}"] = files.json_bytes({"step": run.steps})
+            continue
+        last = run.points["step"] == run.points["step"].max()
         result: dict[str, Any] = {
-            "format": FORMAT, "status": "done", "steps": last,
-            "score": float(curve.loc[curve["step"] == last, "return"].mean()),
+            "format": FORMAT, "status": run.status, "steps": run.steps,
+            "score": None if run.status == DIVERGED else float(run.points.loc[last, "return"].mean()),
             "digests": {layout.EVAL: sha256(table).hexdigest()}, "unstable_steps": {"train": 0, "eval": 0},
         }  # fmt: skip
         result["digest"] = result_digest(result)
-        about = {"format": FORMAT, "seed": seed, "cell": facts["digest"], "attempts": []}
-        folder = layout.seed_folder(seed)
-        contents |= {
-            f"{folder}/{layout.EVAL}": table,
-            f"{folder}/{layout.RESULT}": files.json_bytes(result),
-            f"{folder}/{layout.RUN}": files.json_bytes(about),
-        }
+        contents[f"{folder}/{layout.RESULT}"] = files.json_bytes(result)
     return contents
 
 

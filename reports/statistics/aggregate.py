@@ -217,6 +217,7 @@ def _summarise(cell: CellRecord, label: str, declared: Declared, kind: Measured)
         if run.state == DIVERGED
     }
     seeds = pd.DataFrame(greedy).sort_index()
+    seeds = seeds.drop(index=_gaps(cell))
     _check_same_grid(cell, seeds)
     if not finished:
         return CellSummary(cell, label, {name: {} for name in ESTIMATORS}, seeds, None, None, None, None)
@@ -314,6 +315,15 @@ def _mean(sample: np.ndarray) -> tuple[float, float | None, float | None]:
     return float(sample.mean()), low, high
 
 
+def _gaps(cell: CellRecord) -> list[int]:
+    """Return the steps at which a completed run of an imported cell has no evaluation, and others have."""
+    if not cell.imported:
+        return []
+    done = {run.seed: run.greedy for run in cell.runs if run.finished}
+    seeds = pd.DataFrame(done).sort_index()[[run.seed for run in cell.runs if run.state == DONE]]
+    return [int(step) for step in seeds.index[seeds.isna().any(axis=1)]]
+
+
 def _check_same_grid(cell: CellRecord, seeds: pd.DataFrame) -> None:
     """Raise ValueError if completed runs lack evaluation points: the digest of a cell fixes their grid."""
     done = [run.seed for run in cell.runs if run.state == DONE]
@@ -360,6 +370,11 @@ def _warnings(summaries: Sequence[CellSummary], declared: Declared) -> list[str]
     if imported:
         warnings.append(f"Imported, with a different evaluation protocol: {', '.join(imported)}.")
     for summary in summaries:
+        if gaps := _gaps(summary.cell):
+            first = f"step {gaps[0]:,}" + (f" and {len(gaps) - 1:,} more" if len(gaps) > 1 else "")
+            warnings.append(
+                f"{summary.label}: {first} left out, at which an imported seed has no evaluation."
+            )
         if untrained := _above_untrained(summary, declared):
             warnings.append(
                 f"The untrained policy of {summary.label} is above the threshold in {untrained} of "

@@ -437,7 +437,7 @@ def test_imported_curves(tmp_path: Path) -> None:
     """They have neither ladder nor sources; what they do have is held to its rules."""
     curves = tmp_path / "curves.csv"
     curves.write_text("seed,step,return\n0,0,1.5\n0,10,2.5\n1,0,1.0\n1,10,2.0\n2,0,1.0\n2,10,3.0\n")
-    cell = importing.import_curves([curves], "Other", "CartPole-v1", tmp_path / "runs")
+    cell = importing.import_curves([curves], "Other", "CartPole-v1", tmp_path / "runs").folder
     assert broken(tmp_path / "runs") == set()
     flip(cell / "seed-1" / "eval.csv")
     assert broken(cell) == {"result-digests"}

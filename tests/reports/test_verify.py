@@ -313,7 +313,9 @@ def test_unfinished_imported_and_gpu_runs_cannot_be_verified(
     (outcome,) = verify.verify(cell / "seed-1", "whole")
     assert outcome.verdict == CANNOT and f"trained on {gpu}; torch finds no GPU" in outcome.reason
     (tmp_path / "curves.csv").write_text("seed,step,return\n0,0,1.5\n0,10,2.5\n1,0,1.0\n1,10,2.0\n")
-    folder = importing.import_curves([tmp_path / "curves.csv"], "Other", "CartPole-v1", tmp_path / "imported")
+    folder = importing.import_curves(
+        [tmp_path / "curves.csv"], "Other", "CartPole-v1", tmp_path / "imported"
+    ).folder
     assert verdicts(verify.verify(folder, "records")) == [IMPORTED]
     (outcome,) = verify.verify(folder, "start")
     assert outcome.verdict == CANNOT and "imported" in outcome.reason and exit_code([outcome]) == 2

@@ -642,7 +642,7 @@ def of_a_team(runs: Path) -> list[str]:
 def imported(runs: Path) -> list[str]:
     path = runs / "curves.csv"
     path.write_text("seed,step,return\n0,0,1.5\n0,400,2.5\n")
-    return [str(import_curves([path], "Other", "CartPole-v1", runs))]
+    return [str(import_curves([path], "Other", "CartPole-v1", runs).folder)]
 
 
 def empty(runs: Path) -> list[str]:

@@ -36,7 +36,7 @@ def judge(folder: Path, task: str, returns: np.ndarray, stated: Stated | None = 
         {"seed": np.repeat(range(seeds), points), "step": np.tile(steps, seeds), "return": returns.ravel()}
     )
     table.to_csv(folder / "curves.csv", index=False)
-    stated = stated or Stated("td3", f"{task}-v1", "greedy")
+    stated = stated or Stated("td3", f"{task}-v1", "greedy", 10)
     import_curves([folder / "curves.csv"], "authors", f"{task}-v5", folder / "runs", stated=stated)
     return verdicts(aggregate(load(folder / "runs"), Declared()))
 
@@ -98,7 +98,7 @@ def test_curves_of_an_unknown_origin_are_described(tmp_path: Path) -> None:
         assert found and {v.verdict for v in found} == {DESCRIPTIVE}
         assert all(words in v.reason for v in found)
     (tmp_path / "none").mkdir()
-    assert judge(tmp_path / "none", "Hopper", curves("Hopper"), Stated(None, "Hopper-v1", "greedy")) == []
+    assert judge(tmp_path / "none", "Hopper", curves("Hopper"), Stated(None, "Hopper-v1", "greedy", 10)) == []
 
 
 def test_a_peak_over_fewer_evaluations_is_described(tmp_path: Path) -> None:

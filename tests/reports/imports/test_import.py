@@ -17,6 +17,7 @@ from ascent.records.errors import InputError
 from ascent.records.read import load
 from ascent.reports.checking import check
 from ascent.reports.imports import importing
+from ascent.reports.imports.curve import Asked
 from ascent.reports.statistics import verdicts
 from ascent.reports.statistics.aggregate import aggregate
 from ascent.reports.statistics.comparisons import compare
@@ -47,7 +48,7 @@ def csv(tmp_path: Path) -> Path:
 
 def bring(*paths: Path, **changes: object) -> Path:
     options = {"name": "SB3 PPO", "task": "CartPole-v1", "out": paths[0].parent / "runs"} | changes
-    return importing.import_curves(paths, **options)
+    return importing.import_curves(paths, **options).folder
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -90,15 +91,19 @@ def test_scores(csv: Path) -> None:
 
 def test_curves_of_an_unknown_origin_are_not_compared(csv: Path) -> None:
     """Only greedy evaluations in the task's own version of the environment are tested against others."""
-    known = importing.Stated(environment="CartPole-v1", convention="greedy")
+    known = importing.Stated(None, "CartPole-v1", "greedy", 1)
     bring(csv, name="one", stated=known)
     bring(csv, name="two", stated=known)
     apart = {
         "none": (importing.Stated(), "the version of their environment is not stated"),
-        "version": (importing.Stated(None, "CartPole-v0", "greedy"), "they are of CartPole-v0"),
-        "convention": (
-            importing.Stated(None, "CartPole-v1", "training"),
+        "version": (importing.Stated(None, "CartPole-v0", "greedy", 1), "they are of CartPole-v0"),
+        "policy": (
+            importing.Stated(None, "CartPole-v1", "training", 1),
             "their returns are of episodes of training",
+        ),
+        "episodes": (
+            importing.Stated(None, "CartPole-v1", "greedy"),
+            "the number of episodes of their points is not stated",
         ),
     }
     for name, (stated, _) in apart.items():
@@ -118,9 +123,8 @@ def test_what_is_stated_is_in_the_digest(csv: Path) -> None:
     stated = bring(csv, out=out, stated=importing.Stated("ppo", "CartPole-v1", "greedy"))
     assert plain.name != stated.name
     config = json.loads((stated / "cell.json").read_text())["config"]
-    assert (config["algorithm"], config["environment"], config["convention"]) == (
-        "ppo", "CartPole-v1", "greedy"
-    )  # fmt: skip
+    assert (config["algorithm"], config["environment"], config["policy"]) == ("ppo", "CartPole-v1", "greedy")
+    assert config["episodes"] == "unknown" and "convention" not in config
     assert "algorithm" not in json.loads((plain / "cell.json").read_text())["config"]
     assert all(check.passed([outcome]) for outcome in check.check(out).outcomes)
 
@@ -140,10 +144,10 @@ def test_episodes(tmp_path: Path) -> None:
 def test_names_of_columns_and_of_the_system(tmp_path: Path) -> None:
     path = tmp_path / "curves.csv"
     table().rename(columns={"seed": "run", "step": "global_step", "return": "r"}).to_csv(path, index=False)
-    names = {"seed_column": "run", "step_column": "global_step", "return_column": "r"}
-    assert bring(path, name="  CleanRL: PPO (v1) ", **names).name.startswith("cleanrl-ppo-v1-imported-")
+    asked = Asked(column="r", step="global_step", seed="run")
+    assert bring(path, name="  CleanRL: PPO (v1) ", asked=asked).name.startswith("cleanrl-ppo-v1-imported-")
     with pytest.raises(InputError, match="at least one letter or digit"):
-        bring(path, name="()", **names)
+        bring(path, name="()", asked=asked)
 
 
 def test_the_system_is_called_as_the_user_calls_it(csv: Path) -> None:
@@ -153,7 +157,7 @@ def test_the_system_is_called_as_the_user_calls_it(csv: Path) -> None:
     (task,) = aggregate(load(csv.parent / "runs"), Declared())
     assert sorted(cell.label for cell in task.cells) == ["SB3 PPO", "SB3, PPO"]
     for name in ("x" * 61, "a\nb"):
-        with pytest.raises(InputError, match="--name: must be at most 60"):
+        with pytest.raises(InputError, match="--system: must be at most 60"):
             bring(csv, name=name)
 
 
@@ -222,15 +226,14 @@ BAD = {
         lambda d: d.rename(columns={"return": "returns"}),
         "'return'; did you mean 'returns'?",
     ),
-    "no column": (lambda d: d[["step", "return"]], "unknown column of"),
-    "NaN": (change(return_=float("nan")), "data row 6: return is nan, not a finite number"),
-    "infinite": (change(return_=float("inf")), "data row 6: return is inf"),
+    "no column": (lambda d: d[["step", "return"]], "has step 0 twice: name the column of the seeds"),
+    "infinite": (change(return_=float("inf")), "seed 0, step 50000: return is inf, not a finite number"),
+    "never finite": (lambda d: d.assign(**{"return": "nan"}), "seed 0 has no finite return"),
     "text": (change(return_="high"), "data row 6: return is high"),
     "fraction of a step": (change(step=0.5), "step is 0.5, not a whole number"),
     "negative step": (change(step=-1), "step is -1, not a whole number"),
     "text for a seed": (change(seed="a"), "seed is a, not a whole number"),
-    "grid": (change(step=55_000), "seed 0 lacks step 50000"),
-    "short": (lambda d: d.iloc[:-1], "seed 2 lacks step 100000"),
+    "grid": (change(step=55_000), "the seeds have different steps: "),
     "twice": (change(step=60_000), "seed 0 has step 60000 twice"),
     "tuning": (lambda d: d.assign(seed=d["seed"] + 1234), "seed 1234: seeds from 1000 are for tuning"),
     "empty": (lambda d: d.iloc[:0], "has no rows"),
@@ -251,11 +254,15 @@ def test_bad_tables(tmp_path: Path, capsys: pytest.CaptureFixture, name: str) ->
     assert not runs.exists()
 
 
-def test_episodes_that_are_missing(tmp_path: Path) -> None:
+def test_another_number_of_episodes(tmp_path: Path) -> None:
+    """The score of an evaluation is the mean of the episodes that it has, and the counts are recorded."""
     path = tmp_path / "curves.csv"
     table(episodes=3).iloc[:-1].to_csv(path, index=False)
-    with pytest.raises(InputError, match="seed 2, step 100000 has different episodes"):
-        bring(path)
+    folder = bring(path)
+    (cell,) = load(tmp_path / "runs")
+    assert cell.facts["config"]["episodes"] == {"2": 1, "3": 32} and cell.facts["evaluation"]["episodes"] == 3
+    assert cell.runs[2].greedy[100_000] == 300.5
+    assert json.loads((folder / "seed-2" / "result.json").read_text())["score"] == 300.5
 
 
 def test_an_episode_that_is_there_twice(tmp_path: Path) -> None:
@@ -288,18 +295,15 @@ def test_files_that_are_no_csv(tmp_path: Path, content: bytes, words: str) -> No
 def test_bad_npz(tmp_path: Path, csv: Path) -> None:
     path = tmp_path / "a.npz"
     path.write_bytes(b"PK nothing")
-    with pytest.raises(InputError, match=r"is not an evaluations\.npz"):
+    with pytest.raises(InputError, match="holds no arrays of numbers"):
         bring(path)
     np.savez(path, timesteps=[1, 2], results=[[1.0], [2.0], [3.0]])
     with pytest.raises(InputError, match=r"the shapes of timesteps .* do not match"):
         bring(path)
-    np.savez(path, timesteps=[1, 2], results=[[1.0], [np.nan]])
-    with pytest.raises(InputError, match="not a finite number"):
-        bring(path)
     np.savez(path, timesteps=[1, 2], returns=[[1.0], [2.0]])
     with pytest.raises(InputError, match="results"):
         bring(path)
-    with pytest.raises(InputError, match=r"one evaluations\.npz per seed"):
+    with pytest.raises(InputError, match=r"several formats \(1 csv, 1 sb3-evaluations\)"):
         bring(csv, path)
 
 
@@ -308,19 +312,26 @@ def test_bad_npz(tmp_path: Path, csv: Path) -> None:
     [
         (["--task", "CartPole-v9"], "unknown task 'CartPole-v9'; did you mean 'CartPole-v1'?"),
         (
-            ["--task", "CartPole-v1", "--steps", "200000"],
-            "--steps: 200000 must be within 2% of the last evaluation (step 100000)",
+            ["--task", "CartPole-v1", "--steps", "50000"],
+            "--steps: 50000 is less than the step of the last evaluation, 100000",
         ),
         (
-            ["--task", "CartPole-v1", "--steps", "50000"],
-            "--steps: 50000 must be within 2% of the last evaluation (step 100000)",
+            ["--task", "CartPole-v0"],
+            "CartPole-v0 is an older version of CartPole-v1: --task CartPole-v1 --env",
         ),
+        (["--task", "CartPole-v1", "--episodes", "ten"], "'ten' is neither a number nor unknown"),
+        (["--task", "CartPole-v1", "--episodes", "0"], "--episodes: must be from 1"),
+        (["--task", "CartPole-v1", "--format", "sb"], "unknown format 'sb'"),
+        (["--task", "CartPole-v1", "--seed-from", "x("], "the file says its seeds itself"),
+        (["--task", "CartPole-v1", "--interpolate", "lines", "10"], "did you mean 'linear'?"),
+        (["--task", "CartPole-v1", "--points", "5"], "--points: '5' is not FIRST:EVERY"),
         (["--task", "CartPole-v1", "--steps", "0"], "--steps"),
         (["--task", "CartPole-v1", "--seed-column", "sed"], "'sed'; did you mean 'seed'?"),
         (["--task", "CartPole-v1", "--algorithm", "pppo"], "'pppo'; did you mean 'ppo'?"),
-        (["--task", "CartPole-v1", "--convention", "greed"], "'greed'; did you mean 'greedy'?"),
-        (["--task", "CartPole-v1", "--environment", "Hopper-v3"], "'Hopper-v3' is no version of the task"),
-        (["--task", "CartPole-v1", "--environment", "CartPole"], "'CartPole' is no version of the task"),
+        (["--task", "CartPole-v1", "--policy", "greed"], "'greed'; did you mean 'greedy'?"),
+        (["--task", "CartPole-v1", "--convention", "greedy"], "did you mean --policy greedy?"),
+        (["--task", "CartPole-v1", "--environment-version", "Hopper-v3"], "'Hopper-v3' is no version of the"),
+        (["--task", "CartPole-v1", "--environment-version", "CartPole"], "'CartPole' is no version of the"),
     ],
 )
 def test_bad_options(csv: Path, capsys: pytest.CaptureFixture, words: list[str], said: str) -> None:
