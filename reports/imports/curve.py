@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from ascent.records.errors import InputError, unknown
 
 MAX_BYTES = 1 << 28  # of a file of curves
 MOST_POINTS = 1_000_000  # of a run: as many evaluations as a record may have
-MOST_NUMBER = 1e300  # beyond which a whole number may be no float
 HEAD = 1 << 16  # bytes that tell the format of a file
 COLUMNS = ["step", "episode", "return", "length"]  # of a curve
 RETURN_WORDS = re.compile(r"rew|return|score|EpRet", re.IGNORECASE)  # in names that may be of returns
@@ -215,6 +215,14 @@ def real(column: pd.Series, name: str) -> np.ndarray:
                 f"{name}, data row {row + 1}: {column.name} is {column.iloc[row]}, not a number"
             ) from None
     return values
+
+
+def number(value: int | float) -> float:
+    """Return a number of JSON as a float: infinite where it is too large for one."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def logged(table: pd.DataFrame, step: str, column: str, name: str) -> pd.DataFrame:

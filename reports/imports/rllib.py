@@ -15,7 +15,6 @@ import numpy as np
 
 from ascent.records.errors import InputError, unknown
 from ascent.reports.imports.curve import (
-    MOST_NUMBER,
     Absent,
     Asked,
     Curve,
@@ -23,6 +22,7 @@ from ascent.reports.imports.curve import (
     Format,
     choose,
     likely,
+    number,
     points,
 )
 
@@ -30,6 +30,8 @@ STEPS = (
     "num_env_steps_sampled_lifetime", "env_runners/num_env_steps_sampled_lifetime", "num_env_steps_sampled",
     "timesteps_total",
 )  # fmt: skip
+TRAINING = ("env_runners/episode_return_mean", "env_runners/episode_reward_mean", "episode_reward_mean")
+EVALUATION = "evaluation/"
 RETURNS = ("episode_return_mean", "episode_reward_mean")
 MOST_DEPTH = 6  # of the keys that are read
 MOST_LINE = 1 << 24  # bytes
@@ -37,39 +39,34 @@ MOST_LINE = 1 << 24  # bytes
 
 def _read(sources: Sequence[File], asked: Asked) -> list[Curve]:
     (file,) = sources
-    steps: list[float] = []
-    returns: list[float] = []
     keys: dict[str, None] = {}
-    column = asked.column
+    rows: list[tuple[float, dict[str, float]]] = []  # step, means
     environment = ""
-    for number, line in enumerate(file.read().splitlines(), 1):
+    for place, line in enumerate(file.read().splitlines(), 1):
         if not line.strip():
             continue
-        row = _parse(line, number, file.name)
+        row = _parse(line, place, file.name)
         flat = dict(_flat(row))
         keys |= dict.fromkeys(flat)
-        if column is None:
-            column = _only([key for key in flat if key.rpartition("/")[2] in RETURNS], flat, file.name)
-        step = next(
-            (key for key in ((asked.step,) if asked.step else STEPS) if flat.get(key) is not None), None
-        )
+        step = next((key for key in ([asked.step] if asked.step else STEPS) if key in flat), None)
         if step is None:
             raise InputError(
-                f"{file.name}, line {number}: no {asked.step or STEPS[0]}: name the key by --step-column"
+                f"{file.name}, line {place}: no {asked.step or STEPS[0]}: name the key by --step-column"
             )
+        means = {key: flat[key] for key in flat if key == asked.column or key.rpartition("/")[2] in RETURNS}
+        rows.append((flat[step], means))
         config = row.get("config")
         if isinstance(config, dict) and isinstance(config.get("env"), str):
             environment = config["env"]
-        value = flat.get(column)
-        if value is not None and not math.isnan(value):  # NaN: no episode has ended
-            steps.append(flat[step])
-            returns.append(value)
+    column = asked.column or _only(list(keys), file.name)
     if column not in keys:
-        raise Absent(str(unknown(f"key of {file.name}", str(column), likely(list(keys)))))
-    times = np.array(steps)
-    if (times % 1 != 0).any() or (times < 0).any():
+        raise Absent(str(unknown(f"key of {file.name}", column, likely(list(keys)))))
+    # NaN: no episode has ended.
+    logged = [(step, means[column]) for step, means in rows if not math.isnan(means.get(column, math.nan))]
+    steps, returns = (np.array([pair[k] for pair in logged]) for k in range(2))
+    if (steps % 1 != 0).any() or (steps < 0).any() or (steps > 2**53).any():
         raise InputError(f"{file.name}: a step is not a whole number of at least 0")
-    return [Curve(file.name, points(times, np.array(returns), file.name), environment=environment)]
+    return [Curve(file.name, points(steps, returns, file.name), environment=environment)]
 
 
 def _parse(line: bytes, number: int, name: str) -> dict[str, Any]:
@@ -90,16 +87,15 @@ def _flat(row: Mapping[str, Any], above: str = "", depth: int = 1) -> Iterator[t
         if isinstance(value, dict) and depth < MOST_DEPTH and key != "config":
             yield from _flat(value, f"{above}{key}/", depth + 1)
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield above + key, float(value) if abs(value) < MOST_NUMBER else math.copysign(math.inf, value)
+            yield above + key, number(value)
 
 
-def _only(keys: Sequence[str], flat: Mapping[str, float], name: str) -> str:
-    """Return the only key of returns. Raises InputError if there is another number of them."""
-    # The old API has the same mean at two places.
-    distinct = [key for key in keys if key.removeprefix("sampler_results/") == key or len(keys) == 1]
-    if len(distinct) != 1:
-        raise choose("--column", name, distinct or list(flat))
-    return distinct[0]
+def _only(keys: Sequence[str], name: str) -> str:
+    """Return the key of the mean over training. Raises InputError if there are means of evaluations, too."""
+    means = [key for key in keys if key.rpartition("/")[2] in RETURNS]
+    if not means or any(key.startswith(EVALUATION) for key in means):
+        raise choose("--column", name, means or keys)
+    return next((key for key in TRAINING if key in means), means[0])  # versions have it at several places
 
 
 RLLIB = Format(

@@ -5,7 +5,6 @@ name others. Without a column of seeds, a file is one run, and a row without a r
 """
 
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,13 +13,13 @@ import pandas as pd
 from ascent.records.errors import InputError
 from ascent.reports.imports.curve import (
     COLUMNS,
-    MOST_NUMBER,
     Asked,
     Curve,
     File,
     Format,
     logged,
     missing_column,
+    number,
     points,
     read_table,
     real,
@@ -108,7 +107,7 @@ def _json(file: File, wanted: Sequence[str], seed: str) -> pd.DataFrame:
 def _plain(value: Any) -> float | str | None:
     """Return a value of JSON as a field of a table: what is neither a number nor a text becomes one."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value) if abs(value) < MOST_NUMBER else math.copysign(math.inf, value)
+        return number(value)
     return value if value is None else str(value)[:MOST_TEXT]
 
 

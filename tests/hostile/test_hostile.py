@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from torch.utils.tensorboard import SummaryWriter
 
 from ascent.records import files, layout, provenance
 from ascent.records.cell import Cell
@@ -40,6 +41,11 @@ from tests.small import small_cell
 ROOT = Path(__file__).parents[2]
 CASES, CHUNK = 320, 20
 TEAM_TASK = "simple_adversary_v3"
+CURVES = {  # of other libraries -> what their import asks for
+    "curves.csv": [], "evaluations.npz": [], "returns.npy": ["--points", "0:100"], "monitor.csv": [],
+    "result.json": [], "rows.json": [], "events.out.tfevents.1": ["--tag", "return"],
+}  # fmt: skip
+IMPORT = ["--system", "X", "--task", "CartPole-v1", "--runs", "new"]
 SWEEP = """
 title = "Tiny"
 seeds = "0-1"
@@ -71,6 +77,18 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "curves.csv").write_text("seed,step,return\n" + "".join(rows))
     results, lengths = np.ones((2, 3)), np.ones((2, 3), dtype=int)
     np.savez(home / "evaluations.npz", timesteps=np.array([100, 200]), results=results, ep_lengths=lengths)
+    np.save(home / "returns.npy", np.ones((2, 3)))
+    (home / "monitor.csv").write_text(
+        '#{"t_start": 1.0, "env_id": "CartPole-v1"}\nr,l,t\n9.0,9,1\n20.0,20,2\n'
+    )
+    row = {"training_iteration": 1, "timesteps_total": 100, "config": {"env": "CartPole-v1", "x": [1]}}
+    (home / "result.json").write_text(json.dumps(row | {"env_runners": {"episode_return_mean": 9.5}}))
+    (home / "rows.json").write_text(json.dumps([{"seed": 0, "step": 100, "return": 1.5}]))
+    with SummaryWriter(str(home / "events")) as writer:
+        writer.add_scalar("return", 1.0, 100)
+        writer.add_scalar("return", 2.0, 200, new_style=True)
+    (events,) = (home / "events").iterdir()
+    events.rename(home / "events.out.tfevents.1")
     (a2c,) = home.glob("runs/*/*/a2c-*")
     (td3,) = home.glob("runs/*/*/td3-*")
     for words in (
@@ -229,9 +247,9 @@ def spoiled_table(case: Case, chance: random.Random) -> tuple[str, list[str]]:
 
 
 def spoiled_import(case: Case, chance: random.Random) -> tuple[str, list[str]]:
-    path = case.folder / chance.choice(["curves.csv", "evaluations.npz"])
+    path = case.folder / chance.choice([*CURVES])
     done = f"{path.name}: {spoil(path, chance)}"
-    return done, ["import", path.name, "--name", "X", "--task", "CartPole-v1", "--runs", "new"]
+    return done, ["import", path.name, *CURVES[path.name], *IMPORT]
 
 
 def spoiled_sweep(case: Case, chance: random.Random) -> tuple[str, list[str]]:
