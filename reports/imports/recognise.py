@@ -51,7 +51,7 @@ def read(
             found += inside
             notes += left_out
         else:
-            file = File(path.resolve(), str(path))
+            file = File(path.parent.resolve() / path.name, str(path))  # a link is refused when it is read
             found.append((FORMATS[name] if name else _format_of(file, asked) or TABLE, file))
     formats = list(dict.fromkeys(format.name for format, _ in found))
     if len(formats) > 1:

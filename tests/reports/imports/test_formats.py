@@ -311,6 +311,16 @@ def test_a_folder_names_what_it_leaves_out(tmp_path: Path, capsys: pytest.Captur
     assert cell.facts["config"]["files"][0]["name"] == "run-2/curve.csv"
 
 
+def test_a_file_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    """It may lead out of a stranger's folder. A folder that the user names may be one."""
+    write(tmp_path / "secret.txt", "the secret\n1\n")
+    os.symlink(tmp_path / "secret.txt", tmp_path / "a.csv")
+    refused(tmp_path, "a.csv is a link", tmp_path / "a.csv")
+    write(tmp_path / "logs" / "a.csv", "step,return\n10,1\n")
+    os.symlink(tmp_path / "logs", tmp_path / "link")
+    assert curve(bring(tmp_path, tmp_path / "link")) == [(10, 1)]
+
+
 def test_a_folder_without_curves(tmp_path: Path) -> None:
     write(tmp_path / "logs" / "notes.txt", "x")
     refused(tmp_path, "has no file of a known format", tmp_path / "logs")
