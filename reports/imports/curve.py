@@ -19,6 +19,8 @@ from ascent.records.errors import InputError, unknown
 MAX_BYTES = 1 << 28  # of a file of curves
 MOST_POINTS = 1_000_000  # of a run: as many evaluations as a record may have
 HEAD = 1 << 16  # bytes that tell the format of a file
+MOST_HEADER = 1 << 20  # bytes of the first line of a table
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 COLUMNS = ["step", "episode", "return", "length"]  # of a curve
 RETURN_WORDS = re.compile(r"rew|return|score|EpRet", re.IGNORECASE)  # in names that may be of returns
 
@@ -64,18 +66,19 @@ class File:
                 digest.update(piece)
         return digest.hexdigest()
 
-    @cached_property
+    @property
     def head(self) -> bytes:
         """The first bytes, without a byte order mark."""
         with files.opened(self.path, MAX_BYTES) as file:
-            return file.read(HEAD).removeprefix(b"\xef\xbb\xbf")
+            return file.read(HEAD).removeprefix(BYTE_ORDER_MARK)
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """The fields of the first line, read as comma-separated values."""
-        line = self.head.partition(b"\n")[0].decode(errors="replace").strip("\r")
+        with files.opened(self.path, MAX_BYTES) as file:
+            line = file.readline(MOST_HEADER).removeprefix(BYTE_ORDER_MARK).decode(errors="replace")
         try:
-            return tuple(next(csv.reader([line]), []))
+            return tuple(next(csv.reader([line.strip("\r\n")]), []))
         except csv.Error:
             return ()
 

@@ -182,6 +182,8 @@ def _interpolated(
             raise InputError(f"{curves[seed].name} ends at step {last}, before the first step of the grid")
         place = _windows if interpolation.kind == "mean" else _points
         used[seed] = place(table, diverged, reached, interpolation, curves[seed].name)
+        if not np.isfinite(used[seed].groupby("step")["return"].mean()).any():
+            raise InputError(f"{curves[seed].name} diverged before the first step of the grid")
     return used, grid.tolist()
 
 

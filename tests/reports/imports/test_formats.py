@@ -171,6 +171,16 @@ def test_a_chart_of_two_metrics(tmp_path: Path) -> None:
     assert curve(cell, 0) == [(0, 4), (1, 5)] and curve(cell, 1) == [(0, 13), (1, 14)]
 
 
+def test_a_chart_with_a_very_long_header(tmp_path: Path) -> None:
+    runs = [f"{'run' * 100}-{k} - return" for k in range(120)]
+    rows = pd.DataFrame(
+        {"global_step": [0, 10]} | {run + end: [1, 2] for run in runs for end in ("", "__MIN")}
+    )
+    rows.to_csv(tmp_path / "chart.csv", index=False)
+    cell = bring(tmp_path, tmp_path / "chart.csv")
+    assert len(cell.runs) == 120 and curve(cell, 119) == [(0, 1), (10, 2)]
+
+
 def test_tables_of_means_are_refused(tmp_path: Path) -> None:
     """As the result tables of openrlbenchmark."""
     path = write(tmp_path / "table.csv", ",PPO,SAC\nHopper-v2,2158.65 ± 302.33,3018.90 ± 330.19\n")
@@ -286,6 +296,11 @@ def test_grids(tmp_path: Path) -> None:
         (tmp_path / kind).mkdir(exist_ok=True)
         grid = Interpolation(kind, every)
         refused(tmp_path / kind, words, *paths, interpolation=grid, steps=steps)
+
+
+def test_a_run_that_diverged_before_the_grid_begins(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "step,return\n5,1\n15,nan\n100,nan\n")
+    refused(tmp_path, "a.csv diverged before the first step", path, interpolation=Interpolation("step", 50))
 
 
 def test_a_run_that_was_stopped_early(tmp_path: Path) -> None:
