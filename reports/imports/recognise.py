@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ascent.records.errors import InputError, unknown
@@ -57,26 +57,24 @@ def read(
     if len(formats) > 1:
         counts = ", ".join(f"{sum(f.name == one for f, _ in found)} {one}" for one in formats)
         raise InputError(f"files of several formats ({counts}): choose one by --format")
-    format, used = found[0][0], _once(file for _, file in found)
+    format = found[0][0]
     runs: dict[str, list[File]] = {}
-    for file in used:
+    for file in {file.path: file for _, file in found}.values():
         runs.setdefault(format.run(file), []).append(file)
     curves: list[Curve] = []
+    used: list[File] = []
     absent: list[Absent] = []
     for done, run in enumerate(runs.values()):
         tell(done, len(runs))
         try:
             curves += format.read(run, asked)
+            used += run
         except Absent as error:
             absent.append(error)
     if not curves:
         raise absent[0]
     notes += [f"left out: {error}" for error in absent]
     return format.name, curves, used, notes
-
-
-def _once(files: Iterable[File]) -> list[File]:
-    return list({file.path: file for file in files}.values())
 
 
 def _format_of(file: File, asked: Asked) -> Format | None:
