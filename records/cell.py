@@ -19,6 +19,7 @@ from ascent.records.store import Store
 
 MOST_TIMES = 16  # how many times as large as its policy a recorded network may be
 MOST_WEIGHTS = 1 << 22  # weights that any network may have
+OPTIONAL = ("settings", "measures", "environment")  # fields that many cells do not have
 FIRST_TUNING_SEED = 1000  # seeds from here up choose hyperparameters; they never enter a reported number
 
 
@@ -67,6 +68,7 @@ class Cell:
     versions: dict[str, int]  # of the algorithm file, seedwise, the suite and the runner
     settings: dict[str, Any] | None = None  # the hyperparameters that differ from the algorithm's defaults
     measures: tuple[str, ...] = ()  # what is also measured: it changes no result, and run.json names it
+    environment: dict[str, Any] | None = None  # how its user declares a task from outside this project
 
     @cached_property
     def digest(self) -> str:
@@ -108,12 +110,11 @@ class Cell:
         return [seed for seed in seeds if seed not in finished]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields of the cell; `settings` and `measures` only if it has them."""
+        """Return the fields of the cell; those of `OPTIONAL` only if it has them."""
         record = asdict(self)
-        if self.settings is None:
-            del record["settings"]
-        if not self.measures:
-            del record["measures"]
+        for name in OPTIONAL:
+            if record[name] is None or record[name] == ():
+                del record[name]
         return record
 
     @classmethod
@@ -123,7 +124,7 @@ class Cell:
         Raises:
             LookupError, TypeError: the record does not describe a cell.
         """
-        names = cls.__dataclass_fields__.keys() - {"settings", "measures"}
+        names = cls.__dataclass_fields__.keys() - set(OPTIONAL)
         settings, config = record.get("settings"), record["config"]
         if settings is not None and any(config[name] != value for name, value in settings.items()):
             raise TypeError("settings and config contradict each other")
@@ -131,6 +132,7 @@ class Cell:
             "evaluation": Evaluation(**record["evaluation"]),
             "settings": settings,
             "measures": tuple(record.get("measures", ())),
+            "environment": record.get("environment"),
         }
         return cls(**fields)
 

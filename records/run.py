@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -194,9 +194,9 @@ class Run:
 
     # ---- the end
 
-    def end_attempt(self, step: int, usage: dict[str, float]) -> None:
-        """Close the record of this attempt: the step it reached and the compute it used."""
-        self.record["attempts"][-1] |= {"ended": _timestamp(), "to_step": step} | usage
+    def end_attempt(self, step: int, usage: Mapping[str, float | str]) -> None:
+        """Close the record of this attempt: the step it reached, the compute it used, and why it failed."""
+        self.record["attempts"][-1] |= {"ended": _timestamp(), "to_step": step, **usage}
         self._write_record()
 
     def finish(

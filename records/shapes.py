@@ -68,6 +68,19 @@ class SpecShape(Shape):
     team: TeamShape | None = None
 
 
+class EnvironmentShape(ClosedShape):
+    """How its user declares a task from outside this project."""
+
+    id: Text
+    kwargs: dict[Text, Value] = {}
+    wrappers: Annotated[list[Text], Field(max_length=100)] = []
+    name: Text = ""
+    random_score: Number | None = None
+    reference_score: Number | None = None
+    reference_source: Text = ""
+    loose: bool = False
+
+
 class NamedCellShape(Shape):
     """A cell, in whichever file."""
 
@@ -84,12 +97,14 @@ class NamedCellShape(Shape):
     settings: dict[Text, Value] | None = None
     changed: dict[Text, Value] | None = None
     measures: Names = []
+    environment: EnvironmentShape | None = None
 
 
 class CellShape(NamedCellShape):
     """cell.json."""
 
     spec: SpecShape
+    guarantees: dict[Name, Name] = {}
 
 
 class PlatformShape(Shape):

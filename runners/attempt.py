@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ascent import suites
 from ascent.records import layout
+from ascent.records.errors import InputError
 from ascent.records.run import Run
 from ascent.records.tables import MEASURED
 from ascent.runners.measures import measure
@@ -33,10 +35,30 @@ class Attempt:
 
         Returns:
             Whether all runs came to their end: False if `stop` asked to stop before.
+
+        Raises:
+            InputError: a foreign environment failed. The runs stay where their checkpoints are.
         """
+        try:
+            return self._run(step, stop)
+        except suites.EnvironmentFailed as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: suites.EnvironmentFailed) -> InputError:
+        """Record which run failed and why, and return the error of its process."""
+        trainer = self.trainer
+        for row in self.active:
+            note: dict[str, str] = {"failure": str(error)} if row == error.row else {}
+            self.runs[row].end_attempt(trainer.step, {**self._used(), **note})
+        seed = "" if error.row is None else f" seed {trainer.seeds[error.row]}"
+        return InputError(f"{trainer.cell.label()}{seed}, step {trainer.step:,}: {error}")
+
+    def _run(self, step: int | None, stop: Callable[[], bool]) -> bool:
         trainer = self.trainer
         for run in self.runs:  # before anything is cut off: it refuses the records of other versions
             run.begin(step or 0, trainer.seeds, trainer.threads)
+        self.wall = time.monotonic()
+        self.cpu = time.process_time()
         if step is None:
             for run in self.runs:
                 run.restart()

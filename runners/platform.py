@@ -34,6 +34,8 @@ def packages(task: str) -> dict[str, str]:
     versions = {name: version(name) for name in sorted({"torch", "numpy", *spec.packages})}
     if spec.model is not None:
         versions[spec.model.name] = sha256(spec.model.read_bytes()).hexdigest()[:12]
+    for module, file in spec.modules:
+        versions[module] = sha256(file.read_bytes()).hexdigest()[:12]
     if kernels.enabled():
         versions["kernels"] = str(kernels.VERSION)
     return {"python": machine.python_version(), **versions}

@@ -22,6 +22,7 @@ from ascent.records.checkpoints import MOST_POLICY, State, unpack_arrays
 from ascent.records.errors import DamagedFile, InputError, differences
 from ascent.records.policy import ABOUT, check_recorded, recorded_digest
 from ascent.records.store import Store
+from ascent.runners import environments
 from ascent.runners.resolve import make_agent, versions
 
 ACTING = ("params/", "normaliser/")  # what acting needs of an agent's state
@@ -119,6 +120,8 @@ def load(cell: Cell, folder: Path, seeds: Sequence[int], step: int | None = None
     """
     if cell.system not in SYSTEMS:
         raise InputError(f"{cell.label()} was imported: it has no policy")
+    if cell.task not in suites.TASKS:
+        environments.refuse(cell, "its policies are not played")
     installed = versions(cell.system, cell.suite)
     if cell.versions != installed:
         raise InputError(

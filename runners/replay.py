@@ -6,7 +6,8 @@ A job has one of these forms. The output is a JSON object with the `platform` of
 
     {"cell": {...}, "folder": "runs/classic/.../ppo-zoo-...", "seeds": [...], "step": 100000}
         by seed, the `rows` of the last evaluation as eval.csv has them, greedy and sampled policy, or the
-        `faults` of policies that cannot be played
+        `faults` of policies that cannot be played. With "foreign": true, the cell's environment may be code
+        from outside this project.
     {"folder": "runs/classic/.../ppo-zoo-...", "level": ["drop", 0.5], "episodes": 100}
         the `table` of `ascent robustness`
     {"runs": "runs", "task": "simple_tag_v3", "cells": ["1b2c", ...], "seeds": [...], "episodes": 100}
@@ -23,7 +24,7 @@ import torch
 from ascent.records.cell import Cell
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.tables import row_text
-from ascent.runners import crossplay, robustness
+from ascent.runners import crossplay, environments, robustness
 from ascent.runners.platform import platform_key
 from ascent.runners.play import evaluate
 from ascent.runners.policies import load
@@ -79,6 +80,8 @@ def _output(job: dict[str, Any]) -> dict[str, Any]:
         trained = crossplay.find(job["task"], Path(job["runs"]), job["cells"])
         return {"table": crossplay.record(trained, job["episodes"], job["seeds"]).decode()}
     cell, folder = Cell.from_json(job["cell"]), Path(job["folder"])
+    if job.get("foreign"):
+        environments.admit(cell)
     faulty = faults(cell, folder, job["seeds"])
     sound = [seed for seed in job["seeds"] if seed not in faulty]
     return {"rows": replay(cell, folder, sound, job["step"]) if sound else {}, "faults": faulty}

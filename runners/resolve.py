@@ -15,12 +15,11 @@ from ascent.algorithms import SYSTEMS, seedwise
 from ascent.algorithms.seedwise import Agent, Replay, Rollout, WholeEpisodes
 from ascent.records.cell import Cell, Evaluation, weights
 from ascent.records.errors import InputError, differences, unknown
-from ascent.runners import presets
+from ascent.runners import environments, presets
 from ascent.runners.experience import window
 from ascent.runners.measures import check_requests
 
-# What is promised of every task and algorithm of this project: results depend neither on packing nor on
-# interruptions, and a task gives the same bits as its original.
+# What is promised of every algorithm of this project: results depend neither on packing nor on interruptions.
 GUARANTEE = "twin"
 MOST = 10**12  # steps, evaluations, episodes
 BYTES_OF_A_WEIGHT = 16  # with its gradient and the two moments of Adam
@@ -35,22 +34,26 @@ def resolve(
     steps: int | None = None,
     evaluation: Evaluation | None = None,
     measures: Sequence[str] = (),
+    environment: suites.Foreign | None = None,
 ) -> Cell:
     """Return the cell with these names and values.
 
     Args:
         system: a name in `SYSTEMS`.
-        task: a name in `suites.TASKS`.
+        task: a name in `suites.TASKS`, or a foreign environment, see `environments.py`.
         preset: default: the system's default preset for the task's suite.
         overrides: hyperparameters that differ from the preset.
         steps: environment steps per seed; default: the task's budget.
         evaluation: default: the default protocol.
         measures: names in `REQUESTS` of what is also measured at evaluations.
+        environment: declares the task, in place of what its name says.
 
     Raises:
         InputError: an unknown name, an invalid value, an algorithm that cannot learn the task or lacks a
             measure, a budget in which it never learns, or more evaluations than the budget has time steps.
     """
+    if environment := environment or environments.declaration(task):
+        task = environments.add(environment)
     check_names(system, task)
     spec = suites.TASKS[task]
     try:
@@ -58,8 +61,10 @@ def resolve(
     except (OSError, ValueError) as error:  # a model file
         raise InputError(str(error)) from error
     if preset is None:
-        preset = SYSTEMS[system].default_preset(spec.suite)
+        preset = default_preset(system, spec)
     config = resolve_config(system, preset, task, overrides or {})
+    if steps is None and not spec.budget:
+        raise InputError(f"{task} has no default budget: say how many steps, such as --steps 100000")
     steps = spec.budget if steps is None else steps
     evaluation = evaluation or Evaluation()
     for name, number in (
@@ -87,7 +92,16 @@ def resolve(
         versions=versions(system, spec.suite),
         settings=changes(plain(config), plain(SYSTEMS[system].module().Config())),
         measures=tuple(measures),
+        environment=environment.to_json() if environment else None,
     )
+
+
+def default_preset(system: str, spec: suites.Spec) -> str:
+    """Return the name of a system's preset for a task; for a foreign one, that of the suite most like it."""
+    suite = spec.suite
+    if suite in suites.FOREIGN:
+        suite = "particle" if spec.team else "classic" if spec.bounds is None else "mujoco"
+    return SYSTEMS[system].default_preset(suite)
 
 
 def check_names(system: str, task: str) -> None:
@@ -95,7 +109,7 @@ def check_names(system: str, task: str) -> None:
     if system not in SYSTEMS:
         raise unknown("algorithm", system, SYSTEMS)
     if task not in suites.TASKS:
-        raise unknown("task", task, suites.TASKS)
+        raise unknown("task", task, [*suites.TASKS, *environments.names()])
     if objection := _objection(system, task):
         able = [name for name in SYSTEMS if not _objection(name, task)]
         raise InputError(f"{task}: {objection}; supported algorithms: {', '.join(able)}")
@@ -298,7 +312,7 @@ def describe(cell: Cell) -> dict[str, Any]:
     preset = plain(resolve_config(cell.system, cell.preset, cell.task, {}))
     facts = {**cell.to_json(), "digest": cell.digest, "spec": suites.TASKS[cell.task].facts()}
     facts.pop("measures", None)
-    facts["guarantees"] = {"task": GUARANTEE, "algorithm": GUARANTEE}
+    facts["guarantees"] = {"task": suites.guarantee(cell.task), "algorithm": GUARANTEE}
     if changed := changes(cell.config, preset):
         facts["changed"] = changed
     if source := presets.summary(cell.algorithm, cell.preset):

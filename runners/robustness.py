@@ -101,7 +101,7 @@ def parse_levels(task: str, words: Sequence[str]) -> list[Perturbation]:
         InputError: a multi-agent task, an unknown perturbation or an invalid level.
     """
     levels: list[Perturbation] = []
-    for word in (NOMINAL, *(words or perturb.kinds(task))):
+    for word in (NOMINAL, *(words or (perturb.kinds(task) if task in suites.TASKS else ()))):
         chosen = levels_of(task, word)
         levels += [Perturbation(chosen[0].kind, 0.0)] * chosen[0].explore + chosen
     return list(dict.fromkeys(levels))
@@ -113,6 +113,8 @@ def levels_of(task: str, word: str) -> list[Perturbation]:
     Raises:
         InputError: as `parse_levels`.
     """
+    if task not in suites.TASKS:
+        raise InputError(f"{task} is not a task of this project: perturbations are for these alone")
     if not perturb.kinds(task):
         raise InputError(f"{task} has several agents: perturbations need a single-agent task")
     kind, equals, values = word.partition("=")

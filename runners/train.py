@@ -11,6 +11,7 @@ from ascent.records.errors import DamagedFile, InputError, unknown
 from ascent.records.ownership import beating
 from ascent.records.run import Run, open_all
 from ascent.records.store import Store
+from ascent.runners import environments
 from ascent.runners.attempt import Attempt
 from ascent.runners.memory import check_memory
 from ascent.runners.platform import provenance
@@ -67,6 +68,7 @@ def train(
     if not seeds:
         return True
     check_device(device)
+    environments.admit(cell)
     check_versions(cell)
     check_memory([(cell, len(seeds))], device)
     torch.set_num_threads(1)

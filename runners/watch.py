@@ -12,7 +12,7 @@ from ascent import suites
 from ascent.algorithms.seedwise import Streams
 from ascent.records.cell import read_cell
 from ascent.records.errors import InputError
-from ascent.runners import policies
+from ascent.runners import environments, policies
 from ascent.runners.play import Policy, env_seeds, play
 from ascent.runners.robustness import perturbed_policy
 from ascent.suites.perturb import NOMINAL, Perturbation, Perturbed
@@ -85,6 +85,7 @@ def film(
     torch.set_num_threads(1)
     seed = policies.seed_of(run)
     cell = read_cell(run.parent)
+    environments.refuse(cell, "cannot be filmed")
     spec = suites.TASKS[cell.task]
     level = perturbation or Perturbation(NOMINAL, 0.0)
     policy: Policy = policies.load(cell, run.parent, [seed], step)
@@ -93,7 +94,7 @@ def film(
     }
     env: suites.Environments
     if spec.team:
-        env = batch = suites.make(cell.task, seeds["robustness"])
+        env = batch = suites.make_batch(cell.task, seeds["robustness"])
     else:
         env = Perturbed(cell.task, level, seeds["robustness"], seeds["perturbation"])
         batch = env.batch

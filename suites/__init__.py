@@ -2,23 +2,64 @@
 
 import numpy as np
 
-from ascent.suites import classic, mujoco, particle
-from ascent.suites.batch import Batch, Environments
+from ascent.suites import classic, foreign, gym, mujoco, particle
+from ascent.suites.batch import Batch, Environments, Trainable
+from ascent.suites.foreign import EnvironmentFailed, Foreign, ForeignBatch, ForeignTask
 from ascent.suites.spec import Spec, Step
 
-__all__ = ["SUITES", "TASKS", "Batch", "Environments", "Spec", "Step", "changes", "check", "make", "version"]
+__all__ = [
+    "FOREIGN", "SUITES", "TASKS", "Batch", "EnvironmentFailed", "Environments", "Foreign", "Spec", "Step",
+    "Trainable", "add", "changes", "check", "foreign_task", "guarantee", "is_foreign", "make", "make_batch",
+    "version",
+]  # fmt: skip
 
 # Suite name -> module. A suite module has an integer VERSION, and BATCHES: the batch classes of its tasks.
-SUITES = {"classic": classic, "mujoco": mujoco, "particle": particle}
+# The tasks of the last ones are environments from outside: `add` makes one a task of this process.
+FOREIGN = {"gym": gym}
+SUITES = {"classic": classic, "mujoco": mujoco, "particle": particle, **FOREIGN}
 
 _BATCHES: dict[str, type[Batch]] = {
     batch.spec.id: batch for suite in SUITES.values() for batch in suite.BATCHES
 }
+_FOREIGN: dict[str, ForeignTask] = {}
 
 TASKS: dict[str, Spec] = {task: batch.spec for task, batch in _BATCHES.items()}
 
 
-def make(task: str, env_seeds: np.ndarray, threads: int = 1) -> Batch:
+def add(declared: Foreign) -> str:
+    """Make a foreign environment a task of this process, and return the task's name.
+
+    This imports the environment's module: never call it for a stranger's record without the user's consent.
+
+    Raises:
+        ValueError: the environment is unknown, or not supported; the message is one line.
+    """
+    if declared.suite not in FOREIGN:
+        raise ValueError(
+            f"{declared.id}: an environment's id begins with {' or '.join(map(_prefix, FOREIGN))}"
+        )
+    task = declared.task
+    if task not in _FOREIGN or _FOREIGN[task].foreign != declared:
+        _FOREIGN[task] = FOREIGN[declared.suite].open_task(declared)
+        TASKS[task] = _FOREIGN[task].spec
+    return task
+
+
+def _prefix(suite: str) -> str:
+    return f"{suite}:"
+
+
+def is_foreign(task: str) -> bool:
+    """Return whether a text is the id of a foreign environment, such as "gym:LunarLander-v3"."""
+    return task.startswith(tuple(map(_prefix, FOREIGN)))
+
+
+def foreign_task(task: str) -> ForeignTask | None:
+    """Return the foreign environment that `add` made a task of this process; None for any other task."""
+    return _FOREIGN.get(task)
+
+
+def make(task: str, env_seeds: np.ndarray, threads: int = 1) -> Trainable:
     """Return a batch of environments of a task. Call its `reset()` before `step()`.
 
     Args:
@@ -32,6 +73,18 @@ def make(task: str, env_seeds: np.ndarray, threads: int = 1) -> Batch:
         ValueError: env_seeds is not a matrix of integers >= 0, threads is below 1, or MuJoCo cannot read the
             model file of the task.
         FileNotFoundError: the model file of the task is missing.
+        EnvironmentFailed: a foreign environment raised an error.
+    """
+    if task in _FOREIGN:
+        return ForeignBatch(_FOREIGN[task], env_seeds)
+    return make_batch(task, env_seeds, threads)
+
+
+def make_batch(task: str, env_seeds: np.ndarray, threads: int = 1) -> Batch:
+    """Return a batch, as `make` does, of a task that this project implements.
+
+    Raises:
+        KeyError: there is no such task.
     """
     return _BATCHES[task](env_seeds, threads)
 
@@ -43,7 +96,24 @@ def check(task: str) -> None:
         KeyError: the task is unknown.
         OSError, ValueError: the model file of the task is missing or damaged; the message is one line.
     """
-    _BATCHES[task].check()
+    if task not in _FOREIGN:  # one was made when it was added
+        _BATCHES[task].check()
+
+
+def guarantee(task: str) -> str:
+    """Return what is promised of a task's results: "twin", or "replayable" or "loose" for a foreign one.
+
+    Raises:
+        KeyError: the task is unknown.
+        EnvironmentFailed: a foreign environment raised an error when it was tried.
+    """
+    if task in _FOREIGN:
+        return foreign.guarantee(_FOREIGN[task])
+    assert TASKS[task]
+    return TWIN
+
+
+TWIN = "twin"
 
 
 def changes(task: str) -> tuple[str, ...]:
@@ -52,7 +122,7 @@ def changes(task: str) -> tuple[str, ...]:
     Raises:
         KeyError: the task is unknown.
     """
-    return _BATCHES[task].changes
+    return () if task in _FOREIGN else _BATCHES[task].changes
 
 
 def version(suite: str) -> int:

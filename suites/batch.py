@@ -13,7 +13,7 @@ _LOW_64 = (1 << 64) - 1
 class Environments(Protocol):
     """S x E environments that a policy can play: a `Batch`, or a wrapper such as `perturb.Perturbed`.
 
-    `Batch` documents the members. It also has `change`, `state` and `load_state`, which training needs.
+    `Batch` documents the members.
     """
 
     @property
@@ -27,6 +27,14 @@ class Environments(Protocol):
     def step(self, actions: np.ndarray, /) -> Step: ...
 
     def retire(self, flags: np.ndarray, /) -> None: ...
+
+
+class Trainable(Environments, Protocol):
+    """Environments whose state can be saved: a `Batch`, or a `foreign.ForeignBatch`."""
+
+    def state(self) -> dict[str, np.ndarray]: ...
+
+    def load_state(self, state: dict[str, np.ndarray], /) -> None: ...
 
 
 class Batch(ABC):
@@ -58,11 +66,7 @@ class Batch(ABC):
     def __init__(self, env_seeds: np.ndarray, threads: int = 1) -> None:
         if threads < 1:
             raise ValueError(f"threads must be at least 1, not {threads}")
-        env_seeds = np.asarray(env_seeds)
-        if env_seeds.ndim != 2 or env_seeds.dtype.kind not in "iu":
-            raise ValueError(
-                f"env_seeds must be (S, E) integers, not {env_seeds.dtype} of shape {env_seeds.shape}"
-            )
+        env_seeds = checked_seeds(env_seeds)
         self.shape: tuple[int, int] = env_seeds.shape
         self._action_shape = self.shape + self.spec.action_shape
         choices = self.spec.choices
@@ -240,16 +244,35 @@ class Batch(ABC):
 
     def _flat(self, actions: np.ndarray) -> np.ndarray:
         """Check actions and return them without the seed axis: (n,) or (n, N) integers, or (n, A) float32."""
-        if actions.shape != self._action_shape:
-            raise ValueError(f"actions have shape {actions.shape}, not {self._action_shape}")
-        if self._choices is not None:
-            # As an unsigned integer a negative number is huge, so one comparison covers both ends.
-            if actions.dtype.kind not in "iu" or np.count_nonzero(actions.astype(np.uint64) >= self._choices):
-                raise ValueError(f"actions must be integers from 0 to {self._choices - 1}")
-        elif actions.dtype != np.float32:
-            raise ValueError(f"actions must be float32, not {actions.dtype}")
+        check_actions(actions, self._action_shape, self._choices)
         # Contiguous, because the order in which numpy adds depends on the memory layout.
         return np.ascontiguousarray(actions.reshape(-1, *self.spec.action_shape))
+
+
+def checked_seeds(env_seeds: np.ndarray) -> np.ndarray:
+    """Return the seeds of a batch as an array (S, E) of integers. Raises ValueError for anything else."""
+    seeds = np.asarray(env_seeds)
+    if seeds.ndim != 2 or seeds.dtype.kind not in "iu":
+        raise ValueError(f"env_seeds must be (S, E) integers, not {seeds.dtype} of shape {seeds.shape}")
+    return seeds
+
+
+def check_actions(actions: np.ndarray, shape: tuple[int, ...], choices: np.ndarray | None) -> None:
+    """Raise ValueError unless these are actions of a batch.
+
+    Args:
+        actions: what is to be checked.
+        shape: (S, E, ...), that they must have.
+        choices: the number of discrete actions, () or (N,) uint64; None for continuous actions, float32.
+    """
+    if actions.shape != shape:
+        raise ValueError(f"actions have shape {actions.shape}, not {shape}")
+    if choices is not None:
+        # As an unsigned integer a negative number is huge, so one comparison covers both ends.
+        if actions.dtype.kind not in "iu" or np.count_nonzero(actions.astype(np.uint64) >= choices):
+            raise ValueError(f"actions must be integers from 0 to {choices - 1}")
+    elif actions.dtype != np.float32:
+        raise ValueError(f"actions must be float32, not {actions.dtype}")
 
 
 def _to_words(generator: np.random.Generator) -> list[int]:

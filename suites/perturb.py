@@ -170,7 +170,7 @@ class Perturbed:
     ) -> None:
         check(task, perturbation)
         self.kind, self.level = perturbation.kind, perturbation.level
-        self.batch: Batch = suites.make(task, env_seeds, threads)
+        self.batch: Batch = suites.make_batch(task, env_seeds, threads)
         if self.kind in PHYSICS:
             self.batch.change(self.kind, self.level)
         self.spec: Spec = self.batch.spec

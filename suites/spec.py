@@ -30,14 +30,18 @@ class Spec:
     # is itself a Tuple if the agent both moves and communicates.
     action_space: Space
     horizon: int  # time limit: the episode is truncated after this many steps
-    budget: int  # default length of a training run, in environment steps per seed
-    random_score: float  # mean score of the uniform random policy, measured by `suites/anchors.py`
-    reference_score: float  # score that corresponds to a normalised score of 1
+    budget: int  # default length of a training run, in environment steps per seed; 0: there is none
+    # The mean score of the uniform random policy, measured by `suites/anchors.py`. A foreign task may lack it,
+    # or the reference: then it has no normalised scores.
+    random_score: float | None
+    reference_score: float | None  # score that corresponds to a normalised score of 1
     reference_source: str  # source of reference_score
     return_convention: str  # how the rewards of an episode become its score
     packages: tuple[str, ...]  # distributions the task depends on; a run records their versions
     model: Path | None = None  # model file of the simulator; a run records its digest
     team: Team | None = None  # the agents of a multi-agent task
+    # Modules of a foreign task that no distribution installed: name and file; a run records their digests.
+    modules: tuple[tuple[str, Path], ...] = ()
 
     @cached_property
     def observation_size(self) -> int:
@@ -86,7 +90,8 @@ class Spec:
         """Return the facts of the task that the record of a cell keeps."""
         names = ("horizon", "random_score", "reference_score", "reference_source", "return_convention")
         facts: dict[str, object] = {name: getattr(self, name) for name in (*names, "packages")}
-        return facts | ({"team": asdict(self.team)} if self.team else {})
+        known = {name: fact for name, fact in facts.items() if fact is not None}
+        return known | ({"team": asdict(self.team)} if self.team else {})
 
 
 def leaves(space: Space) -> list[Space]:

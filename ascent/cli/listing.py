@@ -43,15 +43,14 @@ def tasks() -> Table:
             _actions(spec),
             f"{spec.horizon:,}",
             f"{spec.budget:,}",
-            f"{spec.random_score:,.2f}",
-            f"{spec.reference_score:,.2f}",
+            *(f"{score:,.2f}" for score in (spec.random_score, spec.reference_score) if score is not None),
         )
     return table
 
 
 def versions() -> Iterator[str]:
     """Yield one line per suite: its version, and the packages that define its tasks."""
-    for suite in suites.SUITES:
+    for suite in (name for name in suites.SUITES if name not in suites.FOREIGN):
         packages = {name for spec in suites.TASKS.values() if spec.suite == suite for name in spec.packages}
         installed = ", ".join(f"{package} {version(package)}" for package in sorted(packages))
         yield f"suite {suite}: version {suites.version(suite)}, {installed}"

@@ -1,7 +1,7 @@
 """What the command files share: options with their completion, and small helpers."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from ascent.records.expected import Expected
     from ascent.records.plan import Planned
+    from ascent.suites import Foreign
 
 RUNS = Path("runs")  # the default of --runs
 
@@ -75,6 +76,49 @@ def warn_of_missing_kernels() -> None:
         print(f"warning: {problem}", file=sys.stderr)
 
 
+def parse_values(option: str, settings: Sequence[str] | None) -> dict[str, object]:
+    """Parse an option's KEY=VALUE settings. A value is read as TOML; what is not TOML is a string."""
+    import tomllib
+
+    from ascent.records.errors import InputError
+
+    values: dict[str, object] = {}
+    for setting in settings or ():
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise InputError(f"{option} {setting!r}: write KEY=VALUE")
+        try:
+            values[name.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[name.strip()] = value.strip()
+    return values
+
+
+def environment(task: str, env: Sequence[str] | None, wrappers: Sequence[str] | None) -> "Foreign | None":
+    """Return what declares the task with these options of a command; None for a task of this project.
+
+    Raises:
+        InputError: options that the task does not take, or an invalid value.
+    """
+    from dataclasses import replace
+
+    from ascent.records.errors import InputError
+    from ascent.runners import environments
+
+    declared = environments.declaration(task)
+    if declared is None:
+        if env or wrappers:
+            raise InputError(
+                f"{task} takes neither --env nor --wrapper: they are for gym:... and pettingzoo:..."
+            )
+        return None
+    kwargs = {**declared.kwargs, **parse_values("--env", env)}
+    try:
+        return replace(declared, kwargs=kwargs, wrappers=(*declared.wrappers, *(wrappers or ())))
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
 def _algorithms() -> Iterable[str]:
     from ascent.algorithms import SYSTEMS
 
@@ -83,8 +127,9 @@ def _algorithms() -> Iterable[str]:
 
 def _tasks() -> Iterable[str]:
     from ascent import suites
+    from ascent.runners import environments
 
-    return suites.TASKS
+    return [*suites.TASKS, *environments.names()]
 
 
 def _presets(context: typer.Context) -> Iterable[str]:
@@ -109,7 +154,25 @@ Algorithm = Annotated[
 ]
 Task = Annotated[
     str,
-    typer.Argument(help="Name from `ascent list tasks`.", autocompletion=_tasks),
+    typer.Argument(
+        help="Name from `ascent list tasks`, or gym:ID (docs/own-environment.md).", autocompletion=_tasks
+    ),
+]
+EnvOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--env",
+        metavar="KEY=VALUE",
+        help="A keyword argument of a gym:... or pettingzoo:... environment. Can be repeated.",
+    ),
+]
+Wrappers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--wrapper",
+        metavar="MODULE:NAME",
+        help="Wrap a gym:... or pettingzoo:... environment. Can be repeated, the innermost first.",
+    ),
 ]
 TaskOption = Annotated[
     str,

@@ -94,7 +94,7 @@ def choose(system: str, preset: str | None, task: str | None) -> dict[str, list[
     if preset is None:
         chosen: dict[str, list[str]] = {}
         for spec in tasks:
-            chosen.setdefault(SYSTEMS[system].default_preset(spec.suite), []).append(spec.id)
+            chosen.setdefault(resolve.default_preset(system, spec), []).append(spec.id)
         return chosen
     having, problem = [], None
     for spec in tasks:

@@ -13,6 +13,7 @@ from ascent.cli.options import (
     Algorithm,
     CheckpointSeconds,
     Device,
+    EnvOptions,
     Jobs,
     KeepPolicies,
     Pack,
@@ -21,7 +22,10 @@ from ascent.cli.options import (
     Sweep,
     Task,
     TaskFilter,
+    Wrappers,
+    environment,
     group,
+    parse_values,
     terminal,
     warn_of_missing_kernels,
     warn_of_unknown_commit,
@@ -95,6 +99,8 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a hyperparameter. Can be repeated."),
     ] = None,
+    env: EnvOptions = None,
+    wrapper: Wrappers = None,
     evaluations: Annotated[
         int, typer.Option(help="Number of evaluations, not counting the one at step 0.")
     ] = 50,
@@ -132,10 +138,11 @@ def train(
         algorithm,
         task,
         preset=preset,
-        overrides=_overrides(settings or []),
+        overrides=parse_values("--set", settings),
         steps=steps,
         evaluation=Evaluation(evaluations, episodes),
         measures=tuple(measures or ()),
+        environment=environment(task, env, wrapper),
     )
     planned = Planned(cell, parse_seeds(seeds))
     warn_of_unknown_commit()
@@ -174,24 +181,6 @@ def sweep(
     warn_of_missing_kernels()
     if not staged.train(plan, runs, pack, jobs, device, checkpoint_seconds, keep_policies):
         print(NOTHING, file=sys.stderr)
-
-
-def _overrides(settings: list[str]) -> dict[str, object]:
-    """Parse KEY=VALUE settings. A value is read as TOML; what is not TOML is a string."""
-    import tomllib
-
-    from ascent.records.errors import InputError
-
-    overrides: dict[str, object] = {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise InputError(f"--set {setting!r}: write KEY=VALUE")
-        try:
-            overrides[name.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            overrides[name.strip()] = value.strip()
-    return overrides
 
 
 def _stream(planned: "Planned", runs: Path, project: str | None) -> AbstractContextManager[object]:

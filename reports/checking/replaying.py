@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,13 @@ from ascent.reports.checking.folder import CellFiles, RunFiles
 from ascent.reports.checking.grades import RECORDED, REPLAYED
 from ascent.reports.checking.outcome import CANNOT, DIFFERS, Outcome
 from ascent.reports.checking.retraining import compare_scores, evaluation_rows, mean_returns, platform_key
-from ascent.reports.checking.setting import CannotVerify, environment, last_line
+from ascent.reports.checking.setting import Allowed, CannotVerify, environment, last_line, refuse_foreign
 
 REPLAY = "ascent.runners.replay"
 MAX_EPISODES = 1000  # of a seed: a hostile record may demand any number
 
 
-def replay(cells: Sequence[CellFiles]) -> list[Outcome]:
+def replay(cells: Sequence[CellFiles], allowed: Allowed) -> list[Outcome]:
     """Play the final policies of the finished runs of cells on all cores, with a progress bar."""
     outcomes: list[Outcome] = []
     cores = len(os.sched_getaffinity(0))
@@ -43,7 +44,7 @@ def replay(cells: Sequence[CellFiles]) -> list[Outcome]:
     ):
         bar = progress.add_task("playing the final policies again", total=len(parts))
         outputs: dict[Path, dict[str, Any] | CannotVerify] = {}  # by the folder of a run
-        for (_, part), result in zip(parts, pool.map(_play_part, parts), strict=True):
+        for (_, part), result in zip(parts, pool.map(partial(_play_part, allowed), parts), strict=True):
             outputs |= {run.path: result for run in part}
             progress.advance(bar)
     for cell, runs in groups:
@@ -84,9 +85,9 @@ def _parts(runs: Sequence[RunFiles], number: int) -> Iterator[Sequence[RunFiles]
     yield from (runs[start : start + size] for start in range(0, len(runs), size))
 
 
-def _play_part(part: tuple[CellFiles, Sequence[RunFiles]]) -> dict[str, Any] | CannotVerify:
+def _play_part(allowed: Allowed, part: tuple[CellFiles, Sequence[RunFiles]]) -> dict[str, Any] | CannotVerify:
     try:
-        return _play(*part)
+        return _play(*part, allowed)
     except CannotVerify as error:
         return error
 
@@ -97,14 +98,16 @@ def refuse_many(episodes: int) -> None:
         raise CannotVerify(f"{episodes:,} episodes per seed: at most {MAX_EPISODES:,} are played again")
 
 
-def _play(cell: CellFiles, runs: Sequence[RunFiles]) -> dict[str, Any]:
+def _play(cell: CellFiles, runs: Sequence[RunFiles], allowed: Allowed) -> dict[str, Any]:
     """Return what runners/replay.py prints: the platform, and rows by seed. Raises CannotVerify."""
+    refuse_foreign(cell, allowed)
     refuse_many(cell.described().evaluation.episodes)
     job = {
         "cell": cell.described().to_json(),
         "folder": str(cell.path),
         "seeds": [run.seed for run in runs],
         "step": cell.evaluation_steps()[-1],
+        "foreign": cell.described().environment is not None,
     }
     return played(job, runs[0])
 

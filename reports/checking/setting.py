@@ -17,6 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from ascent.records import layout, provenance
+from ascent.records.cell import Cell
 from ascent.records.errors import InputError
 from ascent.reports.checking import folder, origin
 from ascent.reports.checking.folder import CellFiles, RunFiles
@@ -28,6 +29,14 @@ _PACKAGES = """
 import json, sys
 from ascent.runners import platform
 print(json.dumps(platform.packages(sys.argv[1])))
+"""
+_PACKAGES_OF_FOREIGN = """
+import json, sys
+from ascent.records.cell import Cell
+from ascent.runners import environments, platform
+cell = Cell.from_json(json.loads(sys.argv[1]))
+environments.admit(cell)
+print(json.dumps(platform.packages(cell.task)))
 """
 _EARLY_PACKAGES = """
 import json, sys
@@ -70,9 +79,11 @@ class Setting:
         """Return the command that trains the job on its standard input."""
         return [*self._interpreter(), "-m", EARLY_PACK if self.early else PACK]
 
-    def packages_command(self, task: str) -> list[str]:
-        """Return the command that prints the package versions that a record of the task would name."""
-        return [*self._interpreter(), "-c", _EARLY_PACKAGES if self.early else _PACKAGES, task]
+    def packages_command(self, cell: Cell) -> list[str]:
+        """Return the command that prints the package versions that a record of the cell would name."""
+        if cell.environment is not None:
+            return [*self._interpreter(), "-c", _PACKAGES_OF_FOREIGN, json.dumps(cell.to_json())]
+        return [*self._interpreter(), "-c", _EARLY_PACKAGES if self.early else _PACKAGES, cell.task]
 
     def _interpreter(self) -> list[str]:
         return [self.python, "-P"]  # -P: import nothing from the working folder
@@ -113,6 +124,16 @@ def device(run: RunFiles) -> str:
     return str(attempts[-1].get("device", "cpu"))
 
 
+def refuse_foreign(cell: CellFiles, allowed: Allowed) -> None:
+    """Raise CannotVerify for a task from outside this project, unless the user allows to run its code."""
+    environment = cell.described().environment
+    if environment is not None and not allowed.run_recorded_code:
+        raise CannotVerify(
+            f"its environment {environment['id']} is code from outside this project: if you trust it, "
+            "run it with --run-recorded-code"
+        )
+
+
 def find(cell: CellFiles, run: RunFiles, work: Path, allowed: Allowed) -> Setting:
     """Return what trains a run again; where it does not exist, it is made in the folder `work`.
 
@@ -120,6 +141,7 @@ def find(cell: CellFiles, run: RunFiles, work: Path, allowed: Allowed) -> Settin
         CannotVerify: the run needs another device, different package versions, or code that is not allowed to
             run, or its sources are damaged.
     """
+    refuse_foreign(cell, allowed)
     recorded = run.about.get("source_digest")
     notes = []
     if run.about.get("dirty"):
@@ -137,14 +159,14 @@ def find(cell: CellFiles, run: RunFiles, work: Path, allowed: Allowed) -> Settin
     recorded_packages = run.about.get("packages")
     if not isinstance(recorded_packages, dict):
         raise CannotVerify(f"{layout.RUN} does not say which packages trained it")
-    task = cell.described().task
+    described = cell.described()
     compiled = "kernels" in recorded_packages
     home = work / "home"
     home.mkdir(exist_ok=True)
     if compiled and root is not None:
         _build_kernels(root, home)
     setting = Setting(sys.executable, root, home, compiled, tuple(notes))
-    differences = _differences(recorded_packages, _packages(setting, run, task))
+    differences = _differences(recorded_packages, _packages(setting, run, described))
     if differences and not (allowed.install and _locked(run)):
         hint = ", or use --install" if _locked(run) else ""
         raise CannotVerify(
@@ -157,7 +179,7 @@ def find(cell: CellFiles, run: RunFiles, work: Path, allowed: Allowed) -> Settin
         if compiled:
             _build_kernels(root, home)
         setting = Setting(python, root, home, compiled, (*notes, "in a separate virtual environment"))
-        if left := _differences(recorded_packages, _packages(setting, run, task)):
+        if left := _differences(recorded_packages, _packages(setting, run, described)):
             raise CannotVerify(f"an environment made from the recorded lock has different versions: {left}")
     return setting
 
@@ -216,15 +238,17 @@ def _check_device(run: RunFiles) -> None:
         raise CannotVerify(f"trained on {device(run)}; torch finds no GPU on this machine")
 
 
-def _packages(setting: Setting, run: RunFiles, task: str) -> dict[str, str]:
+def _packages(setting: Setting, run: RunFiles, cell: Cell) -> dict[str, str]:
     """Return the versions that a run's record would name with this setting."""
     if setting.root is None and setting.python == sys.executable:
+        from ascent.runners import environments
         from ascent.runners.platform import packages
 
-        if setting.kernels == ("kernels" in packages(task)):
-            return packages(task)
+        environments.admit(cell)
+        if setting.kernels == ("kernels" in packages(cell.task)):
+            return packages(cell.task)
     done = subprocess.run(
-        setting.packages_command(task),
+        setting.packages_command(cell),
         capture_output=True,
         text=True,
         cwd=setting.home,

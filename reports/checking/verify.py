@@ -104,7 +104,7 @@ def _verify_cells(
     if depth == "records":
         graded = [_recorded(cell) for cell in sound]
     elif depth == "policy":
-        graded = replay(sound)
+        graded = replay(sound, allowed)
         whole = [cell for cell in sound if [run.seed for run in cell.runs] == Store(cell.path).seeds()]
         graded += [outcome for cell in whole for outcome in replay_robustness(cell)]
     else:

@@ -1,0 +1,467 @@
+"""Environments from outside this project: how they are declared, stepped, saved and restored.
+
+A foreign environment is a Python object with a generator of its own, whose state nobody can save. So an
+episode is saved as the seed of its reset and the actions since then, and restored by playing it again; every
+observation, reward and flag is compared with a digest of the first one. The seed of an episode is derived
+from the seed of the environment and the number of the episode.
+
+An environment for which this works is `replayable`: its results are the same alone, packed, and after a kill.
+Any other is `loose`: it trains, but nothing of this is promised. `fault` finds the difference.
+
+`gym.py` and `pettingzoo.py` adapt the two interfaces. Declaring an environment imports nothing; the module of
+one is imported, and so its code run, by their `open_task` alone.
+"""
+
+import json
+import re
+import sys
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b, sha256
+from importlib import import_module
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+
+from ascent.suites.batch import check_actions, checked_seeds
+from ascent.suites.spec import Spec, Step
+
+MOST_NAME = 70  # characters of an environment's name in the name of its task
+TRIED = 100  # steps of the episodes by which `fault` decides
+REPLAYABLE, LOOSE = "replayable", "loose"
+
+
+class EnvironmentFailed(Exception):
+    """An environment raised an error, or broke the rules of its interface. The message is one line.
+
+    `row` is the row of the seed in the batch; None before the first step of a batch.
+    """
+
+    def __init__(self, message: str, row: int | None = None):
+        super().__init__(message)
+        self.row = row
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A foreign environment, as its user declares it. All of it but `budget` identifies the cell.
+
+    Raises:
+        ValueError: a value is of the wrong type, or `kwargs` has values that JSON has not.
+    """
+
+    id: str  # "gym:LunarLander-v3", "gym:package.module:MyEnv-v0" or "pettingzoo:package.module"
+    kwargs: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments of its constructor
+    wrappers: tuple[str, ...] = ()  # "package.module:Wrapper", the innermost first
+    name: str = ""  # of the task; default: made from the id
+    random_score: float | None = None  # mean score of the uniform random policy
+    reference_score: float | None = None  # score that corresponds to a normalised score of 1
+    reference_source: str = ""  # source of reference_score
+    loose: bool = False  # ask for no exact resumption, whatever `fault` finds
+    budget: int = 0  # default length of a training run, in environment steps per seed; 0: none
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "wrappers", tuple(self.wrappers))
+        texts = {"id": self.id, "name": self.name, "reference_source": self.reference_source}
+        texts |= {f"wrapper {number}": name for number, name in enumerate(self.wrappers, 1)}
+        for name, text in texts.items():
+            if not isinstance(text, str):
+                raise ValueError(f"{name} must be text, not {text!r}")
+        for name in self.wrappers:
+            if not all(name.partition(":")):
+                raise ValueError(f"wrapper {name!r}: write package.module:Wrapper")
+        try:
+            same = json.loads(json.dumps(dict(self.kwargs))) == dict(self.kwargs)
+        except (TypeError, ValueError):
+            same = False
+        if not same:
+            raise ValueError(
+                f"{self.id}: kwargs may hold numbers, text, true, false and lists: {self.kwargs!r}"
+            )
+
+    @property
+    def suite(self) -> str:
+        """The suite of the task, which is the interface of the environment: "gym", "pettingzoo"."""
+        return self.id.partition(":")[0]
+
+    @property
+    def target(self) -> str:
+        """What the interface knows the environment by: the id without its suite."""
+        return self.id.partition(":")[2]
+
+    @property
+    def task(self) -> str:
+        """The name of the task, which can be the name of a folder.
+
+        It ends in digits that change with anything declared, unless there is nothing but a plain id.
+        """
+        label = self.name or self.target
+        safe = re.sub(r"[^A-Za-z0-9_.-]+", ".", label)[:MOST_NAME]
+        declared = self.to_json()
+        if declared == {"id": f"{self.suite}:{safe}"}:
+            return f"{self.suite}-{safe}"
+        digest = sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()
+        return f"{self.suite}-{safe}-{digest[:6]}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what identifies the environment: its id, and what else is declared."""
+        defaults = asdict(Foreign(""))
+        given = {**asdict(self), "kwargs": dict(self.kwargs), "wrappers": list(self.wrappers)}
+        return {
+            name: value
+            for name, value in given.items()
+            if name == "id" or (name != "budget" and value != defaults[name] and value not in ([], {}))
+        }
+
+
+class Environment(Protocol):
+    """One environment, as `ForeignBatch` steps it. `gym.py` and `pettingzoo.py` have such classes."""
+
+    def reset(self, seed: int) -> np.ndarray:
+        """Begin an episode and return its first observation (O,) float32."""
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, Any, bool, bool]:
+        """Return the observation (O,) float32, the reward, () or (N,), terminated and truncated."""
+
+    def close(self) -> None:
+        """Release what it holds."""
+
+
+@dataclass(frozen=True)
+class ForeignTask:
+    """A foreign environment that this process can step."""
+
+    foreign: Foreign
+    spec: Spec
+    make: Callable[[], Environment]
+
+
+# ---- code of others
+
+
+def load(path: str) -> Any:
+    """Import and return what "package.module:Name" names. Raises ValueError, in one line."""
+    module, _, name = path.partition(":")
+    try:
+        found: Any = import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except Exception as error:
+        raise ValueError(f"{path}: {said(error)}") from error
+    return found
+
+
+def said(error: BaseException) -> str:
+    """Return the name and the message of somebody else's error, in one line."""
+    text = " ".join(str(error).split())
+    hint = ""
+    if isinstance(error, ModuleNotFoundError):
+        hint = " (is it installed here, or its folder in PYTHONPATH?)"
+    return f"{type(error).__name__}: {text[:300]}{hint}"
+
+
+def origins(objects: Sequence[object]) -> tuple[tuple[str, ...], tuple[tuple[str, Path], ...]]:
+    """Return what defines environments and wrappers: the distributions of the modules of their classes, and of
+    what these modules import by name; and the modules that no distribution installed, with their files.
+    """
+    names = {kind.__module__ for one in objects for kind in type(one).mro()}
+    for name in [name for name in names if not _is_of_python(name)]:
+        for value in list(vars(sys.modules[name]).values()):
+            of_value = getattr(value, "__name__" if isinstance(value, ModuleType) else "__module__", None)
+            names |= {of_value} if isinstance(of_value, str) else set()
+    installed = packages_distributions()
+    distributions: set[str] = set()
+    files: list[tuple[str, Path]] = []
+    for name in sorted(name for name in names if name in sys.modules and not _is_of_python(name)):
+        file = getattr(sys.modules[name], "__file__", None)
+        if found := installed.get(name.partition(".")[0]):
+            distributions |= set(found)
+        elif file:
+            files.append((name, Path(file)))
+    return tuple(sorted(distributions)), tuple(files)
+
+
+def _is_of_python(module: str) -> bool:
+    """Return whether a module belongs to Python itself, whose version every run records."""
+    return module.partition(".")[0] in sys.stdlib_module_names
+
+
+# ---- stepping
+
+
+class ForeignBatch:
+    """S x E foreign environments, stepped one after another. Its members are those of `batch.Batch`.
+
+    Args:
+        task: whose environments they are.
+        env_seeds: (S, E) integers >= 0. Episode k of an environment begins with a seed that depends on its
+            number here and on k.
+
+    Raises:
+        ValueError: env_seeds is not a matrix of integers.
+        EnvironmentFailed: an environment cannot be made. So does `step`, where one raises or breaks a rule.
+    """
+
+    def __init__(self, task: ForeignTask, env_seeds: np.ndarray) -> None:
+        seeds = checked_seeds(env_seeds)
+        self.task = task
+        self.spec = task.spec
+        self.shape: tuple[int, int] = seeds.shape
+        self._action_shape = self.shape + self.spec.action_shape
+        choices = self.spec.choices
+        self._choices = None if choices is None else choices.astype(np.uint64)
+        n = seeds.size
+        kind = np.float32 if choices is None else np.int64
+        self._seeds = seeds.reshape(n).astype(np.int64)
+        self._episodes = np.full(n, -1)  # number of the running episode
+        self._elapsed = np.zeros(n, np.int64)
+        self._actions = np.zeros((n, self.spec.horizon, *self.spec.action_shape), kind)  # of running episodes
+        self._marks = np.zeros((n, self.spec.horizon + 1), np.uint64)  # digests of what they returned
+        self._obs = np.zeros((n, self.spec.observation_size), np.float32)
+        self._retired = np.zeros(n, bool)
+        self._cut = np.zeros(n, bool)  # the next step only ends the episode: see load_state
+        self._envs = [self._call(i, task.make) for i in range(n)]
+        self._closing = weakref.finalize(self, _close, self._envs)
+
+    def reset(self) -> np.ndarray:
+        """Begin a new episode in every environment and return the observations (S, E, O)."""
+        self._retired[:] = False
+        self._cut[:] = False
+        for i in range(len(self._envs)):
+            self._begin(i)
+        return self._obs.reshape(*self.shape, -1).copy()
+
+    def step(self, actions: np.ndarray) -> Step:
+        """Advance all environments by one step; begin new episodes where one ended."""
+        check_actions(actions, self._action_shape, self._choices)
+        flat = actions.reshape(-1, *self.spec.action_shape)
+        n = len(self._envs)
+        next_obs = self._obs.copy()
+        agents = (len(self.spec.team.agents),) if self.spec.team else ()
+        reward = np.zeros((n, *agents))
+        terminated, truncated = np.zeros(n, bool), np.zeros(n, bool)
+        for i in np.flatnonzero(~self._retired).tolist():
+            if self._cut[i]:
+                self._cut[i], truncated[i] = False, True
+            else:
+                next_obs[i], reward[i], terminated[i], truncated[i] = self._advance(i, flat[i])
+            self._obs[i] = next_obs[i]
+            if terminated[i] or truncated[i]:
+                self._begin(i)
+        return Step(
+            obs=self._obs.reshape(*self.shape, -1).copy(),
+            reward=reward.reshape(*self.shape, *agents),
+            terminated=terminated.reshape(self.shape),
+            truncated=truncated.reshape(self.shape),
+            next_obs=next_obs.reshape(*self.shape, -1),
+            unstable=np.zeros(self.shape, bool),
+            measures=np.empty((*self.shape, 0)),
+        )
+
+    def _begin(self, i: int) -> None:
+        """Begin the next episode of environment i."""
+        self._episodes[i] += 1
+        self._elapsed[i] = 0
+        self._obs[i], self._marks[i, 0] = self._start(i)
+
+    def _start(self, i: int) -> tuple[np.ndarray, int]:
+        """Reset environment i to the start of its running episode; return the observation and its digest."""
+        seed = episode_seed(int(self._seeds[i]), int(self._episodes[i]))
+        obs = self._checked(i, self._call(i, lambda: self._envs[i].reset(seed)))
+        return obs, mark(obs)
+
+    def _advance(self, i: int, action: np.ndarray) -> tuple[np.ndarray, Any, bool, bool]:
+        """Step environment i, and keep what its replay needs."""
+        self._elapsed[i] += 1
+        elapsed = int(self._elapsed[i])
+        self._actions[i, elapsed - 1] = action
+        obs, reward, terminated, truncated = self._call(i, lambda: self._envs[i].step(action.copy()))
+        obs = self._checked(i, obs)
+        self._marks[i, elapsed] = mark(obs, reward, terminated, truncated)
+        return obs, reward, terminated, truncated or elapsed >= self.spec.horizon
+
+    def _checked(self, i: int, obs: np.ndarray) -> np.ndarray:
+        if obs.shape != self._obs.shape[1:]:
+            what = f"returned {obs.size} numbers, not {self.spec.observation_size}, as its observation"
+            raise EnvironmentFailed(f"{self.task.foreign.id} {what} {self._when(i)}", i // self.shape[1])
+        return obs
+
+    def _call(self, i: int, work: Callable[[], Any]) -> Any:
+        """Return what foreign code returns. Raises EnvironmentFailed for whatever it raises."""
+        try:
+            return work()
+        except MemoryError:
+            raise
+        except Exception as error:
+            what = f"{self.task.foreign.id} raised {said(error)} {self._when(i)}"
+            raise EnvironmentFailed(what, i // self.shape[1]) from error
+
+    def _when(self, i: int) -> str:
+        elapsed, episode = int(self._elapsed[i]), int(self._episodes[i])
+        if episode < 0:
+            return "when it was made"
+        where = f"at step {elapsed:,} of" if elapsed else "at the reset of"
+        seed = episode_seed(int(self._seeds[i]), episode)
+        return f"({where} its episode {episode:,}, which began with seed {seed})"
+
+    def retire(self, flags: np.ndarray) -> None:
+        """Mark environments, (S, E) bool, as not needed until the next `reset` or `load_state`."""
+        self._retired = flags.reshape(-1).copy()
+
+    # ---- saving and restoring
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return everything that later steps depend on, as copies whose first axis is the seed.
+
+        "seeds", "episodes" and "elapsed" (S, E) int64, "actions" (S, E, H, ...), with H the time limit,
+        "marks" (S, E, H + 1) uint64, and "obs" (S, E, O) float32.
+        """
+        arrays = (self._seeds, self._episodes, self._elapsed, self._actions, self._marks, self._obs)
+        return {
+            name: array.reshape(*self.shape, *array.shape[1:]).copy()
+            for name, array in zip(STATE, arrays, strict=True)
+        }
+
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        """Continue from what `state()` returned: play the running episodes again.
+
+        A loose environment begins new episodes instead. The next step only ends the old ones: it is
+        truncated, has reward 0, and leads to the same observation.
+
+        Raises:
+            EnvironmentFailed: a replayed episode differs from the recorded one.
+        """
+        for name in STATE:
+            own = getattr(self, f"_{name}")
+            value = state[name]
+            if value.shape[:2] != self.shape:
+                raise ValueError(
+                    f"state {name!r} has {value.shape[:2]} seeds and environments, this batch {self.shape}"
+                )
+            setattr(self, f"_{name}", value.reshape(own.shape).astype(own.dtype))
+        self._retired[:] = False
+        self._cut[:] = guarantee(self.task) == LOOSE
+        for i in np.flatnonzero(~self._cut).tolist():
+            self._replay(i)
+
+    def _replay(self, i: int) -> None:
+        elapsed, marks = int(self._elapsed[i]), self._marks[i].copy()
+        self._elapsed[i] = 0
+        self._obs[i], self._marks[i, 0] = self._start(i)
+        for t in range(elapsed + 1):
+            if t:
+                self._obs[i] = self._advance(i, self._actions[i, t - 1])[0]
+            if self._marks[i, t] != marks[t]:
+                known = self.task.foreign.id
+                what = f"{known}, played again to resume it, differs {self._when(i)}: it is not replayable"
+                hint = f"see `ascent conform {known}`; declare it loose, or delete the unfinished run"
+                raise EnvironmentFailed(f"{what}: {hint}", i // self.shape[1])
+
+
+STATE = ("seeds", "episodes", "elapsed", "actions", "marks", "obs")
+
+
+def _close(envs: list[Environment]) -> None:
+    for env in envs:
+        env.close()
+
+
+def episode_seed(env_seed: int, episode: int) -> int:
+    """Return the seed, of 31 bits, with which an episode of an environment begins."""
+    return int(np.random.SeedSequence((env_seed, episode)).generate_state(1)[0] >> 1)
+
+
+def mark(obs: np.ndarray, reward: Any = 0.0, terminated: bool = False, truncated: bool = False) -> int:
+    """Return 64 bits that change with any bit of what an environment returned."""
+    numbers = np.append(np.asarray(reward, np.float64), (terminated, truncated))
+    return int.from_bytes(blake2b(obs.tobytes() + numbers.tobytes(), digest_size=8).digest())
+
+
+# ---- the class of an environment
+
+
+def random_actions(spec: Spec, steps: int, seed: int) -> np.ndarray:
+    """Return uniform random actions (steps, ...) of one environment."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    shape = (steps, *spec.action_shape)
+    if spec.choices is not None:
+        return rng.integers(0, spec.choices, shape)
+    assert spec.bounds is not None
+    low, high = spec.bounds
+    return rng.uniform(low, high, shape).astype(np.float32).clip(low, high)
+
+
+def play(
+    env: Environment, actions: np.ndarray, seed: int, between: Callable[[], object] = lambda: None
+) -> list[int]:
+    """Play an episode, at most to the end of the actions, and return the digests of what it returned.
+
+    `between` is called before each step.
+    """
+    marks = [mark(env.reset(seed))]
+    for action in actions:
+        between()
+        obs, reward, terminated, truncated = env.step(action.copy())
+        marks.append(mark(obs, reward, terminated, truncated))
+        if terminated or truncated:
+            break
+    return marks
+
+
+def fault(task: ForeignTask, steps: int = TRIED) -> str:
+    """Return why an environment is loose, in a few words; "" if no reason was found.
+
+    An episode is played three times with the same actions: in a new environment, in one that has played
+    another episode before, and in a new one beside which a third is stepped.
+
+    Raises:
+        EnvironmentFailed: it raises, or cannot be seeded.
+    """
+    actions, others = (random_actions(task.spec, steps, seed) for seed in (0, 1))
+    envs: list[Environment] = []
+    try:
+        envs += (task.make() for _ in range(4))
+        new, used, beside, other = envs
+        expected = play(new, actions, 7)
+        play(used, others, 8)
+        if play(used, actions, 7) != expected:
+            return "an episode depends on the episodes before it, or its reset ignores the seed"
+        if play(beside, actions, 7, _stepping(other, others)) != expected:
+            return "an episode depends on other environments: a global generator, or a shared state"
+    except MemoryError:
+        raise
+    except Exception as error:
+        what = "cannot be seeded" if "'seed'" in str(error) else "failed when it was tried"
+        raise EnvironmentFailed(f"{task.foreign.id} {what}: {said(error)}") from error
+    finally:
+        _close(envs)
+    return ""
+
+
+def _stepping(env: Environment, actions: np.ndarray) -> Callable[[], None]:
+    """Return a function that steps an environment once, and resets it where an episode ends."""
+    todo = iter(np.resize(actions, (4 * len(actions), *actions.shape[1:])))
+    env.reset(9)
+
+    def step() -> None:
+        if any(env.step(next(todo).copy())[2:]):
+            env.reset(9)
+
+    return step
+
+
+_found: dict[str, str] = {}
+
+
+def guarantee(task: ForeignTask) -> str:
+    """Return REPLAYABLE, or LOOSE for an environment that is declared so or that `fault` finds at fault."""
+    if task.foreign.loose:
+        return LOOSE
+    name = task.spec.id
+    if name not in _found:
+        _found[name] = LOOSE if fault(task) else REPLAYABLE
+    return _found[name]
