@@ -4,7 +4,8 @@ import numpy as np
 
 from ascent.suites import classic, foreign, gym, mujoco, particle
 from ascent.suites.batch import Batch, Environments, Trainable
-from ascent.suites.foreign import EnvironmentFailed, Foreign, ForeignBatch, ForeignTask
+from ascent.suites.foreign import EnvironmentFailed, Foreign, ForeignTask
+from ascent.suites.replayed import ForeignBatch
 from ascent.suites.spec import Spec, Step
 
 __all__ = [

@@ -30,7 +30,7 @@ class Environments(Protocol):
 
 
 class Trainable(Environments, Protocol):
-    """Environments whose state can be saved: a `Batch`, or a `foreign.ForeignBatch`."""
+    """Environments whose state can be saved: a `Batch`, or a `replayed.ForeignBatch`."""
 
     def state(self) -> dict[str, np.ndarray]: ...
 

@@ -1,4 +1,4 @@
-"""Environments from outside this project: how they are declared, stepped, saved and restored.
+"""Environments from outside this project: how they are declared, and what is promised of them.
 
 A foreign environment is a Python object with a generator of its own, whose state nobody can save. So an
 episode is saved as the seed of its reset and the actions since then, and restored by playing it again; every
@@ -8,16 +8,16 @@ from the seed of the environment and the number of the episode.
 An environment for which this works is `replayable`: its results are the same alone, packed, and after a kill.
 Any other is `loose`: it trains, but nothing of this is promised. `fault` finds the difference.
 
-`gym.py` and `pettingzoo.py` adapt the two interfaces. Declaring an environment imports nothing; the module of
-one is imported, and so its code run, by their `open_task` alone.
+`replayed.py` steps and restores them; `gym.py` and `pettingzoo.py` adapt the two interfaces. Declaring an
+environment imports nothing; its module is imported, and so its code run, by their `open_task` alone.
 """
 
 import json
 import re
 import sys
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from hashlib import blake2b, sha256
 from importlib import import_module
 from importlib.metadata import packages_distributions
@@ -27,8 +27,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ascent.suites.batch import check_actions, checked_seeds
-from ascent.suites.spec import Spec, Step
+from ascent.suites.spec import Spec
 
 MOST_NAME = 70  # characters of an environment's name in the name of its task
 TRIED = 100  # steps of the episodes by which `fault` decides
@@ -165,15 +164,15 @@ def said(error: BaseException) -> str:
 
 
 def origins(objects: Sequence[object]) -> tuple[tuple[str, ...], tuple[tuple[str, Path], ...]]:
-    """Return what defines environments and wrappers: the distributions of the modules of their classes, and of
-    what these modules import by name; and the modules that no distribution installed, with their files.
+    """Return what defines environments and wrappers: the distributions of the modules of their classes and of
+    what these modules import by name, and the modules that no distribution installed, with their files.
     """
     names = {kind.__module__ for one in objects for kind in type(one).mro()}
     for name in [name for name in names if not _is_of_python(name)]:
         for value in list(vars(sys.modules[name]).values()):
             of_value = getattr(value, "__name__" if isinstance(value, ModuleType) else "__module__", None)
             names |= {of_value} if isinstance(of_value, str) else set()
-    installed = packages_distributions()
+    installed = _distributions()
     distributions: set[str] = set()
     files: list[tuple[str, Path]] = []
     for name in sorted(name for name in names if name in sys.modules and not _is_of_python(name)):
@@ -185,203 +184,26 @@ def origins(objects: Sequence[object]) -> tuple[tuple[str, ...], tuple[tuple[str
     return tuple(sorted(distributions)), tuple(files)
 
 
+_distributions = cache(packages_distributions)  # reading what is installed takes a second
+
+
 def _is_of_python(module: str) -> bool:
     """Return whether a module belongs to Python itself, whose version every run records."""
     return module.partition(".")[0] in sys.stdlib_module_names
 
 
-# ---- stepping
+# ---- the class of an environment
 
 
-class ForeignBatch:
-    """S x E foreign environments, stepped one after another. Its members are those of `batch.Batch`.
-
-    Args:
-        task: whose environments they are.
-        env_seeds: (S, E) integers >= 0. Episode k of an environment begins with a seed that depends on its
-            number here and on k.
-
-    Raises:
-        ValueError: env_seeds is not a matrix of integers.
-        EnvironmentFailed: an environment cannot be made. So does `step`, where one raises or breaks a rule.
-    """
-
-    def __init__(self, task: ForeignTask, env_seeds: np.ndarray) -> None:
-        seeds = checked_seeds(env_seeds)
-        self.task = task
-        self.spec = task.spec
-        self.shape: tuple[int, int] = seeds.shape
-        self._action_shape = self.shape + self.spec.action_shape
-        choices = self.spec.choices
-        self._choices = None if choices is None else choices.astype(np.uint64)
-        n = seeds.size
-        kind = np.float32 if choices is None else np.int64
-        self._seeds = seeds.reshape(n).astype(np.int64)
-        self._episodes = np.full(n, -1)  # number of the running episode
-        self._elapsed = np.zeros(n, np.int64)
-        self._actions = np.zeros((n, self.spec.horizon, *self.spec.action_shape), kind)  # of running episodes
-        self._marks = np.zeros((n, self.spec.horizon + 1), np.uint64)  # digests of what they returned
-        self._obs = np.zeros((n, self.spec.observation_size), np.float32)
-        self._retired = np.zeros(n, bool)
-        self._cut = np.zeros(n, bool)  # the next step only ends the episode: see load_state
-        self._envs = [self._call(i, task.make) for i in range(n)]
-        self._closing = weakref.finalize(self, _close, self._envs)
-
-    def reset(self) -> np.ndarray:
-        """Begin a new episode in every environment and return the observations (S, E, O)."""
-        self._retired[:] = False
-        self._cut[:] = False
-        for i in range(len(self._envs)):
-            self._begin(i)
-        return self._obs.reshape(*self.shape, -1).copy()
-
-    def step(self, actions: np.ndarray) -> Step:
-        """Advance all environments by one step; begin new episodes where one ended."""
-        check_actions(actions, self._action_shape, self._choices)
-        flat = actions.reshape(-1, *self.spec.action_shape)
-        n = len(self._envs)
-        next_obs = self._obs.copy()
-        agents = (len(self.spec.team.agents),) if self.spec.team else ()
-        reward = np.zeros((n, *agents))
-        terminated, truncated = np.zeros(n, bool), np.zeros(n, bool)
-        for i in np.flatnonzero(~self._retired).tolist():
-            if self._cut[i]:
-                self._cut[i], truncated[i] = False, True
-            else:
-                next_obs[i], reward[i], terminated[i], truncated[i] = self._advance(i, flat[i])
-            self._obs[i] = next_obs[i]
-            if terminated[i] or truncated[i]:
-                self._begin(i)
-        return Step(
-            obs=self._obs.reshape(*self.shape, -1).copy(),
-            reward=reward.reshape(*self.shape, *agents),
-            terminated=terminated.reshape(self.shape),
-            truncated=truncated.reshape(self.shape),
-            next_obs=next_obs.reshape(*self.shape, -1),
-            unstable=np.zeros(self.shape, bool),
-            measures=np.empty((*self.shape, 0)),
-        )
-
-    def _begin(self, i: int) -> None:
-        """Begin the next episode of environment i."""
-        self._episodes[i] += 1
-        self._elapsed[i] = 0
-        self._obs[i], self._marks[i, 0] = self._start(i)
-
-    def _start(self, i: int) -> tuple[np.ndarray, int]:
-        """Reset environment i to the start of its running episode; return the observation and its digest."""
-        seed = episode_seed(int(self._seeds[i]), int(self._episodes[i]))
-        obs = self._checked(i, self._call(i, lambda: self._envs[i].reset(seed)))
-        return obs, mark(obs)
-
-    def _advance(self, i: int, action: np.ndarray) -> tuple[np.ndarray, Any, bool, bool]:
-        """Step environment i, and keep what its replay needs."""
-        self._elapsed[i] += 1
-        elapsed = int(self._elapsed[i])
-        self._actions[i, elapsed - 1] = action
-        obs, reward, terminated, truncated = self._call(i, lambda: self._envs[i].step(action.copy()))
-        obs = self._checked(i, obs)
-        self._marks[i, elapsed] = mark(obs, reward, terminated, truncated)
-        return obs, reward, terminated, truncated or elapsed >= self.spec.horizon
-
-    def _checked(self, i: int, obs: np.ndarray) -> np.ndarray:
-        if obs.shape != self._obs.shape[1:]:
-            what = f"returned {obs.size} numbers, not {self.spec.observation_size}, as its observation"
-            raise EnvironmentFailed(f"{self.task.foreign.id} {what} {self._when(i)}", i // self.shape[1])
-        return obs
-
-    def _call(self, i: int, work: Callable[[], Any]) -> Any:
-        """Return what foreign code returns. Raises EnvironmentFailed for whatever it raises."""
-        try:
-            return work()
-        except MemoryError:
-            raise
-        except Exception as error:
-            what = f"{self.task.foreign.id} raised {said(error)} {self._when(i)}"
-            raise EnvironmentFailed(what, i // self.shape[1]) from error
-
-    def _when(self, i: int) -> str:
-        elapsed, episode = int(self._elapsed[i]), int(self._episodes[i])
-        if episode < 0:
-            return "when it was made"
-        where = f"at step {elapsed:,} of" if elapsed else "at the reset of"
-        seed = episode_seed(int(self._seeds[i]), episode)
-        return f"({where} its episode {episode:,}, which began with seed {seed})"
-
-    def retire(self, flags: np.ndarray) -> None:
-        """Mark environments, (S, E) bool, as not needed until the next `reset` or `load_state`."""
-        self._retired = flags.reshape(-1).copy()
-
-    # ---- saving and restoring
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Return everything that later steps depend on, as copies whose first axis is the seed.
-
-        "seeds", "episodes" and "elapsed" (S, E) int64, "actions" (S, E, H, ...), with H the time limit,
-        "marks" (S, E, H + 1) uint64, and "obs" (S, E, O) float32.
-        """
-        arrays = (self._seeds, self._episodes, self._elapsed, self._actions, self._marks, self._obs)
-        return {
-            name: array.reshape(*self.shape, *array.shape[1:]).copy()
-            for name, array in zip(STATE, arrays, strict=True)
-        }
-
-    def load_state(self, state: dict[str, np.ndarray]) -> None:
-        """Continue from what `state()` returned: play the running episodes again.
-
-        A loose environment begins new episodes instead. The next step only ends the old ones: it is
-        truncated, has reward 0, and leads to the same observation.
-
-        Raises:
-            EnvironmentFailed: a replayed episode differs from the recorded one.
-        """
-        for name in STATE:
-            own = getattr(self, f"_{name}")
-            value = state[name]
-            if value.shape[:2] != self.shape:
-                raise ValueError(
-                    f"state {name!r} has {value.shape[:2]} seeds and environments, this batch {self.shape}"
-                )
-            setattr(self, f"_{name}", value.reshape(own.shape).astype(own.dtype))
-        self._retired[:] = False
-        self._cut[:] = guarantee(self.task) == LOOSE
-        for i in np.flatnonzero(~self._cut).tolist():
-            self._replay(i)
-
-    def _replay(self, i: int) -> None:
-        elapsed, marks = int(self._elapsed[i]), self._marks[i].copy()
-        self._elapsed[i] = 0
-        self._obs[i], self._marks[i, 0] = self._start(i)
-        for t in range(elapsed + 1):
-            if t:
-                self._obs[i] = self._advance(i, self._actions[i, t - 1])[0]
-            if self._marks[i, t] != marks[t]:
-                known = self.task.foreign.id
-                what = f"{known}, played again to resume it, differs {self._when(i)}: it is not replayable"
-                hint = f"see `ascent conform {known}`; declare it loose, or delete the unfinished run"
-                raise EnvironmentFailed(f"{what}: {hint}", i // self.shape[1])
-
-
-STATE = ("seeds", "episodes", "elapsed", "actions", "marks", "obs")
-
-
-def _close(envs: list[Environment]) -> None:
+def close(envs: list[Environment]) -> None:
     for env in envs:
         env.close()
-
-
-def episode_seed(env_seed: int, episode: int) -> int:
-    """Return the seed, of 31 bits, with which an episode of an environment begins."""
-    return int(np.random.SeedSequence((env_seed, episode)).generate_state(1)[0] >> 1)
 
 
 def mark(obs: np.ndarray, reward: Any = 0.0, terminated: bool = False, truncated: bool = False) -> int:
     """Return 64 bits that change with any bit of what an environment returned."""
     numbers = np.append(np.asarray(reward, np.float64), (terminated, truncated))
     return int.from_bytes(blake2b(obs.tobytes() + numbers.tobytes(), digest_size=8).digest())
-
-
-# ---- the class of an environment
 
 
 def random_actions(spec: Spec, steps: int, seed: int) -> np.ndarray:
@@ -415,8 +237,8 @@ def play(
 def fault(task: ForeignTask, steps: int = TRIED) -> str:
     """Return why an environment is loose, in a few words; "" if no reason was found.
 
-    An episode is played three times with the same actions: in a new environment, in one that has played
-    another episode before, and in a new one beside which a third is stepped.
+    An episode is played four times with the same actions: in two new environments, in one that has played
+    another episode before, and while another environment is stepped.
 
     Raises:
         EnvironmentFailed: it raises, or cannot be seeded.
@@ -425,20 +247,22 @@ def fault(task: ForeignTask, steps: int = TRIED) -> str:
     envs: list[Environment] = []
     try:
         envs += (task.make() for _ in range(4))
-        new, used, beside, other = envs
+        new, again, used, other = envs
         expected = play(new, actions, 7)
+        if play(again, actions, 7) != expected:
+            return "the same episode differs in two environments: a global generator, or seeds are ignored"
         play(used, others, 8)
         if play(used, actions, 7) != expected:
-            return "an episode depends on the episodes before it, or its reset ignores the seed"
-        if play(beside, actions, 7, _stepping(other, others)) != expected:
-            return "an episode depends on other environments: a global generator, or a shared state"
+            return "an episode depends on the episodes before it"
+        if play(again, actions, 7, _stepping(other, others)) != expected:
+            return "an episode depends on other environments: they share a state"
     except MemoryError:
         raise
     except Exception as error:
         what = "cannot be seeded" if "'seed'" in str(error) else "failed when it was tried"
         raise EnvironmentFailed(f"{task.foreign.id} {what}: {said(error)}") from error
     finally:
-        _close(envs)
+        close(envs)
     return ""
 
 

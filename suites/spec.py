@@ -31,8 +31,8 @@ class Spec:
     action_space: Space
     horizon: int  # time limit: the episode is truncated after this many steps
     budget: int  # default length of a training run, in environment steps per seed; 0: there is none
-    # The mean score of the uniform random policy, measured by `suites/anchors.py`. A foreign task may lack it,
-    # or the reference: then it has no normalised scores.
+    # The mean score of the uniform random policy, measured by `suites/anchors.py`. A foreign task may lack
+    # it, or the reference: then it has no normalised scores.
     random_score: float | None
     reference_score: float | None  # score that corresponds to a normalised score of 1
     reference_source: str  # source of reference_score

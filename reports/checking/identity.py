@@ -22,7 +22,8 @@ from ascent.reports.checking.folder import CellFiles
 from ascent.reports.checking.protocol import Finding
 from ascent.reports.statistics import perturbed
 
-TASK_FACTS = ("horizon", "random_score", "reference_score")  # of cell.json's spec, which no digest covers
+ANCHORS = ("random_score", "reference_score")
+TASK_FACTS = ("horizon", *ANCHORS)  # of cell.json's spec, which no digest covers
 _KNOWN_NAME = re.compile(  # of files and folders in a cell's folder
     "|".join(map(re.escape, (layout.CELL, layout.EARLY_SEAL, layout.LOGS, layout.ROBUSTNESS)))
     + rf"|(sources|sealed)-[0-9a-f]+\.zip|{layout.SEED_FOLDER.pattern}|\..*"
@@ -272,13 +273,16 @@ def versioned_modules(cell: Cell, content: Container[str]) -> dict[str, str]:
 
 
 def task_facts(cell: CellFiles) -> Iterator[Finding]:
-    """The horizon and anchors in cell.json, which no digest covers, agree with the recorded sources."""
+    """The horizon and anchors in cell.json agree with the recorded sources, or with what a user declared."""
     spec = cell.facts.get("spec")
     if not isinstance(spec, dict):
         yield Finding(cell.name, "cell.json has no spec of its task")
         return
     if cell.imported or cell.cell is None:
         return
+    for key in ANCHORS if cell.cell.environment is not None else ():
+        if spec.get(key) != (value := cell.cell.environment.get(key)):
+            yield Finding(cell.name, f"cell.json: {key} is {spec.get(key)}, its environment declares {value}")
     for digest in _source_digests(cell):
         try:
             _, content = folder.sources(cell.path, digest)
