@@ -28,6 +28,7 @@ from ascent.runners import crossplay, environments, robustness
 from ascent.runners.platform import platform_key
 from ascent.runners.play import evaluate
 from ascent.runners.policies import load
+from ascent.suites import EnvironmentFailed
 from ascent.suites.perturb import Perturbation
 
 POLICIES = {"greedy": False, "sampled": True}  # of the last evaluation: whether they explore
@@ -65,7 +66,7 @@ def main() -> int:
     torch.set_num_threads(1)
     try:
         output = _output(job)
-    except (InputError, OSError) as error:
+    except (InputError, OSError, EnvironmentFailed) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 2
     print(json.dumps({"platform": platform_key()} | output))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from ascent import suites
 from ascent.records import ledger
 from ascent.records.cell import Cell
 from ascent.records.errors import DamagedFile, InputError, unknown
@@ -73,7 +74,7 @@ def train(
     check_memory([(cell, len(seeds))], device)
     torch.set_num_threads(1)
     torch.set_float32_matmul_precision("highest")  # no TF32 on a GPU
-    first = Trainer(cell, seeds, device, threads)
+    first = _trainer(cell, seeds, device, threads)
     origin = provenance(cell, device)
     runs = [Run(cell, seed, out, origin, first.capacity, tell_seconds, plan) for seed in seeds]
     trainer: Trainer | None = first
@@ -87,7 +88,7 @@ def train(
                 pack = [run.seed for run in group]
                 if trainer is None or pack != trainer.seeds:
                     trainer = None  # free its replay first: the next one is as large
-                    trainer = Trainer(cell, pack, device, threads)
+                    trainer = _trainer(cell, pack, device, threads)
                 if not Attempt(trainer, group, checkpoint_seconds, keep_policies).run(step, stop):
                     return False
                 trainer = None  # its state has moved on
@@ -99,6 +100,14 @@ def train(
     finally:
         for run in runs:
             run.close()
+
+
+def _trainer(cell: Cell, seeds: Sequence[int], device: str, threads: int) -> Trainer:
+    """Return a trainer. Raises InputError if a foreign environment fails."""
+    try:
+        return Trainer(cell, seeds, device, threads)
+    except suites.EnvironmentFailed as error:
+        raise InputError(f"{cell.label()}: {error}") from error
 
 
 def groups(runs: list[Run]) -> list[tuple[int | None, list[Run]]]:

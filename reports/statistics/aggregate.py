@@ -146,6 +146,20 @@ class Task:
         scores = [(name, self.spec.get(f"{name}_score")) for name in ("reference", "random")]
         return [(name, float(score)) for name, score in scores if score is not None]
 
+    @property
+    def environment(self) -> str:
+        """The environment of a task from outside this project, with its class; "" for any other task."""
+        facts = next((each.cell.facts for each in self.cells if each.cell.facts), {})
+        declared = facts.get("environment")
+        if not declared:
+            return ""
+        parts = [declared["id"]]
+        if kwargs := declared.get("kwargs"):
+            parts.append("with " + ", ".join(f"{name}={value!r}" for name, value in kwargs.items()))
+        if wrappers := declared.get("wrappers"):
+            parts.append("in " + ", ".join(wrappers))
+        return f"{' '.join(parts)} ({facts.get('guarantees', {}).get('task', 'of no known class')})"
+
 
 def aggregate(cells: Sequence[CellRecord], declared: Declared) -> list[Task]:
     """Summarise cells by task, in the order of `cells` (which `records.read.load` has sorted).
@@ -349,6 +363,12 @@ def _separate_best(summaries: Sequence[CellSummary], kind: Measured) -> str | No
     return digest if all(low > high for _, _, high, _ in others) else None
 
 
+def _promise(cell: CellRecord) -> str | None:
+    """Return what a record promises of its task: "twin", "replayable", "loose"; None in early records."""
+    promises = (cell.facts or {}).get("guarantees") or {}
+    return promises.get("task") if isinstance(promises, dict) else None
+
+
 def _warnings(summaries: Sequence[CellSummary], declared: Declared) -> list[str]:
     """Return the caveats for the scores of a task."""
     warnings = []
@@ -369,6 +389,12 @@ def _warnings(summaries: Sequence[CellSummary], declared: Declared) -> list[str]
     imported = [summary.label for summary in summaries if summary.cell.imported]
     if imported:
         warnings.append(f"Imported, with a different evaluation protocol: {', '.join(imported)}.")
+    loose = [each.label for each in summaries if _promise(each.cell) == "loose"]
+    if loose:
+        warnings.append(
+            f"The environment of {', '.join(loose)} is loose: an episode, played again, differs. It is not "
+            "promised that the same seed gives the same result, in another packing or after an interruption."
+        )
     for summary in summaries:
         if gaps := _gaps(summary.cell):
             first = f"step {gaps[0]:,}" + (f" and {len(gaps) - 1:,} more" if len(gaps) > 1 else "")

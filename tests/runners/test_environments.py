@@ -8,6 +8,7 @@ from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
 
+import gymnasium
 import pytest
 
 import ascent
@@ -28,7 +29,7 @@ from tests.runners.test_kills import PHASES, die_at, in_child
 from tests.small import results, small_cell
 
 HERE = "gym:tests.strange_envs:"
-SEEDS = [0, 1, 2]
+SEEDS = [0, 1]
 # One-hot observations and discrete actions; a simulator; whole episodes; a user's own, with replay.
 PAIRS = (
     ("ppo", "gym:FrozenLake-v1"),
@@ -45,19 +46,19 @@ def test_twice_packed_and_killed(system: str, environment: str, tmp_path: Path) 
     assert describe(cell)["guarantees"]["task"] == "replayable"
     assert train(cell, SEEDS, tmp_path / "whole")
     expected = results(cell, tmp_path / "whole", SEEDS)
-    assert train(cell, [0], tmp_path / "packed") and train(cell, [2, 1], tmp_path / "packed")
+    assert train(cell, [1], tmp_path / "packed") and train(cell, [0], tmp_path / "packed")
     assert results(cell, tmp_path / "packed", SEEDS) == expected
     kills = 0
-    for phase, nth in (("rollout", 25), ("checkpoint", 9), ("evaluation", 40)):
+    for phase, nth in (("rollout", 25), ("checkpoint", 14)):
         owner, name, _ = PHASES[phase]
 
         def attempt(owner=owner, name=name, nth=nth) -> None:
             die_at(owner, name, nth, before=False)
-            train(cell, SEEDS, tmp_path / "killed", checkpoint_seconds=0.0)
+            train(cell, SEEDS, tmp_path / "killed", checkpoint_seconds=0.02)
 
         kills += os.WIFSIGNALED(in_child(attempt))
-    assert kills >= 2
-    assert train(cell, [1], tmp_path / "killed") and train(cell, [2, 0], tmp_path / "killed")
+    assert kills == 2
+    assert train(cell, [1], tmp_path / "killed") and train(cell, [0], tmp_path / "killed")
     assert results(cell, tmp_path / "killed", SEEDS) == expected
 
 
@@ -84,7 +85,7 @@ def test_an_environment_that_raises_is_a_recorded_failure(tmp_path: Path) -> Non
     """One line with environment, seed and step; the checkpoints stay, and the record says what happened."""
     cell = small_cell("ppo", f"{HERE}Breaking-v0", steps=4000, points=40)
     with pytest.raises(InputError) as error:
-        train(cell, SEEDS, tmp_path, checkpoint_seconds=0.0)
+        train(cell, SEEDS, tmp_path, checkpoint_seconds=0.3)
     message = str(error.value)
     for part in (
         "Breaking-v0 raised RuntimeError: the simulator lost its mind (at step ",
@@ -95,7 +96,7 @@ def test_an_environment_that_raises_is_a_recorded_failure(tmp_path: Path) -> Non
     attempts = [
         files.read_json(cell.run_folder(seed, tmp_path) / "run.json")["attempts"][-1] for seed in SEEDS
     ]
-    assert ["failure" in attempt for attempt in attempts] == [True, False, False]
+    assert ["failure" in attempt for attempt in attempts] == [True, False]
     assert attempts[0]["failure"] in message
     assert all(attempt["to_step"] == 1998 and attempt["wall_s"] > 0 for attempt in attempts)
     assert all(list(cell.run_folder(seed, tmp_path).glob("checkpoint-*.bin")) for seed in SEEDS)
@@ -118,17 +119,20 @@ def test_a_changed_environment_is_not_resumed(
 
 @pytest.fixture
 def fresh() -> Iterator[None]:
-    """Forget the tasks and modules that a test adds."""
-    tasks, modules = set(suites.TASKS), set(sys.modules)
+    """Forget the tasks, modules and names of environments that a test adds."""
+    tasks = set(suites.TASKS)
+    registry = dict(gymnasium.registry)
     yield
-    forget(tasks, modules)
+    forget(tasks)
+    gymnasium.registry.clear()
+    gymnasium.registry.update(registry)
 
 
-def forget(tasks: set[str], modules: set[str]) -> None:
+def forget(tasks: set[str]) -> None:
     for task in set(suites.TASKS) - tasks:
         del suites.TASKS[task], suites._FOREIGN[task]
-    for module in set(sys.modules) - modules:
-        del sys.modules[module]
+    for module in ("changing_env", "evil_env", "strange_envs"):
+        sys.modules.pop(module, None)
     platform.packages.cache_clear()
 
 
@@ -141,15 +145,15 @@ def test_a_strangers_environment_is_not_imported(
     (tmp_path / "evil_env.py").write_text(f"{code}\nopen({str(marker)!r}, 'a').write('!')\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    tasks, modules = set(suites.TASKS), set(sys.modules)
+    tasks = set(suites.TASKS)
     cell = small_cell("ppo", "gym:evil_env:Walk-v0")
     runs = tmp_path / "runs"
     assert train(cell, SEEDS, runs)
-    forget(tasks, modules)
+    forget(tasks)
     marker.unlink()
     folder = cell.folder(runs)
     check(runs)
-    for depth in ("records", "policy", "start", "whole"):
+    for depth in ("records", "policy", "start"):
         outcomes = verify(folder, depth)
         refused = [
             outcome.reason for outcome in outcomes if "run it with --run-recorded-code" in outcome.reason
@@ -178,7 +182,9 @@ def test_the_page_marks_a_loose_environment(tmp_path: Path) -> None:
     assert "loose" in page and "not promised" in page
 
 
-def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, fresh: None
+) -> None:
     """From the command line to a checked record, with arguments and a wrapper; bad input is one line."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     monkeypatch.syspath_prepend(Path(__file__).parents[1])
