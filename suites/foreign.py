@@ -6,7 +6,7 @@ observation, reward and flag is compared with a digest of the first one. The see
 from the seed of the environment and the number of the episode.
 
 An environment for which this works is `replayable`: its results are the same alone, packed, and after a kill.
-Any other is `loose`: it trains, but nothing of this is promised. `fault` finds the difference.
+Any other is `loose`: it trains, but nothing of this is promised. `tried` finds the difference.
 
 `replayed.py` steps and restores them; `gym.py` and `pettingzoo.py` adapt the two interfaces. Declaring an
 environment imports nothing; its module is imported, and so its code run, by their `open_task` alone.
@@ -30,7 +30,7 @@ import numpy as np
 from ascent.suites.spec import Spec
 
 MOST_NAME = 70  # characters of an environment's name in the name of its task
-TRIED = 100  # steps of the episodes by which `fault` decides
+TRIED = 100  # steps of the episodes by which `guarantee` decides
 REPLAYABLE, LOOSE = "replayable", "loose"
 
 
@@ -60,7 +60,7 @@ class Foreign:
     random_score: float | None = None  # mean score of the uniform random policy
     reference_score: float | None = None  # score that corresponds to a normalised score of 1
     reference_source: str = ""  # source of reference_score
-    loose: bool = False  # ask for no exact resumption, whatever `fault` finds
+    loose: bool = False  # ask for no exact resumption, whatever is found
     budget: int = 0  # default length of a training run, in environment steps per seed; 0: none
 
     def __post_init__(self) -> None:
@@ -234,28 +234,37 @@ def play(
     return marks
 
 
-def fault(task: ForeignTask, steps: int = TRIED) -> str:
-    """Return why an environment is loose, in a few words; "" if no reason was found.
+# What an episode must not depend on, and what it may be due to if it does.
+TRIALS = {
+    "in two new environments": "a global generator, or a reset that ignores its seed",
+    "after another episode": "something that a reset does not reset",
+    "beside another environment": "a state or a generator that environments share",
+}
 
-    An episode is played four times with the same actions: in two new environments, in one that has played
-    another episode before, and while another environment is stepped.
+
+def tried(task: ForeignTask, steps: int, seed: int) -> list[bool]:
+    """Play an episode again, with the same actions, as each of `TRIALS` says, and return whether it is the same.
+
+    Args:
+        task: the environment.
+        steps: the most steps of an episode.
+        seed: of the episode and its actions.
 
     Raises:
         EnvironmentFailed: it raises, or cannot be seeded.
     """
-    actions, others = (random_actions(task.spec, steps, seed) for seed in (0, 1))
+    actions, others = (random_actions(task.spec, steps, 2 * seed + k) for k in (0, 1))
     envs: list[Environment] = []
     try:
         envs += (task.make() for _ in range(4))
         new, again, used, other = envs
-        expected = play(new, actions, 7)
-        if play(again, actions, 7) != expected:
-            return "the same episode differs in two environments: a global generator, or seeds are ignored"
-        play(used, others, 8)
-        if play(used, actions, 7) != expected:
-            return "an episode depends on the episodes before it"
-        if play(again, actions, 7, _stepping(other, others)) != expected:
-            return "an episode depends on other environments: they share a state"
+        expected = play(new, actions, seed)
+        play(used, others, seed + 1)
+        return [
+            play(again, actions, seed) == expected,
+            play(used, actions, seed) == expected,
+            play(again, actions, seed, _stepping(other, others)) == expected,
+        ]
     except MemoryError:
         raise
     except Exception as error:
@@ -263,7 +272,6 @@ def fault(task: ForeignTask, steps: int = TRIED) -> str:
         raise EnvironmentFailed(f"{task.foreign.id} {what}: {said(error)}") from error
     finally:
         close(envs)
-    return ""
 
 
 def _stepping(env: Environment, actions: np.ndarray) -> Callable[[], None]:
@@ -282,10 +290,10 @@ _found: dict[str, str] = {}
 
 
 def guarantee(task: ForeignTask) -> str:
-    """Return REPLAYABLE, or LOOSE for an environment that is declared so or that `fault` finds at fault."""
+    """Return REPLAYABLE, or LOOSE for an environment that is declared so or that `tried` finds at fault."""
     if task.foreign.loose:
         return LOOSE
     name = task.spec.id
     if name not in _found:
-        _found[name] = LOOSE if fault(task) else REPLAYABLE
+        _found[name] = REPLAYABLE if all(tried(task, TRIED, seed=7)) else LOOSE
     return _found[name]
