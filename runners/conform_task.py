@@ -61,7 +61,7 @@ def found(declared: Foreign, checks: list[Check]) -> str:
 
 
 def _check(name: str, same: bool, why: str) -> Check:
-    return Check(name, PASS if same else FAIL, "" if same else why)
+    return Check(name, PASS if same else FAIL, "" if same else f"differs; perhaps {why}")
 
 
 def _marks(task: ForeignTask, steps: int) -> list[int]:
@@ -81,7 +81,7 @@ def _elsewhere(task: ForeignTask, steps: int) -> tuple[bool, str]:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         return False, f"it failed there: {last}"
-    why = "hashes of text, addresses of objects or the clock"
+    why = "hashes of text, addresses of objects, or the clock"
     return json.loads(done.stdout.splitlines()[-1]) == _marks(task, steps), why
 
 
@@ -97,11 +97,11 @@ def _restored(task: ForeignTask, steps: int) -> tuple[bool, str]:
     try:
         other.load_state(batch.state())
     except suites.EnvironmentFailed as error:
-        return False, str(error)
+        return False, f"not at all: {error}"
     for action in actions[steps // 2 :]:
         pairs = zip(batch.step(action), other.step(action), strict=True)
         if any(one.tobytes() != two.tobytes() for one, two in pairs):
-            return False, "what follows differs, although the episode until then was the same"
+            return False, "something that neither the seed nor the actions determine"
     return True, ""
 
 

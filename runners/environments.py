@@ -5,12 +5,13 @@ group `ascent.tasks` of its entry points: a `suites.Foreign`. The cell keeps the
 training process, which knows nothing but the cell, makes the same environment.
 """
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from importlib.metadata import entry_points
 
 from ascent import suites
 from ascent.records.cell import Cell
-from ascent.records.errors import InputError
+from ascent.records.errors import InputError, unknown
 from ascent.suites import Foreign
 from ascent.suites.foreign import said
 
@@ -30,6 +31,8 @@ def declaration(task: str) -> Foreign | None:
     """
     if suites.is_foreign(task):
         return Foreign(task)
+    if known := suites.foreign_task(task):
+        return known.foreign
     if task in suites.TASKS:
         return None
     entry = next((entry for entry in entry_points(group=GROUP) if entry.name == task), None)
@@ -43,6 +46,45 @@ def declaration(task: str) -> Foreign | None:
     if not isinstance(declared, Foreign):
         raise InputError(f"{where}, is not an ascent.suites.Foreign, but {type(declared).__name__}")
     return replace(declared, name=task)
+
+
+def table(rows: Sequence[object]) -> dict[str, Foreign]:
+    """Return what the `[[environments]]` of a sweep declare, by name. Raises InputError for anything else."""
+    found: dict[str, Foreign] = {}
+    keys = {"steps": "budget"} | {each.name: each.name for each in fields(Foreign) if each.name != "budget"}
+    for row in rows:
+        if not isinstance(row, dict):
+            raise InputError(f"environments: {row!r} must be a table")
+        for key in row:
+            if key not in keys:
+                raise unknown("key of environments", key, keys)
+        if not all(isinstance(row.get(key), str) and row[key] for key in ("name", "id")):
+            raise InputError("environments: each needs a name and an id")
+        name = row["name"]
+        if name in found or name in suites.TASKS:
+            raise InputError(f"environments: there is another task {name!r}")
+        try:
+            found[name] = Foreign(**{keys[key]: value for key, value in row.items()})
+        except ValueError as error:
+            raise InputError(f"environment {name!r}: {error}") from error
+    return found
+
+
+def named(task: str, declared: Mapping[str, Foreign]) -> Foreign | None:
+    """Return what declares a task in a sweep with these `[[environments]]`; None for a task of this project.
+
+    Raises:
+        InputError: there is no such task; the nearest one may be one of the sweep's.
+    """
+    found = declared.get(task) or declaration(task)
+    if found is None and task not in suites.TASKS:
+        raise unknown("task", task, [*declared, *valid_names()])
+    return found
+
+
+def valid_names() -> list[str]:
+    """Return the names of all tasks of this project and of installed packages."""
+    return [*(task for task in suites.TASKS if suites.foreign_task(task) is None), *names()]
 
 
 def add(declared: Foreign) -> str:

@@ -109,7 +109,7 @@ def check_names(system: str, task: str) -> None:
     if system not in SYSTEMS:
         raise unknown("algorithm", system, SYSTEMS)
     if task not in suites.TASKS:
-        raise unknown("task", task, [*suites.TASKS, *environments.names()])
+        raise unknown("task", task, environments.valid_names())
     if objection := _objection(system, task):
         able = [name for name in SYSTEMS if not _objection(name, task)]
         raise InputError(f"{task}: {objection}; supported algorithms: {', '.join(able)}")

@@ -65,6 +65,7 @@ MOST_BYTES = 1 << 24  # of a sweep's file
 KEYS: dict[str, Types] = {
     "title": str, "seeds": (str, list), "evaluations": int, "episodes": int, "measures": list,
     "report": dict, "design": dict, "cells": list, "systems": list, "tasks": list, "steps": (int, dict),
+    "environments": list,
 }  # fmt: skip
 REPORT_KEYS: dict[str, Types] = {
     "estimator": str,
@@ -145,6 +146,7 @@ def _seeds(content: dict[str, Any]) -> Sequence[int]:
 
 def _parse(name: str, content: dict[str, Any]) -> Sweep:
     try:  # resolving needs torch; the name of a sweep does not
+        from ascent.runners import environments
         from ascent.runners.measures import requested
         from ascent.runners.resolve import resolve
     except ModuleNotFoundError as error:
@@ -169,6 +171,7 @@ def _parse(name: str, content: dict[str, Any]) -> Sweep:
     report = content.get("report", {})
     check_table(report, REPORT_KEYS, required=())
     declared = Declared(**report)
+    foreign = environments.table(content.get("environments", []))
     planned: dict[str, Planned] = {}
     for entry in entries(content):
         cell = resolve(
@@ -179,6 +182,7 @@ def _parse(name: str, content: dict[str, Any]) -> Sweep:
             steps=entry.steps,
             evaluation=evaluation,
             measures=requested(entry.algorithm, measures),
+            environment=environments.named(entry.task, foreign),
         )
         plan = Planned(cell, tuple(seeds), entry.name, entry.grid)
         if (same := planned.setdefault(cell.digest, plan)) is not plan:

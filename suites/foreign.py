@@ -31,6 +31,7 @@ from ascent.suites.spec import Spec
 
 MOST_NAME = 70  # characters of an environment's name in the name of its task
 TRIED = 100  # steps of the episodes by which `guarantee` decides
+WORDS: dict[type, str] = {float: "a number", int: "a whole number", bool: "true or false"}
 REPLAYABLE, LOOSE = "replayable", "loose"
 
 
@@ -64,7 +65,20 @@ class Foreign:
     budget: int = 0  # default length of a training run, in environment steps per seed; 0: none
 
     def __post_init__(self) -> None:
+        if not isinstance(self.wrappers, list | tuple) or not isinstance(self.kwargs, Mapping):
+            raise ValueError(f"{self.id}: wrappers are a list, and kwargs a table")
         object.__setattr__(self, "wrappers", tuple(self.wrappers))
+        for name, kind in (
+            ("random_score", float),
+            ("reference_score", float),
+            ("budget", int),
+            ("loose", bool),
+        ):
+            value = getattr(self, name)
+            if kind is float and type(value) is int:
+                object.__setattr__(self, name, float(value))
+            elif value is not None and type(value) is not kind:
+                raise ValueError(f"{name} must be {WORDS[kind]}, not {value!r}")
         texts = {"id": self.id, "name": self.name, "reference_source": self.reference_source}
         texts |= {f"wrapper {number}": name for number, name in enumerate(self.wrappers, 1)}
         for name, text in texts.items():
@@ -243,7 +257,7 @@ TRIALS = {
 
 
 def tried(task: ForeignTask, steps: int, seed: int) -> list[bool]:
-    """Play an episode again, with the same actions, as each of `TRIALS` says, and return whether it is the same.
+    """Play an episode again, with the same actions, as `TRIALS` says, and return where it is the same.
 
     Args:
         task: the environment.
@@ -256,14 +270,14 @@ def tried(task: ForeignTask, steps: int, seed: int) -> list[bool]:
     actions, others = (random_actions(task.spec, steps, 2 * seed + k) for k in (0, 1))
     envs: list[Environment] = []
     try:
-        envs += (task.make() for _ in range(4))
-        new, again, used, other = envs
+        envs += (task.make() for _ in range(5))
+        new, again, used, beside, other = envs
         expected = play(new, actions, seed)
         play(used, others, seed + 1)
         return [
             play(again, actions, seed) == expected,
             play(used, actions, seed) == expected,
-            play(again, actions, seed, _stepping(other, others)) == expected,
+            play(beside, actions, seed, _stepping(other, others)) == expected,
         ]
     except MemoryError:
         raise

@@ -126,10 +126,9 @@ def _algorithms() -> Iterable[str]:
 
 
 def _tasks() -> Iterable[str]:
-    from ascent import suites
     from ascent.runners import environments
 
-    return [*suites.TASKS, *environments.names()]
+    return environments.valid_names()
 
 
 def _presets(context: typer.Context) -> Iterable[str]:

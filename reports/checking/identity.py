@@ -280,9 +280,11 @@ def task_facts(cell: CellFiles) -> Iterator[Finding]:
         return
     if cell.imported or cell.cell is None:
         return
-    for key in ANCHORS if cell.cell.environment is not None else ():
-        if spec.get(key) != (value := cell.cell.environment.get(key)):
-            yield Finding(cell.name, f"cell.json: {key} is {spec.get(key)}, its environment declares {value}")
+    if (environment := cell.cell.environment) is not None:
+        for key in ANCHORS:
+            if spec.get(key) != (value := environment.get(key)):
+                what = f"cell.json: {key} is {spec.get(key)}, its environment declares {value}"
+                yield Finding(cell.name, what)
     for digest in _source_digests(cell):
         try:
             _, content = folder.sources(cell.path, digest)

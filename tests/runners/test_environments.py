@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -20,6 +21,7 @@ from ascent.reports.checking.check import check
 from ascent.reports.checking.setting import Allowed
 from ascent.reports.checking.verify import verify
 from ascent.runners import environments, platform, robustness, watch
+from ascent.runners import sweep as sweeps
 from ascent.runners.resolve import describe, resolve
 from ascent.runners.train import train
 from ascent.runners.trainer import Trainer
@@ -253,3 +255,73 @@ def test_the_state_of_a_foreign_task_is_small(tmp_path: Path) -> None:
     state = {name: x for name, x in trainer.state_dict().items() if name.startswith("env/")}
     assert set(state) == {f"env/{n}" for n in ("seeds", "episodes", "elapsed", "actions", "marks", "obs")}
     assert all(len(x) == len(SEEDS) for x in state.values())
+
+
+SWEEP = """
+seeds = "0-1"
+evaluations = 2
+
+[[environments]]
+name = "drifting"
+id = "gym:tests.strange_envs:Walk-v0"
+kwargs = { drift = 0.5 }
+wrappers = ["tests.strange_envs:halved"]
+steps = 5000
+random_score = -9
+reference_score = -1.0
+
+[[cells]]
+algorithms = ["ppo", "sac"]
+tasks = ["drifting", "gym:Pendulum-v1", "Pendulum-v1"]
+steps = 6000
+"""
+
+
+def test_a_sweep_declares_environments(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.toml"
+    path.write_text(SWEEP)
+    cells = [planned.cell for planned in sweeps.load(str(path)).planned]
+    assert [cell.suite for cell in cells] == ["gym"] * 4 + ["classic"] * 2
+    drifting = cells[0]
+    assert drifting.task.startswith("gym-drifting-")
+    assert describe(drifting)["spec"]["random_score"] == -9.0
+    for line, wrong, why in (
+        ('id = "gym:tests', 'idd = "gym:tests', "unknown key of environments 'idd'; did you mean 'id'"),
+        ("steps = 5000", 'steps = "5000"', "budget must be a whole number"),
+        ("random_score = -9", "random_score = true", "random_score must be a number"),
+        ("{ drift = 0.5 }", "{ drift = 1979-05-27 }", "kwargs may hold"),
+        ('["tests.strange_envs:halved"]', '"tests.strange_envs:halved"', "wrappers are a list"),
+        ('"drifting", "gym:Pend', '"driftin", "gym:Pend', "unknown task 'driftin'; did you mean 'drifting'"),
+    ):
+        assert line in SWEEP
+        path.write_text(SWEEP.replace(line, wrong))
+        with pytest.raises(InputError, match=re.escape(why)):
+            sweeps.load(str(path))
+
+
+@pytest.mark.parametrize("kind", ["Walk", "Careless", "Remembering"])
+def test_conform(kind: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table, the class, and the exit code."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    code, out, err = call(capsys, "conform", f"{HERE}{kind}-v0", "--episodes", "10")
+    assert not err and "random_score = -" in out
+    failed = [line.split("  ")[0] for line in out.splitlines() if "FAIL" in line]
+    if kind == "Walk":
+        assert code == 0 and "Walk-v0 is replayable: " in out and not failed
+    else:
+        assert (
+            code == 1
+            and f"{kind}-v0 is loose: " in out
+            and "the same episode after another episode" in failed
+        )
+        assert "restored in the midst of an episode" in failed
+    assert ("the same episode in another process" in failed) == (kind == "Careless")
+
+
+def test_conform_refuses(capsys: pytest.CaptureFixture) -> None:
+    for target, why in (
+        ("CartPole-v1", "no environment from outside"),
+        ("gym:CartPol-v1", "did you mean CartPole-v1"),
+    ):
+        code, _, err = call(capsys, "conform", target)
+        assert code == 2 and why in err and err.count("\n") == 1

@@ -94,7 +94,7 @@ def test_retired_environments_are_not_stepped() -> None:
     [
         ("Walk", [True, True, True]),
         ("Careless", [False, False, False]),
-        ("Remembering", [True, False, False]),
+        ("Remembering", [True, False, True]),
         ("Sharing", [True, True, False]),
     ],
 )
