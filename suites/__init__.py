@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ascent.suites import classic, foreign, gym, mujoco, particle
+from ascent.suites import classic, foreign, gym, mujoco, particle, pettingzoo
 from ascent.suites.batch import Batch, Environments, Trainable
 from ascent.suites.foreign import EnvironmentFailed, Foreign, ForeignTask
 from ascent.suites.replayed import ForeignBatch
@@ -16,7 +16,7 @@ __all__ = [
 
 # Suite name -> module. A suite module has an integer VERSION, and BATCHES: the batch classes of its tasks.
 # The tasks of the last ones are environments from outside: `add` makes one a task of this process.
-FOREIGN = {"gym": gym}
+FOREIGN = {"gym": gym, "pettingzoo": pettingzoo}
 SUITES = {"classic": classic, "mujoco": mujoco, "particle": particle, **FOREIGN}
 
 _BATCHES: dict[str, type[Batch]] = {

@@ -168,6 +168,19 @@ def load(path: str) -> Any:
     return found
 
 
+def wrapped(declared: Foreign, env: Any) -> Any:
+    """Return an environment in its wrappers. Raises ValueError, in one line, if one fails."""
+    for wrapper in declared.wrappers:
+        try:
+            env = load(wrapper)(env)
+        except MemoryError:
+            raise
+        except Exception as error:
+            why = str(error) if isinstance(error, ValueError) else f"{wrapper}: {said(error)}"
+            raise ValueError(f"{declared.id}: wrapper {why}") from error
+    return env
+
+
 def said(error: BaseException) -> str:
     """Return the name and the message of somebody else's error, in one line."""
     text = " ".join(str(error).split())

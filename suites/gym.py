@@ -72,15 +72,9 @@ def _make(declared: Foreign) -> gymnasium.Env[Any, Any]:
         raise
     except Exception as error:
         raise ValueError(f"{declared.id}: {foreign.said(error)}") from error
-    for wrapper in declared.wrappers:
-        try:
-            env = foreign.load(wrapper)(env)
-        except MemoryError:
-            raise
-        except ValueError as error:
-            raise ValueError(f"{declared.id}: wrapper {error}") from error
-        except Exception as error:
-            raise ValueError(f"{declared.id}: wrapper {wrapper}: {foreign.said(error)}") from error
+    env = foreign.wrapped(declared, env)
+    if not isinstance(env, gymnasium.Env):
+        raise ValueError(f"{declared.id}: {declared.wrappers[-1]} returns no gymnasium.Env")
     return env
 
 

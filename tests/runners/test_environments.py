@@ -38,6 +38,8 @@ PAIRS = (
     ("td3", "gym:Reacher-v5"),
     ("reinforce", f"{HERE}Walk-v0"),
     ("sac", f"{HERE}Walk-v0"),
+    ("mappo", "pettingzoo:mpe2.simple_speaker_listener_v4"),
+    ("maddpg", "pettingzoo:tests.strange_teams"),
 )
 
 

@@ -226,3 +226,72 @@ def test_what_defines_an_environment_is_named() -> None:
     assert {"gymnasium", "mujoco", "numpy"} <= set(reacher.packages) and not reacher.modules
     assert "mujoco" not in walk.packages
     assert dict(walk.modules)["tests.strange_envs"].name == "strange_envs.py"
+
+
+TEAMS = ("pettingzoo:mpe2.simple_spread_v3", "pettingzoo:mpe2.simple_speaker_listener_v4")
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize("name", TEAMS)
+def test_parallel_environments_equal_the_twins(name: str, continuous: bool) -> None:
+    """This project's own implementation of the same worlds: the same bits, in every episode."""
+    own = name.rpartition(".")[2] + ("-continuous" if continuous else "")
+    task = added(name, kwargs={"continuous_actions": continuous})
+    spec, twin = task.spec, suites.TASKS[own]
+    assert spec.horizon == twin.horizon and spec.team and twin.team
+    assert spec.team.agents == twin.team.agents
+    batch = suites.make(spec.id, SEEDS)
+    obs = batch.reset()
+    for number in range(2):
+        seeds = np.array([[episode_seed(seed, number) for seed in of_row] for of_row in SEEDS.tolist()])
+        expected = suites.make(own, seeds)
+        assert obs.tobytes() == expected.reset().tobytes()
+        for action in actions(spec, spec.horizon, number):
+            step, other = batch.step(action), expected.step(action)
+            assert step.next_obs.tobytes() == other.next_obs.tobytes()
+            assert np.array_equal(step.reward, other.reward)
+            assert np.array_equal(step.truncated, other.truncated) and not step.terminated.any()
+        obs = step.obs
+    assert suites.guarantee(spec.id) == "replayable"
+
+
+MEETING = "pettingzoo:tests.strange_teams"
+REFUSED_TEAMS = {
+    "pixels": r"seer: its observations are pixels of shape \(4, 4\)",
+    "mixed": "some agents have Discrete actions",
+    "endless": "no time limit.*--env max_episode_steps=1000",
+    "named": "need names such as agent_0, not 'return'",
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED_TEAMS)
+def test_teams_that_are_not_supported_are_refused(kind: str) -> None:
+    with pytest.raises(ValueError, match=f"^{MEETING}.*{REFUSED_TEAMS[kind]}"):
+        suites.add(Foreign(MEETING, kwargs={"kind": kind}))
+
+
+@pytest.mark.parametrize("name", ["pettingzoo:mpe2.simple_spred_v3", "pettingzoo:json"])
+def test_a_team_that_is_not_there(name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: .*(No module named|has no attribute 'parallel_env')"):
+        suites.add(Foreign(name))
+
+
+def test_agents_of_a_team() -> None:
+    """One-hot observations, a limit of its own, rewards by agent, and an end for all at once."""
+    task = added(MEETING, kwargs={"max_episode_steps": 7})
+    assert task.spec.horizon == 7 and task.spec.observation_size == 4
+    batch = suites.make(task.spec.id, SEEDS)
+    obs = batch.reset()
+    assert np.array_equal(obs[..., 1:].sum(-1), np.ones((3, 2)))
+    ends = []
+    for action in actions(task.spec, 20):
+        step = batch.step(action)
+        assert np.allclose(step.reward[..., 1], 2 * step.reward[..., 0])
+        assert np.array_equal(step.terminated, step.reward[..., 0] > -0.05)
+        ends.append(step.truncated.any())
+    assert ends.index(True) == 6
+    leaving = suites.make(added(MEETING, kwargs={"kind": "leaving"}).spec.id, SEEDS)
+    leaving.reset()
+    with pytest.raises(suites.EnvironmentFailed, match=r"walker ended before the other agents.*at step 3 of"):
+        for action in actions(task.spec, 4):
+            leaving.step(action)
