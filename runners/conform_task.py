@@ -46,7 +46,7 @@ def conform(declared: Foreign) -> Iterator[Check]:
     try:
         found = [foreign.tried(task, steps, seed) for seed in SEEDS]
         for (name, why), same in zip(TRIALS.items(), zip(*found, strict=True), strict=True):
-            yield _check(f"the same episode {name}", all(same), why)
+            yield _check(f"the same episode {name}", all(same), f"differs; perhaps {why}")
         yield _check("the same episode in another process", *_elsewhere(task, steps))
         yield _check("restored in the midst of an episode", *_restored(task, steps))
         yield from _facts(task, steps)
@@ -61,7 +61,7 @@ def found(declared: Foreign, checks: list[Check]) -> str:
 
 
 def _check(name: str, same: bool, why: str) -> Check:
-    return Check(name, PASS if same else FAIL, "" if same else f"differs; perhaps {why}")
+    return Check(name, PASS if same else FAIL, "" if same else why)
 
 
 def _marks(task: ForeignTask, steps: int) -> list[int]:
@@ -81,7 +81,7 @@ def _elsewhere(task: ForeignTask, steps: int) -> tuple[bool, str]:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         return False, f"it failed there: {last}"
-    why = "hashes of text, addresses of objects, or the clock"
+    why = "differs; perhaps hashes of text, addresses of objects, or the clock"
     return json.loads(done.stdout.splitlines()[-1]) == _marks(task, steps), why
 
 
@@ -97,11 +97,11 @@ def _restored(task: ForeignTask, steps: int) -> tuple[bool, str]:
     try:
         other.load_state(batch.state())
     except suites.EnvironmentFailed as error:
-        return False, f"not at all: {error}"
+        return False, str(error)
     for action in actions[steps // 2 :]:
         pairs = zip(batch.step(action), other.step(action), strict=True)
         if any(one.tobytes() != two.tobytes() for one, two in pairs):
-            return False, "something that neither the seed nor the actions determine"
+            return False, "what follows differs; perhaps something that neither seed nor actions determine"
     return True, ""
 
 
