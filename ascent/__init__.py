@@ -49,7 +49,7 @@ def train(
 
     Args:
         algorithm: name from `ascent list algorithms`.
-        task: name from `ascent list tasks`.
+        task: name from `ascent list tasks`, or an environment such as "gym:LunarLander-v3".
         seeds: one run each; seeds from 1000 up are for tuning, and not mixed with others.
         steps: environment steps per seed; default: the task's budget.
         preset: hyperparameter preset; default: the algorithm's default for the task's suite.

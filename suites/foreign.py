@@ -15,6 +15,7 @@ environment imports nothing; its module is imported, and so its code run, by the
 import json
 import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -183,8 +184,10 @@ def wrapped(declared: Foreign, env: Any) -> Any:
 
 
 def said(error: BaseException) -> str:
-    """Return the name and the message of somebody else's error, in one line."""
+    """Return the name and the message of somebody else's error, in one line; where it has none, its place."""
     text = " ".join(str(error).split())
+    if not text and (frames := traceback.extract_tb(error.__traceback__)):
+        text = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}"
     hint = ""
     if isinstance(error, ModuleNotFoundError):
         hint = " (is it installed here, or its folder in PYTHONPATH?)"

@@ -312,9 +312,7 @@ def test_conform(kind: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.M
         assert code == 0 and "Walk-v0 is replayable: " in out and not failed
     else:
         assert (
-            code == 1
-            and f"{kind}-v0 is loose: " in out
-            and "the same episode after other episodes" in failed
+            code == 1 and f"{kind}-v0 is loose: " in out and "the same episode after other episodes" in failed
         )
         assert "restored in the midst of an episode" in failed
     assert ("the same episode in another process" in failed) == (kind == "Careless")
