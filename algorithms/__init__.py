@@ -32,6 +32,7 @@ for _option, _bytes in ((-3, 2**25), (-1, 2**30)):  # M_MMAP_THRESHOLD (its maxi
 
 from collections.abc import Callable, Mapping  # noqa: E402
 from dataclasses import dataclass, field  # noqa: E402
+from hashlib import sha256  # noqa: E402
 from importlib import import_module  # noqa: E402
 from typing import TYPE_CHECKING, Any, Protocol, cast  # noqa: E402
 
@@ -55,19 +56,34 @@ class Algorithm(Protocol):
 
 @dataclass(frozen=True)
 class System:
-    """An algorithm file with a one-line description and the overrides of all of the file's presets."""
+    """An algorithm file with a one-line description and the overrides of all of the file's presets.
+
+    A file from outside the suite (`runners/own.py`) is loaded already: `own` is what it defines.
+    """
 
     algorithm: str
     about: str
     overrides: dict[str, object] = field(default_factory=dict)
     defaults: dict[str, str] = field(default_factory=dict)  # where they differ from the file's DEFAULTS
+    own: Algorithm | None = None
+    file: Path | None = None  # of `own`
+    content: bytes = b""  # of `file`, as it was loaded
+
+    @property
+    def sha256(self) -> str:
+        """The digest of a file from outside the suite; "" for the suite's own files."""
+        return sha256(self.content).hexdigest() if self.own else ""
 
     def module(self) -> Algorithm:
-        """Import and return the algorithm file."""
+        """Return the algorithm file, imported."""
+        if self.own:
+            return self.own
         return cast(Algorithm, import_module(f"ascent.algorithms.{self.algorithm}"))
 
     def default_preset(self, suite: str) -> str:
-        """Return the name of the preset for a suite's tasks."""
+        """Return the preset for a suite's tasks; a file from outside the suite need not name it: its first."""
+        if self.own and suite not in self.own.DEFAULTS:
+            return next(iter(self.own.PRESETS))
         return self.defaults.get(suite) or self.module().DEFAULTS[suite]
 
 

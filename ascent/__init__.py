@@ -48,7 +48,7 @@ def train(
     missing. Progress is shown on standard error.
 
     Args:
-        algorithm: name from `ascent list algorithms`.
+        algorithm: name from `ascent list algorithms`, or a file of your own such as "mine.py".
         task: name from `ascent list tasks`, or an environment such as "gym:LunarLander-v3".
         seeds: one run each; seeds from 1000 up are for tuning, and not mixed with others.
         steps: environment steps per seed; default: the task's budget.

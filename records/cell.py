@@ -6,7 +6,7 @@ result. A hyperparameter at its default is not part of it, so that one that is a
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from itertools import pairwise
@@ -19,7 +19,7 @@ from ascent.records.store import Store
 
 MOST_TIMES = 16  # how many times as large as its policy a recorded network may be
 MOST_WEIGHTS = 1 << 22  # weights that any network may have
-OPTIONAL = ("settings", "measures", "environment")  # fields that many cells do not have
+OPTIONAL = ("settings", "measures", "environment", "algorithm_sha256")  # fields that many cells do not have
 FIRST_TUNING_SEED = 1000  # seeds from here up choose hyperparameters; they never enter a reported number
 
 
@@ -69,6 +69,9 @@ class Cell:
     settings: dict[str, Any] | None = None  # the hyperparameters that differ from the algorithm's defaults
     measures: tuple[str, ...] = ()  # what is also measured: it changes no result, and run.json names it
     environment: dict[str, Any] | None = None  # how its user declares a task from outside this project
+    algorithm_sha256: str = ""  # of an algorithm's file from outside the suite
+    # Where that file is on this machine. Only the user says so: no record does, and none is believed.
+    algorithm_file: Path | None = field(default=None, compare=False)
 
     @cached_property
     def digest(self) -> str:
@@ -110,10 +113,11 @@ class Cell:
         return [seed for seed in seeds if seed not in finished]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields of the cell; those of `OPTIONAL` only if it has them."""
+        """Return the fields of the cell that a record has; those of `OPTIONAL` only if it has them."""
         record = asdict(self)
+        del record["algorithm_file"]
         for name in OPTIONAL:
-            if record[name] is None or record[name] == ():
+            if record[name] in (None, (), ""):
                 del record[name]
         return record
 
@@ -124,7 +128,7 @@ class Cell:
         Raises:
             LookupError, TypeError: the record does not describe a cell.
         """
-        names = cls.__dataclass_fields__.keys() - set(OPTIONAL)
+        names = cls.__dataclass_fields__.keys() - {*OPTIONAL, "algorithm_file"}
         settings, config = record.get("settings"), record["config"]
         if settings is not None and any(config[name] != value for name, value in settings.items()):
             raise TypeError("settings and config contradict each other")
@@ -133,6 +137,7 @@ class Cell:
             "settings": settings,
             "measures": tuple(record.get("measures", ())),
             "environment": record.get("environment"),
+            "algorithm_sha256": record.get("algorithm_sha256", ""),
         }
         return cls(**fields)
 

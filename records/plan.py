@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,8 @@ class Job:
         `ascent verify` runs, know fewer fields.
         """
         values = {x.name: getattr(self, x.name) for x in fields(self) if getattr(self, x.name) != x.default}
+        if self.cell.algorithm_file:
+            values["algorithm_file"] = str(self.cell.algorithm_file)
         return json.dumps({**values, "cell": self.cell.to_json(), "out": str(self.out)})
 
     @classmethod
@@ -76,6 +78,8 @@ class Job:
         """Return the job that `to_json` wrote."""
         values = json.loads(text)
         cell, out = Cell.from_json(values.pop("cell")), Path(values.pop("out"))
+        if "algorithm_file" in values:
+            cell = replace(cell, algorithm_file=Path(values.pop("algorithm_file")))
         return cls(cell, tuple(values.pop("seeds")), out, **values)
 
 

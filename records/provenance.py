@@ -105,6 +105,11 @@ def _with_parents(module: str) -> Iterator[str]:
     return (".".join(parts[:n]) for n in range(2, len(parts) + 1))
 
 
+def own_source(algorithm: str) -> str:
+    """Return the name under which an algorithm's file from outside the suite is recorded."""
+    return f"own/{algorithm}.py"
+
+
 def source_digest(contents: dict[str, bytes]) -> str:
     """Return twelve hex digits over names and contents."""
     digest = sha256()

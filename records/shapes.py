@@ -19,6 +19,7 @@ MOST_EVALUATIONS = 1_000_000  # of a run, and episodes of one
 Name = Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\z")]  # of a file or folder
 SystemName = Annotated[str, Field(pattern=rf"\A{names.PATTERN}\z", max_length=names.MOST)]
 Hex = Annotated[str, Field(pattern=r"\A[0-9a-f]{1,64}\z")]  # a digest that is part of a file's name
+Sha256 = Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]
 Text = Annotated[str, Field(max_length=MOST_TEXT)]
 Count = Annotated[int, Field(ge=0, le=MOST)]
 Number = Annotated[float, Field(strict=True)]  # a whole number, too; NaN and infinity, too
@@ -98,6 +99,7 @@ class NamedCellShape(Shape):
     changed: dict[Text, Value] | None = None
     measures: Names = []
     environment: EnvironmentShape | None = None
+    algorithm_sha256: Sha256 | Literal[""] = ""
 
 
 class CellShape(NamedCellShape):
@@ -258,6 +260,7 @@ class PlannedShape(NamedCellShape):
     replay_bytes_per_seed: Count
     name: SystemName | Literal[""] = ""
     grid: SystemName | Literal[""] = ""
+    algorithm_file: Text | None = None
 
 
 class ManifestShape(Shape):

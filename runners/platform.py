@@ -12,7 +12,8 @@ import torch
 from ascent import kernels, suites
 from ascent.algorithms import MATH, PORTABLE, SYSTEMS
 from ascent.records.cell import Cell
-from ascent.records.provenance import Provenance, cpu, sources
+from ascent.records.provenance import Provenance, cpu, imported_names, module_file, own_source, sources
+from ascent.runners import own
 from ascent.runners.resolve import describe
 
 FLAGS = (
@@ -68,8 +69,12 @@ def describe_platform() -> dict[str, Any]:
 
 
 def training_sources(system: str) -> dict[str, bytes]:
-    """Return the modules that train a system."""
-    return sources(["ascent.runners.pack", f"ascent.algorithms.{SYSTEMS[system].algorithm}"])
+    """Return the modules that train a system. An algorithm's file from outside the suite is among them."""
+    one = SYSTEMS[system]
+    if not one.own:
+        return sources(["ascent.runners.pack", f"ascent.algorithms.{one.algorithm}"])
+    imported = [name for name in imported_names(one.content) if module_file(name)]
+    return sources(["ascent.runners.pack", *imported]) | {own_source(one.algorithm): one.content}
 
 
 def provenance(cell: Cell, device: str) -> Provenance:
@@ -77,7 +82,7 @@ def provenance(cell: Cell, device: str) -> Provenance:
     return Provenance(
         facts=describe(cell),
         columns=suites.TASKS[cell.task].columns,
-        packages=packages(cell.task),
+        packages=packages(cell.task) | own.packages(own.content(cell.system)),
         device=device_name(device),
         platform=describe_platform(),
         sources=training_sources(cell.system),

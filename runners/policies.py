@@ -22,7 +22,7 @@ from ascent.records.checkpoints import MOST_POLICY, State, unpack_arrays
 from ascent.records.errors import DamagedFile, InputError, differences
 from ascent.records.policy import ABOUT, check_recorded, recorded_digest
 from ascent.records.store import Store
-from ascent.runners import environments
+from ascent.runners import environments, own
 from ascent.runners.resolve import make_agent, versions
 
 ACTING = ("params/", "normaliser/")  # what acting needs of an agent's state
@@ -35,6 +35,8 @@ def about(agent: Agent, spec: suites.Spec) -> str:
      "agents": [{"observation": [first, last + 1], "steps": [{"name": "dense", "weight": {"array":
      "params/policy", "first": 0, "shape": [4, 64]}, ...}, ...]}]}
 
+    An algorithm from outside the suite need not say how it acts: then there are no `agents`.
+
     The agents of a team take their part of all observations, one after another; `steps` are those of
     `seedwise/acting.py`. A tensor is a part of an array of the file, by its first number and its shape.
     """
@@ -42,7 +44,8 @@ def about(agent: Agent, spec: suites.Spec) -> str:
     spaces, actions = _of_agents(spec.observation_space), _of_agents(spec.action_space)
     described: list[dict[str, Any]] = []
     first = 0
-    for space, action, steps in zip(spaces, actions, agent.greedy_steps(), strict=True):
+    all_steps = agent.greedy_steps() if hasattr(agent, "greedy_steps") else None
+    for space, action, steps in zip(spaces, actions, all_steps, strict=True) if all_steps else ():
         size = flatdim(space)
         clipped = [Step("clip", _bounds(action))] if steps[-1].name != "argmax" else []
         described.append({
@@ -118,6 +121,7 @@ def load(cell: Cell, folder: Path, seeds: Sequence[int], step: int | None = None
     Raises:
         InputError: a policy is missing, damaged (DamagedFile), or of other versions than the installed code.
     """
+    own.admit(cell)
     if cell.system not in SYSTEMS:
         raise InputError(f"{cell.label()} was imported: it has no policy")
     if cell.task not in suites.TASKS:

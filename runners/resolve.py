@@ -15,7 +15,7 @@ from ascent.algorithms import SYSTEMS, seedwise
 from ascent.algorithms.seedwise import Agent, Replay, Rollout, WholeEpisodes
 from ascent.records.cell import Cell, Evaluation, weights
 from ascent.records.errors import InputError, differences, unknown
-from ascent.runners import environments, presets
+from ascent.runners import environments, own, presets
 from ascent.runners.experience import window
 from ascent.runners.measures import check_requests
 
@@ -39,7 +39,7 @@ def resolve(
     """Return the cell with these names and values.
 
     Args:
-        system: a name in `SYSTEMS`.
+        system: a name in `SYSTEMS`, or an algorithm from outside the suite, see `own.py`.
         task: a name in `suites.TASKS`, or a foreign environment, see `environments.py`.
         preset: default: the system's default preset for the task's suite.
         overrides: hyperparameters that differ from the preset.
@@ -52,6 +52,7 @@ def resolve(
         InputError: an unknown name, an invalid value, an algorithm that cannot learn the task or lacks a
             measure, a budget in which it never learns, or more evaluations than the budget has time steps.
     """
+    system = own.name_of(system)
     if environment := environment or environments.declaration(task):
         task = environments.add(environment)
     check_names(system, task)
@@ -77,6 +78,8 @@ def resolve(
         if number > MOST:
             raise InputError(f"{name} must be at most {MOST:,}")
     experience = _experience(system, task, config)
+    if SYSTEMS[system].own:
+        own.try_out(system, spec, config)
     _check_budget(system, experience, spec, steps)
     _check_evaluations(experience.envs, steps, evaluation)
     check_requests(system, measures)
@@ -93,6 +96,8 @@ def resolve(
         settings=changes(plain(config), plain(SYSTEMS[system].module().Config())),
         measures=tuple(measures),
         environment=environment.to_json() if environment else None,
+        algorithm_sha256=SYSTEMS[system].sha256,
+        algorithm_file=SYSTEMS[system].file,
     )
 
 
@@ -110,19 +115,26 @@ def check_names(system: str, task: str) -> None:
         raise unknown("algorithm", system, SYSTEMS)
     if task not in suites.TASKS:
         raise unknown("task", task, environments.valid_names())
-    if objection := _objection(system, task):
-        able = [name for name in SYSTEMS if not _objection(name, task)]
+    if objection := _objection(system, task, SYSTEMS[system].sha256):
+        if SYSTEMS[system].own:
+            raise InputError(f"{task}: {objection}")
+        able = [name for name in SYSTEMS if not _objection(name, task, SYSTEMS[name].sha256)]
         raise InputError(f"{task}: {objection}; supported algorithms: {', '.join(able)}")
 
 
 def learnable(system: str) -> list[suites.Spec]:
     """Return the tasks that a system can be trained on."""
-    return [spec for task, spec in suites.TASKS.items() if not _objection(system, task)]
+    return [
+        spec for task, spec in suites.TASKS.items() if not _objection(system, task, SYSTEMS[system].sha256)
+    ]
 
 
 @cache  # a sweep may have thousands of cells of few systems and tasks
-def _objection(system: str, task: str) -> str | None:
-    """Return why the system cannot be trained on this kind of task; None if it can."""
+def _objection(system: str, task: str, sha256: str) -> str | None:
+    """Return why the system cannot be trained on this kind of task; None if it can.
+
+    `sha256` is the digest of its file: one from outside the suite may change between two calls.
+    """
     spec = suites.TASKS[task]
     module = SYSTEMS[system].module()
     multi_agent = getattr(module, "TEAM", False)
@@ -133,6 +145,10 @@ def _objection(system: str, task: str) -> str | None:
         module.Agent(module.Config(), spec.observation_space, spec.action_space, streams, "cpu")
     except ValueError as error:
         return str(error)
+    except Exception as error:
+        if SYSTEMS[system].own:
+            return own.fault(error, system)
+        raise
     return None
 
 
@@ -147,6 +163,10 @@ def _experience(system: str, task: str, config: Any) -> Rollout | WholeEpisodes 
         )
     except ValueError as error:
         raise InputError(f"{task}: {error}") from error
+    except Exception as error:
+        if SYSTEMS[system].own:
+            raise InputError(own.fault(error, system)) from error
+        raise
     return agent.experience
 
 
@@ -269,6 +289,7 @@ def versions(system: str, suite: str) -> dict[str, int]:
 
 def check_versions(cell: Cell) -> None:
     """Raise InputError for a cell whose versions differ from those of the installed code."""
+    own.admit(cell)
     installed = versions(cell.system, cell.suite)
     if cell.versions != installed:
         raise InputError(
@@ -312,7 +333,8 @@ def describe(cell: Cell) -> dict[str, Any]:
     preset = plain(resolve_config(cell.system, cell.preset, cell.task, {}))
     facts = {**cell.to_json(), "digest": cell.digest, "spec": suites.TASKS[cell.task].facts()}
     facts.pop("measures", None)
-    facts["guarantees"] = {"task": suites.guarantee(cell.task), "algorithm": GUARANTEE}
+    algorithm = "untested" if cell.algorithm_sha256 else GUARANTEE
+    facts["guarantees"] = {"task": suites.guarantee(cell.task), "algorithm": algorithm}
     if changed := changes(cell.config, preset):
         facts["changed"] = changed
     if source := presets.summary(cell.algorithm, cell.preset):

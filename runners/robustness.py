@@ -158,6 +158,9 @@ def record(
     cell = read_cell(folder)
     seeds = policies.seeds_with(cell, folder)
     agent = policies.load(cell, folder, seeds)
+    if any(level.kind == "adversary" for level in levels) and not hasattr(agent, "preference"):
+        reason = "adversaries follow `preference`, which its algorithm has not: choose others with --grid"
+        raise InputError(f"{cell.label()}: {reason}")
     out = folder / layout.ROBUSTNESS
     _refuse_other_episodes(out, cell, episodes)
     files.refuse_link(out)

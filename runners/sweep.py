@@ -19,7 +19,7 @@ stages = [5, 5, 5, 5]     # seeds per cell and stage; together all seeds
 futility = 0.1            # optional: give up comparisons with a smaller chance of a claim; default: 0, none
 
 [[cells]]                 # every algorithm on every task
-algorithms = ["ppo", "dqn"]
+algorithms = ["ppo", "dqn"]  # or a file of one's own, as seen from this file's folder: "mine.py"
 tasks = ["CartPole-v1"]
 steps = 100_000           # optional; default: the task's budget
 preset = "zoo"            # optional; default: the algorithm's default preset for the task's suite
@@ -58,6 +58,7 @@ from ascent.records.cell import Evaluation, setting
 from ascent.records.declared import Declared, Design
 from ascent.records.errors import InputError, unknown
 from ascent.records.plan import Plan, Planned, check_seeds, parse_seeds
+from ascent.runners import own
 from ascent.runners.entries import Types, check_table, entries
 
 FOLDER = Path(__file__).resolve().parent / "sweeps"
@@ -118,9 +119,16 @@ def load(name_or_file: str) -> Sweep:
     path = find(name_or_file)
     content = _read(path)
     try:
-        return _parse(path.stem, content)
+        return _parse(path.stem, content, path.parent)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def algorithm_files(name_or_file: str) -> list[Path]:
+    """Return the algorithms' files from outside the suite that a sweep names; this needs no torch."""
+    path = find(name_or_file)
+    words = {own.located(entry.algorithm, path.parent) for entry in entries(_read(path))}
+    return sorted(file for word in words if (file := own.file_of(word)))
 
 
 def summary(name: str) -> tuple[str, int]:
@@ -144,7 +152,7 @@ def _seeds(content: dict[str, Any]) -> Sequence[int]:
     return parse_seeds(seeds) if isinstance(seeds, str) else seeds
 
 
-def _parse(name: str, content: dict[str, Any]) -> Sweep:
+def _parse(name: str, content: dict[str, Any], folder: Path) -> Sweep:
     try:  # resolving needs torch; the name of a sweep does not
         from ascent.runners import environments
         from ascent.runners.measures import requested
@@ -174,14 +182,15 @@ def _parse(name: str, content: dict[str, Any]) -> Sweep:
     foreign = environments.table(content.get("environments", []))
     planned: dict[str, Planned] = {}
     for entry in entries(content):
+        algorithm = own.name_of(own.located(entry.algorithm, folder))
         cell = resolve(
-            entry.algorithm,
+            algorithm,
             entry.task,
             preset=entry.preset,
             overrides=entry.overrides,
             steps=entry.steps,
             evaluation=evaluation,
-            measures=requested(entry.algorithm, measures),
+            measures=requested(algorithm, measures),
             environment=environments.named(entry.task, foreign),
         )
         plan = Planned(cell, tuple(seeds), entry.name, entry.grid)

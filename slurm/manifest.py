@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -72,12 +72,20 @@ def _origin(name_or_file: str) -> str:
     return str(Path(name_or_file).resolve()) if name_or_file.endswith(".toml") else name_or_file
 
 
-def sources_digest() -> str:
-    """Return eight hex digits that change with any source file that resolves or trains a cell."""
+def sources_digest(own: Sequence[Path] = ()) -> str:
+    """Return eight hex digits that change with any source file that resolves or trains a cell.
+
+    `own` are algorithms' files from outside the suite. Raises InputError if one cannot be read.
+    """
     digest = sha256()
     for part in RESOLVING:
         for path in sorted((HOME / part).rglob("*.py")):
             digest.update(f"{path.relative_to(HOME).as_posix()}\n".encode() + path.read_bytes())
+    for path in own:
+        try:
+            digest.update(f"{path}\n".encode() + files.read(path))
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}") from error
     return digest.hexdigest()[:8]
 
 
@@ -112,6 +120,7 @@ def write(manifest: Manifest) -> None:
             "digest": plan.cell.digest,
             "seeds": plan.seeds,
             "replay_bytes_per_seed": manifest.replay[plan.cell.digest],
+            **({"algorithm_file": str(plan.cell.algorithm_file)} if plan.cell.algorithm_file else {}),
         }
         | ({"name": plan.name} if plan.name else {})
         | ({"grid": plan.grid} if plan.grid else {})
@@ -154,7 +163,7 @@ def read(path: Path) -> Manifest:
 def _parse(path: Path, content: dict) -> Manifest:
     cells = content["cells"]
     planned = tuple(
-        Planned(Cell.from_json(cell), tuple(cell["seeds"]), cell.get("name", ""), cell.get("grid", ""))
+        Planned(_cell(cell), tuple(cell["seeds"]), cell.get("name", ""), cell.get("grid", ""))
         for cell in cells
     )
     for plan, cell in zip(planned, cells, strict=True):
@@ -175,17 +184,26 @@ def _parse(path: Path, content: dict) -> Manifest:
     )
 
 
+def _cell(record: dict) -> Cell:
+    cell = Cell.from_json(record)
+    file = record.get("algorithm_file")
+    return replace(cell, algorithm_file=Path(file)) if file else cell
+
+
 def current(name_or_file: str, runs: Path) -> Manifest | None:
     """Return the manifest made from the sweep and the sources as they are; None if there is none.
 
     Raises:
-        InputError: the folder belongs to another sweep, or the manifest cannot be read.
+        InputError: the folder belongs to another sweep, or the manifest cannot be read, or it names an
+            algorithm's file that the sweep does not: then it would run code that the user has not named.
     """
     last = latest(name_or_file, runs)
     path = _path(name_or_file, runs)
-    if last and last.path == path:
-        return last
-    return read(path) if path.exists() else None
+    manifest = last if last and last.path == path else read(path) if path.exists() else None
+    named = {plan.cell.algorithm_file for plan in manifest.planned} if manifest else set()
+    if strange := named - {None, *sweep.algorithm_files(name_or_file)}:
+        raise DamagedFile(f"{path} names {min(map(str, strange))}, which the sweep does not")
+    return manifest
 
 
 def find(name_or_file: str, runs: Path) -> Manifest | None:
@@ -201,7 +219,8 @@ def find(name_or_file: str, runs: Path) -> Manifest | None:
     if last is None:
         return None
     same_sweep = last.path.name.split("-")[1] == sweep.digest(sweep.find(name_or_file))
-    changed = "the source code" if same_sweep else sweep.find(name_or_file)
+    code = "the source code" + (" or an algorithm's file" if sweep.algorithm_files(name_or_file) else "")
+    changed = code if same_sweep else sweep.find(name_or_file)
     raise InputError(
         f"{changed} changed since sweep {last.name} was planned ({last.made}): "
         f"run `ascent plan {name_or_file}` again"
@@ -256,7 +275,8 @@ def as_planned(name_or_file: str, runs: Path) -> tuple[Plan, str]:
 
 
 def _path(name_or_file: str, runs: Path) -> Path:
-    name = f"manifest-{sweep.digest(sweep.find(name_or_file))}-{sources_digest()}.json"
+    sources = sources_digest(sweep.algorithm_files(name_or_file))
+    name = f"manifest-{sweep.digest(sweep.find(name_or_file))}-{sources}.json"
     return folder(name_or_file, runs) / name
 
 

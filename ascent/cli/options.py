@@ -149,7 +149,10 @@ def _sweeps() -> Iterable[str]:
 
 Algorithm = Annotated[
     str,
-    typer.Argument(help="Name from `ascent list algorithms`.", autocompletion=_algorithms),
+    typer.Argument(
+        help="Name from `ascent list algorithms`, or a file of your own: mine.py or mine.py:Agent.",
+        autocompletion=_algorithms,
+    ),
 ]
 Task = Annotated[
     str,

@@ -7,7 +7,6 @@ import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
@@ -18,7 +17,7 @@ from rich.text import Text
 from ascent import suites
 from ascent.algorithms import SYSTEMS
 from ascent.records.errors import InputError
-from ascent.runners import presets, resolve
+from ascent.runners import own, presets, resolve
 
 BY_TASK = "by task"
 
@@ -37,6 +36,7 @@ def show(system: str, preset: str | None, task: str | None) -> Iterator[Renderab
     Raises:
         InputError: an unknown name, or a preset without settings for the task.
     """
+    system = own.name_of(system)
     chosen = choose(system, preset, task)
     for name, tasks in chosen.items():
         yield Text(f"{system}, preset {name}, for {described(system, tasks)}", "bold")
@@ -58,6 +58,7 @@ def compare(system: str, preset: str | None, against: str, task: str | None) -> 
     Raises:
         InputError: as `show`, or no task has settings in both presets.
     """
+    system = own.name_of(system)
     (_, possible), *_ = choose(system, against, task).items()
     shared = {
         name: both
@@ -88,8 +89,8 @@ def choose(system: str, preset: str | None, task: str | None) -> dict[str, list[
     Raises:
         InputError: an unknown name, or a preset without settings for the task.
     """
-    if task is not None or system not in SYSTEMS:
-        resolve.check_names(system, task or "")
+    if task is not None:
+        resolve.check_names(system, task)
     tasks = [suites.TASKS[task]] if task else resolve.learnable(system)
     if preset is None:
         chosen: dict[str, list[str]] = {}
@@ -181,13 +182,13 @@ def described(system: str, tasks: Sequence[str]) -> str:
 
 def meanings(system: str) -> dict[str, str]:
     """Return the meaning of each hyperparameter of a system: the comment after it in the algorithm's file."""
-    return _comments(presets.FOLDER.parent / f"{SYSTEMS[system].algorithm}.py")
+    content = own.content(system) or (presets.FOLDER.parent / f"{SYSTEMS[system].algorithm}.py").read_bytes()
+    return _comments(content.decode("utf-8-sig", errors="replace"))
 
 
 @cache
-def _comments(path: Path) -> dict[str, str]:
-    """Return the comment on the line of each field of the class `Config` in a module."""
-    text = path.read_text(encoding="utf-8")
+def _comments(text: str) -> dict[str, str]:
+    """Return the comment on the line of each field of the class `Config` in the text of a module."""
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     comments = {
         token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT

@@ -328,6 +328,7 @@ CELL_RULES: tuple[Callable[[CellFiles], Iterator[Finding]], ...] = (
     identity.started_seeds,
     identity.sealed_runs,
     identity.recorded_sources,
+    identity.own_algorithm,
     origin.named_commit,
     identity.task_facts,
     identity.one_version,

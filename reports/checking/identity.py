@@ -14,6 +14,7 @@ from ascent.records.cell import Cell, chosen, without_tuning
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.files import read as read_file
 from ascent.records.plan import seed_ranges
+from ascent.records.provenance import own_source
 from ascent.records.read import DONE
 from ascent.records.run import result_digest
 from ascent.records.store import Store, read_seal, seals
@@ -71,6 +72,8 @@ def _declared_defaults(files: CellFiles, cell: Cell) -> dict[str, Any]:
             _, content = folder.sources(files.path, digest)
         except InputError:
             continue  # a finding of `recorded-sources`
+        if cell.algorithm_sha256:
+            return {}  # a Config of its author's: retraining shows what it gives
         return _config_defaults(content.get(versioned_modules(cell, content)["algorithm"], b""))
     return {}
 
@@ -251,9 +254,29 @@ def recorded_sources(cell: CellFiles) -> Iterator[Finding]:
         if digest != recorded:
             yield Finding(cell.name, f"the content of {archive} has digest {digest}")
         for key, module in versioned_modules(cell.cell, content).items():
+            if key == "algorithm" and cell.cell.algorithm_sha256:
+                continue  # its digest is part of the cell
             version = re.search(rb"^VERSION = (\d+)", content.get(module, b""), re.MULTILINE)
             if version is None or int(version[1]) != cell.cell.versions.get(key):
                 yield Finding(cell.name, f"cell.json: version of {key} differs from the recorded {module}")
+
+
+def own_algorithm(cell: CellFiles) -> Iterator[Finding]:
+    """An algorithm from outside the suite is the recorded file that the cell names, and has a name of its own."""
+    if cell.cell is None or not (expected := cell.cell.algorithm_sha256):
+        return
+    from ascent.runners.own import SUITE
+
+    name = own_source(cell.cell.algorithm)
+    for recorded in _source_digests(cell):
+        try:
+            _, content = folder.sources(cell.path, recorded)
+        except InputError:
+            continue  # a finding of `recorded-sources`
+        if sha256(content.get(name, b"")).hexdigest() != expected:
+            yield Finding(cell.name, f"cell.json: algorithm_sha256 is not that of the recorded {name}")
+    if taken := SUITE & {cell.cell.system, cell.cell.algorithm}:
+        yield Finding(cell.name, f"{name} has the name of an algorithm of the suite: {min(taken)}")
 
 
 def _source_digests(cell: CellFiles) -> list[str]:
@@ -265,7 +288,9 @@ def versioned_modules(cell: Cell, content: Container[str]) -> dict[str, str]:
     early = "runners/__init__.py" in content  # before 0.2.0, sources were recorded as top-level packages
     home = "" if early else "ascent/"
     return {
-        "algorithm": f"{home}algorithms/{cell.algorithm}.py",
+        "algorithm": own_source(cell.algorithm)
+        if cell.algorithm_sha256
+        else f"{home}algorithms/{cell.algorithm}.py",
         "seedwise": f"{home}algorithms/seedwise{'' if early else '/__init__'}.py",
         "suite": f"{home}suites/{cell.suite}.py",
         "runner": f"{home}runners/__init__.py",

@@ -128,12 +128,19 @@ def origin(cell: CellFiles, run: RunFiles) -> Origin:
     except InputError as error:
         return Origin((str(error),), (), ())
     where = f"commit {str(about['commit'])[:12]}"
+    notes = []
+    own = provenance.own_source(cell.described().algorithm)
+    if (
+        sha := cell.described().algorithm_sha256
+    ) and own in sources:  # the rule `own-algorithm` compares them
+        del sources[own]
+        notes.append(f"{own} is its author's file, in no commit of the suite: sha256 {sha[:12]}")
     contradicted = [*_sources(str(about["commit"]), tuple(sources.items())), *_lock(named, about, where)]
     if digest != about.get("source_digest"):
         contradicted.append(f"the recorded sources have digest {digest}")
     others = sorted(_attempted(run) - {str(about.get("source_digest"))})
     unknown = [f"earlier attempts ran other sources: {', '.join(others)}"] if others else []
-    return Origin(tuple(contradicted), tuple(unknown), tuple(_packages(named, about, where)))
+    return Origin(tuple(contradicted), tuple(unknown), (*notes, *_packages(named, about, where)))
 
 
 def _attempted(run: RunFiles) -> set[str]:

@@ -13,6 +13,7 @@ from ascent.records import files, layout
 from ascent.records.cell import refuse_large
 from ascent.records.errors import InputError
 from ascent.records.plan import Job
+from ascent.records.provenance import own_source
 from ascent.reports.checking.folder import CellFiles, RunFiles
 from ascent.reports.checking.setting import Allowed, CannotVerify, Setting, device, find
 
@@ -99,6 +100,8 @@ def _start(pack: Pack) -> subprocess.Popen[bytes]:
     kind = "cpu" if device(first) == "cpu" else "cuda"
     seeds = tuple(run.seed for run in pack.runs)
     cell = replace(pack.cell.described(), measures=tuple(first.about.get("measures") or ()))
+    if cell.algorithm_sha256 and pack.setting.root is not None:
+        cell = replace(cell, algorithm_file=pack.setting.root / own_source(cell.algorithm))
     job = Job(cell, seeds, pack.out, kind, checkpoint_seconds=1e9)
     pack.out.mkdir(parents=True, exist_ok=True)
     with _log(pack).open("wb") as log:

@@ -38,6 +38,15 @@ cell = Cell.from_json(json.loads(sys.argv[1]))
 environments.admit(cell)
 print(json.dumps(platform.packages(cell.task)))
 """
+_PACKAGES_OF_OWN = """
+import json, sys
+from pathlib import Path
+from ascent.records.cell import Cell
+from ascent.runners import environments, own, platform
+cell = Cell.from_json(json.loads(sys.argv[1]))
+environments.admit(cell)
+print(json.dumps(platform.packages(cell.task) | own.packages(Path(sys.argv[2]).read_bytes())))
+"""
 _EARLY_PACKAGES = """
 import json, sys
 from runners import provenance
@@ -81,6 +90,9 @@ class Setting:
 
     def packages_command(self, cell: Cell) -> list[str]:
         """Return the command that prints the package versions that a record of the cell would name."""
+        if cell.algorithm_sha256 and self.root is not None:
+            file = str(self.root / provenance.own_source(cell.algorithm))
+            return [*self._interpreter(), "-c", _PACKAGES_OF_OWN, json.dumps(cell.to_json()), file]
         if cell.environment is not None:
             return [*self._interpreter(), "-c", _PACKAGES_OF_FOREIGN, json.dumps(cell.to_json())]
         return [*self._interpreter(), "-c", _EARLY_PACKAGES if self.early else _PACKAGES, cell.task]
@@ -103,9 +115,11 @@ def _empty(home: Path) -> dict[str, str]:
 
 def environment(run: RunFiles, kernels: bool) -> dict[str, str]:
     """Return the variables of a process that repeats a run with the installed code."""
+    from ascent.runners import own
     from ascent.runners.platform import FLAGS
 
     kept = {name: value for name, value in os.environ.items() if name not in FLAGS}
+    kept[own.KNOWN] = ":".join(map(str, own.known_files()))  # the process has another working folder
     return kept | {"PYTHONDONTWRITEBYTECODE": "1"} | _choices(run, kernels)
 
 
@@ -186,11 +200,13 @@ def find(cell: CellFiles, run: RunFiles, work: Path, allowed: Allowed) -> Settin
 
 def _current_digest(cell: CellFiles) -> str | None:
     """Return the digest of the installed sources for the cell; None if they have no such algorithm."""
+    from ascent.runners import own
     from ascent.runners.platform import training_sources
 
     try:
+        own.admit(cell.described())
         return provenance.source_digest(training_sources(cell.described().system))
-    except (KeyError, OSError):
+    except (InputError, KeyError, OSError):  # InputError: a file of its author's that is not known here
         return None
 
 
@@ -241,12 +257,12 @@ def _check_device(run: RunFiles) -> None:
 def _packages(setting: Setting, run: RunFiles, cell: Cell) -> dict[str, str]:
     """Return the versions that a run's record would name with this setting."""
     if setting.root is None and setting.python == sys.executable:
-        from ascent.runners import environments
+        from ascent.runners import environments, own
         from ascent.runners.platform import packages
 
         environments.admit(cell)
         if setting.kernels == ("kernels" in packages(cell.task)):
-            return packages(cell.task)
+            return packages(cell.task) | own.packages(own.content(cell.system))
     done = subprocess.run(
         setting.packages_command(cell),
         capture_output=True,
