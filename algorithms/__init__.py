@@ -81,7 +81,7 @@ class System:
         return cast(Algorithm, import_module(f"ascent.algorithms.{self.algorithm}"))
 
     def default_preset(self, suite: str) -> str:
-        """Return the preset for a suite's tasks; a file from outside the suite need not name it: its first."""
+        """Return the preset for a suite's tasks; that of a file from outside may be its first."""
         if self.own and suite not in self.own.DEFAULTS:
             return next(iter(self.own.PRESETS))
         return self.defaults.get(suite) or self.module().DEFAULTS[suite]

@@ -160,9 +160,8 @@ def parse(data: bytes, path: Path) -> Policy:
             raise InputError(f"{path} does not describe how it acts: it was written before version 0.3")
         about = json.loads(str(arrays.pop(ABOUT)))
         if about["agents"] == []:
-            raise InputError(
-                f"{path} does not describe how it acts: only its algorithm's file can play it, as `ascent watch` does"
-            )
+            what = "only its algorithm's file can play it, as `ascent watch` does"
+            raise InputError(f"{path} does not describe how it acts: {what}")
         spaces = {name: str(about[name]) for name in ("task", "observation_space", "action_space")}
         policy = Policy(**spaces, agents=tuple(about["agents"]), arrays=arrays)
         steps = [step for agent in policy.agents for step in agent["steps"]]

@@ -26,6 +26,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+from ascent import algorithms
 from ascent.algorithms import SYSTEMS, Algorithm, System
 from ascent.records import files
 from ascent.records.cell import Cell
@@ -40,6 +41,7 @@ KNOWN = "ASCENT_ALGORITHMS"  # variable with the files that records may be playe
 MOST_BYTES = 1_000_000  # of a file
 AGENT = "Agent"
 METHODS = ("act", "update", "state_dict", "load_state_dict")  # of an agent
+TEMPLATES = Path(algorithms.__file__).parent / "templates"
 SUITE = frozenset(SYSTEMS)  # the names of the suite's own algorithms
 _WORD = re.compile(r"(?P<file>.+\.py)(:(?P<agent>[A-Za-z_]\w*))?", re.DOTALL)
 _STEM = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,49}")
@@ -47,7 +49,7 @@ _RECORDED = ("numpy", "torch", PACKAGE)  # packages whose versions every record 
 
 
 def located(word: str, folder: Path) -> str:
-    """Return the name of an algorithm as it is, and that of a file as an absolute path, seen from `folder`."""
+    """Return the name of an algorithm as it is, and a file, as seen from `folder`, as an absolute path."""
     return str(folder.resolve() / Path(word).expanduser()) if _WORD.fullmatch(word) else word
 
 
@@ -169,6 +171,16 @@ def try_out(system: str, spec: "Spec", config: Any) -> None:
         raise InputError(f"{file}: value_estimate needs the discount: Config needs a field 'gamma'")
 
 
+def begin(path: Path, template: str) -> None:
+    """Write a new algorithm's file from a template of the suite. Raises InputError if it exists."""
+    if path.suffix != ".py":
+        raise InputError(f"{path}: an algorithm's file ends in .py")
+    _check_name(path.stem, path.stem, path)
+    text = (TEMPLATES / f"{template}.py").read_bytes().replace(b"NAME:", f"{path.stem}:".encode(), 1)
+    if not files.create(path, text):
+        raise InputError(f"{path} exists: choose another name")
+
+
 # ---- from a file to an algorithm
 
 
@@ -197,6 +209,15 @@ def _list(path: Path, algorithm: str, agent: str, content: bytes) -> str:
         own = _algorithm(_import(path, algorithm, content), agent, path)
         SYSTEMS[name] = System(algorithm, f"from {path}", own=own, file=path, content=content)
     return name
+
+
+def _check_name(algorithm: str, name: str, path: Path) -> None:
+    """Raise InputError for a name that the suite has, or that is no name."""
+    if not _STEM.fullmatch(algorithm):
+        raise InputError(f"{path.name}: an algorithm's name has letters, digits, '-' and '_': rename it")
+    if taken := SUITE & {algorithm, name}:
+        what = f"the suite has an algorithm {min(taken)!r}"
+        raise InputError(f"{path.name}: {what}: give the file another name")
 
 
 @cache

@@ -29,8 +29,8 @@ from ascent.reports.checking import parse
 MAX_COUNT = 1_000_000  # evaluated episodes, environments: a hostile record may demand any number
 MAX_MODULE = 1_000_000  # bytes
 MAX_MODULES, MAX_SOURCES = 1_000, 20_000_000  # of an archive: files, bytes
-# Modules as they are recorded; versions before 0.2.0 had three top-level packages. own/ has an algorithm's file
-# from outside the suite.
+# Modules as they are recorded; versions before 0.2.0 had three top-level packages. own/ has the file of an
+# algorithm from outside the suite.
 MODULES = re.compile(r"(algorithms|suites|runners)/\w+\.py|ascent/(\w+/)+\w+\.(py|cpp|h)|own/[\w-]+\.py")
 
 

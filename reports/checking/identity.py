@@ -262,7 +262,7 @@ def recorded_sources(cell: CellFiles) -> Iterator[Finding]:
 
 
 def own_algorithm(cell: CellFiles) -> Iterator[Finding]:
-    """An algorithm from outside the suite is the recorded file that the cell names, and has a name of its own."""
+    """An algorithm from outside the suite is the recorded file, and has a name of its own."""
     if cell.cell is None or not (expected := cell.cell.algorithm_sha256):
         return
     from ascent.runners.own import SUITE

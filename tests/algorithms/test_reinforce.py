@@ -18,8 +18,8 @@ from ascent.records.errors import InputError
 from ascent.runners.experience import whole
 from ascent.runners.resolve import resolve
 from ascent.runners.trainer import Trainer
+from ascent.suites.probes import Probe
 from tests.algorithms.test_equations import BOTH_KINDS, DISCRETE, GAMMA, SEEDS, make_agent, make_batch
-from tests.probes import Probe
 
 H = 10  # the time limit of `Lengths`
 LENGTHS = (1, 2, 3, 25)  # the last is cut by the time limit
