@@ -76,9 +76,10 @@ class PerSeed:
     ) -> None:
         self.discrete = isinstance(action_space, Discrete)
         self.size = flatdim(action_space)
+        self.device = device
         self.learners: list[Any] = []
         for seed in self._seeds(streams):
-            with _seeded(seed):
+            with _seeded(seed, device):
                 learner = type(self).Learner(config, observation_space, action_space)
             for module in _parts(learner, nn.Module):
                 module.to(device)
@@ -109,7 +110,7 @@ class PerSeed:
         actions = []
         for learner, seed, seen in zip(self.learners, self._seeds(rng), obs, strict=True):
             try:
-                with _seeded(seed), torch.no_grad():
+                with _seeded(seed, self.device), torch.no_grad():
                     actions.append(learner.act(seen.clone(), explore, progress))
             except Exception:
                 if _finite(learner):
@@ -128,7 +129,7 @@ class PerSeed:
         for row, (learner, seed) in enumerate(zip(self.learners, self._seeds(rng), strict=True)):
             part = batch.map(lambda x: x[row].clone())  # noqa: B023  (called at once)
             try:
-                with _seeded(seed):
+                with _seeded(seed, self.device):
                     metrics = learner.update(part, progress)
             except Exception:
                 if _finite(learner) and all(x.isfinite().all() for x in vars(part).values() if x is not None):
@@ -170,14 +171,17 @@ class PerSeed:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed torch's generator; afterwards, it is as it was."""
-    before = torch.get_rng_state()
-    torch.manual_seed(seed)
+def _seeded(seed: int, device: str) -> Iterator[None]:
+    """Seed torch's generator, and the GPU's. Afterwards, that of the CPU is as it was."""
+    generator = torch.default_generator  # `torch.manual_seed` takes a hundred times as long
+    before = generator.get_state()
+    generator.manual_seed(seed)
+    if device != "cpu":
+        torch.cuda.manual_seed(seed)
     try:
         yield
     finally:
-        torch.set_rng_state(before)
+        generator.set_state(before)
 
 
 def _named_parts(learner: Any, kind: type | tuple[type, ...]) -> Iterator[tuple[str, Any]]:

@@ -8,27 +8,14 @@ from pathlib import Path
 
 from ascent import suites
 from ascent.algorithms import SYSTEMS
-from ascent.algorithms.seedwise import Agent, Learned, Parameters
 from ascent.records import files
 from ascent.records.cell import Cell, Evaluation
 from ascent.records.errors import InputError
 from ascent.records.run import Run
+from ascent.runners.conform import SHRUNK
 from ascent.runners.platform import provenance
 from ascent.runners.resolve import resolve
 
-SHRUNK = {
-    "steps": 16,
-    "horizons": 1,
-    "envs": 2,
-    "workers": 2,
-    "epochs": 2,
-    "minibatch": 8,
-    "value_epochs": 2,
-    "capacity": 70,
-    "batch": 8,
-    "learning_starts": 20,
-    "target_every": 5,
-}
 MOST_EVERY = 8  # environment steps between updates
 WINDOWS = 5.5  # in a run at least, where a window lasts as long as the task's time limit asks
 # Discrete and continuous actions, and a simulator; teams whose agents are unlike, or both move and speak.
@@ -102,20 +89,3 @@ def results(cell: Cell, out: Path, seeds: list[int]) -> dict[int, dict[str, byte
 def statuses(cell: Cell, out: Path, seeds: list[int]) -> list[str]:
     """How each run ended."""
     return [files.read_json(cell.folder(out) / f"seed-{seed}" / "result.json")["status"] for seed in seeds]
-
-
-def parameters(agent: Agent) -> list[Parameters]:
-    """List the parameter matrices of an agent, also those in lists, dictionaries and `Learned`."""
-
-    def search(value: object) -> list[Parameters]:
-        if isinstance(value, Parameters):
-            return [value]
-        if isinstance(value, Learned):
-            return search(vars(value))
-        if isinstance(value, dict):
-            return search(list(value.values()))
-        if isinstance(value, (list, tuple)):
-            return [matrix for item in value for matrix in search(item)]
-        return []
-
-    return list(dict.fromkeys(search(vars(agent))))  # each once

@@ -17,8 +17,8 @@ from torch.nn.utils import vector_to_parameters
 
 from ascent.algorithms import ddpg, sac, td3
 from ascent.algorithms.seedwise import Adam, Batch, Parameters, Replay, Streams
+from ascent.runners.conform import parameters
 from tests.algorithms.test_equations import GAMMA, N_OBS, OBS, SEEDS, make_agent, make_batch, sb3_model
-from tests.small import parameters
 
 WIDE = spaces.Box(-2.0, 2.0, (2,), np.float32)
 SKEWED = spaces.Box(np.array([-1.0, -3.0], np.float32), np.array([3.0, -2.5], np.float32))

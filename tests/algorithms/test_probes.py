@@ -1,5 +1,7 @@
 """Probe environments with known values: each system learns them, on every kind of action it can take."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -7,68 +9,18 @@ from gymnasium import spaces
 
 from ascent.algorithms import SYSTEMS
 from ascent.algorithms.seedwise import Streams, WholeEpisodes
-from ascent.records.cell import Evaluation
 from ascent.records.errors import InputError
-from ascent.runners.resolve import resolve
+from ascent.runners.conform import SEEDS, trained_on_probe
 from ascent.runners.trainer import Trainer
-from tests import probes
-
-SEEDS = [0, 1, 2]
-# Bolder than any real task allows; only names that a system's Config has are used.
-BOLD = {
-    "gamma": probes.GAMMA,
-    "envs": 4,
-    "workers": 4,
-    "rms_eps": 1e-2,
-    "steps": 8,
-    "horizons": 3,  # of 3 steps
-    "minibatch": 32,
-    "epochs": 4,
-    "learning_rate": 1e-2,
-    "value_learning_rate": 1e-2,
-    "value_epochs": 10,
-    "anneal": False,
-    "entropy_coef": 0.0,
-    "max_grad_norm": 10.0,
-    "hidden": [16],
-    "capacity": 1000,
-    "learning_starts": 100,
-    "target_every": 25,
-    "actor_learning_rate": 3e-3,
-    "critic_learning_rate": 1e-2,
-    "batch": 64,
-    "tau": 0.05,
-    "alpha": 1e-3,  # what entropy is worth would be in the values
-    "reward_scale": 1.0,
-    "bootstrap_time_limit": True,
-    "clip_value": False,
-    "normalise": False,
-}
-BUDGET = 8_000
+from ascent.suites import probes
 
 
 def trained(system: str, probe: str, kind: str) -> Trainer:
-    known = SYSTEMS[system].module().Config.__dataclass_fields__
-    overrides = {name: value for name, value in BOLD.items() if name in known}
-    if "workers" in known:  # a worker's step is of a whole window's sum: a constant rate trembles to the end
-        overrides["anneal"] = True
-    preset = next(iter(SYSTEMS[system].module().PRESETS))
     try:
-        cell = resolve(
-            system,
-            f"probe-{probe}-{kind}",
-            preset=preset,
-            overrides=overrides,
-            steps=BUDGET,
-            evaluation=Evaluation(1, 1),
-        )
+        return trained_on_probe(system, probe, kind)
     except InputError as error:
         assert "needs a" in str(error)  # an algorithm for one kind of action says so
         pytest.skip(str(error))
-    trainer = Trainer(cell, SEEDS)
-    while trainer.step < cell.steps:
-        trainer.advance()
-    return trainer
 
 
 def values(trainer: Trainer, *observations: float) -> np.ndarray:
@@ -89,9 +41,9 @@ def values(trainer: Trainer, *observations: float) -> np.ndarray:
 
 
 @pytest.fixture(params=("discrete", "continuous"))
-def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    probes.register(monkeypatch)
-    return request.param
+def kind(request: pytest.FixtureRequest) -> Iterator[str]:
+    with probes.listed():
+        yield request.param
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

@@ -15,11 +15,12 @@ from torch.distributions import Normal, kl_divergence
 
 from ascent.algorithms import rpc, sac
 from ascent.algorithms.seedwise import Adam, Batch, Learned, Parameters, Streams, uniform_fan_in
+from ascent.runners.conform import SHRUNK, parameters
 from ascent.runners.resolve import resolve
 from ascent.runners.trainer import Trainer
 from tests.algorithms.test_equations import GAMMA, N_OBS, OBS, SEEDS, make_agent
 from tests.algorithms.test_offpolicy import SKEWED, SPACES, WIDE, N, copied, transitions
-from tests.small import MOST_EVERY, SHRUNK, parameters
+from tests.small import MOST_EVERY
 
 Z, A = 3, 2  # sizes of z and of the action
 SMALL = {"latent": Z, "hidden": (16, 8), "model_hidden": (8,), "gamma": GAMMA, "first_lambda": 0.5}
