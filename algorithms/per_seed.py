@@ -47,7 +47,7 @@ REFUSED: dict[type, str] = {
     torch.Generator: "draw from torch's own generator",
     deque: "use a tensor",
 }
-Slot = tuple[Callable[[], Tensor], Callable[[Tensor], None]]  # how a part of a state is read, and restored
+Slot = tuple[Callable[[], Tensor], Callable[[Tensor], object]]  # how a part of a state is read, and restored
 
 
 class Learner(Protocol):
@@ -69,7 +69,7 @@ class Learner(Protocol):
 class PerSeed:
     """The agent of all seeds of a process; subclasses name the `Learner`."""
 
-    Learner: ClassVar[Callable[[Any, Any, Any], Any]]
+    Learner: ClassVar[type[Any]]
 
     def __init__(
         self, config: Any, observation_space: Space, action_space: Space, streams: Streams, device: str

@@ -91,6 +91,7 @@ class Agent:
 
         Where a time limit or the window cuts an episode, the value of the true successor stands for the rest.
         """
+        assert batch.truncated is not None  # a window has it
         gamma, value = self.config.gamma, self.value(batch.next_obs).squeeze(-1)
         following, found = value[:, -1], []
         for t in reversed(range(batch.reward.shape[1])):

@@ -7,7 +7,8 @@ Every seed has a learner of its own. They take turns: an algorithm with a seed a
 from dataclasses import dataclass
 
 import torch
-from gymnasium.spaces import Box, Discrete, Space
+from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces.utils import flatdim
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Independent, Normal
 
@@ -41,12 +42,12 @@ def network(inputs: int, width: int, outputs: int) -> nn.Sequential:
 class Learner:
     """One seed: a policy and a value network, moved together after every window."""
 
-    def __init__(self, config: Config, observation_space: Box, action_space: Space) -> None:
+    def __init__(self, config: Config, observation_space: Box, action_space: Box | Discrete) -> None:
         self.config = config
         self.experience = Rollout(config.steps, config.envs)  # what the runner collects for `update`
         self.discrete = isinstance(action_space, Discrete)
         n_obs = observation_space.shape[0]
-        outputs = int(action_space.n) if isinstance(action_space, Discrete) else action_space.shape[0]
+        outputs = flatdim(action_space)  # the choices, or the numbers of an action
         self.policy = network(n_obs, config.width, outputs)
         self.value = network(n_obs, config.width, 1)
         self.log_std = nn.ParameterList([] if self.discrete else [torch.zeros(outputs)])
@@ -87,6 +88,7 @@ class Learner:
 
         Where a time limit or the window cuts an episode, the value of the true successor stands for the rest.
         """
+        assert batch.truncated is not None  # a window has it
         gamma, value = self.config.gamma, self.value(batch.next_obs).squeeze(-1)
         following, found = value[-1], []
         for t in reversed(range(len(value))):

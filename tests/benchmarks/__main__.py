@@ -2,11 +2,12 @@
 
 import sys
 
-from tests.benchmarks import particle, reports, speed, stepping
+from tests.benchmarks import particle, per_seed, reports, speed, stepping
 
 codes = (
     speed.main(list(speed.COMPARISONS)),
     stepping.main(list(stepping.TASKS)),
+    per_seed.main(),
     particle.main(list(particle.TASKS)),
     reports.main(),
 )
