@@ -1,9 +1,9 @@
-"""Speed of an algorithm with torch.nn: by our runner, ten seeds, against gymnasium's vector environment, one seed.
+"""Speed of an algorithm with torch.nn: ten seeds by our runner, one by gymnasium's vector environment.
 
     make bench            or: .venv/bin/python -m tests.benchmarks.per_seed
 
-Both drive the learner of `ascent new algorithm --nn` with eight environments. Figures are environment steps per
-second of one core. Rounds alternate, because machines are shared; the ratio is the median over rounds.
+Both drive the learner of `ascent new algorithm --nn` with eight environments. Figures are environment steps
+per second of one core. Rounds alternate, because machines are shared; the ratio is the median over rounds.
 """
 
 import sys

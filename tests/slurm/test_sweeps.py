@@ -17,6 +17,7 @@ import pytest
 
 from ascent.records import files
 from ascent.records.errors import InputError
+from ascent.runners import own
 from ascent.slurm import sites, submit
 from tests.slurm.cluster import Cluster
 from tests.slurm.user import A_MINUTE, LONG, LONGER, SITE, THIRTY, User, reach_the_time_limit, wait
@@ -62,6 +63,32 @@ def test_time_limit(cluster: Cluster, tmp_path: Path) -> None:
     log = user.sent()[0].log(0).read_text()
     assert "requesting a requeue" in log and "restart 1" in log
     user.check_bytes()
+
+
+MINE = """
+seeds = "0-1"
+evaluations = 2
+episodes = 1
+
+[[cells]]
+algorithms = ["mine.py"]
+tasks = ["CartPole-v1"]
+steps = 600
+set = { envs = 2, steps = 16, width = 8 }
+"""
+
+
+def test_own_algorithm(cluster: Cluster, tmp_path: Path) -> None:
+    """A file beside the sweep trains on the nodes, as planned; an edit asks for another plan."""
+    file = tmp_path / "mine.py"
+    file.write_bytes((own.TEMPLATES / "torch_nn.py").read_bytes())
+    user = User(cluster, tmp_path, MINE)
+    user.submit("--pack", "1")
+    user.wait_done()
+    user.check_bytes()
+    assert user.record(0)["attempts"][0]["SLURMD_NODENAME"].startswith("node")
+    file.write_text(file.read_text() + "# another\n")
+    assert "or an algorithm's file changed since" in user.ascent("status", expect=None)
 
 
 APPTAINER = """#!/bin/sh
