@@ -10,6 +10,7 @@ the seed alone and are used in no training and no evaluation.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from ascent.records import layout
 from ascent.records.cell import Cell, read_cell
 from ascent.records.errors import InputError, unknown
 from ascent.records.plan import seed_ranges
-from ascent.runners import policies
+from ascent.runners import own, policies
 from ascent.runners.play import Episode, Policy, env_seeds, play
 from ascent.suites.spec import Team
 
@@ -72,6 +73,9 @@ def find(task: str, runs: Path, names: Sequence[str] = ()) -> list[Trained]:
     team_of(suites.TASKS[task])
     folders = sorted((runs / suites.TASKS[task].suite / task).glob(f"*/{layout.CELL}"))
     cells = [read_cell(path.parent) for path in folders]
+    for cell in cells:
+        with suppress(InputError):  # an algorithm's file that is not known here: its cells have no players
+            own.admit(cell)
     if not any(cell.system in SYSTEMS for cell in cells):  # imported cells have no policies
         raise InputError(f"there are no runs of {task} in {runs}")
     chosen = [

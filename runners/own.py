@@ -238,7 +238,7 @@ def _import(path: Path, algorithm: str, content: bytes) -> ModuleType:
 
 def _refuse_neighbours(path: Path, content: bytes) -> None:
     """Raise InputError if a file imports modules that are beside it: they would not be in the record."""
-    for name in sorted(_imported(content)):
+    for name in sorted(_imported(content) - {PACKAGE}):
         if (path.parent / f"{name}.py").is_file() or (path.parent / name / "__init__.py").is_file():
             beside = f"it imports {name!r}, which is beside it and would not be recorded"
             raise InputError(f"{path.name}: {beside}: an algorithm is one file")
