@@ -34,7 +34,7 @@ steps = 100_000           # optional; or by task: { CartPole-v1 = 50_000 }; defa
 
 [[systems]]
 name = "ppo without clipping"  # letters, digits, blanks, ()[]=.,+_-
-algorithm = "ppo"
+algorithm = "ppo"         # or a file of one's own, as above
 preset = "cleanrl"        # optional, as above
 set = { clip = 1e9 }      # optional
 tasks = ["CartPole-v1"]   # optional
@@ -125,9 +125,15 @@ def load(name_or_file: str) -> Sweep:
 
 
 def algorithm_files(name_or_file: str) -> list[Path]:
-    """Return the algorithms' files from outside the suite that a sweep names; this needs no torch."""
+    """Return the algorithms' files from outside the suite that a sweep names; this needs no torch.
+
+    An invalid sweep names none: `load` says what is wrong with it.
+    """
     path = find(name_or_file)
-    words = {own.located(entry.algorithm, path.parent) for entry in entries(_read(path))}
+    try:
+        words = {own.located(entry.algorithm, path.parent) for entry in entries(_read(path))}
+    except (InputError, LookupError, TypeError, AttributeError):
+        return []
     return sorted(file for word in words if (file := own.file_of(word)))
 
 

@@ -192,6 +192,12 @@ def test_a_job_carries_the_file(mine: Path, tmp_path: Path) -> None:
 def test_sweeps_and_manifests(mine: Path, tmp_path: Path) -> None:
     """A sweep names the file as seen from its own folder. An edit of the file asks for a new plan."""
     path = mine.parent / "compare.toml"
+    systems = (
+        '[[systems]]\nname = "ours"\nalgorithm = "mine.py"\n[[systems]]\nname = "A2C"\nalgorithm = "a2c"\n'
+    )
+    path.write_text(f'seeds = "0-1"\ntasks = ["CartPole-v1"]\n{systems}')
+    assert [plan.cell.system for plan in sweep.load(str(path)).planned] == ["mine", "a2c"]
+    assert sweep.algorithm_files(str(path)) == [mine]
     path.write_text('seeds = "0-1"\n[[cells]]\nalgorithms = ["mine.py", "a2c"]\ntasks = ["CartPole-v1"]\n')
     assert [plan.cell.system for plan in sweep.load(str(path)).planned] == ["mine", "a2c"]
     manifest.write(manifest.resolve(str(path), tmp_path))
