@@ -12,7 +12,7 @@ from ascent.records import files
 from ascent.records.cell import Cell, Evaluation
 from ascent.records.errors import InputError
 from ascent.records.run import Run
-from ascent.runners.conform import SHRUNK
+from ascent.runners.conform_algorithm import SHRUNK
 from ascent.runners.platform import provenance
 from ascent.runners.resolve import resolve
 

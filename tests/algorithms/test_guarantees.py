@@ -7,7 +7,7 @@ import pytest
 from ascent.algorithms import SYSTEMS
 from ascent.algorithms.seedwise import Streams
 from ascent.records.errors import InputError
-from ascent.runners.conform import beside_nan, parameters, unmoved
+from ascent.runners.conform_algorithm import beside_nan, parameters, unmoved
 from ascent.runners.resolve import make_agent, resolve
 from ascent.runners.train import train
 from ascent.runners.trainer import Trainer

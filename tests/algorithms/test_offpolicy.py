@@ -17,7 +17,7 @@ from torch.nn.utils import vector_to_parameters
 
 from ascent.algorithms import ddpg, sac, td3
 from ascent.algorithms.seedwise import Adam, Batch, Parameters, Replay, Streams
-from ascent.runners.conform import parameters
+from ascent.runners.conform_algorithm import parameters
 from tests.algorithms.test_equations import GAMMA, N_OBS, OBS, SEEDS, make_agent, make_batch, sb3_model
 
 WIDE = spaces.Box(-2.0, 2.0, (2,), np.float32)

@@ -11,7 +11,8 @@ from ascent.algorithms.seedwise import Streams
 from ascent.records import policy
 from ascent.records.cell import Cell, Evaluation
 from ascent.records.errors import InputError
-from ascent.runners import conform, own, policies
+from ascent.runners import conform_algorithm as conform
+from ascent.runners import own, policies
 from ascent.runners.resolve import make_agent, resolve
 from ascent.runners.train import train
 from ascent.runners.trainer import Trainer

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from ascent.algorithms import SYSTEMS
 from ascent.algorithms.seedwise import Streams, WholeEpisodes
 from ascent.records.errors import InputError
-from ascent.runners.conform import SEEDS, trained_on_probe
+from ascent.runners.conform_algorithm import SEEDS, trained_on_probe
 from ascent.runners.trainer import Trainer
 from ascent.suites import probes
 

@@ -15,7 +15,7 @@ from torch.distributions import Normal, kl_divergence
 
 from ascent.algorithms import rpc, sac
 from ascent.algorithms.seedwise import Adam, Batch, Learned, Parameters, Streams, uniform_fan_in
-from ascent.runners.conform import SHRUNK, parameters
+from ascent.runners.conform_algorithm import SHRUNK, parameters
 from ascent.runners.resolve import resolve
 from ascent.runners.trainer import Trainer
 from tests.algorithms.test_equations import GAMMA, N_OBS, OBS, SEEDS, make_agent

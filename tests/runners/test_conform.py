@@ -8,7 +8,8 @@ import pytest
 from ascent import suites
 from ascent.algorithms import SYSTEMS
 from ascent.records.errors import InputError
-from ascent.runners import conform, own
+from ascent.runners import conform_algorithm as conform
+from ascent.runners import own
 from tests.command import call
 
 FOLDER = own.TEMPLATES
