@@ -257,7 +257,7 @@ def nan_rewards(row: int) -> Iterator[None]:
     """Have the environments of one seed of every pack pay NaN."""
     make = suites.make
 
-    def corrupted(task: str, seeds: np.ndarray, threads: int = 1) -> suites.Batch:
+    def corrupted(task: str, seeds: np.ndarray, threads: int = 1) -> suites.Trainable:
         env = make(task, seeds, threads)
         step = env.step
 
