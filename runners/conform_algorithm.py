@@ -105,17 +105,13 @@ def conform(word: str, tell: Callable[[str], None] = lambda what: None) -> Itera
     if not able:
         raise InputError(f"{word}: it can learn none of {', '.join(TASKS)}")
     for task in able:
-        yield from _on_task(system, task, partial(_tell, tell, task))
+        yield from _on_task(system, task, tell)
     with probes.listed():
         for name in probes.PROBES if not suites.TASKS[able[0]].team else ():
             for kind in ("discrete", "continuous"):
                 task = probes.task(name, kind)
                 tell(task)
                 yield Check(f"learns {name}", task, *_graded(partial(_probe, system, name, kind), system))
-
-
-def _tell(tell: Callable[[str], None], task: str, what: str) -> None:
-    tell(f"{task}: {what}")
 
 
 def _graded(test: Callable[[], str], system: str) -> tuple[str, str]:
@@ -185,7 +181,7 @@ def _on_task(system: str, task: str, tell: Callable[[str], None]) -> Iterator[Ch
             yield Check("trains", task, FAIL, str(error))
             return
         for name, test in tests:
-            tell(name)
+            tell(f"{task}: {name}")
             check = Check(name, task, *_graded(test, system))
             yield check
             if name == "trains" and check.grade == FAIL:
