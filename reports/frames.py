@@ -8,7 +8,7 @@ import pandas as pd
 
 from ascent.records.expected import cell_columns
 from ascent.records.read import CellRecord, load
-from ascent.reports.statistics.aggregate import evaluation_means
+from ascent.reports.statistics.curves import evaluation_means
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ascent.reports.page.names import curves_name, group_name
 from ascent.reports.page.provenance import provenance
 from ascent.reports.page.render import render
 from ascent.reports.page.table import Table, csv, latex, markdown
-from ascent.reports.statistics.aggregate import evaluation_means
+from ascent.reports.statistics.curves import evaluation_means
 from ascent.reports.statistics.study import Study
 
 

@@ -29,8 +29,9 @@ from ascent.reports.page.formats import decimals, median_limits, number, short_s
 from ascent.reports.page.table import csv
 from ascent.reports.shelf import croissant
 from ascent.reports.shelf.add import grade_of, proofs
-from ascent.reports.statistics.aggregate import CellSummary, Task, aggregate, evaluation_means
+from ascent.reports.statistics.aggregate import CellSummary, Task, aggregate
 from ascent.reports.statistics.comparisons import compare
+from ascent.reports.statistics.curves import evaluation_means
 from ascent.reports.statistics.ranking import task_ranks
 from ascent.runners import estimate
 

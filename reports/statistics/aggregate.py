@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from ascent.records.declared import Declared
-from ascent.records.expected import cell_columns
 from ascent.records.read import DIVERGED, DONE, CellRecord, RunRecord
 from ascent.reports.statistics.dispersion import Dispersion, dispersion
 from ascent.reports.statistics.estimators import ACROSS_SEEDS, ESTIMATORS, Curves, diverged_score
@@ -196,27 +195,6 @@ def mixed_versions(cell: CellRecord) -> list[str]:
     packages = [run.about.get("packages") or {} for run in cell.runs if run.finished]
     names = sorted({name for versions in packages for name in versions})
     return [name for name in names if len({versions.get(name) for versions in packages}) > 1]
-
-
-def evaluation_means(cells: Sequence[CellRecord]) -> pd.DataFrame:
-    """Return the mean evaluation returns of all finished runs, one row per run, policy and step.
-
-    Columns suite, task, system, preset, digest, name if a sweep names systems, seed, state, policy, step,
-    episodes, return, length, and the measures of the tasks.
-    """
-    names = list(cell_columns(cell.name for cell in cells))
-    runs = [(cell, run) for cell in cells for run in cell.runs if run.finished]
-    columns = [*names, "seed", "state", "policy", "step", "episodes", "return", "length"]
-    columns += sorted({name for cell, _ in runs for name in cell.measures})
-    if not runs:
-        return pd.DataFrame(columns=columns)
-    table = pd.concat([run.means for _, run in runs], ignore_index=True)
-    rows = [len(run.means) for _, run in runs]
-    for name in names:
-        table[name] = np.repeat([getattr(cell.name, name) for cell, _ in runs], rows)
-    table["seed"] = np.repeat([run.seed for _, run in runs], rows)
-    table["state"] = np.repeat([run.state for _, run in runs], rows)
-    return table[columns]
 
 
 def _summarise(cell: CellRecord, label: str, declared: Declared, kind: Measured) -> CellSummary:
