@@ -48,5 +48,5 @@ def test_the_tutorial(tmp_path: Path) -> None:
     about = read_json(tmp_path / "out" / "compare" / "provenance.json")["report"]
     assert {cell["system"] for cell in about["expected"]} == {"mine", "a2c", "ppo"}
     assert about["left_out"] == {}
-    assert (tmp_path / "compare.zip").is_file()
+    assert (tmp_path / "out" / "compare.zip").is_file()
     assert (tmp_path / "out" / "compare" / "index.html").is_file()
