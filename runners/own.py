@@ -177,7 +177,7 @@ def begin(path: Path, template: str) -> None:
         raise InputError(f"{path}: an algorithm's file ends in .py")
     _check_name(path.stem, path.stem, path)
     text = (TEMPLATES / f"{template}.py").read_bytes().replace(b"NAME:", f"{path.stem}:".encode(), 1)
-    if not files.create(path, text):
+    if path.exists() or not files.create(path, text):
         raise InputError(f"{path} exists: choose another name")
 
 

@@ -1,7 +1,7 @@
 """Shared by all tests."""
 
 # isort: off
-from ascent import algorithms  # noqa: F401  (before numpy and torch: it chooses their mathematical functions)
+from ascent import algorithms  # (before numpy and torch: it chooses their mathematical functions)
 # isort: on
 
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from ascent import kernels
+from ascent import kernels, suites
 from ascent.runners.platform import packages
 
 torch.set_num_threads(1)
@@ -31,6 +31,17 @@ def switch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     yield turn
     monkeypatch.undo()
     _forget()
+
+
+@pytest.fixture(autouse=True)
+def own_names() -> Iterator[None]:
+    """Forget the tasks and systems from outside the suite that a test adds to its process."""
+    tables: tuple[dict, ...] = (suites.TASKS, suites._FOREIGN, algorithms.SYSTEMS)
+    before = [dict(table) for table in tables]
+    yield
+    for table, content in zip(tables, before, strict=True):
+        table.clear()
+        table.update(content)
 
 
 @pytest.fixture

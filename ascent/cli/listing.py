@@ -12,7 +12,6 @@ from ascent import suites
 from ascent.algorithms import SYSTEMS
 from ascent.records.plan import Planned
 from ascent.runners import estimate, presets, sweep
-from ascent.runners.memory import replay_bytes
 
 LEGEND = """\
 observations, actions: sizes of the spaces ("8+10": one per agent of a multi-agent task);
@@ -67,6 +66,8 @@ def sweeps() -> Table:
 
 def planned(plans: Sequence[Planned], runs: Path) -> tuple[Table, str]:
     """Return a table of the systems of a sweep with their runs, and a line with the size of the whole."""
+    from ascent.runners.memory import replay_bytes  # needs torch, which the lists do not
+
     table = Table("system", box=None, pad_edge=False)
     for column in ("cells", "runs", "missing", "core-hours"):
         table.add_column(column, justify="right")

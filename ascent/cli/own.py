@@ -58,11 +58,14 @@ def conform(
 
     The exit code is 1 if the algorithm fails a test, or results with the environment cannot be repeated.
     """
+    from ascent import suites
     from ascent.records.errors import InputError
 
     declared = environment(target, env, wrapper)
     if declared is not None:
         _conform_environment(declared, episodes)
+    elif target in suites.TASKS:
+        raise InputError(f"{target} is no environment from outside: name one as gym:LunarLander-v3")
     elif env or wrapper or episodes:
         raise InputError(f"--env, --wrapper and --episodes are for environments, which {target} is not")
     else:

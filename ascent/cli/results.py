@@ -11,6 +11,7 @@ from ascent.records.declared import ESTIMATORS, RETURN
 
 if TYPE_CHECKING:
     from ascent.records.expected import Expected
+    from ascent.records.plan import Planned
 
 app = group()
 
@@ -73,6 +74,14 @@ def report(
     except ValueError as error:
         raise InputError(str(error)) from error
     print(page)
+
+
+def _planned(sweep: str, runs: Path) -> "list[Planned]":
+    """Return what the records must contain by a sweep, with a design up to its present stage."""
+    from ascent.reports.staged import planned_now
+    from ascent.slurm import manifest
+
+    return list(planned_now(manifest.open_sweep(sweep, runs).plan, runs))
 
 
 @app.command()
@@ -162,14 +171,12 @@ def check(
     from ascent.records.errors import InputError, printable
     from ascent.reports.checking import bundle as bundles
     from ascent.reports.checking import check as checks
-    from ascent.reports.staged import planned_now
-    from ascent.slurm import manifest
 
     if signers and not folder.is_file():
         raise InputError("--signers needs a bundle")
     with bundles.records(folder) as records:
         signature = bundles.signed_by(records.parent, signers) if folder.is_file() else None
-        planned = planned_now(manifest.open_sweep(sweep, records).plan, records) if sweep else None
+        planned = _planned(sweep, records) if sweep else None
         with progress_bar("checking cells") as tell:
             checked = checks.check(records, planned, tell)
     terminal().print(checks.render(checked))
