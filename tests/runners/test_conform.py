@@ -54,7 +54,7 @@ EDITS = {
     "the same beside a NaN": [
         ("class Learner:\n", "total = [0.0]\n\n\nclass Learner:\n"),
         (STEP, "        total[0] += float(policy_loss.detach())\n        self.optimiser.step()\n"),
-        ("returns - self.value(batch.obs)", "returns - self.value(batch.obs) + 0 * total[0]"),
+        ("returns - self.value(batch.obs)", "returns + 0 * total[0] - self.value(batch.obs)"),
     ],
     "the same if evaluated more often": [
         ("        self.config = config\n", "        self.config = config\n        self.calls = 0\n"),
