@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
     from ascent.records.policy import Policy
     from ascent.reports.frames import Frames
 
     __version__: str
 
-__all__ = ["__version__", "load", "read", "report", "results", "sweep", "train"]
+__all__ = ["__version__", "figures", "load", "read", "report", "results", "sweep", "train"]
 
 
 def train(
@@ -193,6 +194,58 @@ def report(runs: str | PathLike[str], out: str | PathLike[str]) -> Path:
     from ascent.reports.report import build
 
     return build(Path(runs), Path(out), title=f"Runs in {Path(runs).name}")
+
+
+def figures(
+    report: str | PathLike[str],
+    *,
+    venue: str = "neurips",
+    width: str = "column",
+    systems: Iterable[str] | None = None,
+    labels: Mapping[str, str] | None = None,
+    font_size: int = 8,
+    seeds: bool = False,
+    out: str | PathLike[str] | None = None,
+    form: str = "pdf",
+    runs: str | PathLike[str] = "runs",
+) -> "dict[str, Figure]":
+    """Draw the figures of a paper, in the width of a venue's column or text, as `ascent figures` does.
+
+    Args:
+        report: folder of a report, a sweep, its manifest, a folder of run records, or a bundle.
+        venue: "neurips", "icml", "iclr", "jmlr" or "rlc".
+        width: "column" or "text".
+        systems: which systems, in this order; default: all, sorted by name.
+        labels: system -> name to show instead.
+        font_size: size of the text in points, from 7 to 10.
+        seeds: draw the curve of every seed, too.
+        out: folder for the files, with tables and captions in LaTeX; default: no files are written.
+        form: "pdf", "png" or "svg", of the files.
+        runs: folder of the run records of a report or a sweep.
+
+    Returns:
+        Name -> figure of matplotlib: "curves", and "aggregate_steps", "intervals" and "profiles" where a
+        system has scores on two tasks.
+
+    Raises:
+        ascent.records.errors.InputError: invalid arguments, or the records of the report have changed.
+
+    Example:
+        >>> ascent.figures("out/demo", venue="icml", labels={"ppo": "PPO"}, out="paper")["curves"]
+        <Figure size 520x366 with 4 Axes>
+    """
+    from ascent.reports.paper.venues import page
+    from ascent.reports.paper.write import check, make, write
+    from ascent.studies import study
+
+    size = page(venue, width, font_size)
+    if out is not None:
+        check(Path(out), form)
+    chosen = None if systems is None else list(systems)
+    paper = make(study(str(report), Path(runs)), size, chosen, labels, seeds)
+    if out is not None:
+        write(paper, size, Path(out), form)
+    return paper.figures
 
 
 def results(name: str | None = None) -> "pd.DataFrame":

@@ -1,6 +1,5 @@
 """Build a report: load the records, compute the statistics, write the files into place."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ from ascent.records.expected import Expected
 from ascent.records.read import find, load
 from ascent.reports.page.contents import FILES
 from ascent.reports.page.write import write
-from ascent.reports.statistics.study import analyse
+from ascent.reports.replacing import check_replaceable, replacing
+from ascent.reports.statistics.study import Study, analyse
 
 # Beside the page in reports of earlier versions.
 OLDER_FILES = {"scores.csv", "scores.md", "completeness.csv"}
@@ -48,24 +48,27 @@ def build(
     """
     runs, out = Path(runs), Path(out).resolve()
     _check_replaceable(out, runs)
+    study = analysed(runs, expected, title, declared, left_out, started, grades, design)
+    with replacing(out) as new:
+        write(study, new)
+    return out / "index.html"
+
+
+def analysed(
+    runs: Path,
+    expected: Sequence[Expected] | None = None,
+    title: str = "Ascent report",
+    declared: Declared | None = None,
+    left_out: Mapping[str, Sequence[int]] | None = None,
+    started: Mapping[str, Sequence[int]] | None = None,
+    grades: Mapping[str, str] | None = None,
+    design: Design | None = None,
+) -> Study:
+    """Return the statistics of a report. Arguments and errors are those of `build`."""
     if expected is None:
         expected, left_out = find(runs)
     cells = load(runs, expected, started)
-    study = analyse(runs, cells, title, declared or Declared(), left_out or {}, grades or {}, design)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # A sibling folder, because a rename is atomic only within one file system.
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name[:40]}-") as work:
-        new, old = Path(work) / "new", Path(work) / "old"
-        write(study, new)
-        if out.exists():
-            out.rename(old)
-        try:
-            new.rename(out)
-        except OSError:
-            if old.exists():
-                old.rename(out)
-            raise
-    return out / "index.html"
+    return analyse(runs, cells, title, declared or Declared(), left_out or {}, grades or {}, design)
 
 
 def rebuild(provenance: dict[str, Any], runs: Path, out: Path) -> Path:
@@ -75,19 +78,29 @@ def rebuild(provenance: dict[str, Any], runs: Path, out: Path) -> Path:
         ValueError: as `build`.
         KeyError, TypeError: `provenance` is not that of a report.
     """
+    return build(runs, out, **arguments(provenance))
+
+
+def arguments(provenance: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `build` and `analysed` with which the report of this provenance.json was made.
+
+    Raises:
+        KeyError, TypeError: `provenance` is not that of a report.
+    """
     report = provenance["report"]
-    expected = [Expected.from_json(cell) for cell in report["expected"]]
-    left_out = report.get("left_out", {})  # absent from reports of versions before 0.3
-    started = report.get("started")  # since then, more may have been started
-    grades = report.get("grades")  # another repository may know other commits
-    declared = Declared(**report["settings"])
-    design = Design.of(report)
-    return build(runs, out, expected, report["title"], declared, left_out, started, grades, design)
+    return {
+        "expected": [Expected.from_json(cell) for cell in report["expected"]],
+        "title": report["title"],
+        "declared": Declared(**report["settings"]),
+        "left_out": report.get("left_out", {}),  # absent from reports of versions before 0.3
+        "started": report.get("started"),  # since then, more may have been started
+        "grades": report.get("grades"),  # another repository may know other commits
+        "design": Design.of(report),
+    }
 
 
 def _check_replaceable(out: Path, runs: Path) -> None:
     """Raise ValueError unless `out` is absent or a report and nothing else: it will be deleted."""
     if runs.resolve().is_relative_to(out):
         raise ValueError(f"{out} contains the runs: choose another folder for the report")
-    if out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= FILES | OLDER_FILES):
-        raise ValueError(f"{out} contains files that are not part of a report: choose another folder")
+    check_replaceable(out, (FILES | OLDER_FILES).__contains__, "a report")

@@ -24,8 +24,9 @@ MAY_IMPORT = {
 REPORTS_MAY_IMPORT = {
     "statistics": {"statistics"},
     "page": {"statistics", "page"},
+    "paper": {"statistics", "page", "paper", "replacing"},
 }
-NO_TORCH = ("records", "slurm", "reports/statistics", "reports/page", "suites")
+NO_TORCH = ("records", "slurm", "reports/statistics", "reports/page", "reports/paper", "suites")
 MOST_LINES = 400  # of a module
 TASK_FILES = {"suites/mujoco.py", "suites/particle.py"}
 MOST_LINES_OF_AN_ALGORITHM = 360

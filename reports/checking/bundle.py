@@ -21,7 +21,7 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
@@ -34,7 +34,7 @@ from ascent.records.declared import Declared
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.expected import Expected
 from ascent.records.provenance import DISTRIBUTION, commit
-from ascent.records.read import load
+from ascent.records.read import CellRecord, load
 from ascent.records.shelf import source_archives
 from ascent.records.store import Store
 from ascent.records.sums import SUMS
@@ -242,21 +242,12 @@ def _refuse_changed(about: dict[str, Any], expected: list[Expected], runs: Path)
         cells = load(runs, expected)
     except ValueError as error:
         raise InputError(f"the report's records are missing: {error}") from error
-    reported = {run["folder"]: tuple(run.get(key) for key in _RUN_KEYS) for run in about.get("runs", ())}
     tables = {cell.get("folder"): cell.get("robustness") for cell in about.get("cells", ())}
-    changes = []
+    changes = changed_runs(about, cells)
     for cell in cells:
         name = cell.name.folder
         if tables.get(name) not in (None, perturbed.files(cell.name.home(runs) / name)):
             changes.append(f"{name}/{layout.ROBUSTNESS} changed since the report was built")
-        for run in cell.runs:
-            before = reported.get(run.folder)
-            after = (run.state, run.note, run.result.get("digest"))
-            if before is None:
-                changes.append(f"{run.folder} is not a run of the report")
-            elif before != after:
-                word = "another run" if before[0] == after[0] else f"{after[0]} {after[1]}".strip()
-                changes.append(f"{run.folder} was {before[0]} and is now {word}")
         if finished := {run.folder for run in cell.runs if run.finished}:
             cell_files = folder.load(cell.name.home(runs.resolve()) / cell.name.folder)
             for finding in (finding for rule in _RULES for finding in apply(rule, cell_files)):
@@ -264,6 +255,21 @@ def _refuse_changed(about: dict[str, Any], expected: list[Expected], runs: Path)
                     changes.append(f"{finding.where}: {finding.what}")
     if changes:
         raise InputError(f"the report's records have changed: {'; '.join(changes)}")
+
+
+def changed_runs(about: dict[str, Any], cells: Sequence[CellRecord]) -> list[str]:
+    """Return in what the runs of these cells are not those of the report with this provenance.json."""
+    reported = {run["folder"]: tuple(run.get(key) for key in _RUN_KEYS) for run in about.get("runs", ())}
+    changes = []
+    for run in (run for cell in cells for run in cell.runs):
+        before = reported.get(run.folder)
+        after = (run.state, run.note, run.result.get("digest"))
+        if before is None:
+            changes.append(f"{run.folder} is not a run of the report")
+        elif before != after:
+            word = "another run" if before[0] == after[0] else f"{after[0]} {after[1]}".strip()
+            changes.append(f"{run.folder} was {before[0]} and is now {word}")
+    return changes
 
 
 _RUN_KEYS = ("state", "note", "result_digest")  # of a run, in provenance.json

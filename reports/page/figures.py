@@ -47,6 +47,7 @@ _STYLE = {
     "figure.dpi": DPI,
     "savefig.dpi": DPI,
     "pdf.fonttype": 42,  # TrueType: journals refuse the other kind
+    "svg.hashsalt": "ascent",  # of the names inside: else they are drawn by chance
 }
 
 
@@ -235,9 +236,11 @@ def drawing() -> AbstractContextManager:
 
 
 def encode(figure: Figure, form: str) -> bytes:
-    """Return a figure as "png" or "pdf", without date or program name: equal figures give equal bytes."""
+    """Return a figure as "png", "pdf" or "svg", without date or program: equal figures give equal bytes."""
     stream = io.BytesIO()
-    empty = {"png": ["Software"], "pdf": ["Creator", "Producer", "CreationDate"]}[form]
+    empty = {
+        "png": ["Software"], "pdf": ["Creator", "Producer", "CreationDate"], "svg": ["Creator", "Date"],
+    }[form]  # fmt: skip
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph", UserWarning)  # in a name; what lacks a glyph is a box
         figure.savefig(stream, format=form, metadata=dict.fromkeys(empty))

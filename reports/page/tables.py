@@ -349,11 +349,12 @@ def compute(tasks: Sequence[Task]) -> Table:
             lambda row: f"{row.lost_hours:,.2f}", numeric=True,
         ),
     ]  # fmt: skip
-    rows = [_compute(summary) for task in tasks for summary in task.cells]
+    rows = [cost(summary) for task in tasks for summary in task.cells]
     return make_table("compute", "Compute used", rows, columns)
 
 
-def _compute(summary: CellSummary) -> Compute:
+def cost(summary: CellSummary) -> Compute:
+    """Return what the runs of a cell cost."""
     runs = [run_provenance(summary, run) for run in summary.cell.runs]
     finished = [run for run in runs if run["state"] in (DONE, DIVERGED)]
     steps = sum(run["steps"] or 0 for run in finished)
