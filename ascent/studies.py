@@ -36,7 +36,7 @@ def study(source: str, runs: Path) -> "Study":
             return analysed(place, title=f"Runs in {place.name}")
         sweep = manifest.open_sweep(source, runs)
         design = sweep.plan.design
-        cells = [Expected.of(planned.cell, planned.seeds) for planned in planned_now(sweep.plan, runs)]
+        cells = [Expected.planned(plan) for plan in planned_now(sweep.plan, runs)]
         return analysed(runs, cells, sweep.title, sweep.declared, design=design)
     except ValueError as error:
         raise InputError(str(error)) from error

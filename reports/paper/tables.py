@@ -1,6 +1,6 @@
 """Tables for a paper: scores of systems on tasks, and what they cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ascent.reports.page.formats import decimals, number
@@ -8,7 +8,7 @@ from ascent.reports.page.tables import Compute, cost
 from ascent.reports.paper.layout import Entry, Grid, tabulars
 from ascent.reports.paper.venues import Page
 from ascent.reports.statistics.aggregate import CellSummary, Task
-from ascent.reports.statistics.comparisons import Pair
+from ascent.reports.statistics.comparisons import Pair, baselines
 from ascent.reports.statistics.study import Study
 
 NOT_COMPARED = r"\dagger"
@@ -65,20 +65,13 @@ def mark(study: Study, names: Mapping[str, str]) -> Marked:
     """
     bold: set[str] = set()
     marks: dict[str, str] = {}
-    baselines = sorted(
-        {
-            cell.label
-            for task in study.tasks
-            for cell in task.cells
-            if study.declared.is_baseline(cell.cell.name.system, cell.cell.setting)
-        }
-    )
+    against = baselines(study.tasks, study.declared)
     for task in study.tasks:
         shown = {cell.label: cell for cell in task.cells if cell.label in names and cell.score}
         pairs = [pair for pair in study.comparisons.pairs if pair.task is task]
         if study.declared.baseline:
             for label, cell in shown.items():
-                marks[cell.cell.name.folder] = _against(cell, [p for p in pairs if _has(p, label)], baselines)
+                marks[cell.cell.name.folder] = _against(cell, [p for p in pairs if _has(p, label)], against)
             continue
         among = [pair for pair in pairs if pair.x.label in shown and pair.y.label in shown]
         compared = [cell for cell in task.compared if any(_has(pair, cell.label) for pair in among)]
@@ -94,7 +87,7 @@ def mark(study: Study, names: Mapping[str, str]) -> Marked:
     return Marked(frozenset(bold), marks, study.declared.baseline)
 
 
-def _against(cell: CellSummary, pairs: Sequence[Pair], baselines: Sequence[str]) -> str:
+def _against(cell: CellSummary, pairs: Sequence[Pair], baselines: Collection[str]) -> str:
     """Return the sign of a cell against the baseline: + better, - worse, nothing if neither is shown."""
     if cell.label in baselines:
         return ""
