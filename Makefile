@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 PEERS := .venv-peers/bin
 
-.PHONY: install demo slurm-demo test slow lint format campaign bench bench-peers statistics golden lock
+.PHONY: install demo slurm-demo test slow lint format campaign bench bench-peers statistics golden lock docs
 
 install: $(INSTALLED)
 
@@ -59,6 +59,9 @@ statistics: install  ## coverage of every interval and false-alarm rate of every
 
 golden: install  ## record the golden digests of this platform, after a deliberate change of results
 	$(BIN)/python -m tests.algorithms.golden
+
+docs: install  ## the documentation site, in build/site
+	SOURCE_DATE_EPOCH=$(shell git log -1 --format=%ct) NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 lock:  ## write requirements.lock anew from pyproject.toml's ranges
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock

@@ -57,13 +57,13 @@ def check_table(values: object, keys: Mapping[str, Types], required: tuple[str, 
         if key not in keys:
             raise unknown("key", key, keys)
         if not isinstance(value, keys[key]) or isinstance(value, bool):
-            raise InputError(f"{key} must be {_type_names(keys[key])}, not {value!r}")
+            raise InputError(f"{key} must be {type_names(keys[key])}, not {value!r}")
     for key in required:
         if key not in values:
             raise InputError(f"missing key {key!r}")
 
 
-def _type_names(types: Types) -> str:
+def type_names(types: Types) -> str:
     """Return the names of types in TOML: "a string or an array"."""
     return " or ".join(TOML_TYPES[kind] for kind in (types if isinstance(types, tuple) else (types,)))
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+TARGETS = ("-p", "ascent", "-p", "docs.generators", "-m", "docs.hooks")
 FOLDERS = ("slurm", "reports", "runners", "records", "algorithms", "kernels", "suites")
 
 
@@ -31,6 +32,6 @@ def check(root: Path = ROOT, target: Sequence[str] = ("-p", "ascent")) -> subpro
 
 
 if __name__ == "__main__":
-    done = check()
+    done = check(target=TARGETS)
     print(done.stdout + done.stderr, end="")
     sys.exit(done.returncode)
