@@ -68,6 +68,8 @@ def filled(markdown: str, uri: str) -> str:
         KeyError: there is no such part.
     """
     folder, name = posixpath.split(uri.removesuffix(".md"))
+    if folder not in FOLDERS and uri not in PARTS:
+        return markdown
 
     def make(match: re.Match[str]) -> str:
         if folder in FOLDERS:

@@ -22,7 +22,7 @@ from ascent.reports.statistics.aggregate import aggregate
 from ascent.reports.statistics.published import sources
 from ascent.reports.statistics.verdicts import DESCRIPTIVE, VERDICTS, Verdict, verdicts
 from docs.generators.places import SHELF
-from docs.generators.tables import table
+from docs.generators.tables import code, table
 
 BOARD_COLUMNS = ("system", "rank", "score", "Student-t limits", "median, its interval", "n", "cell")
 WIDTH, HEIGHT = 3.3, 2.5  # of a panel, in inches
@@ -83,7 +83,6 @@ def verdict_table(shown: Sequence[Verdict]) -> str:
     for verdict in shown:
         places, reference = decimals(verdict.task), verdict.reference
         ours = verdict.ours
-        source = sources()[reference.source]
         rows.append(
             (
                 f"{verdict.task.name}, {short_steps(verdict.summary.cell.facts['steps'])}",
@@ -91,11 +90,11 @@ def verdict_table(shown: Sequence[Verdict]) -> str:
                 reference.estimator.replace("_", " "),
                 f"{number(ours.mean, places)} ± {number(ours.std, places)}, n={ours.n}" if ours else "none",
                 _published(verdict, places),
-                f"{source.citation.split('. ')[0]}, {reference.locator}",
+                f"{reference.environment}, {code(reference.source)}",
                 verdict.words,
             )
         )
-    return table(("task, steps", "system", "estimator", "here", "published", "source", "verdict"), rows)
+    return table(("task, steps", "system", "estimator", "here", "published", "of", "verdict"), rows)
 
 
 def _published(verdict: Verdict, places: int) -> str:
@@ -105,17 +104,25 @@ def _published(verdict: Verdict, places: int) -> str:
     return f"{number(reference.mean, places)}{spread}{seeds}"
 
 
+def _cited_sources() -> list[tuple[str, str, str]]:
+    keys = sorted({each.reference.source for each in judged()})
+    return [(code(key), sources()[key].citation, sources()[key].where) for key in keys]
+
+
 def verdicts_of(systems: Collection[str]) -> str:
     """Return the verdicts on the cells of some systems, without those that only describe."""
     of_systems = [each for each in judged() if each.summary.cell.name.system in systems]
     tested = [each for each in of_systems if each.verdict != DESCRIPTIVE]
     others = len(of_systems) - len(tested)
+    all_of_them = "[All comparisons, and their sources](../results/verdicts.md).\n"
     if not of_systems:
         return "No published score has one of these cells' task and budget.\n"
     if not tested:
-        return f"{others} published scores have the task and budget of a cell, but allow no test.\n"
-    words = f"{others} more comparisons only describe, because the source lacks what a test needs.\n"
-    return verdict_table(tested) + ("\n" + words if others else "")
+        return (
+            f"{others} published scores have the task and budget of a cell, but allow no test. {all_of_them}"
+        )
+    more = f"{others} more only describe, because the source lacks what a test needs. " if others else ""
+    return f"{verdict_table(tested)}\n{more}{all_of_them}"
 
 
 def verdict_page() -> str:
@@ -132,6 +139,8 @@ def verdict_page() -> str:
         + verdict_table([each for each in judged() if each.verdict != DESCRIPTIVE])
         + "\n## Without a test\n\n"
         + verdict_table([each for each in judged() if each.verdict == DESCRIPTIVE])
+        + "\n## Sources\n\n"
+        + table(("source", "what it is", "where"), _cited_sources())
     )
 
 
