@@ -1,4 +1,4 @@
-"""The documentation site as it is built: strictly, with links that lead somewhere, and without the network."""
+"""The documentation site as it is built: strict, with links that lead somewhere, and without the network."""
 
 import os
 import re
