@@ -11,11 +11,11 @@ import ascent
 from ascent.cli import app
 from ascent.records.policy import Policy
 from ascent.reports.frames import Frames
-from ascent.runners import sweep
+from ascent.runners import entries, sweep
 from ascent.slurm import sites
 from docs.generators.tables import code, table
 
-KEY = re.compile(r"(?P<key>\w+) = (?P<value>.+?)(?:\s+# (?P<meaning>.*))?$")
+KEY = re.compile(r"(?P<key>\w+)(?:\.[\w.-]+)? = (?P<value>.+?)(?:\s+# (?P<meaning>.*))?$")
 SECTION = re.compile(r"(?P<about>[A-Z]\w+):$")
 
 
@@ -52,76 +52,71 @@ def _walk(name: str, command: Any, parent: Any) -> Iterator[tuple[str, Any, Any]
 
 def sweeps() -> str:
     """Return the page of the keys of a sweep's file and of a site's settings."""
-    _, *blocks = re.split(r"^\[+(\w+)\]+", sweep.__doc__ or "", flags=re.MULTILINE)
-    top = (sweep.__doc__ or "").partition("\n[")[0]
-    meanings = {"": keys_of(top)} | {
-        name: keys_of(text) for name, text in zip(blocks[::2], blocks[1::2], strict=True)
-    }
+    text = sweep.__doc__ or ""
+    meanings = keys_of(text)
     parts = [
         "# Keys of sweeps and sites\n",
         "A sweep is a TOML file: `ascent sweep FILE.toml` trains it, `ascent list sweeps` names those that"
         " come with the suite. An unknown key is refused, with the nearest valid one.\n",
     ]
-    for title, name, types in (
-        ("The sweep", "", sweep.KEYS),
-        ("`[report]`: what is declared before the first run", "report", sweep.REPORT_KEYS),
-        ("`[[cells]]`: every algorithm on every task", "cells", sweep.CELL_KEYS),
-    ):
-        parts.append(f"## {title}\n\n{_keys(types, meanings[name])}")
-    parts.append(
-        "Further tables, such as `[design]`, are kept: they are part of the plan's digest.\n\n"
-        "Example, from the documentation of the reader:\n\n"
-        f"```toml\n{_example(sweep.__doc__ or '')}\n```\n"
-    )
+    for title, name, types in SECTIONS:
+        rows = []
+        for key, kind in types.items():
+            example, meaning = meanings[name].get(key, ("", ""))
+            meaning = meaning or OWN_WORDS.get(key, "")
+            rows.append((code(key), entries.type_names(kind), code(example), meaning))
+        parts.append(f"## {title}\n\n{table(('key', 'type', 'example', 'meaning'), rows)}")
+    parts.append(f"## A sweep with every key\n\n```toml\n{text.partition(chr(10) * 2)[2].strip()}\n```\n")
     parts.append(
         "## `slurm.toml`: the settings of a site\n\nEvery key is optional, and the same option of `ascent"
         " submit` overrides it. [The guide](../guides/slurm.md) says when to use which.\n\n"
     )
-    rows = [
-        (code(key), code(value), meaning) for key, (value, meaning) in keys_of(sites.__doc__ or "").items()
-    ]
+    of_site = keys_of(sites.__doc__ or "")[""].items()
+    rows = [(code(key), code(value), meaning) for key, (value, meaning) in of_site]
     parts.append(table(("key", "example", "meaning"), rows))
     return "\n".join(parts)
 
 
-def keys_of(text: str) -> dict[str, tuple[str, str]]:
-    """Return key -> (example, meaning) of TOML in a docstring, whose comments may have several lines."""
-    found: dict[str, tuple[str, str]] = {}
-    last = ""
-    for line in map(str.strip, text.splitlines()):
-        if match := KEY.match(line):
-            last = match["key"]
-            found[last] = (match["value"], match["meaning"] or "")
-        elif line.startswith("#") and last:
-            value, meaning = found[last]
-            found[last] = (value, f"{meaning} {line.lstrip('# ')}")
-        elif not line:
-            last = ""
-    return found
-
-
+SECTIONS: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
+    ("The sweep", "", sweep.KEYS),
+    ("`[report]`: what is declared before the first run", "report", sweep.REPORT_KEYS),
+    ("`[design]`: seeds in stages", "design", {"stages": list, "futility": float}),
+    ("`[[cells]]`: every algorithm on every task", "cells", entries.CELL_KEYS),
+    ("`[[systems]]`: systems with names of their own", "systems", entries.SYSTEM_KEYS),
+)
 OWN_WORDS = {  # of keys that explain themselves where they are read
     "title": "heading of the report; default: the name of the file",
     "seeds": "required: seeds such as `0-9`, or an array of integers; from 1000 up they are for tuning",
     "report": "what the report will say: see below",
-    "cells": "required: what is trained: see below",
+    "design": "train the seeds in stages: see below",
+    "cells": "what is trained: see below; or `systems`",
+    "systems": "what is trained, with names: see below; or `cells`",
     "algorithms": "required: names from `ascent list algorithms`",
+    "algorithm": "required: a name from `ascent list algorithms`",
     "tasks": "required: names from `ascent list tasks`",
 }
 
 
-def _keys(types: Mapping[str, Any], meanings: Mapping[str, tuple[str, str]]) -> str:
-    rows = []
-    for key, kind in types.items():
-        example, meaning = meanings.get(key, ("", ""))
-        rows.append((code(key), sweep.type_names(kind), code(example), OWN_WORDS.get(key) or meaning))
-    return table(("key", "type", "example", "meaning"), rows)
+def keys_of(text: str) -> dict[str, dict[str, tuple[str, str]]]:
+    """Return section -> key -> (example, meaning) of TOML in a docstring; a meaning may have several lines.
 
-
-def _example(text: str) -> str:
-    """Return the TOML of the docstring."""
-    lines = text.split("\n\n", 1)[1].splitlines()
-    return "\n".join(line for line in lines if not line.startswith("Further")).strip()
+    A paragraph of text ends a section; the keys at the top have the section "".
+    """
+    found: dict[str, dict[str, tuple[str, str]]] = {"": {}}
+    section, last = "", ""
+    for line in map(str.strip, text.splitlines()):
+        if match := re.match(r"\[+(\w+)\]+", line):
+            section, last = match[1], ""
+            found.setdefault(section, {})
+        elif match := KEY.match(line):
+            last = match["key"]
+            found[section].setdefault(last, (match["value"], match["meaning"] or ""))
+        elif line.startswith("#") and last:
+            value, meaning = found[section][last]
+            found[section][last] = (value, f"{meaning} {line.lstrip('# ')}")
+        else:
+            section, last = ("" if line else section), ""
+    return found
 
 
 def python() -> str:

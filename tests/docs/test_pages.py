@@ -11,8 +11,8 @@ import pytest
 import ascent
 from ascent.algorithms import SYSTEMS
 from ascent.records import shelf
-from ascent.records.declared import Declared
-from ascent.runners import sweep
+from ascent.records.declared import Declared, Design
+from ascent.runners import entries, sweep
 from ascent.slurm.sites import Site
 from ascent.suites import SUITES, TASKS
 from docs.generators import algorithms, equations, links, navigation, pages, reference, results, tasks
@@ -48,7 +48,8 @@ def test_every_command_and_option_is_on_its_page() -> None:
 def test_every_key_of_sweeps_and_sites_has_a_meaning() -> None:
     page = reference.sweeps()
     assert {field.name for field in fields(Declared)} == set(sweep.REPORT_KEYS)
-    keys = [*sweep.KEYS, *sweep.REPORT_KEYS, *sweep.CELL_KEYS]
+    design = [field.name for field in fields(Design)]
+    keys = [*sweep.KEYS, *sweep.REPORT_KEYS, *design, *entries.CELL_KEYS, *entries.SYSTEM_KEYS]
     for key in keys:
         assert re.search(rf"^\| `{key}` \| an? .+ \| .* \| \w[^|]+\|$", page, re.MULTILINE), key
     for key in Site.model_fields:
