@@ -139,3 +139,13 @@ def test_equations_need_no_script() -> None:
 
 def test_a_bar_does_not_end_a_cell() -> None:
     assert table(("a", "b"), [("x|y", "`x|y`")]).splitlines()[2] == "| x\\|y | `x|y` |"
+
+
+def test_the_readme_has_the_head_of_the_leaderboard() -> None:
+    """The first rows of its first table, in their order."""
+    lines = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| ")]
+    start = lines.index(next(line for line in lines if line.startswith("| rank | system |")))
+    heads, *rows = ([part.strip() for part in line.strip("| ").split(" | ")] for line in lines[start:])
+    first = next(iter(results.boards().values()))
+    shown = rows[:4]
+    assert shown == [[row[head] for head in heads] for row in first[:4]]
