@@ -126,9 +126,8 @@ def python() -> str:
         "What `import ascent` offers. [The guide](../python.md) shows how the parts work together.\n",
     ]
     for name, thing in functions().items():
-        parts.append(
-            f"## ascent.{name}\n\n```python\n{_signature(name, thing)}\n```\n\n{_docstring(thing)}\n"
-        )
+        signature = _signature(f"ascent.{name}", thing)
+        parts.append(f"## ascent.{name}\n\n```python\n{signature}\n```\n\n{_docstring(thing)}\n")
     for kind, about in ((Policy, "what `ascent.load` returns"), (Frames, "what `ascent.read` returns")):
         parts.append(f"## {kind.__name__}\n\n{about[0].upper()}{about[1:]}: `{kind.__module__}`.\n")
         parts.append(_docstring(kind) + "\n")
@@ -136,7 +135,7 @@ def python() -> str:
             if (inspect.isfunction(member) and not name.startswith("_")) or name == "__call__":
                 signature = _signature(f"{kind.__name__}.{name}", member)
                 parts.append(
-                    f"### {kind.__name__}.{name}\n\n```python\n{signature}\n```\n\n{_docstring(member)}\n"
+                    f"### `{kind.__name__}.{name}`\n\n```python\n{signature}\n```\n\n{_docstring(member)}\n"
                 )
     return "\n".join(parts)
 
@@ -149,17 +148,24 @@ def functions() -> dict[str, Callable[..., object]]:
 def _signature(name: str, thing: Callable[..., object]) -> str:
     """Return a call with all parameters and their types; on a line each if it is long."""
     signature = inspect.signature(thing)
-    whole = f"{name}{signature}".replace("'", "")
-    if len(whole) <= 90:
-        return whole
     lines, starred = [], False
     for each in signature.parameters.values():
         if each.kind is each.KEYWORD_ONLY and not starred:
             lines.append("*")
             starred = True
-        lines.append(str(each).replace("'", ""))
-    result = inspect.formatannotation(signature.return_annotation).strip("'")
+        annotation = "" if each.annotation is each.empty else f": {_annotation(each.annotation)}"
+        default = "" if each.default is each.empty else f" = {each.default!r}"
+        lines.append(f"{each.name}{annotation}{default}")
+    result = _annotation(signature.return_annotation)
+    whole = f"{name}({', '.join(lines)}) -> {result}"
+    if len(whole) <= 90:
+        return whole
     return f"{name}(\n" + "".join(f"    {line},\n" for line in lines) + f") -> {result}"
+
+
+def _annotation(annotation: object) -> str:
+    """Return a type as one writes it, also where it is a string in the source."""
+    return inspect.formatannotation(annotation).strip("'")
 
 
 def _docstring(thing: object) -> str:

@@ -63,7 +63,11 @@ def test_every_function_of_the_api_has_its_parameters() -> None:
         assert section, name
         for parameter in reference.inspect.signature(getattr(ascent, name)).parameters:
             assert section.count(parameter) > 1 or name == "read", (name, parameter)
-    assert "### Policy.__call__" in page and "- `episodes`: " in page
+    assert (
+        "### `Policy.__call__`" in page
+        and "runs: str | os.PathLike[str] = 'runs'" in page
+        and "- `episodes`: " in page
+    )
 
 
 @pytest.mark.parametrize("algorithm", sorted({system.algorithm for system in SYSTEMS.values()}))
