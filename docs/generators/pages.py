@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from docs.generators import algorithms, notebook, reference, results, tasks
-from docs.generators.places import DOCS, ROOT, SITE
+from docs.generators.places import DOCS, ROOT, SHELF_PLACE, SITE
 
 PAGES: dict[str, Callable[[], str]] = {
     "algorithms/index.md": algorithms.index,
@@ -23,6 +23,7 @@ PARTS = {  # of single pages
     "index.md": {"leaderboard": results.in_brief},
 }
 COMPARISON = "comparison.md"  # a section of README.md
+SORTABLE = SITE[f"{SHELF_PLACE}/leaderboard.html"]
 PART = re.compile(r"<!-- generated: (\w+) -->")
 
 
@@ -32,6 +33,7 @@ def generated() -> dict[str, str | bytes]:
     found: dict[str, str | bytes] = {uri: make() for uri, make in PAGES.items()}
     found |= notebook.pictures()
     found[COMPARISON] = section("How it compares")
+    found[SORTABLE] = results.sortable()
     for folder, module in FOLDERS.items():
         for name in module.NAMES:
             if not (ROOT / DOCS / folder / f"{name}.md").exists():
@@ -50,7 +52,8 @@ def section(title: str) -> str:
 
 def copied() -> dict[str, Path]:
     """Return the files that are shown or offered as they are, by their place on the site."""
-    return {uri: ROOT / place for place, uri in SITE.items() if (ROOT / place).is_file()}
+    found = {uri: ROOT / place for place, uri in SITE.items() if (ROOT / place).is_file()}
+    return {uri: path for uri, path in found.items() if uri != SORTABLE}
 
 
 def source_of(uri: str) -> str:

@@ -24,7 +24,7 @@ SITE = {
     "CHANGELOG.md": "project/changelog.md",
     f"{SHELF_PLACE}/leaderboard.md": "results/leaderboard.md",
     f"{SHELF_PLACE}/datasheet.md": "results/datasheet.md",
-    # Files that are offered for download.
+    # Files that are offered as they are.
     f"{SHELF_PLACE}/leaderboard.html": "results/sortable.html",
     f"{SHELF_PLACE}/scores.csv": "results/scores.csv",
     f"{SHELF_PLACE}/curves.parquet": "results/curves.parquet",

@@ -30,9 +30,9 @@ def commands() -> str:
         usage = " ".join(command.get_usage(context).split()).removeprefix("Usage: ")
         parts.append(f"## {name}\n\n{_prose(command.help or '')}\n\n```\n{usage}\n```\n")
         records = [record for each in command.params if (record := each.get_help_record(context))]
-        rows = [(code(option), _text(about)) for option, about in records if option != "--help"]
-        if rows:
-            parts.append(table(("argument or option", "meaning"), rows))
+        options = [(code(option), _text(about)) for option, about in records if option != "--help"]
+        if options:
+            parts.append(table(("argument or option", "meaning"), options))
     return "\n".join(parts)
 
 
@@ -72,8 +72,8 @@ def sweeps() -> str:
         " submit` overrides it. [The guide](../guides/slurm.md) says when to use which.\n\n"
     )
     of_site = keys_of(sites.__doc__ or "")[""].items()
-    rows = [(code(key), code(value), meaning) for key, (value, meaning) in of_site]
-    parts.append(table(("key", "example", "meaning"), rows))
+    keys = [(code(key), code(value), meaning) for key, (value, meaning) in of_site]
+    parts.append(table(("key", "example", "meaning"), keys))
     return "\n".join(parts)
 
 

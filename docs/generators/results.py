@@ -17,7 +17,7 @@ from ascent.records.read import load
 from ascent.records.shelf import CURVES
 from ascent.reports.page.figures import DASHES, PALETTE
 from ascent.reports.page.formats import decimals, number, short_steps
-from ascent.reports.shelf.tables import BOARD_MD, DECLARED
+from ascent.reports.shelf.tables import BOARD_HTML, BOARD_MD, DECLARED
 from ascent.reports.statistics.aggregate import aggregate
 from ascent.reports.statistics.published import sources
 from ascent.reports.statistics.verdicts import DESCRIPTIVE, VERDICTS, Verdict, verdicts
@@ -50,6 +50,12 @@ def boards() -> dict[str, list[dict[str, str]]]:
         heads, _, *rows = [[part.strip() for part in line.strip("| ").split(" | ")] for line in lines if line]
         found[title] = [dict(zip(heads, row, strict=True)) for row in rows]
     return found
+
+
+def sortable() -> str:
+    """Return the leaderboard with sorting, beside the pages of the site."""
+    page = (SHELF.folder / BOARD_HTML).read_text(encoding="utf-8")
+    return page.replace('href="datasheet.md"', 'href="datasheet.html"')
 
 
 def scores(wanted: Callable[[str, str], bool]) -> str:
