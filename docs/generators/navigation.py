@@ -18,8 +18,11 @@ def expanded(nav: list[Any]) -> list[Any]:
 def _expand(items: list[Any], others: list[str]) -> list[Any]:
     out: list[Any] = []
     for item in items:
-        if isinstance(item, dict):
-            out += [{title: _expand(value, others)} for title, value in item.items()]
+        if isinstance(item, dict):  # a section, or a page with a title
+            out += [
+                {title: _expand(value, others) if isinstance(value, list) else value}
+                for title, value in item.items()
+            ]
         elif item == OTHERS:
             out += others
         elif item.endswith("/*"):
@@ -29,10 +32,8 @@ def _expand(items: list[Any], others: list[str]) -> list[Any]:
     return out
 
 
-def _names(items: list[Any]) -> list[str]:
-    found: list[str] = []
-    for item in items:
-        found += (
-            [item] if isinstance(item, str) else [name for value in item.values() for name in _names(value)]
-        )
-    return found
+def _names(item: Any) -> list[str]:
+    """Return the names of all pages in a part of the navigation."""
+    if isinstance(item, str):
+        return [item]
+    return [name for part in (item.values() if isinstance(item, dict) else item) for name in _names(part)]

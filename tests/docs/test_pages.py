@@ -128,7 +128,9 @@ def test_links_out_of_the_site_lead_to_the_repository(monkeypatch: pytest.Monkey
 
 
 def test_pages_that_nothing_names_join_the_guides() -> None:
-    nav = navigation.expanded([{"Start": ["index.md", "start.md"]}, {"Guides": ["*"]}, "suites/*"])
+    start = {"Start": ["index.md", {"First steps": "start.md"}]}
+    nav = navigation.expanded([start, {"Guides": ["*"]}, "suites/*"])
+    assert nav[0] == start
     others = nav[1]["Guides"]
     assert "start.md" not in others and "statistics.md" in others
     assert nav[2:] == [f"suites/{name}.md" for name in SUITES]
