@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
 from typing import Any
 
 import typer
@@ -13,6 +14,7 @@ from ascent.records.policy import Policy
 from ascent.reports.frames import Frames
 from ascent.runners import entries, sweep
 from ascent.slurm import sites
+from ascent.suites import Foreign
 from docs.generators.tables import code, table
 
 KEY = re.compile(r"(?P<key>\w+)(?:\.[\w.-]+)? = (?P<value>.+?)(?:\s+# (?P<meaning>.*))?$")
@@ -66,7 +68,16 @@ def sweeps() -> str:
             meaning = meaning or OWN_WORDS.get(key, "")
             rows.append((code(key), entries.type_names(kind), code(example), meaning))
         parts.append(f"## {title}\n\n{table(('key', 'type', 'example', 'meaning'), rows)}")
-    parts.append(f"## A sweep with every key\n\n```toml\n{text.partition(chr(10) * 2)[2].strip()}\n```\n")
+    parts.append(
+        "## `[[environments]]`: environments from outside the suite\n\n"
+        "[Your own environment](../own-environment.md) explains them. `name` and `id` are required.\n"
+    )
+    foreign = [
+        (code("steps" if each.name == "budget" else each.name), str(each.type).replace("typing.", ""))
+        for each in fields(Foreign)
+    ]
+    parts.append(table(("key", "type in Python"), foreign))
+    parts.append(f"## A sweep with its keys\n\n```toml\n{text.partition(chr(10) * 2)[2].strip()}\n```\n")
     parts.append(
         "## `slurm.toml`: the settings of a site\n\nEvery key is optional, and the same option of `ascent"
         " submit` overrides it. [The guide](../guides/slurm.md) says when to use which.\n\n"
@@ -91,6 +102,7 @@ OWN_WORDS = {  # of keys that explain themselves where they are read
     "design": "train the seeds in stages: see below",
     "cells": "what is trained: see below; or `systems`",
     "systems": "what is trained, with names: see below; or `cells`",
+    "environments": "environments from outside the suite: see below",
     "algorithms": "required: names from `ascent list algorithms`",
     "algorithm": "required: a name from `ascent list algorithms`",
     "tasks": "required: names from `ascent list tasks`",

@@ -2,12 +2,12 @@
 
 from gymnasium.spaces.utils import flatdim
 
-from ascent.suites import SUITES, TASKS, Spec, changes, version
+from ascent.suites import FOREIGN, SUITES, TASKS, Spec, changes, version
 from ascent.suites.spec import leaves
 from docs.generators import results
 from docs.generators.tables import code, table
 
-NAMES = tuple(SUITES)
+NAMES = tuple(name for name in SUITES if name not in FOREIGN)
 
 
 def index() -> str:
