@@ -40,13 +40,20 @@ def test_the_tutorial(tmp_path: Path) -> None:
     assert text.count(old) == 1
     (tmp_path / "mine.py").write_text(text.replace(old, new))
     count += run(tmp_path, test)
+    (_, environment), (_, test) = blocks("Bring an environment")
+    (tmp_path / "corridor.py").write_text(environment)
+    count += run(tmp_path, test)
     (kind, sweep), (_, compare) = blocks("Compare it")
     assert kind == "toml"
     (tmp_path / "compare.toml").write_text(sweep)
     count += run(tmp_path, compare)
     assert count < 10
     about = read_json(tmp_path / "out" / "compare" / "provenance.json")["report"]
-    assert {cell["system"] for cell in about["expected"]} == {"mine", "a2c", "ppo"}
+    assert {(cell["system"], cell["suite"]) for cell in about["expected"]} == {
+        (system, suite) for system in ("mine", "a2c", "ppo") for suite in ("classic", "gym")
+    }
+    page = (tmp_path / "out" / "compare" / "index.html").read_text()
+    assert "Across 2 tasks" in page
     assert about["left_out"] == {}
     assert (tmp_path / "out" / "compare.zip").is_file()
     assert (tmp_path / "out" / "compare" / "index.html").is_file()
