@@ -79,8 +79,9 @@ def sweeps() -> str:
     parts.append(table(("key", "type in Python"), foreign))
     parts.append(f"## A sweep with its keys\n\n```toml\n{text.partition(chr(10) * 2)[2].strip()}\n```\n")
     parts.append(
-        "## `slurm.toml`: the settings of a site\n\nEvery key is optional. `ascent submit` has options for some of"
-        " them, with the same names, which override the file. The values are examples. [The guide](../guides/slurm.md) says when to use which.\n\n"
+        "## `slurm.toml`: the settings of a site\n\nEvery key is optional. `ascent submit` has options for"
+        " some of them, with the same names, which override the file. The values are examples."
+        " [The guide](../guides/slurm.md) says when to use which.\n\n"
     )
     of_site = keys_of(sites.__doc__ or "")[""].items()
     keys = [(code(key), code(value), meaning) for key, (value, meaning) in of_site]
