@@ -67,13 +67,14 @@ def _within(tasks: Sequence[Task], comparisons: Comparisons, declared: Declared)
         if baseline := declared.baseline:
             better = sorted(x.label for x, y in claims if y.label in baseline_labels)
             worse = sorted(y.label for x, y in claims if x.label in baseline_labels)
-            parts = [f"{names(better)} scored higher than {baseline}"] if better else []
-            parts += [f"{names(worse)} scored lower than {baseline}"] if worse else []
+            parts = [f"{names(better)} scored better than {baseline}"] if better else []
+            parts += [f"{names(worse)} scored worse than {baseline}"] if worse else []
             rest = len(pairs) - len(claims)
             parts += [f"{rest} of {len(pairs)} comparisons show no difference"] if rest else []
             yield f"{task.name}: {'; '.join(parts)}."
             continue
-        best = _best(task)
+        if (best := _best(task)) is None:  # between two stages of a design
+            continue
         beaten = sorted(y.label for x, y in claims if x is best)
         alike = sorted(
             _other(pair.x, pair.y, best) for pair in pairs if not pair.differs and best in (pair.x, pair.y)
@@ -90,10 +91,12 @@ def _within(tasks: Sequence[Task], comparisons: Comparisons, declared: Declared)
         yield text + "."
 
 
-def _best(task: Task) -> CellSummary:
+def _best(task: Task) -> CellSummary | None:
     compared = [summary for group in task.groups for summary in group if summary.score]
     return max(
-        compared, key=lambda summary: task.measured.sign * summary.score.mean if summary.score else 0.0
+        compared,
+        key=lambda summary: task.measured.sign * summary.score.mean if summary.score else 0.0,
+        default=None,
     )
 
 

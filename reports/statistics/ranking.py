@@ -38,15 +38,17 @@ def task_ranks(task: Task, pairs: Iterable[Pair]) -> dict[str, tuple[int, int]]:
     """Return the ranks that each system of a task may have, by label: of two alike, either may be first.
 
     From 1 + the number of systems that are significantly better to the number of those that are not
-    significantly worse. A pair that was not tested counts as alike.
+    significantly worse. A pair that was not tested counts as alike. Pairs that a design decided count once both
+    systems have a score.
     """
     scored = [summary.label for summary in task.cells if summary.score]
     above, below = dict.fromkeys(scored, 0), dict.fromkeys(scored, 0)
     for pair in pairs:
         if pair.differs and pair.task is task:
             better, worse = better_and_worse(pair)
-            below[better.label] += 1
-            above[worse.label] += 1
+            if better.score and worse.score:
+                below[better.label] += 1
+                above[worse.label] += 1
     return {label: (1 + above[label], len(scored) - below[label]) for label in scored}
 
 

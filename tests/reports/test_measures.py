@@ -97,7 +97,7 @@ def test_the_report_shows_the_measure(trained: Path) -> None:
         "particle: distance, lower is better",
         "simple_speaker_listener_v4 is scored by distance (mean over an episode; lower is better).",
         "simple_speaker_listener_v4 is excluded because its score is a measure, distance.",
-        "Evaluation of the greedy policy: distance (mean over an episode; lower is better).",
+        "Evaluation of the greedy policy: distance (mean over an episode; lower is better)",
         "distance is better if lower",
     ):
         assert words in page, words

@@ -65,7 +65,7 @@ def test_findings_say_what_was_shown(three: "Records") -> None:
 def test_findings_with_a_baseline(three: "Records") -> None:
     texts = [finding.text for finding in study(three, baseline="td3").findings]
     assert texts[1:] == [
-        f"{task}: ppo scored lower than td3; 1 of 2 comparisons show no difference." for task in TASKS
+        f"{task}: ppo scored worse than td3; 1 of 2 comparisons show no difference." for task in TASKS
     ]
 
 
