@@ -38,8 +38,8 @@ def task_ranks(task: Task, pairs: Iterable[Pair]) -> dict[str, tuple[int, int]]:
     """Return the ranks that each system of a task may have, by label: of two alike, either may be first.
 
     From 1 + the number of systems that are significantly better to the number of those that are not
-    significantly worse. A pair that was not tested counts as alike. Pairs that a design decided count once both
-    systems have a score.
+    significantly worse. A pair that was not tested counts as alike. A pair that a design decided counts once
+    both systems have a score.
     """
     scored = [summary.label for summary in task.cells if summary.score]
     above, below = dict.fromkeys(scored, 0), dict.fromkeys(scored, 0)
