@@ -89,7 +89,7 @@ def cell_of(text: str, folder: Path, task: str = "CartPole-v1", steps: int = 160
     return resolve(str(path), task, overrides=known, steps=steps, evaluation=Evaluation(2, 1))
 
 
-@pytest.mark.parametrize("case", ["discrete", "continuous", "replay"])
+@pytest.mark.parametrize("case", ["discrete", pytest.param("continuous", marks=pytest.mark.slow), "replay"])
 def test_the_bytes_are_the_same(case: str, tmp_path: Path) -> None:
     """Twice, in any pack, after a kill, and beside a seed that diverges; and every parameter moves."""
     text = Q_LEARNING if case == "replay" else TEMPLATE.read_text()

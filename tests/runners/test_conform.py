@@ -64,7 +64,10 @@ EDITS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", EDITS)
+@pytest.mark.parametrize(
+    "name",
+    [name if name == "the same twice" else pytest.param(name, marks=pytest.mark.slow) for name in EDITS],
+)
 def test_each_test_can_fail(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = NN
     for old, new in EDITS[name]:
