@@ -70,19 +70,36 @@ seeds = "0-1"
 evaluations = 2
 episodes = 1
 
+[[environments]]
+name = "corridor"
+id = "gym:corridor:Corridor-v0"
+
 [[cells]]
 algorithms = ["mine.py"]
-tasks = ["CartPole-v1"]
+tasks = ["CartPole-v1", "corridor"]
 steps = 600
 set = { envs = 2, steps = 16, width = 8 }
 """
 
 
-def test_own_algorithm(cluster: Cluster, tmp_path: Path) -> None:
-    """A file beside the sweep trains on the nodes, as planned; an edit asks for another plan."""
+def test_own_algorithm_and_environment(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file beside the sweep trains on the nodes, as planned, in the environment of the tutorial, which the
+    set-up makes known there; an edit asks for another plan.
+    """
     file = tmp_path / "mine.py"
     file.write_bytes((own.TEMPLATES / "torch_nn.py").read_bytes())
-    user = User(cluster, tmp_path, MINE)
+    page = (Path(__file__).parents[2] / "docs" / "own-algorithm.md").read_text()
+    environment = re.findall(r"```python\n(.*?)```", page.partition("## Bring an environment")[2], re.DOTALL)[
+        0
+    ]
+    (tmp_path / "corridor.py").write_text(environment)
+    monkeypatch.syspath_prepend(str(tmp_path))  # the test trains the same sweep
+    paths = f"export PATH={Path(sys.executable).parent}:$PATH PYTHONPATH={tmp_path}\n"
+    (tmp_path / "setup.sh").write_text(paths)
+    user = User(cluster, tmp_path, MINE, f'{SITE}setup = "setup.sh"\n')
+    user.settings["PYTHONPATH"] = str(tmp_path)
     user.submit("--pack", "1")
     user.wait_done()
     user.check_bytes()

@@ -151,7 +151,9 @@ def test_a_task_whose_cells_are_unlike_leaves_the_others_together(three: "Record
     assert group.tasks == ("classic/CartPole-v1", "classic/MountainCar-v0") and group.left_out == {}
     page = three.build()
     assert "Pendulum-v1 is excluded because its cells were run differently" in page
-    assert "4 could not be made and count as not significant" in page  # of the 6 pairs of Pendulum's four systems
+    assert (
+        "4 could not be made and count as not significant" in page
+    )  # of the 6 pairs of Pendulum's four systems
 
 
 def test_two_settings_under_one_name_are_two_systems(three: "Records") -> None:
