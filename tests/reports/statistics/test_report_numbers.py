@@ -18,14 +18,10 @@ from ascent.reports.statistics import estimators, intervals
 from ascent.reports.statistics.aggregate import aggregate
 from ascent.reports.statistics.comparisons import compare
 from ascent.reports.statistics.estimators import Curves
+from tests.reports.perturbed import text_of
 
 if TYPE_CHECKING:
     from tests.reports.conftest import Records
-
-
-def text_of(page: str) -> str:
-    """The page without its images, whose base64 may spell anything."""
-    return re.sub(r"data:image/png;base64,[^\"]*", "", page)
 
 
 def test_student_t_interval_is_scipys() -> None:
