@@ -80,7 +80,7 @@ def test_report_has_the_curves(sweep: Records) -> None:
     assert (last.low < last.iqm).all() and (last.iqm < last.high).all() and (last.steps == 100_000).all()
     assert last.iqm["ppo"] > last.iqm["reinforce"] and len(table) == 4 * 51
     assert (sweep.out / "figures" / "efficiency.pdf").exists()
-    assert "Sample efficiency: IQM" in (sweep.out / "index.html").read_text()
+    assert 'data-plot="efficiency"' in (sweep.out / "index.html").read_text()
 
 
 def test_dispersion_by_hand() -> None:
