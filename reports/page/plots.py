@@ -1,4 +1,4 @@
-"""The interactive figures of the page, as data that `page.js` draws with plotly.js.
+"""The interactive figures of the page, as data that `plots.js` draws with plotly.js.
 
 They show the same numbers as the files in `figures/`, which `figures.py` draws, to five significant digits.
 """
@@ -21,7 +21,7 @@ from ascent.reports.statistics.sensitivity import Sensitivity
 from ascent.reports.statistics.study import Study
 
 STEPS = "environment steps per seed"
-Plot = dict[str, Any]  # read by page.js: a list of panels, each with its series
+Plot = dict[str, Any]  # read by plots.js: a list of panels, each with its series
 
 
 def plots(study: Study, style: Style) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Render a study and its figures as one stand-alone HTML page (`page.html.jinja`, `page.css`, `page.js`).
+"""Render a study and its figures as one stand-alone HTML page (`page.html.jinja`, `page.css`, `tables.js`,
+`plots.js`).
 
 This module collects what the template shows. The template escapes all text.
 """

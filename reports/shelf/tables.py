@@ -191,7 +191,7 @@ def _template(name: str, shelf: Shelf, shown: Sequence[Board]) -> str:
         keep_trailing_newline=True,
     )
     style = (Path(page.__file__).parent / "page.css").read_text()
-    script = (Path(page.__file__).parent / "page.js").read_text()
+    script = (Path(page.__file__).parent / "tables.js").read_text()
     shown_hours = {cell: hours(shelf, cell) for cell in shelf.missing}
     return environment.get_template(name).render(
         shelf=shelf, boards=shown, rows=[row for board in shown for row in board.rows], hours=shown_hours,

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ascent.records import shelf
+from ascent.reports.shelf.tables import BOARD_HTML
+
 if TYPE_CHECKING:
     from tests.reports.conftest import Records
 
@@ -173,3 +176,17 @@ def test_every_table_compiles(spoilt: "Records", store: "Records", tmp_path: Pat
     log = (tmp_path / "paper.log").read_text(errors="replace")
     assert "Missing character" not in log and "There is no" not in log
     assert (tmp_path / "paper.pdf").read_bytes().startswith(b"%PDF")
+
+
+@needs_browser
+def test_the_leaderboard_has_no_script_error(tmp_path: Path) -> None:
+    page = (shelf.current().folder / BOARD_HTML).read_text(encoding="utf-8")
+    watch = "<script>const errors = []; addEventListener('error', (e) => errors.push(e.message));</script>"
+    page = page.replace("<body>", f"<body>{watch}", 1)
+    script = """
+    const head = document.querySelector("table.sortable th");
+    head.click();
+    document.title = [head.getAttribute("aria-sort"), errors.length];
+    """
+    shown = in_browser(page, tmp_path, script)
+    assert "<title>ascending,0</title>" in shown, re.findall("<title>(.*?)</title>", shown)
