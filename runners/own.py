@@ -195,13 +195,8 @@ def _read(path: Path) -> bytes:
 
 def _list(path: Path, algorithm: str, agent: str, content: bytes) -> str:
     """Import a file, list its system, and return the system's name."""
-    if not _STEM.fullmatch(algorithm):
-        raise InputError(f"{path.name}: an algorithm's name has letters, digits, '-' and '_': rename it")
     name = algorithm if agent == AGENT else f"{algorithm}-{agent}"
-    if taken := SUITE & {algorithm, name}:
-        raise InputError(
-            f"{path.name}: the suite has an algorithm {min(taken)!r}: give the file another name"
-        )
+    _check_name(algorithm, name, path)
     listed = SYSTEMS.get(name)
     if listed and listed.file != path and listed.content != content:
         raise InputError(f"{path}: {name!r} is also in {listed.file}: give one of the files another name")

@@ -35,10 +35,10 @@ def findings(
     return [Finding(RESULT, text) for text in results] + [Finding(CAUTION, text) for text in cautions]
 
 
-def names(labels: Sequence[str], conjunction: str = "and") -> str:
+def names(labels: Sequence[str], conjunction: str = "and", kind: str = "systems") -> str:
     """Return labels as a list in a sentence: "a", "a and b", "a, b and c", "12 systems"."""
     if len(labels) > MOST_NAMES:
-        return f"{len(labels)} systems"
+        return f"{len(labels)} {kind}"
     return f" {conjunction} ".join(filter(None, [", ".join(labels[:-1]), *labels[-1:]]))
 
 
@@ -83,11 +83,7 @@ def _within(tasks: Sequence[Task], comparisons: Comparisons, declared: Declared)
         if beaten:
             text += f", and scored better than {names(beaten)}"
         if alike:
-            text += (
-                f"; no difference was shown from {names(alike, 'or')}"
-                if beaten
-                else (f", but no difference was shown from {names(alike, 'or')}")
-            )
+            text += f"{';' if beaten else ', but'} no difference was shown from {names(alike, 'or')}"
         yield text + "."
 
 
@@ -121,7 +117,7 @@ def _published(verdicts: Sequence[Verdict]) -> Iterator[str]:
 
 def _scores(tasks: Sequence[str]) -> str:
     count = "a published score" if len(tasks) == 1 else f"{len(tasks)} published scores"
-    return f"{count} on {names(list(dict.fromkeys(tasks)))}".replace(" systems", " tasks")
+    return f"{count} on {names(list(dict.fromkeys(tasks)), kind='tasks')}"
 
 
 def _incomplete(tasks: Sequence[Task]) -> Iterator[str]:
@@ -139,7 +135,8 @@ def _failures(tasks: Sequence[Task]) -> Iterator[str]:
             if summary.score and summary.score.failures
         ]
         if failed:
-            yield f"{task.name}: {names(failed)} diverged; they count in the score."
+            of = names(failed, kind="systems have runs that")
+            yield f"{task.name}: {of} diverged; they count in the score."
 
 
 def _unreachable(comparisons: Comparisons) -> Iterator[str]:
