@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from ascent.reports.page import figures
 from ascent.reports.page.formats import limits, number, short_steps
 from ascent.reports.page.table import Column, Table, make_table
-from ascent.reports.statistics.information import InformationCost
+from ascent.reports.statistics.information import InformationCost, geometric_band
 from ascent.reports.statistics.intervals import student_t_interval
 
 
@@ -86,7 +86,6 @@ def _line(
     axes: Axes, steps: np.ndarray, values: np.ndarray, colour: str, dash: object, label: str | None
 ) -> None:
     """Draw the geometric mean over seeds, with a band from the smallest to the largest."""
-    values = values.clip(1e-12)  # a KL divergence close to 0 may round to a negative number
-    axes.fill_between(steps, values.min(1), values.max(1), color=colour, alpha=0.16, lw=0)
-    mean = np.exp(np.log(values).mean(1))
+    mean, low, high = geometric_band(values)
+    axes.fill_between(steps, low, high, color=colour, alpha=0.16, lw=0)
     axes.plot(steps, mean, color=colour, linestyle=dash, lw=1.6, label=label)

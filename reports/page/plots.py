@@ -14,7 +14,7 @@ from ascent.reports.statistics.aggregate import CellSummary, Task
 from ascent.reports.statistics.comparisons import TAUS, Group
 from ascent.reports.statistics.diagnostics import Diagnostics
 from ascent.reports.statistics.efficiency import Efficiency
-from ascent.reports.statistics.information import InformationCost
+from ascent.reports.statistics.information import InformationCost, geometric_band
 from ascent.reports.statistics.intervals import student_t_interval
 from ascent.reports.statistics.robustness import Curve
 from ascent.reports.statistics.sensitivity import Sensitivity
@@ -157,12 +157,9 @@ def _information(costs: Sequence[InformationCost], style: Style) -> list[Plot]:
     ):
         series = []
         for cost, of_seeds in zip(costs, values, strict=True):
-            positive = of_seeds.clip(1e-12)  # a KL divergence close to 0 may round to a negative number
-            series.append(
-                _series(cost.summary, style)
-                | {"x": cost.steps.tolist(), "mean": rounded(np.exp(np.log(positive).mean(1)))}
-                | _band(positive.min(1), positive.max(1))
-            )
+            mean, low, high = geometric_band(of_seeds)
+            line = {"x": cost.steps.tolist(), "mean": rounded(mean), **_band(low, high)}
+            series.append(_series(cost.summary, style) | line)
         panels.append({"title": title, "x": STEPS, "y": title, "series": series, "log": True})
     return panels
 

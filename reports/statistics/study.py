@@ -89,7 +89,7 @@ def analyse(
         efficiency=tuple(efficiencies(tasks, comparisons.groups)),
         verdicts=tuple(published),
         robustness=measure(runs, tasks, declared),
-        information=tuple(information_costs(runs, tasks)),
+        information=tuple(information_costs(tasks)),
         sensitivities=tuple(sensitivities(tasks)),
         diagnostics={f"{task.suite}/{task.name}": diagnostics(task) for task in tasks},
         findings=tuple(findings(tasks, comparisons, published, declared)),
