@@ -140,11 +140,11 @@ class ForeignBatch:
         "seeds", "episodes" and "elapsed" (S, E) int64, "actions" (S, E, H, ...), with H the time limit,
         "marks" (S, E, H + 1) uint64, and "obs" (S, E, O) float32.
         """
-        arrays = (self._seeds, self._episodes, self._elapsed, self._actions, self._marks, self._obs)
-        return {
-            name: array.reshape(*self.shape, *array.shape[1:]).copy()
-            for name, array in zip(STATE, arrays, strict=True)
-        }
+        copies = {}
+        for name in STATE:
+            own: np.ndarray = getattr(self, f"_{name}")
+            copies[name] = own.reshape(*self.shape, *own.shape[1:]).copy()
+        return copies
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         """Continue from what `state()` returned: play the running episodes again.
