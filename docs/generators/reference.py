@@ -1,6 +1,7 @@
 """Pages of reference: every command, every key of the TOML files, every function of the Python API."""
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
@@ -18,6 +19,8 @@ from ascent.suites import Foreign
 from docs.generators.tables import code, table
 
 KEY = re.compile(r"(?P<key>\w+)(?:\.[\w.-]+)? = (?P<value>.+?)(?:\s+# (?P<meaning>.*))?$")
+COMMENTED = re.compile(r"^    (\w+): .*?# (.+)$", re.MULTILINE)  # a field of a dataclass with its meaning
+FOREIGN_KEYS = {"budget": "steps"}  # where a field of `Foreign` has another name in a sweep
 SECTION = re.compile(r"(?P<about>[A-Z]\w+):$")
 
 
@@ -72,11 +75,12 @@ def sweeps() -> str:
         "## `[[environments]]`: environments from outside the suite\n\n"
         "[Your own environment](../own-environment.md) explains them. `name` and `id` are required.\n"
     )
+    meanings_of = dict(COMMENTED.findall(inspect.getsource(Foreign)))
     foreign = [
-        (code("steps" if each.name == "budget" else each.name), str(each.type).replace("typing.", ""))
+        (code(FOREIGN_KEYS.get(each.name, each.name)), _foreign_type(each.type), meanings_of[each.name])
         for each in fields(Foreign)
     ]
-    parts.append(table(("key", "type in Python"), foreign))
+    parts.append(table(("key", "type in Python", "meaning"), foreign))
     parts.append(f"## A sweep with its keys\n\n```toml\n{text.partition(chr(10) * 2)[2].strip()}\n```\n")
     parts.append(
         "## `slurm.toml`: the settings of a site\n\nEvery key is optional. `ascent submit` has options for"
@@ -84,9 +88,19 @@ def sweeps() -> str:
         " [The guide](../guides/slurm.md) says when to use which.\n\n"
     )
     of_site = keys_of(sites.__doc__ or "")[""].items()
-    keys = [(code(key), code(value), meaning) for key, (value, meaning) in of_site]
-    parts.append(table(("key", "example", "meaning"), keys))
+    keys = [(code(key), code(value), _default_of(key), meaning) for key, (value, meaning) in of_site]
+    parts.append(table(("key", "example", "default", "meaning"), keys))
     return "\n".join(parts)
+
+
+def _foreign_type(annotation: object) -> str:
+    return str(annotation).replace("typing.", "")
+
+
+def _default_of(key: str) -> str:
+    """Return the default of a setting of a site; "none" where its meaning says what happens without one."""
+    default = sites.Site.model_fields[key].default
+    return "none" if default in (None, []) else code(json.dumps(default))
 
 
 SECTIONS: tuple[tuple[str, str, Mapping[str, Any]], ...] = (

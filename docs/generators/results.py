@@ -25,6 +25,9 @@ from docs.generators.places import SHELF
 from docs.generators.tables import code, table
 
 BOARD_COLUMNS = ("system", "rank", "score", "Student-t limits", "median, its interval", "n", "cell")
+VERDICT_COLUMNS = (
+    "task, steps", "system", "estimator", "here", "published", "of", "difference", "margin", "verdict"
+)  # fmt: skip
 WIDTH, HEIGHT = 3.3, 2.5  # of a panel, in inches
 COLUMNS = 3
 STYLE = {
@@ -97,10 +100,22 @@ def verdict_table(shown: Sequence[Verdict]) -> str:
                 f"{number(ours.mean, places)} ± {number(ours.std, places)}, n={ours.n}" if ours else "none",
                 _published(verdict, places),
                 f"{reference.environment}, {code(reference.source)}",
+                _difference(verdict, places),
+                number(verdict.margin.margin, places) if verdict.margin else "none",
                 verdict.words,
             )
         )
-    return table(("task, steps", "system", "estimator", "here", "published", "of", "verdict"), rows)
+    return table(VERDICT_COLUMNS, rows)
+
+
+def _difference(verdict: Verdict, places: int) -> str:
+    """Return ours minus the published score, with its 95% interval where there is one."""
+    if verdict.difference is None:
+        return ""
+    limits = ""
+    if verdict.test:
+        limits = f" [{number(verdict.test.low, places)}, {number(verdict.test.high, places)}]"
+    return number(verdict.difference, places) + limits
 
 
 def _published(verdict: Verdict, places: int) -> str:
@@ -138,7 +153,10 @@ def verdict_page() -> str:
         "# Against published scores\n\n"
         "Each cell of the [results that ship with the suite](leaderboard.md) against every published score of"
         " the same algorithm, task family and step budget, by the estimator of the published score. ± is the"
-        " standard deviation over n seeds. [Comparing](../comparing.md#against-a-published-number) says how"
+        " standard deviation over n seeds; the difference has its 95% interval (Welch). *Reproduced*: the 90%"
+        " interval lies within the margin, which was fixed beforehand. A *failed* seed is below the published"
+        " mean by more than the margin, and also below all runs that the published spread lets us expect, or"
+        " hardly better than its own policy of step 0. [Comparing](../comparing.md#against-a-published-number) says how"
         " to read a verdict; `reports/references/published.csv` has the published scores.\n\n"
         + table(("verdict", "number"), [(name, n) for name, n in counts.items() if n])
         + "\n## With a test\n\n"

@@ -9,6 +9,7 @@ from ascent.reports.paper.layout import Entry, Grid, tabulars
 from ascent.reports.paper.venues import Page
 from ascent.reports.statistics.aggregate import CellSummary, Task
 from ascent.reports.statistics.comparisons import Pair, baselines
+from ascent.reports.statistics.ranking import leaders
 from ascent.reports.statistics.study import Study
 
 NOT_COMPARED = r"\dagger"
@@ -74,15 +75,13 @@ def mark(study: Study, names: Mapping[str, str]) -> Marked:
                 marks[cell.cell.name.folder] = _against(cell, [p for p in pairs if _has(p, label)], against)
             continue
         among = [pair for pair in pairs if pair.x.label in shown and pair.y.label in shown]
-        compared = [cell for cell in task.compared if any(_has(pair, cell.label) for pair in among)]
-        if not compared:
+        leading = leaders(task, among)
+        bold |= {cell.cell.name.folder for cell in leading}
+        if not leading:
             continue
-        best = max(compared, key=lambda cell: task.measured.sign * _mean(cell))
+        best, *_ = leading
         for label, cell in shown.items():
-            tested = [pair for pair in among if _has(pair, label) and _has(pair, best.label)]
-            if cell is best or any(not pair.differs for pair in tested):
-                bold.add(cell.cell.name.folder)
-            elif not tested:
+            if cell is not best and not any(_has(pair, label) and _has(pair, best.label) for pair in among):
                 marks[cell.cell.name.folder] = NOT_COMPARED
     return Marked(frozenset(bold), marks, study.declared.baseline)
 
@@ -103,11 +102,6 @@ def _against(cell: CellSummary, pairs: Sequence[Pair], baselines: Collection[str
 
 def _has(pair: Pair, label: str) -> bool:
     return label in (pair.x.label, pair.y.label)
-
-
-def _mean(cell: CellSummary) -> float:
-    assert cell.score is not None
-    return cell.score.mean
 
 
 def _cell(task: Task, label: str) -> CellSummary | None:

@@ -18,21 +18,22 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from ascent.records import files, sums
+from ascent.records import files, layout, sums
 from ascent.records.declared import Declared
 from ascent.records.expected import Expected
+from ascent.records.plan import seed_ranges
 from ascent.records.read import CellRecord, load
 from ascent.records.shelf import CURVES, SCORES, Shelf, ShelfCell
-from ascent.records.store import seals
+from ascent.records.store import Store, seals
 from ascent.reports import page
 from ascent.reports.page.formats import decimals, median_limits, number, short_steps, student_limits
 from ascent.reports.page.table import csv
 from ascent.reports.shelf import croissant
 from ascent.reports.shelf.add import grade_of, proofs
 from ascent.reports.statistics.aggregate import CellSummary, Task, aggregate
-from ascent.reports.statistics.comparisons import compare
+from ascent.reports.statistics.comparisons import Pair, compare
 from ascent.reports.statistics.curves import evaluation_means
-from ascent.reports.statistics.ranking import task_ranks
+from ascent.reports.statistics.ranking import leaders, task_ranks
 from ascent.runners import estimate
 
 BOARD_MD, BOARD_HTML = "leaderboard.md", "leaderboard.html"
@@ -48,7 +49,11 @@ class Row:
     planned: ShelfCell
     summary: CellSummary
     ranks: tuple[int, int] | None  # from 1 + the systems that are better to all but those that are worse
+    bold: bool  # best mean of its table, or not significantly worse
+    fragility: int | None  # least of the claims behind `ranks`; None without a claim
     grade: str
+    policies: tuple[int, ...]  # seeds whose final policies are kept
+    trained: str  # day on which its training ended
     core_hours: float
     platforms: tuple[str, ...]
     sources: tuple[str, ...]
@@ -108,13 +113,18 @@ def boards(shelf: Shelf, cells: Sequence[CellRecord]) -> list[Board]:
 
     for (_, steps), of_task in groupby(sorted(cells, key=key), key):
         (task,) = aggregate(list(of_task), DECLARED)
-        ranks = task_ranks(task, compare([task], DECLARED).pairs)
+        pairs = compare([task], DECLARED).pairs
+        ranks, leading = task_ranks(task, pairs), leaders(task, pairs)
         rows = [
             Row(
                 planned[summary.cell.name.folder],
                 summary,
                 ranks.get(summary.label),
+                summary in leading,
+                _fragility(summary, pairs),
                 grade_of(shelf, planned[summary.cell.name.folder], known),
+                _policies(shelf, planned[summary.cell.name.folder]),
+                max(run.about["attempts"][-1]["ended"] for run in summary.cell.runs)[:10],
                 sum(_cpu_seconds(run.about) for run in summary.cell.runs) / 3600,
                 _distinct((run.about.get("platform") or {}).get("key") for run in summary.cell.runs),
                 _distinct(run.about.get("source_digest") for run in summary.cell.runs),
@@ -151,6 +161,7 @@ def scores(shown: Sequence[Board]) -> pd.DataFrame:
                     "setting": cell.setting,
                     "rank_from": row.ranks[0] if row.ranks else None,
                     "rank_to": row.ranks[1] if row.ranks else None,
+                    "fragility": row.fragility,
                     "n": score.n if score else cell.finished,
                     "diverged": score.failures if score else None,
                     "mean": score.mean if score else None,
@@ -163,6 +174,8 @@ def scores(shown: Sequence[Board]) -> pd.DataFrame:
                     "median_high": score.median_interval.high if score and score.median_interval else None,
                     "core_hours": round(row.core_hours, 3),
                     "grade": row.grade,
+                    "policies": seed_ranges(row.policies),
+                    "trained": row.trained,
                     "digest": cell.name.digest,
                     "sources": " ".join(row.sources),
                     "platforms": " ".join(row.platforms),
@@ -195,12 +208,34 @@ def _template(name: str, shelf: Shelf, shown: Sequence[Board]) -> str:
     shown_hours = {cell: hours(shelf, cell) for cell in shelf.missing}
     return environment.get_template(name).render(
         shelf=shelf, boards=shown, rows=[row for board in shown for row in board.rows], hours=shown_hours,
-        rank=_rank, mean=_mean, limits=_limits, median=_median, style=style, script=script,
+        rank=_rank, fragility=_undone_by, policies=_kept, mean=_mean, limits=_limits, median=_median,
+        style=style, script=script,
     )  # fmt: skip
 
 
 def _rank(row: Row) -> str:
     return "-".join(dict.fromkeys(map(str, row.ranks or ())))
+
+
+def _undone_by(row: Row) -> str:
+    return "no claim" if row.fragility is None else str(row.fragility)
+
+
+def _kept(row: Row) -> str:
+    if len(row.policies) == row.planned.seeds:
+        return "all"
+    return f"of seed {seed_ranges(row.policies)}" if row.policies else "none"
+
+
+def _fragility(summary: CellSummary, pairs: Iterable[Pair]) -> int | None:
+    """Return how many failed runs undo the weakest claim about a cell; None without a claim."""
+    counts = [pair.fragility for pair in pairs if summary in (pair.x, pair.y) and pair.fragility is not None]
+    return min(counts, default=None)
+
+
+def _policies(shelf: Shelf, cell: ShelfCell) -> tuple[int, ...]:
+    store = Store(shelf.folder / cell.folder)
+    return tuple(seed for seed in range(cell.seeds) if store.has(seed, layout.POLICY))
 
 
 def _mean(board: Board, row: Row) -> str:

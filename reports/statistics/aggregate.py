@@ -5,7 +5,7 @@ summarised. `intervals` has the statistics over seeds, `comparisons` compares sy
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
@@ -114,8 +114,7 @@ class Task:
 
     `groups` are the cells that may be compared with each other: alike in what a comparison needs, such as
     budget and evaluation protocol. `compared` is the largest group, () if two are as large: the cells that
-    enter comparisons across tasks. `unlike` states which cells differ in what. `best` is the digest of the
-    cell in `compared` whose interval lies above all others, None if there is no such cell.
+    enter comparisons across tasks. `unlike` states which cells differ in what.
     """
 
     suite: str
@@ -124,7 +123,6 @@ class Task:
     cells: tuple[CellSummary, ...]
     unlike: tuple[str, ...]
     warnings: tuple[str, ...]
-    best: str | None
     measured: Measured = RETURNS
     groups: tuple[tuple[CellSummary, ...], ...] = ()
 
@@ -175,8 +173,7 @@ def aggregate(cells: Sequence[CellRecord], declared: Declared) -> list[Task]:
         summaries = tuple(_summarise(cell, labels[cell.name.folder], declared, kind) for cell in group)
         groups, unlike = alike(summaries, name)
         warnings = tuple(_warnings(summaries, declared))
-        grouped = Task(suite, name, spec, summaries, unlike, warnings, None, kind, groups)
-        tasks.append(replace(grouped, best=_separate_best(grouped.compared, kind)))
+        tasks.append(Task(suite, name, spec, summaries, unlike, warnings, kind, groups))
     return tasks
 
 
@@ -323,22 +320,6 @@ def _check_same_grid(cell: CellRecord, seeds: pd.DataFrame) -> None:
     if uneven:
         seeds_text = ", ".join(map(str, uneven))
         raise ValueError(f"{cell.name.folder}: seeds {seeds_text} lack evaluation points of other seeds")
-
-
-def _separate_best(summaries: Sequence[CellSummary], kind: Measured) -> str | None:
-    """Return the digest of the cell whose interval is better than all others; None if one has no interval."""
-    intervals = []  # where higher is better
-    for summary in summaries:
-        score = summary.score
-        if score is not None and score.low is not None and score.high is not None:
-            low, high = sorted((kind.sign * score.low, kind.sign * score.high))
-            intervals.append((kind.sign * score.mean, low, high, summary.cell.name.digest))
-    if len(intervals) < max(2, len(summaries)):
-        return None
-    leader = max(intervals, key=lambda interval: interval[0])
-    others = [interval for interval in intervals if interval is not leader]
-    _, low, _, digest = leader
-    return digest if all(low > high for _, _, high, _ in others) else None
 
 
 def _promise(cell: CellRecord) -> str | None:

@@ -58,9 +58,7 @@ def _apart(groups: "Sequence[tuple[CellSummary, ...]]", needed: "Mapping[CellSum
         name for name in _NEEDED if len({needs[name] for needs in every if name in needs}) > 1
     )
     if not several:
-        return [
-            f"The cells of this task differ in {what}: they are not compared, and none is marked as best."
-        ]
+        return [f"The cells of this task differ in {what}: they are not compared, and none is bold."]
     notes = []
     if len(several) > 1:
         named = "; ".join(f"{', '.join(s.label for s in group)} ({_protocol(group[0])})" for group in several)

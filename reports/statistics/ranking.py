@@ -1,6 +1,6 @@
 """Ranks of systems as ranges: the places that each may have, by what tests and intervals can tell apart."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ascent.reports.statistics.aggregate import CellSummary, Task
@@ -50,6 +50,27 @@ def task_ranks(task: Task, pairs: Iterable[Pair]) -> dict[str, tuple[int, int]]:
                 below[better.label] += 1
                 above[worse.label] += 1
     return {label: (1 + above[label], len(scored) - below[label]) for label in scored}
+
+
+def leaders(task: Task, pairs: Sequence[Pair]) -> tuple[CellSummary, ...]:
+    """Return the cells of a task that are bold: that of the best mean, and all not significantly worse.
+
+    () where no pair was tested. A cell that was not tested against the best one is not among them. Not for
+    reports with a declared baseline: most pairs are never tested there, and nothing is bold.
+    """
+    of_task = [pair for pair in pairs if pair.task is task]
+    compared = [cell for cell in task.cells if any(cell in (pair.x, pair.y) for pair in of_task)]
+    if not compared:
+        return ()
+
+    def mean(cell: CellSummary) -> float:
+        assert cell.score  # else it was not compared
+        return task.measured.sign * cell.score.mean
+
+    best = max(compared, key=mean)
+    alike = [pair for pair in of_task if best in (pair.x, pair.y) and not pair.differs]
+    ties = [cell for cell in compared if cell is not best and any(cell in (p.x, p.y) for p in alike)]
+    return (best, *ties)
 
 
 def standings(comparisons: Comparisons) -> list[Standing]:

@@ -21,6 +21,7 @@ from ascent.reports.statistics import verdicts
 from ascent.reports.statistics.aggregate import Task, aggregate
 from ascent.reports.statistics.comparisons import compare
 from ascent.reports.statistics.measures import LOWER_IS_BETTER, measured
+from ascent.reports.statistics.ranking import leaders
 from ascent.runners import sweep
 from ascent.runners.play import env_seeds
 from tests.command import call
@@ -195,7 +196,8 @@ def scored(score: str, *cells: CellRecord, estimator: str = "final") -> Task:
 
 def test_lower_is_better() -> None:
     task = scored("distance", distances("a", FAR), distances("b", NEAR))
-    assert task.best == "b" and task.anchors == []
+    best, *_ = leaders(task, compare([task], Declared("final", "distance")).pairs)
+    assert best.label == "b" and task.anchors == []
     assert scored("return", distances("a", FAR), distances("b", NEAR)).anchors
     reached = scored("reached", distances("a", FAR), distances("b", NEAR))
     assert reached.cells[1].sample.tolist() == [1, 1, 1] and reached.cells[0].sample.tolist() == [0, 0, 0]

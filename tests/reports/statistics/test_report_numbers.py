@@ -14,10 +14,12 @@ from ascent.records.declared import Declared
 from ascent.records.plan import seed_ranges
 from ascent.records.read import load
 from ascent.reports.page import formats
+from ascent.reports.report import build
 from ascent.reports.statistics import estimators, intervals
 from ascent.reports.statistics.aggregate import aggregate
 from ascent.reports.statistics.comparisons import compare
 from ascent.reports.statistics.estimators import Curves
+from ascent.reports.statistics.ranking import leaders
 from tests.reports.perturbed import text_of
 
 if TYPE_CHECKING:
@@ -155,37 +157,43 @@ def test_one_seed_has_no_interval(store: "Records") -> None:
 
 
 @pytest.mark.parametrize(
-    ("scores", "best"),
+    ("scores", "bold"),
     [
-        ({"ppo": [10, 11, 12], "sac": [100, 101, 102]}, "sac"),
-        ({"ppo": [10, 60, 110], "sac": [100, 101, 102]}, None),  # the intervals overlap
-        ({"ppo": [500, 500, 500], "sac": [500, 500, 500]}, None),
-        ({"ppo": [10], "sac": [100, 101, 102]}, None),  # no interval to compare with
-        ({"sac": [100, 101, 102]}, None),  # nothing to compare with
+        ({"ppo": range(10), "sac": range(100, 110)}, ["sac"]),
+        ({"ppo": range(10), "sac": range(100, 110), "td3": range(101, 111)}, ["td3", "sac"]),
+        ({"ppo": [500] * 5, "sac": [500] * 5}, ["ppo", "sac"]),
+        ({"ppo": [10, 11, 12], "sac": [100, 101, 102]}, ["sac", "ppo"]),  # three runs cannot tell them apart
+        ({"sac": [100, 101, 102]}, []),  # nothing to compare with
     ],
 )
-def test_best_only_where_intervals_separate(store: "Records", scores: dict, best: str | None) -> None:
+def test_bold_is_the_best_mean_and_what_is_not_worse(store: "Records", scores: dict, bold: list[str]) -> None:
     for system, values in scores.items():
         store.flat_runs(store.cell(system=system), values)
     (task,) = aggregate(load(store.runs), Declared())
-    assert [cell.label for cell in task.cells if cell.cell.name.digest == task.best] == (
-        [best] if best else []
-    )
+    assert [cell.label for cell in leaders(task, compare([task], Declared()).pairs)] == bold
+
+
+def test_a_page_with_a_baseline_has_nothing_bold(store: "Records") -> None:
+    for system, level in (("ppo", 0), ("sac", 100), ("td3", 200)):
+        store.flat_runs(store.cell(system=system), range(level, level + 10))
+    bold = re.compile(r'<span class="value best">(\d+)')
+    assert bold.findall(store.build()) == ["204"]
+    page = build(store.runs, store.out, declared=Declared(baseline="ppo"))
+    assert not bold.findall(page.read_text(encoding="utf-8"))
 
 
 def test_no_best_among_cells_of_unlike_budgets(store: "Records") -> None:
     store.flat_runs(store.cell(system="ppo"), [10, 11, 12])
     store.flat_runs(store.cell(system="sac", steps=200_000), [100, 101, 102])
     (task,) = aggregate(load(store.runs), Declared())
-    assert task.best is None
+    assert not leaders(task, compare([task], Declared()).pairs)
     assert task.unlike == (
-        "The cells of this task differ in the step budget: they are not compared, "
-        "and none is marked as best.",
+        "The cells of this task differ in the step budget: they are not compared, and none is bold.",
     )
 
 
 def test_one_cell_of_another_budget_is_named(store: "Records") -> None:
-    """The others are compared with each other; it is shown, and neither compared nor marked as best."""
+    """The others are compared with each other; it is shown, and neither compared nor bold."""
     store.flat_runs(store.cell(system="ppo"), [10, 11, 12])
     store.flat_runs(store.cell(system="td3"), [100, 101, 102])
     store.flat_runs(store.cell(system="sac", steps=200_000), [500, 501, 502])
@@ -193,8 +201,8 @@ def test_one_cell_of_another_budget_is_named(store: "Records") -> None:
     assert [summary.label for summary in task.cells] == ["ppo", "sac", "td3"]
     assert [summary.label for summary in task.compared] == ["ppo", "td3"]
     assert task.unlike == ("Not compared with the other cells, for a difference in the step budget: sac.",)
-    assert task.best == task.compared[1].cell.name.digest
     (pair,) = compare([task], Declared()).pairs
+    assert leaders(task, [pair])[0].label == "td3"
     assert {pair.x.label, pair.y.label} == {"ppo", "td3"}
 
 

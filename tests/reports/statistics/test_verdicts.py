@@ -68,7 +68,7 @@ def judge(
     monkeypatch: pytest.MonkeyPatch, cell: CellSummary, *published: p.Reference, task: str = "Hopper-v5"
 ) -> list[v.Verdict]:
     monkeypatch.setattr(v, "references", lambda: published)
-    return v.verdicts([Task("mujoco", task, {}, (cell,), (), (), None)])
+    return v.verdicts([Task("mujoco", task, {}, (cell,), (), ())])
 
 
 def around(mean: float, std: float, n: int = 10) -> list[float]:
@@ -409,7 +409,7 @@ def test_systems_and_suites_of_the_project_have_papers() -> None:
 
 def test_a_bibliography_holds_what_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     cell = summary(around(3000, 200))
-    task = Task("mujoco", "Hopper-v5", {}, (cell,), (), (), None)
+    task = Task("mujoco", "Hopper-v5", {}, (cell,), (), ())
     keys = re.findall(r"^@\w+\{(.+),", bibliography([task], []), re.MULTILINE)
     assert keys == [
         "ascent",
