@@ -156,8 +156,9 @@ def verdict_page() -> str:
         " standard deviation over n seeds; the difference has its 95% interval (Welch). *Reproduced*: the 90%"
         " interval lies within the margin, which was fixed beforehand. A *failed* seed is below the published"
         " mean by more than the margin, and also below all runs that the published spread lets us expect, or"
-        " hardly better than its own policy of step 0. [Comparing](../comparing.md#against-a-published-number) says how"
-        " to read a verdict; `reports/references/published.csv` has the published scores.\n\n"
+        " hardly better than its own policy of step 0."
+        " [Comparing](../comparing.md#against-a-published-number) says how to read a verdict;"
+        " `reports/references/published.csv` has the published scores.\n\n"
         + table(("verdict", "number"), [(name, n) for name, n in counts.items() if n])
         + "\n## With a test\n\n"
         + verdict_table([each for each in judged() if each.verdict != DESCRIPTIVE])
