@@ -18,9 +18,11 @@ import pytest
 from ascent.records import files
 from ascent.records.errors import InputError
 from ascent.runners import own
+from ascent.runners.train import train
 from ascent.slurm import sites, submit
 from tests.slurm.cluster import Cluster
 from tests.slurm.user import A_MINUTE, LONG, LONGER, SITE, THIRTY, User, reach_the_time_limit, wait
+from tests.small import results
 
 
 @pytest.fixture(scope="module")
@@ -271,6 +273,54 @@ def test_fed(cluster: Cluster, tmp_path: Path) -> None:
     assert "30 done" in user.ascent("status")
     wait((tmp_path / "page" / "index.html").exists, 60)
     user.check_bytes()
+
+
+IN_STAGES = """
+seeds = "0-8"
+tasks = ["CartPole-v1"]
+steps = 25_000
+evaluations = 2
+episodes = 5
+
+[report]
+estimator = "final"
+
+[design]
+stages = [6, 3]
+
+[[systems]]
+name = "learns"
+algorithm = "ppo"
+preset = "small"
+
+[[systems]]
+name = "stays"
+algorithm = "a2c"
+set = { learning_rate = 1e-9 }
+
+[[systems]]
+name = "stays, too"
+algorithm = "a2c"
+set = { learning_rate = 2e-9 }
+"""
+
+
+def test_a_design_in_stages(cluster: Cluster, tmp_path: Path) -> None:
+    """Six seeds of each; then only the two systems that six seeds cannot tell apart go on."""
+    user = User(cluster, tmp_path, IN_STAGES)
+    told = user.submit("--pack", "6", "--cpus", "3")
+    assert "stage 1 of 2: 18 of 27 runs" in told and "18 runs in 1 array tasks" in told
+    assert "stage 1 of 2" in user.ascent("status", expect=1)
+    told = user.submit("--pack", "6", "--cpus", "3", "--feed")
+    assert "stage 2 of 2: 2 of 3 comparisons are decided, 2 of 3 cells go on" in told
+    wait(lambda: not user.queue(), 120, cluster.describe)
+    assert "3 of 3 comparisons are decided, with 24 of 27 runs" in user.ascent("status")
+    for plan in user.planned():
+        seeds = list(range(6 if plan.cell.system == "ppo" else 9))
+        assert [seed for seed in plan.seeds if plan.cell.is_finished(seed, user.out)] == seeds
+        train(plan.cell, seeds, user.local)
+        assert results(plan.cell, user.out, seeds) == results(plan.cell, user.local, seeds)
+    assert "3 of 27 runs were saved" in (tmp_path / "page" / "index.html").read_text()
 
 
 def test_no_more_at_once(cluster: Cluster, tmp_path: Path) -> None:
