@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ascent.records import shelf
+from ascent.reports import page
 from ascent.reports.shelf.tables import BOARD_HTML
 
 if TYPE_CHECKING:
@@ -99,6 +100,46 @@ def test_the_page_fits_and_draws_its_figures(spoilt: "Records", tmp_path: Path, 
     page = page.replace("<body>", f"<body>{watch}", 1)
     shown = in_browser(page, tmp_path, PROBE.replace("WIDTH", str(width)), width)
     assert "<title>found []</title>" in shown, re.findall("<title>(.*?)</title>", shown)
+
+
+PRINTED = 690  # px: A4 without its margins
+
+
+@needs_browser
+def test_tables_fit_on_paper(spoilt: "Records", tmp_path: Path) -> None:
+    """Nothing can be scrolled there. The rules for print are applied to a window as wide as the paper."""
+    page = (spoilt.out / "index.html").read_text(encoding="utf-8")
+    assert "@media print {" in page
+    page = page.replace("@media print {", "@media all {")
+    probe = f"""
+    document.body.style.width = "{PRINTED}px";
+    document.querySelectorAll("details").forEach((each) => {{ each.open = true; }});
+    const wide = [...document.querySelectorAll(".scroll")].filter((each) => each.scrollWidth > {PRINTED} + 1);
+    document.title = "wide " + JSON.stringify(wide.map((each) => [each.scrollWidth, each.innerText.slice(0, 60)]));
+    """
+    shown = in_browser(page, tmp_path, probe, PRINTED)
+    assert "<title>wide []</title>" in shown, re.findall("<title>(.*?)</title>", shown)
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of "#rrggbb" (WCAG 2.2)."""
+    parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    red, green, blue = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    ]
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_contrast(scheme: str) -> None:
+    """At least 4.5 to 1, as WCAG 2.2 asks of text (1.4.3, AA)."""
+    style = (Path(page.__file__).parent / "page.css").read_text()
+    blocks = re.findall(r":root {(.*?)}", style, re.DOTALL)
+    colours = dict(re.findall(r"--([\w-]+): (#\w{6})", blocks[scheme == "dark"]))
+    pairs = [(text, ground) for text in ("ink", "soft", "link", "warn", "bad") for ground in ("page", "tint")]
+    for text, ground in [*pairs, ("warn", "warn-tint"), ("bad", "bad-tint"), ("ink", "warn-tint")]:
+        dark, light = sorted(luminance(colours[name]) for name in (text, ground))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, f"{text} on {ground}"
 
 
 @needs_browser
