@@ -1,12 +1,16 @@
 """Commands that exchange results with other machines and services."""
 
+import re
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ascent.cli.options import RUNS, Runs, expected, group
+
+if TYPE_CHECKING:
+    from ascent.records.expected import Expected
 
 app = group()
 wandb = group("Mirror results in Weights & Biases.")
@@ -50,7 +54,13 @@ def wandb_group() -> None:
 
 @wandb.command("push")
 def wandb_push(
-    source: Annotated[str, typer.Argument(help="A sweep, its manifest, or a folder of run records.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A sweep, its manifest, a folder of run records, a cell (folder, digest or digest prefix), "
+            "or a set of results that ships with the suite (its name or folder)."
+        ),
+    ],
     report: Annotated[Path | None, typer.Option(help="Folder of a report to upload as well.")] = None,
     project: Annotated[str | None, typer.Option(help="W&B project. Default: WANDB_PROJECT.")] = None,
     entity: Annotated[
@@ -63,18 +73,37 @@ def wandb_push(
     out: Annotated[Path, typer.Option(help="Folder for the files that wandb writes.")] = Path("out/wandb"),
     timeout: Annotated[float, typer.Option(help="Upload time limit per run, in seconds.")] = 60.0,
 ) -> None:
-    """Upload finished runs, and a report, to W&B. Already uploaded runs are skipped."""
+    """Upload finished runs, and a report, to W&B. Already uploaded runs are skipped.
+
+    With runs of the results that ship with the suite goes their leaderboard, with grades.
+    """
     from ascent.records.errors import InputError
     from ascent.records.read import load
     from ascent.reports.mirror import push
+
+    try:
+        runs, names, left_out = _named(source, runs)
+        cells = load(runs, names)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    print(push.command(cells, runs, report, left_out, project, entity, offline, out, timeout))
+
+
+def _named(source: str, runs: Path) -> "tuple[Path, list[Expected], int]":
+    """Return the folder of records that a source names, its cells, and how many tuning seeds they lack."""
+    from ascent.records import layout, shelf
+    from ascent.records.read import find
     from ascent.reports.staged import planned_now
     from ascent.slurm import manifest
 
-    try:
-        if Path(source).is_dir():
-            runs, cells = Path(source), load(Path(source))
-        else:
-            cells = load(runs, expected(planned_now(manifest.open_sweep(source, runs).plan, runs)))
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    print(push.command(cells, runs, report, project, entity, offline, out, timeout))
+    place = next((found.folder for found in shelf.shelves() if found.name == source), Path(source))
+    if re.fullmatch("[0-9a-f]{4,}", source) and not place.exists():
+        place = shelf.find(source, runs)
+    if not place.is_dir():
+        return runs, expected(planned_now(manifest.open_sweep(source, runs).plan, runs)), 0
+    of_cell = (place / layout.CELL).is_file()
+    home = place.resolve().parents[2] if of_cell else place
+    cells, left_out = find(home)
+    chosen = [cell for cell in cells if not of_cell or (home / cell.folder) == place.resolve()]
+    omitted = [seeds for folder, seeds in left_out.items() if not of_cell or home / folder == place.resolve()]
+    return home, chosen, sum(map(len, omitted))

@@ -11,8 +11,7 @@ A run's history has one row per evaluation. Its axis is `global_step`, the envir
 """
 
 import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -23,25 +22,24 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv as pa_csv
 
-from ascent.records import files as records
 from ascent.records import layout
 from ascent.records.cell import FIRST_TUNING_SEED
-from ascent.records.errors import DamagedFile, InputError
+from ascent.records.errors import DamagedFile
 from ascent.records.read import DIVERGED, CellRecord, RunRecord
 from ascent.records.store import Store
 from ascent.reports.statistics import estimators
 
+Cells = tuple[list[str], list[list[Any]]]  # columns and rows of a table
 TABLES = (layout.EVAL, layout.TRAIN, layout.METRICS)  # the sources of the history rows
 _INTEGERS = dict.fromkeys(("step", "env", "episode", "length", "unstable"), pa.int64())
 _PREFIX = {"greedy": "eval", "sampled": "eval_sampled"}
-_NUMBER = re.compile(r"-?\d+(\.\d*)?([eE][-+]?\d+)?")
 
 
 @dataclass(frozen=True)
 class Payload:
     """The content of one W&B run, in values that JSON can hold. Paths are absolute.
 
-    `tables` maps names to CSV files, `images` names to PNG files; `files` are below `base`.
+    `tables` maps names to columns and rows, `images` names to PNG files; `files` are below `base`.
     """
 
     id: str
@@ -52,7 +50,7 @@ class Payload:
     config: dict[str, Any]
     rows: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
-    tables: dict[str, str] = field(default_factory=dict)
+    tables: dict[str, Cells] = field(default_factory=dict)
     images: dict[str, str] = field(default_factory=dict)
     html: str | None = None
     base: str = ""
@@ -194,70 +192,3 @@ def _read(content: bytes) -> pd.DataFrame:
     types = {name: _INTEGERS.get(name, pa.float64()) for name in names} | {"policy": pa.string()}
     options = pa_csv.ConvertOptions(column_types=types, null_values=[])
     return pa_csv.read_csv(pa.BufferReader(whole), convert_options=options).to_pandas()
-
-
-def report_payload(folder: Path) -> Payload:
-    """Return the payload of a report: its CSV tables, PNG figures and page, and all of its files.
-
-    Raises InputError if the folder holds no report.
-    """
-    folder = folder.resolve()
-    try:
-        provenance = records.read_json(folder / "provenance.json")
-    except (OSError, DamagedFile) as error:
-        raise InputError(f"{folder} is not a report: provenance.json cannot be read") from error
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    # The digest covers all files, not provenance.json alone: another version of the page is another report.
-    digest = sha256(json.dumps([[str(path.relative_to(folder)), _digest(path)] for path in files]).encode())
-    page = folder / "index.html"
-    return Payload(
-        id=digest.hexdigest()[:16],
-        name=f"report {folder.name}",
-        group=None,
-        job_type="report",
-        tags=["report"],
-        config={"report": provenance.get("report", {}), "digest": digest.hexdigest()},
-        summary={"digest": digest.hexdigest()},
-        # A table without rows has no columns either: its file is one empty line.
-        tables={
-            _name(path, folder): str(path)
-            for path in files
-            if path.suffix == ".csv" and records.read(path).strip()
-        },
-        images={_name(path, folder): str(path) for path in files if path.suffix == ".png"},
-        html=str(page) if page.exists() else None,
-        base=str(folder),
-        files=[str(path) for path in files],
-    )
-
-
-def _name(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).with_suffix("").as_posix()
-
-
-def _digest(path: Path) -> str:
-    return sha256(records.read(path)).hexdigest()
-
-
-def table_cells(path: Path) -> tuple[list[str], list[list[Any]]]:
-    """Return the columns and rows of a CSV file, with empty cells as None.
-
-    A column holds booleans, integers or finite floats if all of its cells parse as such, and text otherwise.
-    W&B tables lose NaN, which therefore stays text. So do digests and commits: 12e4567890 is not a number.
-    """
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    columns = {name: _typed(name, table[name].tolist()) for name in table}
-    return list(columns), [list(row) for row in zip(*columns.values(), strict=True)]
-
-
-def _typed(name: str, values: list[str]) -> list[Any]:
-    filled = [value for value in values if value]
-    convert: Callable[[str], Any] = str
-    if filled and "digest" not in name and "commit" not in name:
-        if all(value in ("True", "False") for value in filled):
-            convert = "True".__eq__
-        elif all(re.fullmatch(r"-?\d+", value) for value in filled):
-            convert = int
-        elif all(_NUMBER.fullmatch(value) for value in filled):
-            convert = float
-    return [convert(value) if value else None for value in values]

@@ -24,7 +24,10 @@ from rich.progress import Progress
 from ascent.records import files
 from ascent.records.errors import InputError
 from ascent.records.read import CellRecord
-from ascent.reports.mirror.payload import Payload, report_payload, run_payload
+from ascent.records.shelf import FILE as SHELF
+from ascent.records.shelf import Shelf
+from ascent.reports.mirror.folders import report_payload, shelf_payload
+from ascent.reports.mirror.payload import Payload, run_payload
 from ascent.reports.mirror.service import Service, Stored, find_service, ignored_variables
 from ascent.reports.mirror.wandb_process import Client, is_complete
 
@@ -191,6 +194,7 @@ def command(
     cells: Sequence[CellRecord],
     runs: Path,
     report: Path | None,
+    left_out: int,
     project: str | None,
     entity: str | None,
     offline: bool,
@@ -199,7 +203,8 @@ def command(
 ) -> str:
     """Run `ascent wandb push`, and return the address or folder that it prints.
 
-    `cells` are the cells of the records below `runs`. Raises InputError if nothing can be pushed.
+    `cells` are the cells of the records below `runs`, without `left_out` tuning seeds. If these are the
+    records of a shelf, its leaderboard is pushed as well. Raises InputError if nothing can be pushed.
     """
     if not 0 < timeout < float("inf"):
         raise InputError(f"timeout: {timeout} must be a positive number of seconds")
@@ -215,9 +220,13 @@ def command(
     if skipped:
         counts = ", ".join(f"{count} {state}" for state, count in sorted(skipped.items()))
         print(f"skipped runs: {counts}", file=sys.stderr)
+    if left_out:
+        print(f"left out runs: {left_out} of tuning seeds", file=sys.stderr)
     if unused := ignored_variables(os.environ):
         print(f"variables without effect here: {', '.join(unused)}", file=sys.stderr)
     payloads = [run_payload(cell, run, runs) for cell, run in finished]
+    if (runs / SHELF).is_file():
+        payloads.append(shelf_payload(Shelf(runs)))
     if report is not None:
         payloads.append(report_payload(report))
     if service is not None:

@@ -1,8 +1,8 @@
 """A process that hands runs to the wandb library. Only this module imports wandb, and nothing of Ascent.
 
 It first prints the version of wandb. Then it reads one `payload.Payload` per line of standard input, as JSON,
-with its tables as [columns, rows], and answers each with one line of JSON on standard output: "id", "error"
-and, unless there was an error, "files": the names and sizes of the files uploaded besides the history.
+and answers each with one line of JSON on standard output: "id", "error" and, unless there was an error,
+"files": the names and sizes of the files uploaded besides the history.
 wandb's own output goes to standard error. An answer does not prove that the service stored anything: wandb
 reports success even if no upload succeeded.
 """

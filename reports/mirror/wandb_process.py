@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from ascent.records import files
 from ascent.records.errors import InputError
-from ascent.reports.mirror.payload import Payload, table_cells
+from ascent.reports.mirror.payload import Payload
 from ascent.reports.mirror.service import Service, ServiceError, Stored, client_environment
 
 SCRIPT = Path(__file__).with_name("wandb_client.py")
@@ -49,8 +49,7 @@ class Client:
         """Send a run and wait until the service has it. Raises InputError if it fails or times out."""
         process = self.process or self._start()
         deadline = time.monotonic() + self.timeout
-        tables = {name: table_cells(Path(path)) for name, path in payload.tables.items()}
-        job = json.dumps(asdict(payload) | {"tables": tables}).encode() + b"\n"
+        job = json.dumps(asdict(payload)).encode() + b"\n"
         line = _exchange(process, job, deadline)
         if line is None:
             self.kill()

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ascent.records import files, sums
-from ascent.reports.page import figures, information, robustness, score_tables, sensitivity, tables
+from ascent.reports.page import figures, information, overview, robustness, score_tables, sensitivity, tables
 from ascent.reports.page.bibliography import SENSITIVITY, bibliography
 from ascent.reports.page.names import curves_name, group_name
 from ascent.reports.page.provenance import provenance
@@ -28,6 +28,8 @@ def write(study: Study, folder: Path) -> None:
         _write_csv(folder / "tables" / f"{name}.csv", table.data)
         _write(folder / "tables" / f"{name}.md", markdown(table).encode())
         _write(folder / "tables" / f"{name}.tex", latex(table).encode())
+    _write_csv(folder / "tables" / "main.csv", overview.main_table(study))
+    _write_csv(folder / "tables" / "findings.csv", overview.findings(study))
     _write_csv(folder / "tables" / "completeness.csv", tables.completeness(study.cells))
     _write_csv(folder / "tables" / "efficiency.csv", tables.efficiency(study.efficiency))
     _write(folder / "data.parquet", evaluation_means(study.cells).to_parquet(index=False))

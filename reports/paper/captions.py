@@ -6,12 +6,12 @@ They are LaTeX commands, so that a paper which takes them always says what its f
 from collections.abc import Mapping, Sequence
 
 from ascent.reports.paper.figures import MOST_BANDS
-from ascent.reports.paper.tables import Marked
 from ascent.reports.paper.text import latex_text
 from ascent.reports.statistics.aggregate import CellSummary
 from ascent.reports.statistics.comparisons import Group
 from ascent.reports.statistics.efficiency import Efficiency
 from ascent.reports.statistics.estimators import describe
+from ascent.reports.statistics.marks import Marked
 from ascent.reports.statistics.study import Study
 
 WRITTEN = "% Written by `ascent figures`"  # how the file begins

@@ -13,10 +13,11 @@ from ascent.reports.page.figures import encode
 from ascent.reports.paper import figures
 from ascent.reports.paper.captions import WRITTEN, captions
 from ascent.reports.paper.choice import choose, task_names
-from ascent.reports.paper.tables import compute_table, main_table, mark
+from ascent.reports.paper.tables import compute_table, main_table
 from ascent.reports.paper.venues import Page
 from ascent.reports.replacing import check_replaceable, replacing
 from ascent.reports.statistics.comparisons import Group
+from ascent.reports.statistics.marks import mark
 from ascent.reports.statistics.study import Study
 
 FORMATS = ("pdf", "png", "svg")

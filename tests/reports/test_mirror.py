@@ -25,7 +25,7 @@ import matplotlib
 import pytest
 
 import ascent.cli
-from ascent.reports.mirror.payload import report_payload
+from ascent.reports.mirror.folders import report_payload
 from ascent.runners.train import train
 from tests.reports.conftest import Records, write_json
 from tests.reports.wandb_server import ENTITY, HANG, KEY, StandIn

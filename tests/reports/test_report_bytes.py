@@ -57,7 +57,7 @@ def test_files_of_a_report(sweep: "Records") -> None:
     figures = ("CartPole-v1", "Pendulum-v1", "intervals", "profiles", "efficiency", "improvement")
     assert set(sweep.bytes()) == {
         "index.html", "provenance.json", "data.parquet", "references.bib", "SHA256SUMS",
-        "tables/completeness.csv", "tables/efficiency.csv",
+        "tables/completeness.csv", "tables/efficiency.csv", "tables/main.csv", "tables/findings.csv",
         *(f"tables/{name}.{form}" for name in tables for form in ("csv", "md", "tex")),
         *(f"figures/{name}.{form}" for name in figures for form in ("png", "pdf")),
     }  # fmt: skip

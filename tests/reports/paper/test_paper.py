@@ -20,10 +20,10 @@ from ascent.reports.page.figures import encode
 from ascent.reports.paper.choice import parse_labels, parse_systems, task_names
 from ascent.reports.paper.figures import drawing
 from ascent.reports.paper.layout import Entry, Grid, tabulars
-from ascent.reports.paper.tables import mark
 from ascent.reports.paper.venues import VENUES, WIDTHS, Page, page
 from ascent.reports.paper.write import Paper, make, write
 from ascent.reports.report import analysed, build
+from ascent.reports.statistics.marks import NOT_COMPARED, mark
 from tests.command import call
 from tests.reports.conftest import SPECS, Records, learning
 from tests.reports.paper.printed import collisions, page_width, tabular_widths, text_sizes
@@ -190,8 +190,8 @@ def test_with_a_baseline_signs_say_what_differs_from_it(store: Records) -> None:
     study = analysed(store.runs, declared=Declared(baseline="ppo"))
     names = {name: name for name in ("ppo", "sac", "td3", "a2c", "vpg")}
     found = mark(study, names)
-    by_system = {folder.split("/")[2].split("-")[0]: sign for folder, sign in found.marks.items()}
-    assert by_system == {"ppo": "", "sac": "+", "td3": "", "a2c": "-", "vpg": r"\dagger"}
+    by_system = {folder.split("/")[2].split("-")[0]: sign for folder, sign in found.signs.items()}
+    assert by_system == {"ppo": "", "sac": "+", "td3": "", "a2c": "-", "vpg": NOT_COMPARED}
     assert not found.bold
     captions = make(study, page("icml", "column", 8)).tables["captions"]
     assert "worse than ppo" in captions and "10 declared" not in captions and "4 declared" in captions
