@@ -10,7 +10,6 @@ all of its data is then on disk.
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -27,8 +26,14 @@ from ascent.records.cell import Cell
 from ascent.records.errors import InputError
 from ascent.records.expected import Expected
 from ascent.reports.mirror.payload import TABLES, history_rows, run_payload, started_payload
-from ascent.reports.mirror.push import check_installed
-from ascent.reports.mirror.service import Service, client_environment, find_service, ignored_variables
+from ascent.reports.mirror.service import (
+    check_installed,
+    end,
+    find_project,
+    find_service,
+    ignored_variables,
+    start,
+)
 
 FLUSH_SECONDS = 30.0  # longest wait, after training, for rows that are not sent yet
 POLL_SECONDS = 1.0  # interval between reads of the records
@@ -42,44 +47,34 @@ class Stream:
     """
 
     def __init__(self, cell: Cell, seeds: Sequence[int], out: Path, project: str | None) -> None:
-        self.cell = cell
-        self.seeds = list(seeds)
-        self.out = out
-        self.project = project
-        self.log = out / FOLDER / "live.log"
+        self.job = {
+            "cell": cell.to_json(),
+            "seeds": list(seeds),
+            "out": str(out.resolve()),
+            "project": project,
+        }
+        self.folder = out / FOLDER
+        self.log = self.folder / "live.log"
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "Stream":
         try:
-            check_installed()
-            service = find_service(self.project, None, os.environ, option="--wandb-project")
-            if unused := ignored_variables(os.environ):
-                _warn(f"variables without effect here: {', '.join(unused)}")
-            self._start(service)
+            self._start()
         except (InputError, OSError) as error:
             _warn(f"streaming is disabled: {error}")
         return self
 
-    def _start(self, service: Service) -> None:
-        environment = client_environment(service, self.out / FOLDER)
-        job = {
-            "cell": self.cell.to_json(),
-            "seeds": self.seeds,
-            "out": str(self.out.resolve()),
-            "project": service.project,
-            "entity": service.entity,
-        }
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "ascent.reports.mirror.live"],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                cwd=self.out / FOLDER,
-                start_new_session=True,
-            )
+    def _start(self) -> None:
+        check_installed()
+        project = find_project(self.job["project"], os.environ, "--wandb-project")
+        service = find_service(project, None, os.environ)
+        if unused := ignored_variables(os.environ):
+            _warn(f"variables without effect here: {', '.join(unused)}")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        words = ["-m", "ascent.reports.mirror.live"]
+        self.process = start(words, service, self.folder, self.log, subprocess.PIPE)
         assert self.process.stdin is not None  # opened as a pipe
+        job = self.job | {"project": project, "entity": service.entity}
         self.process.stdin.write(json.dumps(job).encode() + b"\n")
         self.process.stdin.flush()
 
@@ -90,18 +85,10 @@ class Stream:
         assert self.process.stdin is not None  # opened as a pipe
         with suppress(OSError):
             self.process.stdin.close()
-        try:
-            code = self.process.wait(FLUSH_SECONDS)
-        except subprocess.TimeoutExpired:
-            code = None
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-        if code == 0:
-            return
-        fault = "did not finish in time" if code is None else "failed"
-        _warn(f"streaming {fault} (see {self.log}); `ascent wandb push` sends the missing rows")
+        code = end(self.process, FLUSH_SECONDS)
+        if code != 0:
+            fault = "did not finish in time" if code is None else "failed"
+            _warn(f"streaming {fault} (see {self.log}); `ascent wandb push` sends the missing rows")
 
 
 def _warn(text: str) -> None:
@@ -111,11 +98,11 @@ def _warn(text: str) -> None:
 class _Follower:
     """Follows the record of one run. Its W&B run is created with the first row."""
 
-    def __init__(self, cell: Cell, seed: int, out: Path, service: Service) -> None:
+    def __init__(self, cell: Cell, seed: int, out: Path, project: str, entity: str | None) -> None:
         self.cell = cell
         self.seed = seed
         self.out = out
-        self.service = service
+        self.place = (project, entity)
         self.folder = cell.run_folder(seed, out)
         self.run: Any = None  # of wandb, which this process imports late
         self.last_sent = -1  # step of the last row sent
@@ -129,7 +116,8 @@ class _Follower:
         with suppress(FileNotFoundError):  # the run has not started, or is being started afresh
             recorded = self._recorded_step()
             if recorded > self.last_sent:
-                self._send(history_rows(self._tables(), recorded))
+                tables = {name: (self.folder / name).read_bytes() for name in TABLES}
+                self._send(history_rows(tables, recorded))
 
     def mark_failed(self) -> None:
         """Mark an unfinished run as failed in W&B when training has stopped. It may be resumed later."""
@@ -142,22 +130,14 @@ class _Follower:
         steps = [int(line.split(b",")[0]) for line in lines if line.split(b",")[1] == b"evaluation"]
         return max(steps, default=-1)
 
-    def _tables(self) -> dict[str, bytes]:
-        return {name: (self.folder / name).read_bytes() for name in TABLES}
-
-    def _begin(self) -> None:
-        from ascent.reports.mirror.wandb_client import begin
-
-        facts = json.loads((self.folder.parent / layout.CELL).read_bytes())
-        about = json.loads((self.folder / layout.RUN).read_bytes())
-        payload = started_payload(facts, about, self.folder.parent.name, self.seed)
-        self.run = begin(asdict(payload), self.service.project, self.service.entity, patient=True)
-
     def _send(self, rows: list[dict[str, Any]]) -> None:
-        from ascent.reports.mirror.wandb_client import log
+        from ascent.reports.mirror.client import begin, log
 
         if self.run is None:
-            self._begin()
+            facts = json.loads((self.folder.parent / layout.CELL).read_bytes())
+            about = json.loads((self.folder / layout.RUN).read_bytes())
+            started = started_payload(facts, about, self.folder.parent.name, self.seed)
+            self.run = begin(asdict(started), *self.place)
         new = [row for row in rows if row["global_step"] > self.last_sent]
         log(self.run, new)
         self.last_sent = max([self.last_sent, *(row["global_step"] for row in new)])
@@ -165,9 +145,7 @@ class _Follower:
     def _finish(self) -> None:
         """Send the rest from the verified record, exactly as `ascent wandb push` would."""
         self.finished = True
-        cell = self.cell
-        name = Expected.of(cell, [self.seed])
-        (loaded,) = records.load(self.out, [name])
+        (loaded,) = records.load(self.out, [Expected.of(self.cell, [self.seed])])
         (run,) = loaded.runs
         if not run.finished:
             raise InputError(f"{run.folder}: {run.note}")
@@ -190,9 +168,8 @@ def _exit_after_training(ended: threading.Event) -> None:
 def main() -> None:
     """Read a job from standard input, and follow its runs until they or the training end."""
     job = json.loads(sys.stdin.readline())
-    cell = Cell.from_json(job["cell"])
-    service = find_service(job["project"], job["entity"], os.environ)
-    followers = [_Follower(cell, seed, Path(job["out"]), service) for seed in job["seeds"]]
+    cell, out = Cell.from_json(job["cell"]), Path(job["out"])
+    followers = [_Follower(cell, seed, out, job["project"], job["entity"]) for seed in job["seeds"]]
     ended = threading.Event()
     threading.Thread(target=_exit_after_training, args=(ended,), daemon=True).start()
     while True:

@@ -1,22 +1,21 @@
-"""Push finished runs, and a report, to W&B.
+"""Push finished runs, reports and shelves to W&B.
 
-Child processes (`wandb_client.py`) do the work that needs wandb. This process enforces the time limits, and
-relies on the W&B service alone: before it sends a run it asks the service what is stored, and sends nothing
-if the run is complete. Afterwards it asks again, and counts only the rows that the service reports as stored.
-`pushed.json` lists the runs that were stored completely.
+A child process (`client.py`) does the work: it asks the service what is stored, sends what is missing, and
+asks again. This process derives the content from the records, and counts only what the child saw stored.
 """
 
+import json
 import os
-import queue
+import select
+import subprocess
 import sys
-import threading
-import time
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from importlib.util import find_spec
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
@@ -28,17 +27,21 @@ from ascent.records.shelf import FILE as SHELF
 from ascent.records.shelf import Shelf
 from ascent.reports.mirror.folders import report_payload, shelf_payload
 from ascent.reports.mirror.payload import Payload, run_payload
-from ascent.reports.mirror.service import Service, Stored, find_service, ignored_variables
-from ascent.reports.mirror.wandb_process import Client, is_complete
+from ascent.reports.mirror.service import (
+    Service,
+    check_installed,
+    end,
+    find_project,
+    find_service,
+    ignored_variables,
+    start,
+)
 
-LEDGER = "pushed.json"
-WORKERS = 4  # concurrent processes; each of them mostly waits
-
-
-def check_installed() -> None:
-    """Raise InputError if wandb is not installed."""
-    if find_spec("wandb") is None:
-        raise InputError("wandb is not installed: pip install 'ascent-rl[wandb]'")
+LEDGER = "pushed.json"  # the digests of the runs that were pushed, by destination and id
+LOG = "client.log"
+SCRIPT = Path(__file__).with_name("client.py")
+END_SECONDS = 5.0  # for the process to remove its temporary files
+SPARE_SECONDS = 30.0  # for the start of the process; it keeps to the timeout of a run by itself
 
 
 @dataclass
@@ -50,7 +53,6 @@ class Outcome:
     acknowledged: int = 0
     present: int = 0
     finished: int = 0
-    failures: list[str] = field(default_factory=list)
 
     def counts(self) -> str:
         """Return the counts of rows and runs as text."""
@@ -64,130 +66,71 @@ def push(
     folder: Path,
     timeout: float,
     on_progress: Callable[[Outcome], None] = lambda outcome: None,
-) -> Outcome:
+) -> tuple[Outcome, str]:
     """Send what the service does not have yet; without a service, write offline runs to `folder`/wandb.
 
     Args:
-        payloads: the runs and reports to send.
-        service: with its entity resolved (`Service.with_entity`).
+        payloads: the runs, reports and shelves to send.
+        service: where to.
+        project: its project, or that of offline runs.
         folder: holds every file that wandb writes.
         timeout: seconds that one run may take until the service has all of it.
-        on_progress: called ten times a second.
+        on_progress: called for each run.
+
+    Returns what was sent, and the address of the project; "" without a service.
 
     Raises InputError, with the counts so far, at the first run that fails or times out. Repeating the call
     resumes the push.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    ledger = _Ledger(folder / LEDGER, f"{service.page} {service.url}" if service else f"offline {project}")
-    outcome = Outcome(sum(payload.row_count for payload in payloads), len(payloads))
-    missing = _missing(payloads, service, ledger, timeout, outcome)
-    waiting: queue.SimpleQueue[Payload] = queue.SimpleQueue()
-    for payload in missing:
-        waiting.put(payload)
-    stop = threading.Event()
-    clients = [
-        Client(number, service, project, folder, timeout) for number in range(min(WORKERS, len(missing)))
-    ]
-    lock = threading.Lock()
-
-    def work(client: Client) -> None:
-        with suppress(queue.Empty):
-            while not stop.is_set():
-                payload = waiting.get_nowait()
-                try:
-                    client.send(payload)
-                except Exception as error:  # of any kind: a run that is not acknowledged has failed
-                    stop.set()
-                    with lock:
-                        outcome.failures.append(f"{payload.name} ({payload.id}): {error}")
-                else:
-                    with lock:
-                        outcome.acknowledged += payload.row_count
-                        outcome.finished += 1
-                        ledger.add(payload)
-
-    threads = [threading.Thread(target=work, args=(client,), daemon=True) for client in clients]
-    try:
-        for thread in threads:
-            thread.start()
-        while any(thread.is_alive() for thread in threads):
-            time.sleep(0.1)
-            on_progress(outcome)
-    finally:
-        stop.set()
-        for client in clients if outcome.finished == outcome.runs else []:
-            client.close()
-        for client in clients:
-            client.kill()
-        ledger.write()
-    if outcome.finished < outcome.runs:
-        verb = "acknowledged" if service else "written"
-        raise InputError(f"{outcome.failures[0]}; {verb}: {outcome.counts()}")
-    return outcome
-
-
-def _missing(
-    payloads: Sequence[Payload],
-    service: Service | None,
-    ledger: "_Ledger",
-    timeout: float,
-    outcome: Outcome,
-) -> list[Payload]:
-    """Return the payloads that are not stored completely, and count the others in `outcome`.
-
-    Raises InputError if another result is stored under the id of one of them, or if one was deleted.
-    """
-    ids = [payload.id for payload in payloads]
-    stored_runs = service.runs(ids, time.monotonic() + timeout) if service else {}
-    missing = []
-    for payload in payloads:
-        pushed_digest = ledger.known.get(payload.id)
-        stored = stored_runs.get(payload.id)
-        if stored is not None:
-            _refuse_other(payload, stored)
-        if service and stored is None and pushed_digest:
-            raise InputError(
-                f"{payload.name} ({payload.id}) was pushed before but is no longer in {service.page}. "
-                "W&B does not accept a deleted run again: push to another project. If W&B has lost the run, "
-                f"delete {ledger.path}"
-            )
-        if is_complete(payload, stored) if service else pushed_digest == payload.digest:
+    path = folder / LEDGER
+    ledger: dict[str, dict[str, str]] = files.read_json(path) if path.exists() else {}
+    entity = service.entity if service else None
+    destination = f"{service.url} {entity or ''}/{project}" if service else f"offline {project}"
+    known = ledger.setdefault(destination, {})
+    content = [asdict(payload) | {"row_count": payload.row_count} for payload in payloads]
+    job = {"project": project, "entity": entity, "timeout": timeout, "known": known, "payloads": content}
+    by_id = {payload.id: payload for payload in payloads}
+    outcome, page = Outcome(sum(payload.row_count for payload in payloads), len(payloads)), ""
+    with closing(_answers(service, folder, job, 2 * timeout + SPARE_SECONDS)) as answers:
+        while outcome.finished < outcome.runs:
+            answer = next(answers)
+            if "error" in answer:
+                verb = "acknowledged" if service else "written"
+                raise InputError(f"{answer['error']}; {verb}: {outcome.counts()}")
+            payload, page = by_id[answer["id"]], answer["page"]
+            known[payload.id] = payload.digest
+            files.write_json(path, ledger, durable=False)
             outcome.acknowledged += payload.row_count
-            outcome.present += payload.row_count
+            outcome.present += payload.row_count if answer["present"] else 0
             outcome.finished += 1
-            ledger.add(payload)
-        else:
-            missing.append(payload)
-    return missing
+            on_progress(outcome)
+    return outcome, page
 
 
-def _refuse_other(payload: Payload, stored: Stored) -> None:
-    stored_digest = stored.summary.get("digest")
-    if stored_digest not in (None, payload.digest):
-        raise InputError(
-            f"{payload.name} ({payload.id}): W&B has another result under this id, with digest "
-            f"{stored_digest}, not {payload.digest}: push to another project"
-        )
-    if payload.rows and stored.rows > payload.row_count:
-        raise InputError(
-            f"{payload.name} ({payload.id}): W&B has {stored.rows} rows, the record only {payload.row_count}"
-        )
+def _answers(
+    service: Service | None, folder: Path, job: dict[str, Any], patience: float
+) -> Iterator[dict[str, Any]]:
+    """Run the process that runs wandb, and yield its answers; the last may be an error.
 
-
-class _Ledger:
-    """The digests of pushed runs, by destination and run id."""
-
-    def __init__(self, path: Path, destination: str) -> None:
-        self.path = path
-        self.content: dict[str, dict[str, str]] = files.read_json(path) if path.exists() else {}
-        self.known = self.content.setdefault(destination, {})
-
-    def add(self, payload: Payload) -> None:
-        self.known[payload.id] = payload.digest
-
-    def write(self) -> None:
-        if self.known:
-            files.write_json(self.path, self.content)
+    `patience` is the longest time in seconds to wait for one.
+    """
+    with tempfile.TemporaryFile() as stdin:
+        stdin.write(json.dumps(job).encode())
+        stdin.seek(0)
+        process = start([str(SCRIPT)], service, folder, folder / LOG, stdin, subprocess.PIPE)
+    assert process.stdout is not None  # opened as a pipe
+    try:
+        while select.select([process.stdout], [], [], patience)[0]:
+            if not (line := process.stdout.readline()):
+                (said,) = files.last_lines(folder / LOG, 1) or ["no output"]
+                yield {"error": f"the wandb process exited: {said}"}
+                return
+            yield json.loads(line)
+        yield {"error": f"wandb did not answer within {patience:g} s"}
+    finally:
+        end(process, END_SECONDS)
+        process.stdout.close()
 
 
 def command(
@@ -209,10 +152,8 @@ def command(
     if not 0 < timeout < float("inf"):
         raise InputError(f"timeout: {timeout} must be a positive number of seconds")
     check_installed()
+    project = find_project(project, os.environ)
     service = None if offline else find_service(project, entity, os.environ)
-    project = service.project if service else project or os.environ.get("WANDB_PROJECT")
-    if not project:
-        raise InputError("W&B needs a project: give --project NAME, or set WANDB_PROJECT")
     finished = [(cell, run) for cell in cells for run in cell.runs if run.finished]
     skipped = Counter(run.state for cell in cells for run in cell.runs if not run.finished)
     if not finished and report is None:
@@ -229,8 +170,6 @@ def command(
         payloads.append(shelf_payload(Shelf(runs)))
     if report is not None:
         payloads.append(report_payload(report))
-    if service is not None:
-        service = service.with_entity(time.monotonic() + timeout)
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as display:
         bar = display.add_task("W&B", total=len(payloads))
@@ -238,7 +177,7 @@ def command(
         def on_progress(outcome: Outcome) -> None:
             display.update(bar, completed=outcome.finished)
 
-        outcome = push(payloads, service, project, out, timeout, on_progress)
+        outcome, page = push(payloads, service, project, out, timeout, on_progress)
     verb = "written" if service is None else "acknowledged"
     print(f"{verb}: {outcome.counts()}; {outcome.present} rows were already present", file=sys.stderr)
-    return service.page if service else str(out / "wandb")
+    return page or str(out / "wandb")

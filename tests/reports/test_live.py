@@ -14,7 +14,7 @@ import ascent
 import ascent.cli
 from ascent.reports.mirror import live
 from ascent.runners.train import train
-from tests.reports.test_mirror import PROJECT, assert_about, assert_history, online, push
+from tests.reports.test_mirror import PROJECT, READ_ONLY, assert_about, assert_history, online, push
 from tests.reports.wandb_server import HANG, StandIn
 from tests.small import results, small_cell
 
@@ -94,7 +94,7 @@ def test_a_stream_is_the_record(server: StandIn, plain: dict, tmp_path: Path) ->
     before = server.state()
     done = push(tmp_path, str(out), "--project", PROJECT, **online(server))
     assert done.code == 0, done.err
-    assert set(server.operations()) == {"Viewer", "Runs"}
+    assert set(server.operations()) == READ_ONLY
     assert server.state() == before
 
 
@@ -207,7 +207,7 @@ def test_training_imports_no_wandb(tmp_path: Path) -> None:
     """Neither the process that trains nor the one that has the display; nor what reports import."""
     code = f"""
 import sys
-import ascent.cli, ascent.reports.mirror.live, ascent.reports.mirror.push, ascent.reports.mirror.service
+import ascent.cli, ascent.reports.mirror.live, ascent.reports.mirror.push, ascent.reports.mirror.folders
 from pathlib import Path
 from ascent.runners.train import train
 from tests.small import small_cell
