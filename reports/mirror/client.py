@@ -202,11 +202,11 @@ def refusal(payload: dict[str, Any]) -> tuple[str, bool]:
 
 def push(job: dict[str, Any], answer: Any) -> None:
     """Send the runs of a job that the service lacks. Raises RuntimeError at the first that fails."""
-    timeout, payloads, known = job["timeout"], job["payloads"], job["known"]
+    payloads, known = job["payloads"], job["known"]
     service, stored = None, {}
     if os.environ["WANDB_MODE"] == "online":
         try:
-            service = Service(job["project"], job["entity"], timeout)
+            service = Service(job["project"], job["entity"], job["timeout"])
             stored = service.runs([payload["id"] for payload in payloads])
         except Exception as error:  # wandb raises many types
             raise RuntimeError(f"W&B at {os.environ['WANDB_BASE_URL']}: {_one_line(error)}") from error
@@ -220,26 +220,29 @@ def push(job: dict[str, Any], answer: Any) -> None:
         else:
             missing.append(payload)
 
-    def deliver(payload: dict[str, Any]) -> Any:
-        deadline = time.monotonic() + timeout
-        try:
-            sizes = send(payload, job["project"], job["entity"], timeout)
-            run = service.wait(payload, sizes, deadline) if service else None
-        except Exception as error:  # of any kind: a run that is not acknowledged has failed
-            late = f"the upload did not finish within {timeout:g} s"
-            text = f"{payload['name']} ({payload['id']}): " + (
-                late if isinstance(error, TimeoutError) else _one_line(error)
-            )
-            reason = refusal(payload)[0]
-            raise RuntimeError(f"{text} ({reason})" if reason else text) from error
-        for copy in Path("wandb").glob(f"run-*-{payload['id']}"):  # local copies, no longer needed
-            shutil.rmtree(copy, ignore_errors=True)
-        return run
+    pool = ThreadPoolExecutor(WORKERS)  # not waited for after an error
+    futures = {pool.submit(deliver, payload, job, service): payload for payload in missing}
+    for future in as_completed(futures):
+        answer(id=futures[future]["id"], present=False, page=_page(future.result()))
 
-    with ThreadPoolExecutor(WORKERS) as pool:
-        futures = {pool.submit(deliver, payload): payload for payload in missing}
-        for future in as_completed(futures):
-            answer(id=futures[future]["id"], present=False, page=_page(future.result()))
+
+def deliver(payload: dict[str, Any], job: dict[str, Any], service: Service | None) -> Any:
+    """Send a run, and return it as it is stored; None without a service. Raises RuntimeError if it fails."""
+    deadline = time.monotonic() + job["timeout"]
+    run = None
+    try:
+        sizes = send(payload, job["project"], job["entity"], job["timeout"])
+        if service:
+            run = service.wait(payload, sizes, deadline)
+    except Exception as error:  # of any kind: a run that is not acknowledged has failed
+        late = f"the upload did not finish within {job['timeout']:g} s"
+        text = late if isinstance(error, TimeoutError) else _one_line(error)
+        reason = refusal(payload)[0]
+        cause = f" ({reason})" if reason else ""
+        raise RuntimeError(f"{payload['name']} ({payload['id']}): {text}{cause}") from error
+    for copy in Path("wandb").glob(f"run-*-{payload['id']}"):  # local copies, no longer needed
+        shutil.rmtree(copy, ignore_errors=True)
+    return run
 
 
 def _page(run: Any) -> str:

@@ -47,12 +47,8 @@ class Stream:
     """
 
     def __init__(self, cell: Cell, seeds: Sequence[int], out: Path, project: str | None) -> None:
-        self.job = {
-            "cell": cell.to_json(),
-            "seeds": list(seeds),
-            "out": str(out.resolve()),
-            "project": project,
-        }
+        self.job = {"cell": cell.to_json(), "seeds": list(seeds), "out": str(out.resolve())}
+        self.project = project
         self.folder = out / FOLDER
         self.log = self.folder / "live.log"
         self.process: subprocess.Popen[bytes] | None = None
@@ -66,7 +62,7 @@ class Stream:
 
     def _start(self) -> None:
         check_installed()
-        project = find_project(self.job["project"], os.environ, "--wandb-project")
+        project = find_project(self.project, os.environ, "--wandb-project")
         service = find_service(project, None, os.environ)
         if unused := ignored_variables(os.environ):
             _warn(f"variables without effect here: {', '.join(unused)}")

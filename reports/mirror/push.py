@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -110,7 +110,7 @@ def push(
 
 def _answers(
     service: Service | None, folder: Path, job: dict[str, Any], patience: float
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
     """Run the process that runs wandb, and yield its answers; the last may be an error.
 
     `patience` is the longest time in seconds to wait for one.
