@@ -92,7 +92,7 @@ def latex(table: Table) -> str:
 def csv(data: pd.DataFrame) -> str:
     """Return a table as CSV. A spreadsheet takes no text in it for a formula."""
     text = data.select_dtypes(exclude="number").columns
-    guarded = data.assign(**{name: data[name].map(_no_formula) for name in text})
+    guarded = data.assign(**{name: data[name].map(_no_formula) for name in text}).rename(columns=_no_formula)
     # Fifteen digits: the last ones of a sum depend on the processor.
     return guarded.to_csv(index=False, lineterminator="\n", float_format="%.15g")
 

@@ -7,6 +7,7 @@ import pytest
 
 from ascent.records.declared import Declared
 from ascent.reports.page.overview import main_table
+from ascent.reports.page.table import csv as csv_text
 from ascent.reports.report import analysed
 
 if TYPE_CHECKING:
@@ -62,6 +63,14 @@ def test_signs_against_a_baseline(store: "Records") -> None:
     assert marks == {"sac": "+", "a2c": "\N{MINUS SIGN}"}
     assert row["a2c"].startswith("\N{MINUS SIGN}195.5 ± ") and row["td3"].split()[1] == "±"
     assert len(row["td3"].split()) == len(row["ppo"].split()) == 3
+
+
+def test_no_name_of_a_system_is_a_formula(store: "Records") -> None:
+    """Systems are columns of the main table: a spreadsheet must not run their names."""
+    store.flat_runs(store.cell(system="=cmd"), [1.0, 2.0])
+    table = main_table(analysed(store.runs))
+    assert table.columns[-1] == "=cmd"
+    assert csv_text(table).partition("\n")[0] == "suite,task,score,'=cmd"
 
 
 def test_the_findings_are_those_of_the_page(spoilt: "Records") -> None:
