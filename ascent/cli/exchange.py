@@ -71,7 +71,10 @@ def wandb_push(
     ] = False,
     runs: Runs = RUNS,
     out: Annotated[Path, typer.Option(help="Folder for the files that wandb writes.")] = Path("out/wandb"),
-    timeout: Annotated[float, typer.Option(help="Upload time limit per run, in seconds.")] = 60.0,
+    timeout: Annotated[
+        float,
+        typer.Option(help="Time limit for the start of a run, and for its upload after that, in seconds."),
+    ] = 60.0,
 ) -> None:
     """Upload finished runs, and a report, to W&B. Already uploaded runs are skipped.
 

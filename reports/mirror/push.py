@@ -74,7 +74,7 @@ def push(
         service: where to.
         project: its project, or that of offline runs.
         folder: holds every file that wandb writes.
-        timeout: seconds that one run may take until the service has all of it.
+        timeout: seconds that a run may take to start, and then until the service has all of it.
         on_progress: called for each run.
 
     Returns what was sent, and the address of the project; "" without a service.
