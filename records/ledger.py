@@ -163,6 +163,16 @@ def plans_by_cell(runs: Path) -> dict[str, set[str]]:
     return found
 
 
+def seeds_by_cell(runs: Path) -> dict[str, set[int]]:
+    """Return the seeds that the plans have of a cell, by the cell's folder. Changed plans do not count."""
+    found: dict[str, set[int]] = {}
+    for _, cell in _planned_cells(runs):
+        seeds = cell.get("seeds")
+        whole = {seed for seed in (seeds if isinstance(seeds, list) else ()) if isinstance(seed, int)}
+        found.setdefault(str(cell.get("folder")), set()).update(whole)
+    return found
+
+
 def named_cells(runs: Path) -> dict[str, tuple[str, str]]:
     """Return what the plans call the system of a cell, and the system of whose grid it is a setting ("" if of
     none), by the cell's folder.

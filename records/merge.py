@@ -33,7 +33,7 @@ from ascent.records.plan import seed_ranges
 from ascent.records.provenance import source_digest
 from ascent.records.run import result_digest, same_cell
 from ascent.records.seal import REPLACED, alone, whole
-from ascent.records.store import Store, read_seal, seals
+from ascent.records.store import Store, cell_names, read_seal, seals
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,14 @@ def plan(sources: Sequence[Path], runs: Path) -> list[Choice]:
             raise InputError(f"{source} is not a folder")
         if any(source.resolve() == other.resolve() for other in (runs, *sources[:number])):
             raise InputError(f"{source} is given twice: a folder is merged into another one")
-        if not _cells(source):
+        if not cell_names(source):
             raise InputError(f"there are no cells in {source}")
     _check_ledgers([runs, *sources])
     by_cell: dict[str, list[Path]] = {}
     for source in sources:
-        for name in _cells(source):
+        for name in cell_names(source):
             by_cell.setdefault(name, []).append(source)
-    own = {*_cells(runs)}
+    own = {*cell_names(runs)}
     shared = {name: [*([runs] if name in own else []), *by_cell[name]] for name in sorted(by_cell)}
     watch([Ownership(folder) for name, homes in shared.items() for folder in _begun(name, homes)])
     choices: list[Choice] = []
@@ -151,14 +151,6 @@ def summary(choices: Sequence[Choice]) -> Iterator[str]:
 
 
 # ---- deciding
-
-
-def _cells(runs: Path) -> list[str]:
-    """Return the folders in which there is a cell or a run, by suite/task/cell."""
-    patterns = (layout.CELLS, "*/*/*/seed-*", f"*/*/*/{layout.seal('*')}")
-    return sorted(
-        {path.parent.relative_to(runs).as_posix() for pattern in patterns for path in runs.glob(pattern)}
-    )
 
 
 def _places(name: str, homes: Sequence[Path]) -> dict[int, list[Path]]:

@@ -87,8 +87,8 @@ def unseal(cell: Path) -> list[int]:
 
 @contextmanager
 def alone(cell: Path) -> Iterator[Path]:
-    """Own a folder below the cell's, which another process that seals, unseals or merges would own; empty it
-    at both ends.
+    """Own a folder below the cell's, which another process that seals, merges, moves or removes would own;
+    empty it at both ends.
     """
     work = cell / WORK
     for folder in (cell, work, *cell.glob("seed-*")):
@@ -101,8 +101,9 @@ def alone(cell: Path) -> Iterator[Path]:
         for unfinished in cell.glob(f".{layout.seal('*')}.*.tmp"):  # of a process that was killed
             unfinished.unlink()
         yield work
-        files.sync_folder(cell)
-        _empty(work)
+        if work.is_dir():  # else the whole cell was removed
+            files.sync_folder(cell)
+            _empty(work)
     finally:
         claim.remove()
     with suppress(OSError):  # the next process is there already

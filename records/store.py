@@ -99,6 +99,14 @@ class Store:
         return places
 
 
+def cell_names(runs: Path) -> list[str]:
+    """Return the folders in which there is a cell or a run, by suite/task/cell."""
+    patterns = (layout.CELLS, "*/*/*/seed-*", f"*/*/*/{layout.seal('*')}")
+    return sorted(
+        {path.parent.relative_to(runs).as_posix() for pattern in patterns for path in runs.glob(pattern)}
+    )
+
+
 def seals(cell: Path) -> list[Path]:
     """Return the seals in a cell's folder."""
     return sorted(cell.glob(layout.seal("*")))

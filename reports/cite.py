@@ -76,7 +76,7 @@ def cite(
     declared = basis.declared
     cell = _load(folder, basis.cell)
     _check_citable(cell)
-    refuse(folder)
+    refuse(folder, [run.seed for run in cell.runs])
     (task,) = aggregate([cell], declared)
     summary = task.cells[0]
     if summary.score is None:

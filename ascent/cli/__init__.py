@@ -7,13 +7,25 @@ from typing import Annotated
 
 import typer
 
-from ascent.cli import cluster, exchange, imports, own, paper, policies, results, runs, shelf, train
+from ascent.cli import (
+    cluster,
+    exchange,
+    imports,
+    inventory,
+    own,
+    paper,
+    policies,
+    results,
+    runs,
+    shelf,
+    train,
+)
 from ascent.cli.options import group
 
 STOPPED = 130  # exit code of an interrupted command
 
 app = group("Train, report and verify reproducible policy-gradient reinforcement learning benchmarks.")
-for commands in (train, own, cluster, results, paper, exchange, imports, policies, runs, shelf):
+for commands in (train, own, cluster, results, paper, exchange, imports, policies, runs, inventory, shelf):
     app.add_typer(commands.app)
 
 

@@ -1,6 +1,7 @@
 """Commands that report, check, verify and cite results."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,7 +69,7 @@ def report(
                 raise InputError("--with-results: a design compares its own cells only")
             cells = expected(planned_now(sweep.plan, runs))
             cells += _baselines(cells, runs, systems)
-            own = [cell.folder for cell in cells if not cell.shelf]
+            own = {cell.folder: cell.seeds for cell in cells if not cell.shelf}
             grades = _checked(runs, own) | _shelf_grades(cells)
             page = build(runs, folder, cells, sweep.title, sweep.declared, grades=grades, design=design)
     except ValueError as error:
@@ -137,12 +138,13 @@ def _shelf_grades(cells: "list[Expected]") -> dict[str, str]:
 
     grades: dict[str, str] = {}
     for name in sorted({cell.shelf for cell in cells} - {""}):
-        grades |= _checked(shelf.named(name).folder, [cell.folder for cell in cells if cell.shelf == name])
+        of_shelf = {cell.folder: cell.seeds for cell in cells if cell.shelf == name}
+        grades |= _checked(shelf.named(name).folder, of_shelf)
     return grades
 
 
-def _checked(runs: Path, cells: list[str] | None = None) -> dict[str, str]:
-    """Print what `ascent check` says, and return the grades by cell."""
+def _checked(runs: Path, cells: Mapping[str, Sequence[int]] | None = None) -> dict[str, str]:
+    """Print what `ascent check` says of these cells and seeds, or of all, and return the grades by cell."""
     from ascent.reports.checking import check as checks
 
     with progress_bar("checking cells") as tell:

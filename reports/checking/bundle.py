@@ -249,7 +249,8 @@ def _refuse_changed(about: dict[str, Any], expected: list[Expected], runs: Path)
         if tables.get(name) not in (None, perturbed.files(cell.name.home(runs) / name)):
             changes.append(f"{name}/{layout.ROBUSTNESS} changed since the report was built")
         if finished := {run.folder for run in cell.runs if run.finished}:
-            cell_files = folder.load(cell.name.home(runs.resolve()) / cell.name.folder)
+            place = cell.name.home(runs.resolve()) / cell.name.folder
+            cell_files = folder.load(place, cell.name.seeds)
             for finding in (finding for rule in _RULES for finding in apply(rule, cell_files)):
                 if not finding.note and finding.where in {cell_files.name, *finished}:
                     changes.append(f"{finding.where}: {finding.what}")

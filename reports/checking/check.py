@@ -6,7 +6,7 @@ whether results can be reproduced. Nothing in this module needs torch.
 
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -22,7 +22,7 @@ from ascent.records.cell import FIRST_TUNING_SEED
 from ascent.records.errors import DamagedFile, InputError, one_line
 from ascent.records.plan import Planned
 from ascent.records.read import DIVERGED
-from ascent.reports.checking import folder, identity, origin, protocol
+from ascent.reports.checking import folder, identity, origin, protocol, strangers
 from ascent.reports.checking.folder import CellFiles
 from ascent.reports.checking.grades import IMPORTED, NO_GRADE, RECORDED, grade
 from ascent.reports.checking.protocol import Finding
@@ -69,29 +69,35 @@ def check(
     target: Path,
     declared: Sequence[Planned] | None = None,
     tell: Callable[[int, int], None] = lambda done, cells: None,
-    cells: Collection[str] | None = None,
+    cells: Mapping[str, Collection[int]] | None = None,
 ) -> Checked:
     """Apply every rule to the folder of some records, of a cell or of a run.
 
     Args:
         target: the folder.
-        declared: the plan of a sweep, whose cells and seeds must be present.
+        declared: the plan of a sweep, whose cells and seeds must be present. Those of other plans in the
+            ledger are set aside: whatever is wrong with them is no fault of this sweep.
         tell: called after each cell with the number of cells that are done, and of all.
-        cells: check only these, by suite/task/cell (default: all in the folder).
+        cells: check only these cells and seeds, by suite/task/cell (default: all in the folder).
 
     Raises:
         InputError: a folder without records.
     """
-    paths = [path for path in folder.find(target) if cells is None or "/".join(path.parts[-3:]) in cells]
+    paths = folder.find(target)
+    aside: list[Finding] = []
+    if declared is not None and cells is None:
+        cells, aside = strangers.set_aside(paths, declared)
+    if cells is not None:
+        paths = [path for path in paths if folder.cell_name(path) in cells]
     rules: list[Callable] = [*CELL_RULES, *ALL_RULES]
     outcomes = [Outcome(name(rule), _description(rule)) for rule in rules]
     homes = {folder.runs_of(path) for path in paths}
     started = {runs: ledger.started(runs) for runs in homes}
     declared_by = {runs: ledger.plans_by_cell(runs) for runs in homes}
     jobs = [
-        (path, tuple(started[runs].get(path.relative_to(runs).as_posix(), ())))
+        (path, tuple(started[folder.runs_of(path)].get(name, ())), cells and cells[name])
         for path in paths
-        for runs in [folder.runs_of(path)]
+        for name in [folder.cell_name(path)]
     ]
     summaries = []
     grades = {}
@@ -104,6 +110,7 @@ def check(
         tell(number, len(paths))
     for rule_across, outcome in zip(ALL_RULES, outcomes[len(CELL_RULES) :], strict=True):
         outcome.findings += rule_across(summaries, declared)
+        outcome.findings += aside if rule_across is as_declared else []
     if (target / shelf.FILE).exists():
         of_shelf = Outcome(name(shelf_checksums), _description(shelf_checksums))
         of_shelf.findings += shelf_checksums(target)
@@ -118,8 +125,12 @@ def check(
 _CellOutcome = tuple[list[list[Finding]], CellFingerprint, str]  # findings by rule, and the grade
 
 
-def _checked(jobs: Sequence[tuple[Path, tuple[int, ...]]]) -> Iterator[_CellOutcome]:
-    """Apply the rules of a cell to all cells, each with the seeds in the ledger: to many on all cores."""
+# The folder of a cell, the seeds that were started by the ledger, and those to check (None: all).
+_Job = tuple[Path, tuple[int, ...], Collection[int] | None]
+
+
+def _checked(jobs: Sequence[_Job]) -> Iterator[_CellOutcome]:
+    """Apply the rules of a cell to all cells: to many on all cores."""
     if len(jobs) < MANY:
         yield from map(_check_cell, jobs)
         return
@@ -128,9 +139,9 @@ def _checked(jobs: Sequence[tuple[Path, tuple[int, ...]]]) -> Iterator[_CellOutc
         yield from pool.map(_check_cell, jobs, chunksize=8)
 
 
-def _check_cell(job: tuple[Path, tuple[int, ...]]) -> _CellOutcome:
-    path, started = job
-    cell = folder.load(path)
+def _check_cell(job: _Job) -> _CellOutcome:
+    path, started, seeds = job
+    cell = folder.load(path, seeds)
     cell.started = started
     folder.parse_tables(cell)
     findings = [list(apply(rule, cell)) for rule in CELL_RULES]
@@ -200,10 +211,10 @@ def _grades(checked: Checked) -> str:
 
 def refuse(target: Path, seeds: Collection[int] | None = None) -> None:
     """Raise InputError with the first rule that a cell breaks, or the runs of its `seeds` (default: all)."""
-    for outcome in check(target).outcomes:
+    cells = None if seeds is None else {folder.cell_name(target.resolve()): seeds}
+    for outcome in check(target, cells=cells).outcomes:
         for finding in outcome.findings:
-            seed = layout.seed_of(Path(finding.where))
-            if not finding.note and (seed is None or seeds is None or seed in seeds):
+            if not finding.note:
                 raise InputError(f"{finding.where}: {finding.what} (rule {outcome.rule} of `ascent check`)")
 
 
@@ -298,7 +309,7 @@ def tuning_seeds(cells: Sequence[CellFingerprint], declared: Sequence[Planned] |
 
 
 def as_declared(cells: Sequence[CellFingerprint], declared: Sequence[Planned] | None) -> Iterator[Finding]:
-    """The cells and seeds are exactly those of the sweep (checked with --sweep)."""
+    """The cells and seeds are exactly those of the sweep, or of other sweeps (checked with --sweep)."""
     if declared is None:
         return
     planned = {plan.cell.folder(Path()).as_posix(): set(plan.seeds) for plan in declared}

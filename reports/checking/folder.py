@@ -8,6 +8,7 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -213,13 +214,22 @@ def find(target: Path) -> list[Path]:
     return sorted(paths)
 
 
+def cell_name(path: Path) -> str:
+    """Return suite/task/cell of the folder of a cell or a run."""
+    cell = path.parent if layout.seed_of(path) is not None else path
+    return "/".join(cell.parts[-3:])
+
+
 def runs_of(path: Path) -> Path:
     """Return the folder of run records that holds the folder of a cell or a run."""
     return path.parents[3 if layout.seed_of(path) is not None else 2]
 
 
-def load(path: Path) -> CellFiles:
-    """Read the cell in a cell's folder. For a run's folder, read its cell with this run alone."""
+def load(path: Path, only: Collection[int] | None = None) -> CellFiles:
+    """Read the cell in a cell's folder. For a run's folder, read its cell with this run alone.
+
+    `only` are the seeds to read, of those that are there (default: all).
+    """
     folder = path.parent if layout.seed_of(path) is not None else path
     description = folder / layout.CELL
     facts = _object(_content(description))
@@ -229,6 +239,8 @@ def load(path: Path) -> CellFiles:
         seeds = store.seeds() if own is None else [own]
     except DamagedFile:
         seeds = []  # a finding of `sealed-runs`
+    if only is not None:
+        seeds = [seed for seed in seeds if seed in only]
     columns = _task_columns(facts)
     files = CellFiles(folder, facts, None, [RunFiles(store, seed, columns) for seed in seeds])
     try:

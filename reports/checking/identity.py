@@ -194,7 +194,7 @@ def started_seeds(cell: CellFiles) -> Iterator[Finding]:
         return
     seeds = {run.seed for run in cell.runs}
     started = ledger.ever_started(cell.started, {run.seed: run.about for run in cell.runs})
-    if absent := sorted(started - seeds):
+    if absent := sorted(started - {*Store(cell.path).seeds()}):
         what = f"{len(absent)} of {len(seeds) + len(absent)} seeds that were started have no record here: "
         yield Finding(cell.name, what + seed_ranges(absent), note=True)
     reporting = without_tuning(seeds)
@@ -230,8 +230,8 @@ def _content(path: Path) -> bytes | None:
 
 def robustness_tables(cell: CellFiles) -> Iterator[Finding]:
     """The records of `ascent robustness` were made with the final policies of the cell's runs."""
-    checked_alone = len(cell.runs) == 1 < len(Store(cell.path).seeds())
-    if perturbed.files(cell.path) and not checked_alone:
+    partial = len(cell.runs) < len(Store(cell.path).seeds())  # the tables are of all runs
+    if perturbed.files(cell.path) and not partial:
         seeds = without_tuning(run.seed for run in cell.runs)
         done = [run for run in cell.finished if run.result["status"] == DONE and run.seed in seeds]
         policies = {run.seed: perturbed.policy(run.result) for run in done}

@@ -80,7 +80,7 @@ def replay_crossplay(table: Path, runs: Path) -> Outcome:
     try:
         refuse_many(episodes)
         folders = _folders(runs, cells)
-        checked = check(runs, cells=["/".join(path.parts[-3:]) for path in folders])
+        checked = check(runs, cells={folder.cell_name(path): seeds for path in folders})
         for outcome in (outcome for outcome in checked.outcomes if outcome.rule not in HARMLESS):
             for finding in (finding for finding in outcome.findings if not finding.note):
                 return Outcome(where, DIFFERS, f"{outcome.rule}: {finding.where}: {finding.what}")

@@ -136,10 +136,10 @@ def _report_target(report: Path, runs: Path) -> Target:
     missing: list[str] = []
     for expected in bundle.expected_cells(about):
         path = expected.home(runs.resolve()) / expected.folder
-        cell = folder.load(path) if path.is_dir() else CellFiles(path, {}, None)
+        cell = folder.load(path, expected.seeds) if path.is_dir() else CellFiles(path, {}, None)
         recorded = {run.seed for run in cell.runs}
         missing += [f"{cell.name}/{layout.seed_folder(seed)}" for seed in set(expected.seeds) - recorded]
-        cells.append(replace(cell, runs=[run for run in cell.runs if run.seed in expected.seeds]))
+        cells.append(cell)
     return Target(str(report), report, tuple(cells), tuple(missing), runs, bundle.declared(about))
 
 
@@ -162,9 +162,10 @@ def _rebuild(target: Target, report: Path) -> Outcome:
 
 def _check(cell: CellFiles) -> tuple[list[Outcome], CellFiles]:
     """Check a cell, or its only run. Return the outcomes of runs that fail, and the cell with the others."""
-    checked = cell.runs[0] if len(cell.runs) == 1 else cell
     broken: dict[str, list[str]] = {}
-    for outcome in check(checked.path).outcomes:
+    # The folder of a cell may hold runs that a report does not name.
+    only = {cell.name: [run.seed for run in cell.runs]}
+    for outcome in check(cell.path, cells=only).outcomes:
         # The commit does not tell whether a record is intact: `named-commit` says what a changed tree means.
         for finding in () if outcome.rule == "clean-tree" else outcome.findings:
             if not finding.note:
@@ -174,7 +175,6 @@ def _check(cell: CellFiles) -> tuple[list[Outcome], CellFiles]:
     failed = []
     unfinished = [run for run in cell.runs if not run.finished]
     failed += [Outcome(run.name, CANNOT, "is not finished") for run in unfinished]
-    # The folder of a cell may hold runs that a report does not name.
     of_cell = [line for where, lines in broken.items() if "/seed-" not in where for line in lines]
     if of_cell:
         return [*failed, Outcome(cell.name, DIFFERS, "\n".join(of_cell))], replace(cell, runs=[])

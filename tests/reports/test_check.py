@@ -319,6 +319,57 @@ def test_planned_is_present(runs: Path) -> None:
     assert broken(runs) == set(), "nothing says what there should be"
 
 
+def stop(run: Path) -> None:
+    """Leave of a run what one has that was stopped early."""
+    for name in ("result.json", "policy.npz"):
+        (run / name).unlink()
+
+
+def test_what_is_wrong_with_another_sweep_is_not_this_one_s(runs: Path) -> None:
+    """A cell of its own, and further seeds of a shared one: stopped, failed or damaged."""
+    mine = [Planned(declared()[0].cell, SEEDS[:2])]
+    whole, shared = (plan.cell.folder(runs) for plan in reversed(declared()))
+    stop(shared / "seed-2")
+    assert broken(runs, mine) >= {"all-finished", "as-declared"}, "no plan has them"
+    declare(Plan((Planned(declared()[0].cell, SEEDS), declared()[1])), runs)
+    for seed in SEEDS:
+        stop(whole / f"seed-{seed}")
+    (whole / "cell.json").write_text("{")
+    edit(shared / "seed-2" / "run.json", lambda about: about.update(source_digest="0" * 12))
+    outcomes = check.check(runs, mine).outcomes
+    notes = [finding for outcome in outcomes for finding in outcome.findings]
+    assert all(finding.note for finding in notes), notes
+    lines = [f"{finding.where}: {finding.what}" for finding in notes]
+    aside = [line for line in lines if "not checked" in line]
+    assert aside == [
+        f"{shared.relative_to(runs)}: of another sweep, not checked: seed 2",
+        f"of other sweeps, not checked: 1 cell: {whole.relative_to(runs)}",
+    ]
+    assert "all-finished" in broken(runs), "the folder as a whole"
+    (shared / "seed-1" / "result.json").unlink()
+    assert broken(runs, mine) == {"all-finished"}, "its own runs are checked as before"
+
+
+def test_a_report_of_a_sweep_grades_its_own_seeds(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Another sweep, with more seeds of the same cell, was stopped."""
+    sweep = tmp_path / "mine.toml"
+    cell = declared()[0].cell
+    values = "".join(f"{name} = {value}\n" for name, value in (cell.settings or {}).items())
+    sweep.write_text(
+        f'seeds = "0-1"\nevaluations = 4\nepisodes = 2\n[[cells]]\nalgorithms = ["a2c"]\n'
+        f'tasks = ["CartPole-v1"]\nsteps = 400\n[cells.set]\n{values}'
+    )
+    declare(Plan((Planned(cell, SEEDS), declared()[1])), runs)
+    stop(cell.folder(runs) / "seed-2")
+    code, out, err = call(capsys, "report", str(sweep), "--runs", str(runs), "--out", str(tmp_path / "page"))
+    assert code == 0, err
+    assert "check: 1 cell recorded" in err and "FAIL" not in err
+    code, out, _ = call(capsys, "check", str(runs), "--sweep", str(sweep))
+    assert code == 0 and "of another sweep, not checked: seed 2" in out, out
+
+
 def test_two_configurations_that_a_sweep_declares_are_a_note(runs: Path) -> None:
     twin = small_cell("a2c", "CartPole-v1", steps=400, points=4, gamma=0.5)
     trained.record(twin, runs)

@@ -1,0 +1,202 @@
+"""`ascent runs list`, `show` and `why`: what a folder of run records holds."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ascent.cli.options import RUNS, Runs, group, terminal
+from ascent.cli.runs import commands, counted
+
+if TYPE_CHECKING:
+    from ascent.records.inventory import Listed
+
+app = group()
+
+
+@commands.command("list")
+def list_command(
+    cells: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Folders or digests of cells, or a sweep. Default: all in --runs.", metavar="[CELL]..."
+        ),
+    ] = None,
+    runs: Runs = RUNS,
+) -> None:
+    """List cells: states of their runs, progress, size, last change, and the plans that have them."""
+    from rich.table import Table
+
+    from ascent.records.inventory import inventory
+    from ascent.records.plan import seed_ranges
+
+    listed = inventory(runs, chosen(cells, runs) if cells else None)
+    table = Table(box=None, pad_edge=False)
+    for column in ("cell", "seeds", "runs", "steps", "size", "changed", "plans"):
+        table.add_column(column, justify="right" if column in ("steps", "size") else "left", no_wrap=True)
+    for cell in listed:
+        sealed = f", {len(cell.sealed)} sealed" if cell.sealed else ""
+        table.add_row(
+            cell.name,
+            seed_ranges(list(cell.states)),
+            cell.fault or f"{cell.words()}{sealed}",
+            "" if cell.fault else f"{100 * cell.share:.0f}%",
+            size(cell.size),
+            _time(cell.changed),
+            _plans(cell),
+        )
+    terminal().print(table)
+    total = sum(cell.size for cell in listed)
+    number = sum(len(cell.states) for cell in listed)
+    print(f"\n{counted(len(listed), 'cell')}, {counted(number, 'run')}, {size(total)}")
+
+
+@commands.command()
+def show(
+    cell: Annotated[str, typer.Argument(help="Folder or digest of a cell.")],
+    runs: Runs = RUNS,
+) -> None:
+    """Show a cell: what was trained, every run with its state, and what failed."""
+    from rich.table import Table
+
+    from ascent.records import layout
+    from ascent.records.cell import find, read_cell, setting
+    from ascent.records.inventory import inventory
+    from ascent.records.store import Store
+    from ascent.runners.why import recorded
+
+    folder = find(cell, runs)
+    described, facts = read_cell(folder), recorded(folder)
+    (listed,) = inventory(runs, [folder])
+    evaluation = described.evaluation
+    print(folder)
+    print(f"{described.system}, {setting(described.preset, facts.get('changed') or {})}, on {described.task}")
+    print(f"{described.steps:,} steps, {evaluation.points} evaluations of {evaluation.episodes} episodes")
+    print("versions: " + ", ".join(f"{name} {number}" for name, number in described.versions.items()))
+    print(
+        f"{listed.words()}; {size(listed.size)}; plans: {', '.join(listed.plans) or 'none in the ledger'}\n"
+    )
+    table = Table(box=None, pad_edge=False)
+    for column in ("seed", "state", "step", "score", "attempts", "began", "commit", "last failure"):
+        table.add_column(column, justify="right" if column in ("seed", "step", "score") else "left")
+    store = Store(folder)
+    for seed, state in listed.states.items():
+        about = store.json(seed, layout.RUN) if store.has(seed, layout.RUN) else {}
+        attempts = about.get("attempts") or [{}]
+        last = _last(store, seed)
+        table.add_row(
+            str(seed),
+            state + (", sealed" if seed in listed.sealed else ""),
+            f"{last['step']:,}" if "step" in last else "",
+            f"{last['score']:.4g}" if last.get("score") is not None else "",
+            str(len(attempts)),
+            str(attempts[0].get("started", "")),
+            str(about.get("commit") or "")[:7] + (" + changes" if about.get("dirty") else ""),
+            str(attempts[-1].get("failure", "")),
+        )
+    terminal().print(table)
+
+
+@commands.command()
+def why(
+    cell: Annotated[str, typer.Argument(help="Folder or digest of a cell.")],
+    other: Annotated[
+        str | None,
+        typer.Argument(
+            help="Another cell, or a sweep, of which the most similar cell counts. Default: what this version "
+            "trains with the cell's settings."
+        ),
+    ] = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Say why two cells are not one, or why a cell is not resumed: every setting in which they differ."""
+    from rich.table import Table
+
+    from ascent.records.cell import find, read_cell
+    from ascent.records.errors import differences
+    from ascent.runners import sweep, why as reasons
+
+    folder = find(cell, runs)
+    before, name = reasons.recorded(folder), folder.name
+    made: list[dict[str, Any]] = []
+    if other is None:
+        after, second = reasons.now(folder), "this version"
+    elif other.endswith(".toml") or other in sweep.names():
+        after = reasons.nearest(folder, [planned.cell for planned in sweep.load(other).planned])
+        second = f"{other}: {after['system']}-{after['preset']}-{after['digest']}"
+    else:
+        place = _other(other, runs)
+        after, second = reasons.recorded(place), place.name
+        made = [reasons.made_by(folder), reasons.made_by(place)]
+    found = reasons.unlike(before, after)
+    if found:
+        table = Table("setting", name, second, "", box=None, pad_edge=False)
+        for one in found:
+            table.add_row(one.name, str(one.one), str(one.other), "" if one.counts else "makes no other cell")
+        terminal().print(table, "")
+    print(reasons.explain(found))
+    if made and (provenance := differences(*made)):
+        print(f"made differently, which makes no other cell: {provenance}")
+    if other is None and not any(one.counts for one in found):
+        for line in reasons.obstacles(folder, read_cell(folder)):
+            print(f"not resumed: {line}")
+
+
+def _other(other: str, runs: Path) -> Path:
+    """Return the folder of the second cell. Raises InputError that names sweeps, too."""
+    from ascent.records.cell import find
+    from ascent.records.errors import InputError, unknown
+    from ascent.runners import sweep
+
+    try:
+        return find(other, runs)
+    except InputError as error:
+        near = unknown("cell or sweep", other, sweep.names())
+        raise near if "did you mean" in str(near) else error from error
+
+
+def chosen(cells: Sequence[str], runs: Path) -> list[Path]:
+    """Return the folders of cells, given their folders or digests, or sweeps whose cells are there."""
+    from ascent.records.cell import find
+    from ascent.records.errors import InputError
+    from ascent.runners import sweep
+
+    folders: list[Path] = []
+    for name in cells:
+        if name.endswith(".toml") or name in sweep.names():
+            found = [planned.cell.folder(runs) for planned in sweep.load(name).planned]
+            if not (there := [folder for folder in found if folder.is_dir()]):
+                raise InputError(f"{name}: {runs} has none of its cells")
+            folders += there
+        else:
+            folders.append(find(name, runs))
+    return list(dict.fromkeys(folders))
+
+
+def size(number: int) -> str:
+    """Return a number of bytes for readers."""
+    units = ("B", "kB", "MB", "GB")
+    power = next((k for k in range(len(units)) if number < 1000 ** (k + 1)), len(units) - 1)
+    return f"{number / 1000**power:,.{1 if power else 0}f} {units[power]}"
+
+
+def _last(store: Any, seed: int) -> dict[str, Any]:
+    """Return what the last record of a run says of its step and its score."""
+    from ascent.records.errors import InputError
+    from ascent.records.progress import run_progress
+
+    try:
+        _, record = run_progress(store, seed)
+    except InputError:
+        return {}
+    return {"step": record.get("step", record.get("steps", 0)), "score": record.get("score")}
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
+
+
+def _plans(cell: "Listed") -> str:
+    return ", ".join(cell.plans[:2]) + (f" and {len(cell.plans) - 2} more" if len(cell.plans) > 2 else "")
