@@ -1,4 +1,4 @@
-"""What a folder of records holds: every cell with the states of its runs, its size, and the plans that have it."""
+"""What a folder of records holds: cells with the states of their runs, their sizes and plans."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -19,7 +19,8 @@
             policy-<step>.npz     earlier policies (`--keep-policies`)
             result.json           status and digests of the result files; written last
             progress.json, owner-<n>.json, free-<n>.json, checkpoint-<step>.bin, replay-<first>-<last>.bin
-                                  present only until the run is finished
+                                  present only until the run is finished; with `--keep-checkpoint`, a
+                                  checkpoint at the end of the budget stays, for `ascent train --extend`
 
 `unstable` counts the steps of an episode in which the simulator met a bad state and reset itself. A
 multi-agent task has a column for the return of each agent, under the agent's name, and one for each of its
@@ -130,6 +131,13 @@ def numbers(folder: Path, kind: str, count: int) -> list[tuple[int, ...]]:
     pattern = kind + count * r"-(\d+)" + r"\.bin"
     matches = (re.fullmatch(pattern, path.name) for path in folder.glob("*.bin"))
     return [tuple(map(int, match.groups())) for match in matches if match]
+
+
+def last_checkpoint(folder: Path, budget: int) -> list[str]:
+    """Return the names of the files of a checkpoint at the end of the budget (`--keep-checkpoint`)."""
+    if not (ends := [step for (step,) in numbers(folder, "checkpoint", 1) if step >= budget]):
+        return []
+    return [checkpoint(max(ends)), *(path.name for path in folder.glob("replay-*.bin"))]
 
 
 def unfinished_files(folder: Path) -> list[str]:

@@ -63,6 +63,7 @@ class Job:
     tell_seconds: float = 1.0  # interval between a run's heartbeats
     keep_policies: int = 0  # keep the policy of every n-th evaluation; 0: the final policy only
     plan: str = ""  # digest of the plan that the runs belong to; see ledger.py
+    keep_checkpoint: bool = False  # keep a checkpoint at the end of the budget
 
     def to_json(self) -> str:
         """Return the job as JSON. Defaults are left out: the recorded sources of an older version, which
@@ -146,6 +147,7 @@ def jobs_of(
     checkpoint_seconds: float = 60.0,
     keep_policies: int = 0,
     declared: str = "",
+    keep_checkpoint: bool = False,
 ) -> list[Job]:
     """Return the missing runs as jobs of at most `pack` seeds; `declared` is the digest of their plan."""
     if pack < 1:
@@ -164,6 +166,7 @@ def jobs_of(
                     checkpoint_seconds,
                     keep_policies=keep_policies,
                     plan=declared,
+                    keep_checkpoint=keep_checkpoint,
                 )
             )
     return jobs

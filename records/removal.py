@@ -3,10 +3,10 @@
     <runs>/.removed/<cell>-<token>    a cell that was removed, until its files are deleted
     <runs>/.moving/<cell>-<digest>    a copy that is not whole yet; the digest is of where it comes from
 
-A cell is removed by renaming its folder; deleting the files comes afterwards, and goes on with the next removal
-after a kill. A moved cell is copied, the copy renamed into place, and then the original is removed: after a
-kill between the two, the same command finds the same bytes in both places and removes the original. The ledger
-is only added to: that the runs were started stays recorded.
+A cell is removed by renaming its folder; its files are deleted afterwards, after a kill by the next removal.
+A moved cell is copied, the copy renamed into place, and then the original is removed: after a kill between
+the two, the same command finds the same bytes in both places and removes the original. The ledger is only
+added to: that the runs were started stays recorded.
 """
 
 import shutil

@@ -161,7 +161,8 @@ class Run:
         """
         usable: list[int] = []
         damage = None
-        for step in self.checkpoints.steps():
+        # One at the end of the budget is kept for a longer run, see `Attempt`; this one goes on from before.
+        for step in (step for step in self.checkpoints.steps() if step < self.cell.steps):
             try:
                 _, vouched = self.checkpoints.load(step)
                 for name, (size, digest) in vouched.items():
@@ -240,9 +241,10 @@ class Run:
         self.clean_up()
 
     def clean_up(self) -> None:
-        """Remove what only an unfinished run needs."""
+        """Remove what only an unfinished run needs. A checkpoint at the end of the budget stays."""
         self.owner.hush()
-        self.owner.remove_files(layout.unfinished_files(self.folder))
+        kept = layout.last_checkpoint(self.folder, self.cell.steps)
+        self.owner.remove_files(name for name in layout.unfinished_files(self.folder) if name not in kept)
 
 
 def same_cell(recorded: dict[str, Any], facts: dict[str, Any]) -> bool:

@@ -92,6 +92,7 @@ def train(
     device: str = "cpu",
     checkpoint_seconds: float = 60.0,
     keep_policies: int = 0,
+    keep_checkpoint: bool = False,
 ) -> int:
     """Train what is missing of a plan, with a design stage by stage, and return how many runs that were.
 
@@ -104,14 +105,14 @@ def train(
 
     options = (pack, jobs, device, checkpoint_seconds, keep_policies)
     if plan.design is None:
-        return train_locally(plan, runs, *options)
+        return train_locally(plan, runs, *options, keep_checkpoint=keep_checkpoint)
     trained = 0
     while True:
         now = standing(plan, plan.design, runs)
         if now.stuck:
             raise InputError(now.text(plan.design))
         print(now.text(plan.design), file=sys.stderr, flush=True)
-        new = train_locally(plan, runs, *options, now.planned)
+        new = train_locally(plan, runs, *options, now.planned, keep_checkpoint)
         trained += new
         if not new:
             return trained

@@ -20,11 +20,19 @@ STATUS_SECONDS = 1.0  # between updates of what the heartbeats say
 class Attempt:
     """One attempt to finish runs of a cell that are all at the same step."""
 
-    def __init__(self, trainer: Trainer, runs: list[Run], checkpoint_seconds: float, keep_policies: int = 0):
+    def __init__(
+        self,
+        trainer: Trainer,
+        runs: list[Run],
+        checkpoint_seconds: float,
+        keep_policies: int = 0,
+        keep_checkpoint: bool = False,
+    ):
         self.trainer = trainer
         self.runs = runs
         self.checkpoint_seconds = checkpoint_seconds
         self.keep_policies = keep_policies
+        self.keep_checkpoint = keep_checkpoint  # at the end of the budget
         self.grid = trainer.cell.evaluation.grid(trainer.cell.steps)
         self.active = list(range(len(runs)))  # rows that have not diverged
         self.score: list[float | None] = [None] * len(runs)
@@ -99,6 +107,8 @@ class Attempt:
             if stopping and grid and self.active:
                 self._end_early()
                 return False
+        if self.keep_checkpoint:
+            self._save()
         for row in self.active:
             self._finish(row, "done")
         return True

@@ -8,6 +8,7 @@ from ascent.records.errors import InputError
 from ascent.records.ledger import declare, digest
 from ascent.records.plan import Plan, Planned, jobs_of
 from ascent.records.progress import Display
+from ascent.runners.extend import Extension
 from ascent.runners.memory import check_memory
 from ascent.runners.pool import run_pool
 from ascent.runners.train import check_device
@@ -22,6 +23,8 @@ def train_locally(
     checkpoint_seconds: float = 60.0,
     keep_policies: int = 0,
     now: Sequence[Planned] | None = None,
+    keep_checkpoint: bool = False,
+    extended: Sequence[Extension] = (),
 ) -> int:
     """Train what is missing of the planned runs, and return how many runs that were.
 
@@ -34,6 +37,8 @@ def train_locally(
         checkpoint_seconds: time between checkpoints.
         keep_policies: keep the policy of every n-th evaluation; 0 keeps only the final one.
         now: what of the plan to train; default: all of it.
+        keep_checkpoint: keep a checkpoint at the end of the budget.
+        extended: whose first part is taken over from shorter runs.
 
     Raises:
         InputError: an argument is out of range, the machine has too little memory, or some runs failed; then
@@ -47,12 +52,16 @@ def train_locally(
         raise InputError(f"keep-policies must be at least 0, not {keep_policies}")
     check_device(device)
     planned = plan.planned if now is None else now
-    missing = jobs_of(planned, runs, pack, device, checkpoint_seconds, keep_policies, digest(plan))
+    missing = jobs_of(
+        planned, runs, pack, device, checkpoint_seconds, keep_policies, digest(plan), keep_checkpoint
+    )
     if not missing:
         return 0
     workers = jobs or (1 if device == "cuda" else len(os.sched_getaffinity(0)))
     check_memory([(job.cell, len(job.seeds)) for job in missing], device, workers)
-    declare(plan, runs)
+    name = declare(plan, runs)
+    for extension in extended:
+        extension.take_over(name, device)
     with Display(planned, runs) as display:
         failures = run_pool(missing, workers, display.tick)
     if failures:

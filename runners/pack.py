@@ -3,10 +3,10 @@
     python -P -m ascent.runners.pack < job.json
 
 A job is {"cell": {...}, "seeds": [...], "out": "runs", "device": "cpu", "checkpoint_seconds": 60, "threads":
-1, "tell_seconds": 1, "keep_policies": 0, "plan": "0123456789ab"}. The local pool starts these processes, and
-so does an array task on a cluster. On SIGTERM, SIGINT, SIGUSR1 or SIGHUP (which `nohup` ignores) the process
-writes a checkpoint at the next step boundary and exits with 128 + the signal's number; the same job continues
-from there.
+1, "tell_seconds": 1, "keep_policies": 0, "plan": "0123456789ab", "keep_checkpoint": false}. The local pool
+starts these processes, and so does an array task on a cluster. On SIGTERM, SIGINT, SIGUSR1 or SIGHUP (which
+`nohup` ignores) the process writes a checkpoint at the next step boundary and exits with 128 + the signal's
+number; the same job continues from there.
 """
 
 import signal
@@ -42,6 +42,7 @@ def main() -> int:
                 tell_seconds=job.tell_seconds,
                 keep_policies=job.keep_policies,
                 plan=job.plan,
+                keep_checkpoint=job.keep_checkpoint,
             )
         except (InputError, OSError) as error:
             if isinstance(error, RunHeld) and not received and time.monotonic() < begun + PATIENCE:

@@ -41,6 +41,7 @@ def train(
     tell_seconds: float = 1.0,
     keep_policies: int = 0,
     plan: str = "",
+    keep_checkpoint: bool = False,
 ) -> bool:
     """Train the seeds of a cell that are not finished, from where they stand.
 
@@ -55,6 +56,7 @@ def train(
         tell_seconds: interval between heartbeats. A run without four heartbeats may be taken over.
         keep_policies: also keep the policy of every n-th evaluation; 0: the final policy only.
         plan: digest of the plan under which the runs start.
+        keep_checkpoint: keep a checkpoint at the end of the budget, from which `--extend` goes on.
 
     Returns:
         Whether all of the runs are finished.
@@ -89,9 +91,10 @@ def train(
                 if trainer is None or pack != trainer.seeds:
                     trainer = None  # free its replay first: the next one is as large
                     trainer = _trainer(cell, pack, device, threads)
-                if not Attempt(trainer, group, checkpoint_seconds, keep_policies).run(step, stop):
+                attempt = Attempt(trainer, group, checkpoint_seconds, keep_policies, keep_checkpoint)
+                if not attempt.run(step, stop):
                     return False
-                trainer = None  # its state has moved on
+                trainer = attempt = None  # its state has moved on
             return True
     except (OSError, DamagedFile):
         for run in runs:

@@ -105,8 +105,8 @@ def why(
     other: Annotated[
         str | None,
         typer.Argument(
-            help="Another cell, or a sweep, of which the most similar cell counts. Default: what this version "
-            "trains with the cell's settings."
+            help="Another cell, or a sweep, of which the most similar cell counts. Default: what this "
+            "version trains with the cell's settings."
         ),
     ] = None,
     runs: Runs = RUNS,
@@ -116,7 +116,8 @@ def why(
 
     from ascent.records.cell import find, read_cell
     from ascent.records.errors import differences
-    from ascent.runners import sweep, why as reasons
+    from ascent.runners import sweep
+    from ascent.runners import why as reasons
 
     folder = find(cell, runs)
     before, name = reasons.recorded(folder), folder.name

@@ -228,3 +228,7 @@ KeepPolicies = Annotated[
         "--keep-policies", help="Also save the policy at every N-th evaluation. 0: the final policy only."
     ),
 ]
+KeepCheckpoint = Annotated[
+    bool,
+    typer.Option("--keep-checkpoint", help="Keep a checkpoint at the end, for `ascent train --extend`."),
+]

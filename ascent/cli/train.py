@@ -3,7 +3,7 @@
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from ascent.cli.options import (
     Device,
     EnvOptions,
     Jobs,
+    KeepCheckpoint,
     KeepPolicies,
     Pack,
     Preset,
@@ -102,8 +103,12 @@ def train(
     env: EnvOptions = None,
     wrapper: Wrappers = None,
     evaluations: Annotated[
-        int, typer.Option(help="Number of evaluations, not counting the one at step 0.")
-    ] = 50,
+        int | None,
+        typer.Option(
+            help="Number of evaluations, not counting the one at step 0. Default: 50; with --extend, as "
+            "often as before."
+        ),
+    ] = None,
     episodes: Annotated[int, typer.Option(help="Episodes per evaluation.")] = 10,
     measures: Annotated[
         list[str] | None,
@@ -117,6 +122,15 @@ def train(
     runs: Runs = RUNS,
     checkpoint_seconds: CheckpointSeconds = 60.0,
     keep_policies: KeepPolicies = 0,
+    keep_checkpoint: KeepCheckpoint = False,
+    extend: Annotated[
+        bool,
+        typer.Option(
+            "--extend",
+            help="Go on from finished runs with fewer --steps that were trained with --keep-checkpoint. "
+            "The result is that of a run with all steps from the start; else it is refused.",
+        ),
+    ] = False,
     stream: Annotated[
         str | None,
         typer.Option("--wandb", metavar="live", help="'live' streams metrics to W&B during training."),
@@ -129,26 +143,41 @@ def train(
     from ascent.records.cell import Evaluation
     from ascent.records.errors import unknown
     from ascent.records.plan import Plan, Planned, parse_seeds
+    from ascent.runners import extend as extending
     from ascent.runners.local import train_locally
     from ascent.runners.resolve import resolve
 
     if stream not in (None, "live"):
         raise unknown("value of --wandb", stream, ("live",))
-    cell = resolve(
-        algorithm,
-        task,
-        preset=preset,
-        overrides=parse_values("--set", settings),
-        steps=steps,
-        evaluation=Evaluation(evaluations, episodes),
-        measures=tuple(measures or ()),
-        environment=environment(task, env, wrapper),
-    )
+    options: dict[str, Any] = {
+        "preset": preset,
+        "overrides": parse_values("--set", settings),
+        "steps": steps,
+        "measures": tuple(measures or ()),
+        "environment": environment(task, env, wrapper),
+    }
+    default = Evaluation().points if evaluations is None else evaluations
+    cell = resolve(algorithm, task, evaluation=Evaluation(default, episodes), **options)
+    extended: list[extending.Extension] = []
+    if extend:
+        points = extending.points(cell, runs) if evaluations is None else evaluations
+        cell = resolve(algorithm, task, evaluation=Evaluation(points, episodes), **options)
+        extended = [extending.extension(cell, parse_seeds(seeds), runs)]
     planned = Planned(cell, parse_seeds(seeds))
     warn_of_unknown_commit()
     warn_of_missing_kernels()
     with _stream(planned, runs, wandb_project) if stream else nullcontext():
-        trained = train_locally(Plan((planned,)), runs, pack, jobs, device, checkpoint_seconds, keep_policies)
+        trained = train_locally(
+            Plan((planned,)),
+            runs,
+            pack,
+            jobs,
+            device,
+            checkpoint_seconds,
+            keep_policies,
+            keep_checkpoint=keep_checkpoint,
+            extended=extended,
+        )
     if not trained:
         print(NOTHING, file=sys.stderr)
     print(cell.folder(runs))
@@ -163,6 +192,7 @@ def sweep(
     runs: Runs = RUNS,
     checkpoint_seconds: CheckpointSeconds = 60.0,
     keep_policies: KeepPolicies = 0,
+    keep_checkpoint: KeepCheckpoint = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show the cells and runs, and what they would cost.")
     ] = False,
@@ -179,7 +209,8 @@ def sweep(
         return
     warn_of_unknown_commit()
     warn_of_missing_kernels()
-    if not staged.train(plan, runs, pack, jobs, device, checkpoint_seconds, keep_policies):
+    options = (pack, jobs, device, checkpoint_seconds, keep_policies, keep_checkpoint)
+    if not staged.train(plan, runs, *options):
         print(NOTHING, file=sys.stderr)
 
 

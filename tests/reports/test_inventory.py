@@ -113,5 +113,5 @@ def test_why_command(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture) 
 def test_why_says_what_this_version_cannot_train(runs: Path) -> None:
     folder = CELL.folder(runs)
     trained.edit(folder / "cell.json", lambda facts: facts.update(changed={"gama": 0.9}))
-    with pytest.raises(InputError, match="this version cannot train it: .*did you mean 'gamma'"):
+    with pytest.raises(InputError, match=r"this version cannot train it: .*did you mean 'gamma'"):
         why.now(folder)

@@ -112,7 +112,7 @@ def test_a_moved_cell_has_all_its_bytes(runs: Path, cell: Path, tmp_path: Path) 
     assert {name for name in moved if name.startswith("ledger")} < set(before), "what is about this cell"
     assert {**stayed, **moved} == before
     assert set(ledger.started(tmp_path / "to")) == {cell.relative_to(runs).as_posix()}
-    with pytest.raises(InputError, match="is in .* already"):
+    with pytest.raises(InputError, match=r"is in .* already"):
         removal.move(target, tmp_path / "to")
 
 
