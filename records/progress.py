@@ -112,7 +112,8 @@ def _alive(folder: Path, record: dict[str, Any]) -> bool:
     return alive
 
 
-def _duration(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
+    """Return a time for readers: "1:02:03", or nothing for None."""
     if seconds is None:
         return ""
     minutes, rest = divmod(int(seconds + 0.5), 60)
@@ -139,7 +140,7 @@ def _row(cell: CellProgress) -> tuple[str, ...]:
         f"{cell.states['done']}/{runs}",
         f"{100 * cell.step / cell.steps:.0f}%",
         f"{cell.steps_per_second:,.0f}" if cell.steps_per_second else "",
-        _duration(cell.seconds_left),
+        duration(cell.seconds_left),
         "" if cell.score is None else f"{cell.score:.4g}",
         ", ".join(others),
     )

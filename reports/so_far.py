@@ -4,7 +4,6 @@ import csv
 import io
 from dataclasses import dataclass
 
-from ascent.records import layout
 from ascent.records.errors import InputError
 from ascent.records.store import Store
 
@@ -36,10 +35,12 @@ def rows(store: Store, seed: int, name: str) -> list[dict[str, str]]:
     return found
 
 
-def evaluations(store: Store, seed: int, policy: str = "greedy", column: str = "return") -> list[Point]:
-    """Return the mean of a column over the episodes of each evaluation of a policy, in ascending steps."""
-    episodes = [row for row in rows(store, seed, layout.EVAL) if row.get("policy") == policy]
-    return means([(row["step"], row[column]) for row in episodes if column in row])
+def evaluations(
+    episodes: list[dict[str, str]], policy: str = "greedy", column: str = "return"
+) -> list[Point]:
+    """Return the mean of a column over the episodes of each evaluation, given the rows of eval.csv."""
+    played = [row for row in episodes if row.get("policy") == policy]
+    return means([(row["step"], row[column]) for row in played if "step" in row and column in row])
 
 
 def means(pairs: list[tuple[str, str]]) -> list[Point]:

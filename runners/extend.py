@@ -2,9 +2,10 @@
 
 The budget is part of a cell, so that an extended run is a run of another cell. Its record begins as a copy of
 the shorter run's: the tables without what only the end of a budget has (the evaluation of the sampled
-policy), and a checkpoint with the state at that end, which a run keeps with `--keep-checkpoint`. From there it trains
-as any interrupted run does. Its result has the same bytes as if all of its steps had been planned from the
-start, or it is refused: where a schedule depends on the budget, or the evaluations would come at other steps.
+policy), and a checkpoint with the state at that end, which a run keeps with `--keep-checkpoint`. From there
+it trains as any interrupted run does. Its result has the same bytes as if all of its steps had been planned
+from the start, or it is refused: where a schedule depends on the budget, or evaluations would come at other
+steps.
 """
 
 import sys
@@ -30,6 +31,7 @@ SCHEDULES = {
     "anneal": "the learning rate falls to zero at the end of the budget",
     "exploration": "exploration falls over this share of the budget",
 }
+BUDGET = ("steps", "evaluation.points")  # in which the two cells differ
 TOTALS = ("restarts", "lost_steps", "lost_wall_s", "mixed_platforms")  # of run.json, written at the end
 
 
@@ -155,13 +157,14 @@ def points(cell: Cell, runs: Path) -> int:
     Raises:
         InputError: there is no shorter one, or the budgets have no such number.
     """
+    refuse_schedules(cell)
     source = source_of(cell, runs)
     number, rest = divmod(source.evaluation.points * cell.steps, source.steps)
     if rest:
         whole = max(1, round(number)) * source.steps // source.evaluation.points
         raise InputError(
-            f"steps: {source.label()} is evaluated {source.evaluation.points} times in {source.steps:,} steps; "
-            f"{cell.steps:,} hold no whole number of these intervals, {whole:,} do"
+            f"steps: {source.label()} is evaluated {source.evaluation.points} times in {source.steps:,} "
+            f"steps; {cell.steps:,} hold no whole number of these intervals, {whole:,} do"
         )
     return number
 
@@ -182,7 +185,7 @@ def source_of(cell: Cell, runs: Path) -> Cell:
             found.append(other)
         elif other.digest != cell.digest:
             unlike = why.unlike(cell.to_json(), other.to_json())
-            names = [one.name for one in unlike if one.counts and one.name != "evaluation.points"]
+            names = [one.name for one in unlike if one.counts and one.name not in BUDGET]
             others.append(f"{path.parent.name} has other {', '.join(names)}")
     if found:
         return max(found, key=lambda other: other.steps)

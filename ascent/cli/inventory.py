@@ -1,4 +1,4 @@
-"""`ascent runs list`, `show` and `why`: what a folder of run records holds."""
+"""`ascent runs list`, `show`, `why`, `tensorboard`, and `ascent serve`: what a folder of records holds."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ascent.cli.options import RUNS, Runs, group, terminal
+from ascent.cli.options import RUNS, Runs, default_folder, group, terminal
 from ascent.cli.runs import commands, counted
 
 if TYPE_CHECKING:
@@ -143,6 +143,66 @@ def why(
     if other is None and not any(one.counts for one in found):
         for line in reasons.obstacles(folder, read_cell(folder)):
             print(f"not resumed: {line}")
+
+
+@commands.command()
+def tensorboard(
+    cells: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Folders or digests of cells, or a sweep. Default: all in --runs.", metavar="[CELL]..."
+        ),
+    ] = None,
+    runs: Runs = RUNS,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for TensorBoard's --logdir. Default: out/tensorboard.")
+    ] = None,
+) -> None:
+    """Write the curves of runs as event files of TensorBoard, as far as they are recorded."""
+    from ascent.records.errors import InputError
+    from ascent.records.store import cell_names
+    from ascent.reports.mirror import tensorboard as mirror
+
+    folders = chosen(cells, runs) if cells else [runs / name for name in cell_names(runs)]
+    place = out or default_folder("tensorboard")
+    if not (number := mirror.write(folders, place)):
+        raise InputError(f"there are no runs with evaluations in {runs}")
+    print(f"{place}: {counted(number, 'run')}")
+
+
+@app.command()
+def serve(
+    source: Annotated[
+        str | None, typer.Argument(help="A sweep or its manifest. Default: all cells in --runs.")
+    ] = None,
+    runs: Runs = RUNS,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1. 0: any that is free.")] = 8000,
+) -> None:
+    """Show the progress of training in a browser on this machine: a page that refreshes itself.
+
+    It has progress, time left, evaluations so far and problems. It is read-only, bound to 127.0.0.1, and
+    loads nothing from anywhere. Stop it with Ctrl-C.
+    """
+    from ascent.reports.live import page
+    from ascent.reports.live.serve import ADDRESS, server
+    from ascent.reports.staged import planned_now
+    from ascent.slurm import manifest
+
+    if source is None:
+        page.in_folder(runs)  # else an error would be shown to nobody
+
+        def make() -> str:
+            planned, problems = page.in_folder(runs)
+            return page.render(f"Runs in {runs}", planned, runs, problems)
+    else:
+        sweep = manifest.open_sweep(source, runs)
+
+        def make() -> str:
+            return page.render(sweep.title, planned_now(sweep.plan, runs), runs)
+
+    with server(make, page.STYLE, port) as served:
+        print(f"http://{ADDRESS}:{served.server_port}/", flush=True)
+        served.serve_forever()
 
 
 def _other(other: str, runs: Path) -> Path:

@@ -10,8 +10,8 @@
 | metrics/<name> | means of an update's metrics since the evaluation before |
 | measures/<name> | what was measured at an evaluation |
 
-Records have no times of evaluations: every event has the time 0, and the same records give the same bytes. Of a
-running run, the files hold what is recorded so far; written again, they are replaced.
+Records have no times of evaluations: every event has the time 0, and the same records give the same bytes. Of
+a running run, the files hold what is recorded so far; written again, they are replaced.
 """
 
 import io
@@ -49,12 +49,13 @@ def write(cells: Sequence[Path], out: Path) -> int:
 
 def _curves(store: Store, seed: int) -> Iterator[tuple[str, list[Point]]]:
     """Yield all curves of a run, by tag."""
+    played = rows(store, seed, layout.EVAL)
     for policy, tag in (("greedy", "eval"), ("sampled", "eval_sampled")):
-        for name in _columns(store, seed, layout.EVAL):
-            yield f"{tag}/{name}", evaluations(store, seed, policy, name)
+        for name in _columns(played):
+            yield f"{tag}/{name}", evaluations(played, policy, name)
     for table, tag in ((layout.TRAIN, "train"), (layout.METRICS, "metrics")):
         found = rows(store, seed, table)
-        for name in _columns(store, seed, table):
+        for name in _columns(found):
             yield f"{tag}/{name}", means([(row["step"], row[name]) for row in found])
     by_measure: dict[str, list[tuple[str, str]]] = {}
     for row in rows(store, seed, layout.MEASURES):
@@ -63,10 +64,9 @@ def _curves(store: Store, seed: int) -> Iterator[tuple[str, list[Point]]]:
         yield f"measures/{name}", means(pairs)
 
 
-def _columns(store: Store, seed: int, table: str) -> list[str]:
+def _columns(table: list[dict[str, str]]) -> list[str]:
     """Return the columns of a table that are curves."""
-    first = next(iter(rows(store, seed, table)), {})
-    return [name for name in first if name not in NO_CURVE]
+    return [name for name in (table[0] if table else ()) if name not in NO_CURVE]
 
 
 def events(curves: dict[str, list[Point]]) -> bytes:

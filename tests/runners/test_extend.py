@@ -109,15 +109,13 @@ def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
         extend.extension(long, SEEDS, tmp_path)
     with pytest.raises(InputError, match="seeds 2-3 are not finished"):
         extend.extension(long, [0, 2, 3], tmp_path)
-    with pytest.raises(InputError, match="3 in 120 steps, and 4 in 200 would come at other steps"):
-        extend.extension(replace(long, evaluation=Evaluation(4, 2)), [0], tmp_path)
     with pytest.raises(InputError, match=r"3 in 120 steps, and 4 in 200 .*: say --evaluations 5$"):
         extend.extension(replace(long, evaluation=Evaluation(4, 2)), [0], tmp_path)
     other = small_cell("a2c", "CartPole-v1", steps=200, points=5, gamma=0.5)
-    with pytest.raises(InputError, match="has other config.gamma, steps"):
+    with pytest.raises(InputError, match=r"has other config.gamma$"):
         extend.extension(other, [0], tmp_path)
-    assert extend.points(replace(long, evaluation=Evaluation()), tmp_path) == 5
-    with pytest.raises(InputError, match=r"190 hold no whole number of these intervals, 200 do|160 do"):
+    assert extend.points(replace(long, evaluation=Evaluation(50, 2)), tmp_path) == 5
+    with pytest.raises(InputError, match=r"190 hold no whole number of these intervals, 160 do"):
         extend.points(replace(long, steps=190), tmp_path)
     about = short.run_folder(0, tmp_path) / "run.json"
     files.write_json(about, files.read_json(about) | {"measures": ["gradient_variance"]})

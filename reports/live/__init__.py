@@ -1,0 +1,1 @@
+"""A page about training that goes on, and the server that shows it (`ascent serve`)."""
