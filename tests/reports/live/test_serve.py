@@ -7,8 +7,10 @@ import subprocess
 import sys
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from ascent.reports.live import page
 from ascent.reports.live.serve import server
 from tests.command import call
 from tests.reports import trained
-from tests.reports.page.test_report_tools import browser, needs_browser
+from tests.reports.page.test_report_tools import browser, in_browser, needs_browser
 from tests.reports.test_seal import contents
 from tests.runners.test_faults import stopped
 from tests.small import small_cell
@@ -68,6 +70,8 @@ def test_one_page_and_nothing_else(runs: Path) -> None:
         assert code == 200 and "<h1>Mine</h1>" in text and "6 done" in text
         policy = answer.headers["Content-Security-Policy"]
         assert policy.startswith("default-src 'none'; style-src 'sha256-") and "unsafe" not in policy
+        style = text.partition("<style>")[2].partition("</style>")[0]
+        assert b64encode(sha256(style.encode()).digest()).decode() in policy, "else it is not applied"
         assert ask(served, host=f"localhost:{served.server_port}")[0] == 200
         for host in ("evil.example", f"evil.example:{served.server_port}", "127.0.0.1", "127.0.0.1:1"):
             code, _, text = ask(served, host=host)
@@ -174,8 +178,13 @@ def test_a_running_sweep_is_shown(tmp_path: Path) -> None:
 
 @needs_browser
 def test_the_page_fits_a_phone(runs: Path, tmp_path: Path) -> None:
-    """In a browser, under its policy: the style applies, and nothing is wider than the window."""
-    with serving(lambda: page.render("Mine", page.in_folder(runs)[0], runs)) as served:
+    """In a browser: nothing is wider than a narrow window, and its own policy forbids none of it."""
+    text = page.render("Mine", page.in_folder(runs)[0], runs)
+    wide = "document.title = document.documentElement.scrollWidth + ' of ' + innerWidth"
+    title = in_browser(text, tmp_path, wide, 500).partition("<title>")[2].partition("</title>")[0]
+    width, of = map(int, title.split(" of "))
+    assert 0 < width <= of <= 500
+    with serving(lambda: text) as served:
         flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
         shot = tmp_path / "page.png"
         done = subprocess.run(
