@@ -91,10 +91,10 @@ def train(
                 if trainer is None or pack != trainer.seeds:
                     trainer = None  # free its replay first: the next one is as large
                     trainer = _trainer(cell, pack, device, threads)
-                attempt = Attempt(trainer, group, checkpoint_seconds, keep_policies, keep_checkpoint)
-                if not attempt.run(step, stop):
+                options = (checkpoint_seconds, keep_policies, keep_checkpoint)
+                if not Attempt(trainer, group, *options).run(step, stop):
                     return False
-                trainer = attempt = None  # its state has moved on
+                trainer = None  # its state has moved on
             return True
     except (OSError, DamagedFile):
         for run in runs:

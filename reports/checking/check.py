@@ -95,7 +95,7 @@ def check(
     started = {runs: ledger.started(runs) for runs in homes}
     declared_by = {runs: ledger.plans_by_cell(runs) for runs in homes}
     jobs = [
-        (path, tuple(started[folder.runs_of(path)].get(name, ())), cells and cells[name])
+        (path, tuple(started[folder.runs_of(path)].get(name, ())), None if cells is None else cells[name])
         for path in paths
         for name in [folder.cell_name(path)]
     ]

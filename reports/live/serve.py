@@ -65,6 +65,7 @@ class _Recent:
 
 
 class _Handler(BaseHTTPRequestHandler):
+    server: ThreadingHTTPServer
     recent: _Recent
     style: str  # sha256 of the style sheet, in base64
     server_version = "ascent"
@@ -90,8 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_TRACE = do_CONNECT = _refuse
 
     def _hosts(self) -> list[str]:
-        port = self.server.server_address[1]
-        return [f"{name}:{port}" for name in (ADDRESS, "localhost")]
+        return [f"{name}:{self.server.server_port}" for name in (ADDRESS, "localhost")]
 
     def _answer(self, code: int, content: bytes, kind: str = "text/plain; charset=utf-8") -> None:
         rules = f"default-src 'none'; style-src 'sha256-{self.style}'; base-uri 'none'; form-action 'none'; "
