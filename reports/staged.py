@@ -112,7 +112,7 @@ def train(
         if now.stuck:
             raise InputError(now.text(plan.design))
         print(now.text(plan.design), file=sys.stderr, flush=True)
-        new = train_locally(plan, runs, *options, now.planned, keep_checkpoint)
+        new = train_locally(plan, runs, *options, now.planned, keep_checkpoint=keep_checkpoint)
         trained += new
         if not new:
             return trained

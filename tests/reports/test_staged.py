@@ -36,7 +36,7 @@ class Trainer:
             tuple(Planned(cell, tuple(range(15))) for cell in cells), Declared(), {"design": DESIGN}
         )
 
-    def __call__(self, plan: Plan, runs: Path, *options: Any) -> int:
+    def __call__(self, plan: Plan, runs: Path, *options: Any, **further: Any) -> int:
         declared, new = ledger.declare(plan, runs), 0
         for planned in options[-1]:
             for seed in planned.cell.missing(planned.seeds, runs):
