@@ -19,7 +19,14 @@ from ascent.records.store import Store
 
 MOST_TIMES = 16  # how many times as large as its policy a recorded network may be
 MOST_WEIGHTS = 1 << 22  # weights that any network may have
-OPTIONAL = ("settings", "measures", "environment", "algorithm_sha256")  # fields that many cells do not have
+OPTIONAL = (
+    "settings",
+    "measures",
+    "environment",
+    "algorithm_sha256",
+    "tuned",
+)  # fields that many cells do not have
+NOTED = ("measures", "tuned")  # of these, what run.json tells: they identify no cell
 FIRST_TUNING_SEED = 1000  # seeds from here up choose hyperparameters; they never enter a reported number
 
 
@@ -70,6 +77,8 @@ class Cell:
     measures: tuple[str, ...] = ()  # what is also measured: it changes no result, and run.json names it
     environment: dict[str, Any] | None = None  # how its user declares a task from outside this project
     algorithm_sha256: str = ""  # of an algorithm's file from outside the suite
+    # The tuning that its hyperparameters came of (runners/presets.py), for run.json: it changes no result.
+    tuned: dict[str, Any] | None = field(default=None, compare=False)
     # Where that file is on this machine. Only the user says so: no record does, and none is believed.
     algorithm_file: Path | None = field(default=None, compare=False)
 
@@ -78,10 +87,11 @@ class Cell:
         """Ten hex digits that change with anything that may change a result.
 
         They cover `settings`, and not the rest of `config`. In records of versions before 0.3, which have no
-        `settings`, they cover `config`. They do not cover `measures`.
+        `settings`, they cover `config`. They do not cover `measures` and `tuned`.
         """
         identity = self.to_json()
-        identity.pop("measures", None)
+        for name in NOTED:
+            identity.pop(name, None)
         if self.settings is not None:
             del identity["config"]
         return sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]
@@ -138,6 +148,7 @@ class Cell:
             "measures": tuple(record.get("measures", ())),
             "environment": record.get("environment"),
             "algorithm_sha256": record.get("algorithm_sha256", ""),
+            "tuned": record.get("tuned"),
         }
         return cls(**fields)
 

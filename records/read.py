@@ -71,6 +71,12 @@ class RunRecord:
         """Whether the run is done or has diverged."""
         return self.state in (DONE, DIVERGED)
 
+    @property
+    def core_seconds(self) -> float:
+        """Wall seconds of each core that the run had. An attempt that was killed did not record its own."""
+        attempts = self.about.get("attempts") or []
+        return sum((attempt.get("wall_s") or 0) * (attempt.get("env_threads") or 1) for attempt in attempts)
+
     @cached_property
     def means(self) -> pd.DataFrame:
         """Means over the episodes of each evaluation of a finished run.
@@ -135,10 +141,20 @@ class CellRecord:
         return chosen(self.name.seeds)
 
     @property
+    def tuned(self) -> dict[str, Any]:
+        """The tuning that its hyperparameters came of, as its runs tell (`presets.py`); {} if of none."""
+        return next((run.about["tuned"] for run in self.runs if run.about.get("tuned")), {})
+
+    @property
     def selection(self) -> str:
-        """What a reader must know about the choice of seeds, in a few words; "" if all are here."""
+        """What a reader must know about the choice of seeds and of hyperparameters, in a few words; "" if
+        all seeds are here and nothing was tuned.
+        """
         words = [f"of {len(self.started)} started"] if len(self.started) > len(self.name.seeds) else []
-        return ", ".join([*words, *(["seeds chosen"] if self.chosen else [])])
+        words += ["seeds chosen"] if self.chosen else []
+        tuned = self.tuned
+        words += [f"tuned in {short_hours(tuned['core_hours'])} core-hours"] if tuned else []
+        return ", ".join(words)
 
     @property
     def finished(self) -> int:
@@ -177,6 +193,11 @@ class CellRecord:
     def imported(self) -> bool:
         """Whether the curves come from another library (`ascent import`)."""
         return self.facts.get("algorithm") == IMPORTED
+
+
+def short_hours(hours: float) -> str:
+    """Return core-hours with two digits after the point, or of short ones with two significant digits."""
+    return f"{hours:,.2f}" if hours >= 0.1 else f"{hours:.2g}"
 
 
 def measures_of(facts: dict[str, Any]) -> dict[str, str]:

@@ -85,6 +85,7 @@ class Run:
                 raise InputError(f"{self.folder} was started with other measures: {_measures(record)}")
         else:
             record |= {"measures": list(self.cell.measures)} | ({"plan": self.plan} if self.plan else {})
+        record |= {"tuned": self.cell.tuned} if self.cell.tuned else {}
         attempts = record["attempts"]
         if attempts and "ended" not in attempts[-1]:
             progress = self.last_progress()

@@ -82,6 +82,25 @@ class EnvironmentShape(ClosedShape):
     loose: bool = False
 
 
+class TunedShape(ClosedShape):
+    """The tuning that hyperparameters came of."""
+
+    tuning: Hex
+    trial: Count
+    trials: Count
+    core_hours: Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False)]
+    tasks: Names
+
+
+class PresetShape(ClosedShape):
+    """A preset that `ascent tune` wrote."""
+
+    system: Name
+    preset: Name | None = None
+    set: dict[Text, Value]
+    tuned: TunedShape
+
+
 class NamedCellShape(Shape):
     """A cell, in whichever file."""
 
@@ -100,6 +119,7 @@ class NamedCellShape(Shape):
     measures: Names = []
     environment: EnvironmentShape | None = None
     algorithm_sha256: Sha256 | Literal[""] = ""
+    tuned: TunedShape | None = None
 
 
 class CellShape(NamedCellShape):
@@ -158,6 +178,7 @@ class RunShape(Shape):
     platform: PlatformShape | None = None
     mixed_platforms: Annotated[list[Text], Field(max_length=100)] | None = None
     measures: Names = []
+    tuned: TunedShape | None = None
 
 
 class UnstableShape(Shape):
@@ -277,9 +298,10 @@ class ManifestShape(Shape):
 
 
 PROVENANCE, MANIFEST, STARTS = "provenance.json", "a manifest", "started runs"
+PRESET = "a preset of `ascent tune`"
 SHAPES: dict[str, type[Shape]] = {
     layout.CELL: CellShape, layout.RUN: RunShape, layout.RESULT: ResultShape,
-    PROVENANCE: ReportShape, MANIFEST: ManifestShape, STARTS: StartsShape,
+    PROVENANCE: ReportShape, MANIFEST: ManifestShape, STARTS: StartsShape, PRESET: PresetShape,
 }  # fmt: skip
 
 

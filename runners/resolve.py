@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import cache, lru_cache
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -13,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from ascent import runners, suites
 from ascent.algorithms import SYSTEMS, seedwise
 from ascent.algorithms.seedwise import Agent, Replay, Rollout, WholeEpisodes
-from ascent.records.cell import Cell, Evaluation, weights
+from ascent.records.cell import NOTED, Cell, Evaluation, weights
 from ascent.records.errors import InputError, differences, unknown
 from ascent.runners import environments, own, presets
 from ascent.runners.experience import window
@@ -41,7 +42,8 @@ def resolve(
     Args:
         system: a name in `SYSTEMS`, or an algorithm from outside the suite, see `own.py`.
         task: a name in `suites.TASKS`, or a foreign environment, see `environments.py`.
-        preset: default: the system's default preset for the task's suite.
+        preset: default: the system's default preset for the task's suite; or a file of `ascent tune`, such as
+            "tuning/ppo-Pendulum-v1/preset.toml".
         overrides: hyperparameters that differ from the preset.
         steps: environment steps per seed; default: the task's budget.
         evaluation: default: the default protocol.
@@ -61,9 +63,13 @@ def resolve(
         suites.check(task)
     except (OSError, ValueError) as error:  # a model file
         raise InputError(str(error)) from error
+    overrides, found = overrides or {}, None
+    if preset is not None and presets.is_file(preset):
+        found = presets.read(Path(preset), system)
+        preset, overrides = found.preset, {**found.settings, **overrides}
     if preset is None:
         preset = default_preset(system, spec)
-    config = resolve_config(system, preset, task, overrides or {})
+    config = resolve_config(system, preset, task, overrides)
     if steps is None and not spec.budget:
         raise InputError(f"{task} has no default budget: say how many steps, such as --steps 100000")
     steps = spec.budget if steps is None else steps
@@ -96,6 +102,7 @@ def resolve(
         settings=changes(plain(config), plain(SYSTEMS[system].module().Config())),
         measures=tuple(measures),
         environment=environment.to_json() if environment else None,
+        tuned=found.tuned if found else None,
         algorithm_sha256=SYSTEMS[system].sha256,
         algorithm_file=SYSTEMS[system].file,
     )
@@ -332,7 +339,8 @@ def describe(cell: Cell) -> dict[str, Any]:
     """
     preset = plain(resolve_config(cell.system, cell.preset, cell.task, {}))
     facts = {**cell.to_json(), "digest": cell.digest, "spec": suites.TASKS[cell.task].facts()}
-    facts.pop("measures", None)
+    for name in NOTED:
+        facts.pop(name, None)
     algorithm = "untested" if cell.algorithm_sha256 else GUARANTEE
     facts["guarantees"] = {"task": suites.guarantee(cell.task), "algorithm": algorithm}
     if changed := changes(cell.config, preset):

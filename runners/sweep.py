@@ -22,7 +22,8 @@ futility = 0.1            # optional: give up comparisons with a smaller chance 
 algorithms = ["ppo", "dqn"]  # or a file of one's own, as seen from this file's folder: "mine.py"
 tasks = ["CartPole-v1"]
 steps = 100_000           # optional; default: the task's budget
-preset = "zoo"            # optional; default: the algorithm's default preset for the task's suite
+preset = "zoo"            # optional; default: the algorithm's default preset for the task's suite. Or a file
+                          # of `ascent tune`, as seen from this file's folder: "tuning/NAME/preset.toml"
 set = { gamma = 0.98 }    # optional: hyperparameter overrides
 
 Or, in place of [[cells]], systems with names of their own. A name is what reports, comparisons and the
@@ -58,7 +59,7 @@ from ascent.records.cell import Evaluation, setting
 from ascent.records.declared import Declared, Design
 from ascent.records.errors import InputError, unknown
 from ascent.records.plan import Plan, Planned, check_seeds, parse_seeds
-from ascent.runners import own
+from ascent.runners import own, presets
 from ascent.runners.entries import Types, check_table, entries
 
 FOLDER = Path(__file__).resolve().parent / "sweeps"
@@ -192,7 +193,7 @@ def _parse(name: str, content: dict[str, Any], folder: Path) -> Sweep:
         cell = resolve(
             algorithm,
             entry.task,
-            preset=entry.preset,
+            preset=presets.located(entry.preset, folder),
             overrides=entry.overrides,
             steps=entry.steps,
             evaluation=evaluation,

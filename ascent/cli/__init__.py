@@ -19,13 +19,15 @@ from ascent.cli import (
     runs,
     shelf,
     train,
+    tune,
 )
 from ascent.cli.options import group
 
 STOPPED = 130  # exit code of an interrupted command
 
 app = group("Train, report and verify reproducible policy-gradient reinforcement learning benchmarks.")
-for commands in (train, own, cluster, results, paper, exchange, imports, policies, runs, inventory, shelf):
+COMMANDS = (train, tune, own, cluster, results, paper, exchange, imports, policies, runs, inventory, shelf)
+for commands in COMMANDS:
     app.add_typer(commands.app)
 
 

@@ -95,9 +95,7 @@ def run_provenance(summary: CellSummary, run: RunRecord) -> dict[str, Any]:
         "packs": _distinct(attempt.get("pack") for attempt in attempts),
         "wall_s": sum(attempt.get("wall_s") or 0 for attempt in attempts),
         "cpu_s": sum(attempt.get("cpu_s") or 0 for attempt in attempts),
-        "core_s": sum(
-            (attempt.get("wall_s") or 0) * (attempt.get("env_threads") or 1) for attempt in attempts
-        ),
+        "core_s": run.core_seconds,
         "restarts": max(len(attempts) - 1, 0),
         "lost_wall_s": sum(attempt.get("lost_wall_s") or 0 for attempt in attempts),
     }
