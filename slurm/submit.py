@@ -109,11 +109,13 @@ def send(
     planned: Manifest,
     site: Site,
     runs: Path,
-    report: Path,
+    report: Path | None,
     tried: Collection[RunKey] = (),
     chosen: Chosen = EVERYTHING,
 ) -> Plan:
     """Submit the missing runs that are not in the queue, and a job that makes the report in folder `report`.
+
+    Without `report` there is no such job.
 
     Runs that were `tried` are left out. Returns what was submitted.
 
@@ -126,7 +128,7 @@ def send(
     with _lock(runs) as lock:
         todo = planning.plan(planned, site, runs, tried, chosen)
         reports = submission.report_names(runs, planned.path.parent.name)
-        if todo.arrays or (todo.queued_jobs and not todo.later and not cluster.queue(reports)):
+        if todo.arrays or (report and todo.queued_jobs and not todo.later and not cluster.queue(reports)):
             _send(planned, site, todo, runs, report, lock)
             todo.only_report = not todo.arrays
         history.prune(planned, runs)
@@ -137,7 +139,7 @@ def feed(
     planned: Manifest,
     site: Site,
     runs: Path,
-    report: Path,
+    report: Path | None,
     tell: Callable[[Plan], None],
     chosen: Chosen = EVERYTHING,
 ) -> None:
@@ -164,16 +166,17 @@ def feed(
             time.sleep(FEED_SECONDS)
 
 
-def test(planned: Manifest, site: Site, todo: Plan, runs: Path, report: Path) -> None:
+def test(planned: Manifest, site: Site, todo: Plan, runs: Path, report: Path | None) -> None:
     """Raise InputError if SLURM would refuse the jobs of a plan, or let them pend for ever."""
     where = Needs(site.partition, site.cores, 0, site.gpus, site.gpu_type, site.constraint, site.exclude)
     jobs = []
     for array in {array.mem: array for array in todo.arrays}.values():
         text = scripts.job(planned, site, new_submission(planned, site, todo, array, runs))
         jobs.append((text, replace(where, memory=memory_bytes(array.mem))))
-    text = scripts.report(planned, site, f"{_new_name(planned)}-report", runs, report)
-    of_report = replace(where, cores=1, memory=memory_bytes(site.report_mem), gpus=0, gpu_type=None)
-    jobs.append((text, replace(of_report, partitions=site.report_partition or site.partition)))
+    if report:
+        text = scripts.report(planned, site, f"{_new_name(planned)}-report", runs, report)
+        of_report = replace(where, cores=1, memory=memory_bytes(site.report_mem), gpus=0, gpu_type=None)
+        jobs.append((text, replace(of_report, partitions=site.report_partition or site.partition)))
     with tempfile.TemporaryDirectory(prefix="ascent-test-") as folder:
         for text, needs in jobs:
             path = Path(folder) / "job.sh"
@@ -189,7 +192,9 @@ def test(planned: Manifest, site: Site, todo: Plan, runs: Path, report: Path) ->
                 raise InputError(f"{error} ({' '.join(asked)})") from error
 
 
-def _send(planned: Manifest, site: Site, todo: Plan, runs: Path, report: Path, lock: Ownership) -> None:
+def _send(
+    planned: Manifest, site: Site, todo: Plan, runs: Path, report: Path | None, lock: Ownership
+) -> None:
     """Submit all jobs of a plan, or, if one fails, take them all back and raise its error."""
     folder = planned.path.parent
     new = not planned.path.exists()
@@ -218,7 +223,7 @@ def _send(planned: Manifest, site: Site, todo: Plan, runs: Path, report: Path, l
                 before = jobs[-1:]  # the job of the chain that this one goes on from
             jobs.append(_sbatch(sub.path.with_suffix(".sh"), text, *_after(before)))
             sub.write(job=jobs[-1])
-        if todo.later:
+        if todo.later or report is None:
             return  # the last submission makes the report
         lock.check()
         text = scripts.report(planned, site, name, runs, report)

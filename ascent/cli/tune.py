@@ -3,7 +3,7 @@
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,9 @@ from ascent.cli.options import (
     warn_of_missing_kernels,
     warn_of_unknown_commit,
 )
+
+if TYPE_CHECKING:
+    from ascent.slurm.sites import Site
 
 app = group()
 
@@ -67,6 +70,18 @@ def tune(
     jobs: Jobs = 0,
     device: Device = "cpu",
     checkpoint_seconds: CheckpointSeconds = 60.0,
+    slurm: Annotated[
+        bool,
+        typer.Option(
+            "--slurm", help="Train the trials of a round as array tasks, and stay to send the next round."
+        ),
+    ] = False,
+    site: Annotated[
+        Path | None,
+        typer.Option(
+            help="Site configuration for --slurm. Default: slurm.toml in this folder or in ~/.config/ascent."
+        ),
+    ] = None,
 ) -> None:
     """Search hyperparameters with Optuna, on seeds that no report takes. Run the command again to resume it.
 
@@ -79,6 +94,7 @@ def tune(
     from ascent.reports.tuning.summary import progress, summary
     from ascent.runners import own, spaces
     from ascent.runners.local import train_locally
+    from ascent.slurm import training
 
     system = own.name_of(algorithm)
     tuning = declaration.declare(
@@ -104,11 +120,15 @@ def tune(
         print("note: the preset is no point of the space, and so none of the trials", file=sys.stderr)
     warn_of_unknown_commit()
     warn_of_missing_kernels()
+    settings_of_site = _site(site, folder / "runs") if slurm else None
     log.write([])
-    runs, begun, trained = folder / "runs", time.monotonic(), [0]
+    runs, begun, trained = (folder / "runs").resolve(), time.monotonic(), [0]
 
     def train(plan: Plan) -> None:
-        trained[0] += train_locally(plan, runs, pack, jobs, device, checkpoint_seconds)
+        if settings_of_site:
+            trained[0] += training.train(plan, folder.resolve().name, settings_of_site, runs)
+        else:
+            trained[0] += train_locally(plan, runs, pack, jobs, device, checkpoint_seconds)
 
     before, done = 0, []
     for done in search.search(tuning, runs, train):
@@ -122,3 +142,14 @@ def tune(
     figure.write(tuning, done, folder)
     terminal().print(*summary(tuning, done), sep="\n")
     print(path)
+
+
+def _site(file: Path | None, runs: Path) -> "Site":
+    """Return the settings of a site, checked for a folder of runs."""
+    from ascent.slurm import cluster, sites, submit
+
+    if not cluster.available():
+        raise cluster.absent("sbatch")
+    found, runs = sites.load(file, {}), runs.resolve()
+    submit.check(found, runs)
+    return found
