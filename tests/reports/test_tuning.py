@@ -16,6 +16,7 @@ import pytest
 from ascent.records.cell import Evaluation
 from ascent.records.declared import Declared
 from ascent.records.errors import DamagedFile, InputError
+from ascent.records.expected import Expected
 from ascent.records.plan import Plan, Planned
 from ascent.reports.report import analysed, build
 from ascent.reports.tuning import figure, record
@@ -307,3 +308,49 @@ def test_planned_cells_keep_their_tuning(tmp_path: Path) -> None:
     again = type(cell).from_json(json.loads(json.dumps(cell.to_json())))
     assert again.tuned == cell.tuned and again.digest == cell.digest
     assert Planned(cell, (0,)).cell.tuned
+
+
+PROOF = """
+seeds = "0-9"
+evaluations = 5
+episodes = 5
+tasks = ["Pendulum-v1"]
+steps = 20_000
+
+[[systems]]
+name = "ppo"
+algorithm = "ppo"
+
+[[systems]]
+name = "ppo tuned"
+algorithm = "ppo"
+preset = "tuning/preset.toml"
+"""
+PROOF_SPACE = """
+learning_rate = { low = 1e-4, high = 1e-2, log = true }
+gamma = { choices = [0.9, 0.95, 0.98, 0.99] }
+steps = { choices = [256, 512, 1024, 2048] }
+epochs = { low = 5, high = 20 }
+"""
+
+
+@pytest.mark.slow
+def test_tuned_ppo_beats_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """On Pendulum, on reporting seeds that the tuning never saw, by the report's own tests."""
+    monkeypatch.chdir(tmp_path)
+    Path("space.toml").write_text(PROOF_SPACE)
+    Path("proof.toml").write_text(PROOF)
+    words = "--space space.toml --trials 12 --seeds 1000-1001 --pruner none --steps 20000 --evaluations 5"
+    tune = ["tune", "ppo", "Pendulum-v1", "--episodes", "5", "--out", "tuning", *words.split()]
+    assert call(capsys, *tune)[0] == 0 and call(capsys, "sweep", "proof.toml")[0] == 0
+    loaded = sweep.load("proof.toml")
+    study = analysed(
+        Path("runs"), [Expected.planned(one) for one in loaded.planned], declared=loaded.declared
+    )
+    (pair,) = study.comparisons.pairs
+    (cells,) = (task.cells for task in study.tasks)
+    means = {cell.label: cell.score.mean for cell in cells if cell.score}
+    counts = {cell.label: cell.counts for cell in cells}
+    print(means, counts, pair)
+    assert pair.differs and means["ppo tuned"] > means["ppo"]
+    assert counts["ppo"] == "n=10" and counts["ppo tuned"].startswith("n=10, tuned in 0.")
