@@ -138,6 +138,16 @@ def algorithm_files(name_or_file: str) -> list[Path]:
     return sorted(file for word in words if (file := own.file_of(word)))
 
 
+def preset_files(name_or_file: str) -> list[Path]:
+    """Return the files of presets that a sweep names; an invalid sweep names none, as above."""
+    path = find(name_or_file)
+    try:
+        words = {presets.located(entry.preset, path.parent) for entry in entries(_read(path))}
+        return sorted({Path(word) for word in words if word and presets.is_file(word)})
+    except (InputError, LookupError, TypeError, AttributeError):
+        return []
+
+
 def summary(name: str) -> tuple[str, int]:
     """Return the title and the number of runs of a sweep that comes with the project; this needs no torch."""
     content = _read(find(name))

@@ -75,7 +75,8 @@ def _origin(name_or_file: str) -> str:
 def sources_digest(own: Sequence[Path] = ()) -> str:
     """Return eight hex digits that change with any source file that resolves or trains a cell.
 
-    `own` are algorithms' files from outside the suite. Raises InputError if one cannot be read.
+    `own` are files that a sweep names: algorithms from outside the suite, and presets. Raises InputError if
+    one cannot be read.
     """
     digest = sha256()
     for part in RESOLVING:
@@ -220,6 +221,7 @@ def find(name_or_file: str, runs: Path) -> Manifest | None:
         return None
     same_sweep = last.path.name.split("-")[1] == sweep.digest(sweep.find(name_or_file))
     code = "the source code" + (" or an algorithm's file" if sweep.algorithm_files(name_or_file) else "")
+    code += " or a preset's file" if sweep.preset_files(name_or_file) else ""
     changed = code if same_sweep else sweep.find(name_or_file)
     raise InputError(
         f"{changed} changed since sweep {last.name} was planned ({last.made}): "
@@ -275,7 +277,8 @@ def as_planned(name_or_file: str, runs: Path) -> tuple[Plan, str]:
 
 
 def _path(name_or_file: str, runs: Path) -> Path:
-    sources = sources_digest(sweep.algorithm_files(name_or_file))
+    named = [*sweep.algorithm_files(name_or_file), *sweep.preset_files(name_or_file)]
+    sources = sources_digest(named)
     name = f"manifest-{sweep.digest(sweep.find(name_or_file))}-{sources}.json"
     return folder(name_or_file, runs) / name
 

@@ -24,6 +24,7 @@ from ascent.reports.tuning.declaration import Tuning, declare
 from ascent.reports.tuning.search import PRUNED, REFUSED, Trial, best, importances, search
 from ascent.runners import spaces, sweep
 from ascent.runners.resolve import describe, resolve
+from ascent.slurm import manifest
 from tests.command import call
 from tests.reports.conftest import Records, write_json
 
@@ -230,13 +231,20 @@ def test_a_sweep_takes_the_preset(tmp_path: Path) -> None:
         '[[systems]]\nname = "ppo"\nalgorithm = "ppo"\npreset = "small"\n'
         '[[systems]]\nname = "ppo tuned"\nalgorithm = "ppo"\npreset = "tuning/preset.toml"\n'
     )
-    plain, cell = (planned.cell for planned in sweep.load(str(tmp_path / "two.toml")).planned)
+    two = str(tmp_path / "two.toml")
+    plain, cell = (planned.cell for planned in sweep.load(two).planned)
     assert plain.tuned is None and cell.preset == "small" and cell.tuned is not None
     assert cell.tuned["trials"] == 4 and cell.tuned["core_hours"] == pytest.approx(12 * 1200 / 3600)
     trials = json.loads((tmp_path / "tuning" / "tuning.json").read_text())["trials"]
     values = trials[cell.tuned["trial"]]["values"]
     same = resolve("ppo", "CartPole-v1", preset="small", overrides=values, steps=20_000)
     assert same.digest == cell.digest and describe(same) == describe(cell)
+    manifest.write(manifest.resolve(two, tmp_path))
+    found = manifest.find(two, tmp_path)
+    assert found and {one.cell.digest: one.cell.tuned for one in found.planned}[cell.digest] == cell.tuned
+    path.write_text(path.read_text().replace("gamma = 0.", "gamma = 0.1"))
+    with pytest.raises(InputError, match="the source code or a preset's file changed since sweep two was"):
+        manifest.find(two, tmp_path)
     changed = resolve("ppo", "CartPole-v1", preset=str(path), overrides={"gamma": 0.5}, steps=20_000)
     assert changed.config["gamma"] == 0.5 and changed.digest != cell.digest
 
