@@ -147,14 +147,16 @@ class CellRecord:
 
     @property
     def selection(self) -> str:
-        """What a reader must know about the choice of seeds and of hyperparameters, in a few words; "" if
-        all seeds are here and nothing was tuned.
-        """
+        """What a reader must know about the choice of seeds, in a few words; "" if all are here."""
         words = [f"of {len(self.started)} started"] if len(self.started) > len(self.name.seeds) else []
-        words += ["seeds chosen"] if self.chosen else []
+        return ", ".join([*words, *(["seeds chosen"] if self.chosen else [])])
+
+    @property
+    def remarks(self) -> str:
+        """What must stand beside its score: `selection`, and the core-hours of the tuning that it came of."""
         tuned = self.tuned
-        words += [f"tuned in {short_hours(tuned['core_hours'])} core-hours"] if tuned else []
-        return ", ".join(words)
+        cost = f"tuned in {short_hours(tuned['core_hours'])} core-hours" if tuned else ""
+        return ", ".join(filter(None, [self.selection, cost]))
 
     @property
     def finished(self) -> int:

@@ -225,7 +225,7 @@ def _sentence(summary: CellSummary, score: Score, estimator: str, measured: Meas
     cell = summary.cell
     evaluation = cell.facts["evaluation"]
     seeds = seed_ranges([run.seed for run in cell.runs])
-    selection = f"; {summary.cell.selection}" if summary.cell.selection else ""
+    selection = f"; {summary.cell.remarks}" if summary.cell.remarks else ""
     few = f"; fewer than the recommended {FEW_SEEDS}" if score.n < FEW_SEEDS else ""
     verb = "is" if score.failures == 1 else "are"
     failed = f"; {score.failures} of {score.n} runs diverged and {verb} included" if score.failures else ""

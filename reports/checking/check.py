@@ -262,7 +262,7 @@ def unique_seeds(cells: Sequence[CellFingerprint], declared: Sequence[Planned] |
 def one_configuration(
     cells: Sequence[CellFingerprint], declared: Sequence[Planned] | None
 ) -> Iterator[Finding]:
-    """No two cells of a task share system and preset, unless one plan has both."""
+    """No two cells of a task share system and preset, unless one plan has both, or all are tuning runs."""
     names: dict[tuple[str, ...], list[CellFingerprint]] = {}
     for cell in _reported(cells):
         names.setdefault(cell.title, []).append(cell)
@@ -272,6 +272,7 @@ def one_configuration(
             digests = [cell.digest for cell in alike]
             what = f"{len(alike)} configurations share this name: {', '.join(digests)}"
             note = planned >= set(digests) or bool(frozenset.intersection(*(cell.plans for cell in alike)))
+            note |= all(cell.seeds and min(cell.seeds) >= FIRST_TUNING_SEED for cell in alike)
             yield Finding("/".join(title[:2]) + f" {title[2]}-{title[3]}", what, note)
 
 

@@ -30,6 +30,7 @@ def scores(tasks: Sequence[Task], declared: Declared) -> Table:
         Column(lambda row: len(row.summary.cell.runs), "expected"),
         Column(lambda row: len(row.summary.cell.started), "started"),
         Column(lambda row: row.summary.cell.chosen, "seeds_chosen"),
+        Column(lambda row: row.summary.cell.tuned.get("core_hours"), "tuned_core_hours", optional=True),
         _score_column(lambda score: score.n, "n"),
         *_FAILURES,
         Column(
@@ -198,7 +199,7 @@ def _seeds(row: CellRow) -> str:
     if row.summary.score is None:
         return ""
     n = row.summary.score.n
-    return " ".join([str(n), *filter(None, [row.summary.cell.selection, "(!)" if n < FEW_SEEDS else ""])])
+    return " ".join([str(n), *filter(None, [row.summary.cell.remarks, "(!)" if n < FEW_SEEDS else ""])])
 
 
 def _tolerance_text(score: Score, places: int) -> str:

@@ -103,8 +103,8 @@ class CellSummary:
         if self.score is None:
             return self.refusal
         text = f"n={self.score.n}"
-        if selection := self.cell.selection:
-            text += f"{' ' if selection.startswith('of') else ', '}{selection}"
+        if remarks := self.cell.remarks:
+            text += f"{' ' if remarks.startswith('of') else ', '}{remarks}"
         return text + (f", {self.score.failures} diverged" if self.score.failures else "")
 
 
