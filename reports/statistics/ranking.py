@@ -59,17 +59,16 @@ def leaders(task: Task, pairs: Sequence[Pair]) -> tuple[CellSummary, ...]:
     reports with a declared baseline: most pairs are never tested there, and nothing is bold.
     """
     of_task = [pair for pair in pairs if pair.task is task]
-    compared = [cell for cell in task.cells if any(cell in (pair.x, pair.y) for pair in of_task)]
+    compared = [
+        (task.measured.sign * cell.score.mean, cell)
+        for cell in task.cells  # one that a design trains on has no score yet, and may have been compared
+        if cell.score and any(cell in (pair.x, pair.y) for pair in of_task)
+    ]
     if not compared:
         return ()
-
-    def mean(cell: CellSummary) -> float:
-        assert cell.score  # else it was not compared
-        return task.measured.sign * cell.score.mean
-
-    best = max(compared, key=mean)
+    _, best = max(compared, key=lambda each: each[0])
     alike = [pair for pair in of_task if best in (pair.x, pair.y) and not pair.differs]
-    ties = [cell for cell in compared if cell is not best and any(cell in (p.x, p.y) for p in alike)]
+    ties = [cell for _, cell in compared if cell is not best and any(cell in (p.x, p.y) for p in alike)]
     return (best, *ties)
 
 

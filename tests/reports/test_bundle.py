@@ -331,25 +331,25 @@ def test_only_files_of_the_report(copy: Path) -> None:
 
 NAMES = {
     "host": "login7.cluster.example.org",
-    "python": "/home/alice/ascent/.venv/bin/python",
+    "python": "/home/alison/ascent/.venv/bin/python",
     "pid": 918273,
     "SLURM_CLUSTER_NAME": "example-hpc",
-    "SLURM_JOB_PARTITION": "alices-partition",
+    "SLURM_JOB_PARTITION": "alison-partition",
     "SLURM_JOB_ID": "55512345",
     "SLURM_ARRAY_JOB_ID": "55512340",
     "SLURMD_NODENAME": "gpu-node-17",
-    "user": "alice",  # an entry that no version writes
+    "user": "alison",  # an entry that no version writes
 }
 
 
 @pytest.fixture
 def with_names(copy: Path) -> Path:
-    """Records that were trained by Alice on her cluster, and their report."""
+    """Records that were trained by Alison on her cluster, and their report."""
     for path in copy.glob("runs/*/*/*/seed-*/run.json"):
         trained.edit(
             path,
             lambda about: (
-                [attempt.update(NAMES) for attempt in about["attempts"]] and about.update(user="alice")
+                [attempt.update(NAMES) for attempt in about["attempts"]] and about.update(user="alison")
             ),
         )
     shutil.rmtree(copy / "report")
@@ -358,7 +358,7 @@ def with_names(copy: Path) -> Path:
 
 
 def test_anonymous(with_names: Path, capsys: pytest.CaptureFixture) -> None:
-    """Nothing names Alice or her site; seeds that trained together still say so; it checks and verifies."""
+    """Nothing names Alison or her site; seeds that trained together still say so; it checks and verifies."""
     report, runs, path = with_names / "report", with_names / "runs", with_names / "anonymous.zip"
     for target, words in ((with_names / "named.zip", ()), (path, ("--anonymous",))):
         assert call(capsys, "bundle", str(report), "--runs", str(runs), "--out", str(target), *words)[0] == 0
