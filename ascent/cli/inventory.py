@@ -252,7 +252,11 @@ def _last(store: Any, seed: int) -> dict[str, Any]:
         _, record = run_progress(store, seed)
     except InputError:
         return {}
-    return {"step": record.get("step", record.get("steps", 0)), "score": record.get("score")}
+    step, score = record.get("step", record.get("steps")), record.get("score")
+    return {
+        "step": step if isinstance(step, int) else 0,
+        "score": score if isinstance(score, int | float) else None,
+    }
 
 
 def _time(seconds: float) -> str:

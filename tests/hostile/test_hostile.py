@@ -188,6 +188,12 @@ def spoiled_cell(case: Case, chance: random.Random) -> tuple[str, list[str]]:
         ["crossplay", TEAM_TASK, "--runs", "runs", "--episodes", "1", "--out", "again"],
         ["runs", "unseal", place],
         ["runs", "seal", place, "--compact"],
+        ["runs", "list", "--runs", "runs"],
+        ["runs", "show", place],
+        ["runs", "why", place],
+        ["runs", "tensorboard", "--runs", "runs", "--out", "events"],
+        ["runs", "move", place, "--to", "elsewhere"],
+        ["runs", "remove", place, "--finished", "--yes"],
         ["results", "add", "--runs", "runs"],
         ["wandb", "push", "runs", "--offline", "--project", "p", "--out", "wandb"],
     ])  # fmt: skip
