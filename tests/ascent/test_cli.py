@@ -212,7 +212,7 @@ def test_unknown_commit(
 ) -> None:
     """Both commands that train here warn if the records cannot name the commit."""
     monkeypatch.setattr("ascent.records.provenance.commit_problem", lambda: "the commit is not known")
-    monkeypatch.setattr("ascent.runners.local.train_locally", lambda *_: True)
+    monkeypatch.setattr("ascent.runners.local.train_locally", lambda *_, **__: True)
     code, _, err = call(capsys, *words, "--runs", str(tmp_path))
     assert code == 0 and err == "warning: the commit is not known\n"
 
