@@ -163,6 +163,7 @@ def tensorboard(
     from ascent.records.store import cell_names
     from ascent.reports.mirror import tensorboard as mirror
 
+    mirror.check_installed()
     folders = chosen(cells, runs) if cells else [runs / name for name in cell_names(runs)]
     place = out or default_folder("tensorboard")
     if not (number := mirror.write(folders, place)):

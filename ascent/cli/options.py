@@ -228,6 +228,10 @@ KeepPolicies = Annotated[
         "--keep-policies", help="Also save the policy at every N-th evaluation. 0: the final policy only."
     ),
 ]
+Tensorboard = Annotated[
+    bool,
+    typer.Option("--tensorboard", help="Write event files to out/tensorboard while training, every 15 s."),
+]
 KeepCheckpoint = Annotated[
     bool,
     typer.Option("--keep-checkpoint", help="Keep a checkpoint at the end, for `ascent train --extend`."),

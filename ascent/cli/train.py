@@ -1,6 +1,7 @@
 """Commands that train on this machine, and the list of what can be trained."""
 
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,7 +24,9 @@ from ascent.cli.options import (
     Sweep,
     Task,
     TaskFilter,
+    Tensorboard,
     Wrappers,
+    default_folder,
     environment,
     group,
     parse_values,
@@ -138,6 +141,7 @@ def train(
     wandb_project: Annotated[
         str | None, typer.Option(help="W&B project for --wandb live. Default: WANDB_PROJECT.")
     ] = None,
+    tensorboard: Tensorboard = False,
 ) -> None:
     """Train one algorithm on one task. Finished runs are skipped, interrupted ones are resumed exactly."""
     from ascent.records.cell import Evaluation
@@ -166,7 +170,10 @@ def train(
     planned = Planned(cell, parse_seeds(seeds))
     warn_of_unknown_commit()
     warn_of_missing_kernels()
-    with _stream(planned, runs, wandb_project) if stream else nullcontext():
+    with (
+        _stream(planned, runs, wandb_project) if stream else nullcontext(),
+        _events([planned], runs) if tensorboard else nullcontext(),
+    ):
         trained = train_locally(
             Plan((planned,)),
             runs,
@@ -193,6 +200,7 @@ def sweep(
     checkpoint_seconds: CheckpointSeconds = 60.0,
     keep_policies: KeepPolicies = 0,
     keep_checkpoint: KeepCheckpoint = False,
+    tensorboard: Tensorboard = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show the cells and runs, and what they would cost.")
     ] = False,
@@ -210,8 +218,17 @@ def sweep(
     warn_of_unknown_commit()
     warn_of_missing_kernels()
     options = (pack, jobs, device, checkpoint_seconds, keep_policies, keep_checkpoint)
-    if not staged.train(plan, runs, *options):
+    with _events(plan.planned, runs) if tensorboard else nullcontext():
+        trained = staged.train(plan, runs, *options)
+    if not trained:
         print(NOTHING, file=sys.stderr)
+
+
+def _events(planned: Sequence["Planned"], runs: Path) -> AbstractContextManager[object]:
+    """Return a context in which a thread writes the event files of TensorBoard."""
+    from ascent.reports.mirror.tensorboard import following
+
+    return following([plan.cell.folder(runs) for plan in planned], default_folder("tensorboard"))
 
 
 def _stream(planned: "Planned", runs: Path, project: str | None) -> AbstractContextManager[object]:

@@ -15,15 +15,59 @@ a running run, the files hold what is recorded so far; written again, they are r
 """
 
 import io
+import sys
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from ascent.records import files, layout
+from ascent.records.errors import InputError
 from ascent.records.store import Store
 from ascent.reports.so_far import Point, evaluations, means, rows
 
 FILE = "events.out.tfevents.0.ascent"
 NO_CURVE = ("step", "policy", "episode", "env")  # columns
+SECONDS = 15.0  # between two times at which a training is followed
+
+
+def check_installed() -> None:
+    """Raise InputError if the package tensorboard is not installed."""
+    if find_spec("tensorboard") is None:
+        raise InputError("the package tensorboard is not installed: pip install 'ascent-rl[tensorboard]'")
+
+
+@contextmanager
+def following(cells: Sequence[Path], out: Path, seconds: float = SECONDS) -> Iterator[None]:
+    """Write the event files again and again while cells train in the body, and once more at its end.
+
+    Training does not notice: a thread of this process reads the records. What it cannot write is told in a
+    line on standard error.
+
+    Raises:
+        InputError: the package tensorboard is not installed.
+    """
+    check_installed()
+    ended = threading.Event()
+
+    def follow() -> None:
+        while True:
+            last = ended.wait(seconds)
+            try:
+                write([cell for cell in cells if cell.is_dir()], out)
+            except (InputError, OSError) as error:
+                print(f"--tensorboard: {error}", file=sys.stderr, flush=True)
+            if last:
+                return
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def write(cells: Sequence[Path], out: Path) -> int:

@@ -1,6 +1,7 @@
 """`ascent runs tensorboard`: what TensorBoard reads back is what the records say."""
 
 import csv
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ascent.records.seal import seal
+from ascent.reports.mirror import tensorboard
+from ascent.runners.train import train
 from tests.command import call
 from tests.reports import trained
 from tests.reports.test_seal import contents
@@ -53,6 +56,36 @@ def test_curves_are_the_records(runs: Path, tmp_path: Path, capsys: pytest.Captu
     seal(CELL.folder(runs))
     code, _, _ = call(capsys, "runs", "tensorboard", CELL.digest, "--runs", str(runs), "--out", str(out))
     assert code == 0 and contents(out) == before
+
+
+def test_training_is_followed(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--tensorboard`: in the end there is what the records say, and these are the same as without."""
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "a2c", "CartPole-v1", "--seeds", "0", "--steps", "400", "--evaluations", "4"]
+    code, _, err = call(capsys, *words, "--tensorboard")
+    assert code == 0, err
+    assert call(capsys, "runs", "tensorboard", "--out", "again")[0] == 0
+    assert contents(tmp_path / "out" / "tensorboard") == contents(tmp_path / "again") != {}
+    assert call(capsys, *words, "--runs", "plain")[0] == 0
+    (found,), (plain,) = (list(tmp_path.glob(f"{runs}/classic/*/*/seed-0")) for runs in ("runs", "plain"))
+    for name in ("eval.csv", "metrics.csv", "policy.npz"):
+        assert (found / name).read_bytes() == (plain / name).read_bytes()
+
+
+def test_while_it_trains_the_files_grow(runs: Path, tmp_path: Path) -> None:
+    stopped(CELL, runs, 60, [3])
+    place = tmp_path / CELL.task / CELL.name / "seed-3"
+    with tensorboard.following([CELL.folder(runs), runs / "not-yet"], tmp_path, seconds=0.05):
+        deadline = time.monotonic() + 60
+        while not list(place.glob("events.*")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        before = read(place)["eval/return"]
+        assert train(CELL, [3], runs)
+    after = read(place)["eval/return"]
+    assert after[: len(before)] == before and len(after) > len(before)
 
 
 def test_nothing_to_write(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
