@@ -1,6 +1,7 @@
 """The names of all files and folders in a folder of run records.
 
     ledger/                                        what was planned and started (`ledger.py`)
+    <suite>/<task>/crossplay.csv                   the latest table of `ascent crossplay` on the task
     <suite>/<task>/<system>-<preset>-<digest>/     a cell
         cell.json                 the cell, once for all of its seeds
         sources-<digest>.zip      the sources that trained it
@@ -53,6 +54,7 @@ TRAIN_BINS = "train-bins.csv"
 EARLY_SEAL = "sealed.zip"  # copies of files, which versions before 0.3 kept; nothing reads it
 LOGS = "logs"
 ROBUSTNESS = "robustness"
+CROSSPLAY = "crossplay.csv"
 LEDGER = "ledger"
 
 TABLES = (EVAL, TRAIN, METRICS, LADDER, MEASURES)

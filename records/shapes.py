@@ -271,6 +271,7 @@ class ReportShape(Shape):
 
     report: BuiltShape
     cells: list[ReportedCellShape] = []
+    crossplay: Digests = {}
     runs: list[ReportedRunShape] = []
 
 

@@ -22,7 +22,7 @@ from gymnasium import spaces
 from ascent import suites
 from ascent.algorithms import SYSTEMS
 from ascent.algorithms.seedwise import Streams
-from ascent.records import layout
+from ascent.records import files, layout, shelf
 from ascent.records.cell import Cell, read_cell
 from ascent.records.errors import InputError, unknown
 from ascent.records.plan import seed_ranges
@@ -145,6 +145,19 @@ def record(
                 lines.append(",".join((spec.id, *sides, str(seed), str(episodes), *numbers)))
             tick()
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def keep(table: bytes, task: str, runs: Path) -> Path | None:
+    """Keep a table beside the cells of its task, where reports find it, in place of the one before.
+
+    Returns its path; None if the folder ships with the suite: then nothing is written.
+    """
+    if runs.resolve().is_relative_to(shelf.HOME):
+        return None
+    folder = runs / suites.TASKS[task].suite / task
+    files.refuse_link(folder)
+    files.write(folder / layout.CROSSPLAY, table)
+    return folder / layout.CROSSPLAY
 
 
 class Mixed:

@@ -127,7 +127,10 @@ def crossplay(
         Path | None, typer.Option(help="Folder for the tables and figures. Default: out/crossplay-TASK.")
     ] = None,
 ) -> None:
-    """Evaluate the adversaries of every system against the agents of every system, seed by seed."""
+    """Evaluate the adversaries of every system against the agents of every system, seed by seed.
+
+    A report of --runs shows the latest table of a task.
+    """
     from rich.console import Console
 
     from ascent.records.errors import InputError
@@ -144,11 +147,14 @@ def crossplay(
         records, matrices = pages.write(content, folder)
     except ValueError as error:
         raise InputError(str(error)) from error
+    kept = recorder.keep(content, task, runs)
     console = Console(width=200, markup=False, emoji=False)
-    for table in map(pages.table, matrices):
+    for table in map(pages.terminal, matrices):
         width = max(200, console.measure(table).maximum)  # never cut a column; a terminal may wrap it
         console.print(table, "", width=width, crop=False)
     print(pages.caption(records))
+    if kept:
+        print(kept)
     print(folder)
 
 

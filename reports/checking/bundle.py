@@ -3,8 +3,8 @@
     bundle.json     format of the bundle, version and commit of this project
     report/...      the report, unchanged
     runs/...        its records: cell.json, sources-<digest>.zip, the result files and run.json of every seed
-                    (sealed or not), the tables of `ascent robustness`, and the part of the ledger that is
-                    about these cells
+                    (sealed or not), the tables of `ascent robustness` and `ascent crossplay`, and the part of
+                    the ledger that is about these cells
     SHA256SUMS      checksums of all other files, for `sha256sum -c`
     SHA256SUMS.sig  a signature of SHA256SUMS (`signature.py`), if the bundle is signed
 
@@ -43,7 +43,7 @@ from ascent.reports.checking.anonymous import Pseudonyms
 from ascent.reports.checking.check import apply
 from ascent.reports.checking.grades import CHECKED
 from ascent.reports.page.contents import FILE_OF_REPORT
-from ascent.reports.statistics import perturbed
+from ascent.reports.statistics import crossplay, perturbed
 
 FORMAT = 1
 HEADER = "bundle.json"
@@ -96,6 +96,8 @@ def pack(
             for name in RECORDS
             if store.has(seed, name)
         }
+    for name in _crossplay(expected, runs):
+        contents[f"runs/{name}"] = partial(files.read, runs / name)
     contents |= {
         f"runs/{layout.LEDGER}/{path.name}": partial(files.read, path)
         for home in {cell.home(runs) for cell in expected}
@@ -254,8 +256,18 @@ def _refuse_changed(about: dict[str, Any], expected: list[Expected], runs: Path)
             for finding in (finding for rule in _RULES for finding in apply(rule, cell_files)):
                 if not finding.note and finding.where in {cell_files.name, *finished}:
                     changes.append(f"{finding.where}: {finding.what}")
+    tables_before, tables_now = about.get("crossplay", {}), _crossplay(expected, runs)
+    for name in sorted(tables_before.keys() | tables_now.keys()):
+        if tables_before.get(name) != tables_now.get(name):
+            changes.append(f"{name} changed since the report was built")
     if changes:
         raise InputError(f"the report's records have changed: {'; '.join(changes)}")
+
+
+def _crossplay(expected: list[Expected], runs: Path) -> dict[str, str]:
+    """Return file below `runs` -> sha256 of the tables of `ascent crossplay` on the tasks of a report."""
+    tables = crossplay.tables(runs, {(cell.suite, cell.task) for cell in expected})
+    return {name: sha256(content).hexdigest() for name, content in tables.items()}
 
 
 def changed_runs(about: dict[str, Any], cells: Sequence[CellRecord]) -> list[str]:

@@ -21,13 +21,16 @@ from ascent.records import files, layout, ledger, shelf, sums
 from ascent.records.cell import FIRST_TUNING_SEED
 from ascent.records.errors import DamagedFile, InputError, one_line
 from ascent.records.plan import Planned
-from ascent.records.read import DIVERGED
+from ascent.records.read import DIVERGED, DONE
+from ascent.records.store import Store
 from ascent.reports.checking import folder, identity, origin, protocol, strangers
 from ascent.reports.checking.folder import CellFiles
 from ascent.reports.checking.grades import IMPORTED, NO_GRADE, RECORDED, grade
 from ascent.reports.checking.protocol import Finding
+from ascent.reports.statistics import crossplay, perturbed
 
 MANY = 50  # cells from which on a process per core pays
+CROSSPLAYS = f"*/*/{layout.CROSSPLAY}"  # pattern of the tables below a folder of records
 MAX_SHOWN = 10  # findings per rule in the table
 UNIQUE = (layout.LADDER, layout.POLICY, layout.METRICS)  # differ between any two seeds
 
@@ -111,6 +114,10 @@ def check(
     for rule_across, outcome in zip(ALL_RULES, outcomes[len(CELL_RULES) :], strict=True):
         outcome.findings += rule_across(summaries, declared)
         outcome.findings += aside if rule_across is as_declared else []
+    if cells is None and any(target.glob(CROSSPLAYS)):
+        played = Outcome(name(crossplay_tables), _description(crossplay_tables))
+        played.findings += crossplay_tables(target)
+        outcomes.append(played)
     if (target / shelf.FILE).exists():
         of_shelf = Outcome(name(shelf_checksums), _description(shelf_checksums))
         of_shelf.findings += shelf_checksums(target)
@@ -291,6 +298,28 @@ def shelf_checksums(folder: Path) -> Iterator[Finding]:
     for file in differ or [sums.SUMS]:
         what = f"is not what {sums.SUMS} says" if file in before else f"is not listed in {sums.SUMS}"
         yield Finding(f"{folder.name}/{file}", what if file in now else "is missing")
+
+
+def crossplay_tables(runs: Path) -> Iterator[Finding]:
+    """The tables of `ascent crossplay` were made with the final policies of these runs."""
+    for path in sorted(runs.glob(CROSSPLAYS)):
+        where = path.relative_to(runs).as_posix()
+        cells = [file.parent for file in path.parent.glob(f"*/{layout.CELL}")]
+        policies = {layout.digest_of(cell): _policies(cell) for cell in cells}
+        try:
+            crossplay.checked(files.read(path, crossplay.MOST_BYTES), path.parent.name, policies)
+        except (OSError, ValueError, DamagedFile) as error:
+            yield Finding(where, str(error))
+
+
+def _policies(cell: Path) -> dict[int, str]:
+    """Return the names of a cell's final policies in tables, by seed; none where a result is damaged."""
+    store = Store(cell)
+    try:
+        results = {seed: store.json(seed, layout.RESULT) for seed in store.finished()}
+    except (OSError, DamagedFile):  # other rules say so
+        return {}
+    return {seed: perturbed.policy(result) for seed, result in results.items() if result["status"] == DONE}
 
 
 def _reported(cells: Sequence[CellFingerprint]) -> list[CellFingerprint]:

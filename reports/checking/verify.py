@@ -3,8 +3,8 @@
 records  A report is rebuilt from its records and compared byte for byte. Runs are checked against the rules
          of `check`. The other depths begin with these rules, and go on with the runs that keep them.
 policy   The final policies are played again, and compared with the recorded final evaluations; of a cell,
-         two tables of `ascent robustness`, too. Default for a cell and a run, and all that is done for the
-         matrices of `ascent crossplay`.
+         two tables of `ascent robustness`, too; of a report, the tables of `ascent crossplay` on its tasks.
+         Default for a cell and a run, and all that is done for the matrices of `ascent crossplay`.
 start    The first steps of every run are trained again, at least until learning has begun, and the digests of
          the learner are compared.
 whole    Every run is trained again to its end. On the same platform, all bytes must agree. On another, where
@@ -73,10 +73,10 @@ def verify(
         raise unknown("depth", depth, DEPTHS)
     if steps is not None and (depth != "start" or steps < 0):
         raise InputError("--steps needs --depth start, and must not be negative")
-    if (target / crossplay.TABLE).is_file():
+    if (target / layout.CROSSPLAY).is_file():
         if depth not in (None, "policy"):
             raise InputError("matrices of `ascent crossplay` are verified at --depth policy")
-        return [replay_crossplay(target / crossplay.TABLE, runs)]
+        return [replay_crossplay(target / layout.CROSSPLAY, runs)]
     with _opened(target, runs) as opened:
         outcomes = [Outcome(run, CANNOT, f"has no record in {opened.runs}") for run in opened.missing]
         if opened.report is not None:
@@ -85,6 +85,8 @@ def verify(
         outcomes += _verify_cells(
             [cell for cell in opened.cells if cell.runs], depth, steps, allowed, opened.declared
         )
+        if opened.report is not None and depth == "policy":
+            outcomes += _crossplay(opened)
     return sorted(outcomes, key=lambda outcome: outcome.where)
 
 
@@ -141,6 +143,18 @@ def _report_target(report: Path, runs: Path) -> Target:
         missing += [f"{cell.name}/{layout.seed_folder(seed)}" for seed in set(expected.seeds) - recorded]
         cells.append(cell)
     return Target(str(report), report, tuple(cells), tuple(missing), runs, bundle.declared(about))
+
+
+def _crossplay(target: Target) -> list[Outcome]:
+    """Play the tables of `ascent crossplay` on the tasks of a report again."""
+    outcomes = []
+    tasks = {(suite, task) for suite, task, _ in (cell.name.split("/") for cell in target.cells)}
+    for name in crossplay.tables(target.runs, tasks):
+        try:
+            outcomes.append(replace(replay_crossplay(target.runs / name, target.runs), where=name))
+        except InputError as error:
+            outcomes.append(Outcome(name, CANNOT, str(error)))
+    return outcomes
 
 
 def _rebuild(target: Target, report: Path) -> Outcome:

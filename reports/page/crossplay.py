@@ -1,8 +1,10 @@
-"""The crossplay matrices as tables for a terminal and as one figure.
+"""The crossplay matrices as tables for a terminal, as a table of a report and as one figure.
 
 Rows are the adversaries of a cell, columns the agents of a cell.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +12,61 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.table import Table
+from rich.table import Table as TerminalTable
 
-from ascent.records import files
+from ascent.records import files, layout
 from ascent.records.plan import seed_ranges
 from ascent.reports.page import figures
 from ascent.reports.page.formats import limits
-from ascent.reports.statistics.crossplay import TABLE, Matrix, matrices, read
+from ascent.reports.page.table import Column, Table, make_table
+from ascent.reports.statistics.crossplay import Crossplay, Matrix, Played, matrices, read
 from ascent.reports.statistics.intervals import FEW_SEEDS, LEVEL
+
+MOST_INCHES = 100  # width of a figure in a report
+GAP = 0.35  # inches between panels
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One number of a pair of cells."""
+
+    played: Played
+    matrix: Matrix
+    row: int
+    column: int
+
+    def part(self, values: np.ndarray) -> float:
+        """Return the entry of the pair in an array of the matrix (R, C)."""
+        return float(values[self.row, self.column])
+
+
+def entries(crossplay: Crossplay) -> Table:
+    """Return the table of all matrices of a report: a row per task, number and pair of cells."""
+    columns: list[Column[Entry]] = [
+        Column(lambda entry: entry.played.task.suite, "suite"),
+        Column(lambda entry: entry.played.task.name, "task", "task"),
+        Column(lambda entry: entry.matrix.title, "number", "number"),
+        Column(lambda entry: entry.matrix.names[entry.row], "adversaries", "adversaries"),
+        Column(lambda entry: entry.played.cells[entry.row], "adversaries_digest"),
+        Column(lambda entry: entry.matrix.names[entry.column], "agents", "agents"),
+        Column(lambda entry: entry.played.cells[entry.column], "agents_digest"),
+        Column(lambda entry: len(entry.played.seeds), "n"),
+        Column(lambda entry: entry.played.episodes, "episodes"),
+        Column(
+            lambda entry: entry.part(entry.matrix.mean), "mean", "mean",
+            lambda entry: _text(entry.matrix, entry.row, entry.column), numeric=True,
+        ),
+        Column(lambda entry: entry.part(entry.matrix.low), "low"),
+        Column(lambda entry: entry.part(entry.matrix.high), "high"),
+        Column(lambda entry: len(entry.played.seeds), head="n", numeric=True),
+    ]  # fmt: skip
+    rows = [
+        Entry(played, matrix, row, column)
+        for played in crossplay.played
+        for matrix in played.matrices
+        for row, column in np.ndindex(matrix.mean.shape)
+    ]
+    return make_table("crossplay", "All pairs", rows, columns)
 
 
 def caption(records: pd.DataFrame) -> str:
@@ -30,21 +79,32 @@ def caption(records: pd.DataFrame) -> str:
     )
 
 
-def table(matrix: Matrix) -> Table:
+def terminal(matrix: Matrix) -> TerminalTable:
     """Return a matrix for a terminal."""
-    result = Table(title=matrix.title, title_justify="left", box=None, pad_edge=False)
+    result = TerminalTable(title=matrix.title, title_justify="left", box=None, pad_edge=False)
     result.add_column("adversaries \\ agents", no_wrap=True)
     for name in matrix.names:
         result.add_column(name, justify="right", no_wrap=True)
     for row, name in enumerate(matrix.names):
-        result.add_row(name, *(_text(matrix, row, column) for column in range(len(matrix.names))))
+        result.add_row(name, *(_lines(matrix, row, column) for column in range(len(matrix.names))))
     return result
 
 
 def _text(matrix: Matrix, row: int, column: int) -> str:
-    """Return the mean and, on a second line, its interval."""
+    """Return the mean and its interval."""
     mean, low, high = (float(values[row, column]) for values in (matrix.mean, matrix.low, matrix.high))
-    return limits(mean, low, high, matrix.places).replace(" [", "\n[")
+    return limits(mean, low, high, matrix.places)
+
+
+def _lines(matrix: Matrix, row: int, column: int) -> str:
+    """Return the mean and, on a second line, its interval."""
+    return _text(matrix, row, column).replace(" [", "\n[")
+
+
+def shade(matrix: Matrix, row: int, column: int) -> float:
+    """Return where a mean stands between the smallest, 0, and the largest, 1, of its matrix."""
+    low, high = float(matrix.mean.min()), float(matrix.mean.max())
+    return 0.5 if low == high else (float(matrix.mean[row, column]) - low) / (high - low)
 
 
 def images(panels: list[Matrix]) -> dict[str, bytes]:
@@ -54,18 +114,29 @@ def images(panels: list[Matrix]) -> dict[str, bytes]:
         return {f"crossplay.{form}": figures.encode(drawn, form) for form in ("png", "pdf")}
 
 
-def figure(panels: list[Matrix]) -> Figure:
+def figure(panels: Sequence[Matrix]) -> Figure:
     """Draw the matrices side by side, a panel each. Call within `figures.drawing()`."""
-    names = panels[0].names
-    longest = max(map(len, names))
-    size, gap, top, bottom = max(1.15, 0.09 * longest) * len(names), 0.35, 0.75, 0.35  # inches
-    left = 0.45 + 0.075 * longest
-    width, height = left + len(panels) * (size + gap), top + size + bottom
+    left, size = _sizes(panels)
+    top, bottom = 0.75, 0.35  # inches
+    width, height = left + len(panels) * (size + GAP), top + size + bottom
     result = Figure(figsize=(width, height))
     for k, matrix in enumerate(panels):
-        place = ((left + k * (size + gap)) / width, bottom / height, size / width, size / height)
+        place = ((left + k * (size + GAP)) / width, bottom / height, size / width, size / height)
         _draw(result.add_axes(place), matrix, labelled=k == 0)
     return result
+
+
+def fits(panels: Sequence[Matrix]) -> bool:
+    """Return whether a report draws the figure of these matrices: a wider one would be of no use."""
+    left, size = _sizes(panels)
+    return left + len(panels) * (size + GAP) <= MOST_INCHES
+
+
+def _sizes(panels: Sequence[Matrix]) -> tuple[float, float]:
+    """Return the width of the names beside the panels, and the width of a panel, in inches."""
+    names = panels[0].names
+    longest = max(map(len, names))
+    return 0.45 + 0.075 * longest, max(1.15, 0.09 * longest) * len(names)
 
 
 def _draw(axes: Axes, matrix: Matrix, labelled: bool) -> None:
@@ -74,7 +145,7 @@ def _draw(axes: Axes, matrix: Matrix, labelled: bool) -> None:
     axes.imshow(matrix.mean, cmap=sns.color_palette("Blues", as_cmap=True), aspect="auto")
     middle = (matrix.mean.min() + matrix.mean.max()) / 2
     for row, column in np.ndindex(matrix.mean.shape):
-        text = _text(matrix, row, column)
+        text = _lines(matrix, row, column)
         colour = "white" if matrix.mean[row, column] > middle else "black"
         axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
     places = range(len(matrix.names))
@@ -96,7 +167,7 @@ def write(records: bytes, folder: Path) -> tuple[pd.DataFrame, list[Matrix]]:
     """
     table = read(records)
     numbers = matrices(table)
-    contents = {**images(numbers), TABLE: records}  # the records last: they complete the folder
+    contents = {**images(numbers), layout.CROSSPLAY: records}  # the records last: they complete the folder
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         files.write(folder / name, content)

@@ -16,6 +16,11 @@ def curves_name(task: Task, tasks: Sequence[Task]) -> str:
     return f"{task.suite}-{task.name}" if shared else task.name
 
 
+def crossplay_name(task: Task, tasks: Sequence[Task]) -> str:
+    """Return the name of the figure of a task's crossplay."""
+    return f"crossplay-{curves_name(task, tasks)}"
+
+
 def group_name(what: str, group: int) -> str:
     """Return the name of a figure of a group of tasks, by the number of the group."""
     return what if group == 0 else f"{what}-{group + 1}"

@@ -49,6 +49,8 @@ def provenance(study: Study) -> str:
         ],
         "runs": [run_provenance(summary, run) for summary in cells for run in summary.cell.runs],
     }
+    if study.crossplay.files:
+        content["crossplay"] = study.crossplay.files
     return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 

@@ -7,9 +7,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ascent.records import files, sums
-from ascent.reports.page import figures, information, overview, robustness, score_tables, sensitivity, tables
+from ascent.reports.page import (
+    crossplay,
+    figures,
+    information,
+    overview,
+    robustness,
+    score_tables,
+    sensitivity,
+    tables,
+)
 from ascent.reports.page.bibliography import SENSITIVITY, bibliography
-from ascent.reports.page.names import curves_name, group_name
+from ascent.reports.page.names import crossplay_name, curves_name, group_name
 from ascent.reports.page.provenance import provenance
 from ascent.reports.page.render import render
 from ascent.reports.page.table import Table, csv, latex, markdown
@@ -56,6 +65,8 @@ def _tables(study: Study) -> Iterator[Table]:
         yield robustness.levels(study.robustness)
         yield robustness.areas(study.robustness)
         yield robustness.comparisons(study.robustness)
+    if study.crossplay.played:
+        yield crossplay.entries(study.crossplay)
 
 
 def _figures(study: Study, style: figures.Style) -> Iterator[tuple[str, Figure]]:
@@ -79,6 +90,9 @@ def _figures(study: Study, style: figures.Style) -> Iterator[tuple[str, Figure]]
                 yield f"information-{name}", information.figure(costs, style)
             if curves := [curve for curve in study.robustness.curves if curve.task is task]:
                 yield f"robustness-{name}", robustness.figure(curves, style)
+        for played in study.crossplay.played:
+            if crossplay.fits(played.matrices):
+                yield crossplay_name(played.task, study.tasks), crossplay.figure(played.matrices)
 
 
 def _write(path: Path, content: bytes) -> None:

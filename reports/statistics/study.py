@@ -8,6 +8,7 @@ from ascent.records.declared import Declared, Design
 from ascent.records.read import CellRecord
 from ascent.reports.statistics.aggregate import Task, aggregate
 from ascent.reports.statistics.comparisons import Comparisons, compare
+from ascent.reports.statistics.crossplay import Crossplay, crossplays
 from ascent.reports.statistics.declaration import looks, undeclared
 from ascent.reports.statistics.diagnostics import Diagnostics, diagnostics
 from ascent.reports.statistics.efficiency import Efficiency, efficiencies
@@ -32,6 +33,7 @@ class Study:
         efficiency: normalised scores across tasks while systems train, of each group of the comparisons.
         verdicts: scores against published ones.
         robustness: scores under perturbations.
+        crossplay: adversaries of every system against the agents of every system.
         diagnostics: metrics and measures of training, by suite/task.
         findings: what all of this says, in sentences.
         information: cost of observations, of the cells whose policies pay for them.
@@ -52,6 +54,7 @@ class Study:
     efficiency: tuple[Efficiency, ...]
     verdicts: tuple[Verdict, ...]
     robustness: Robustness
+    crossplay: Crossplay
     information: tuple[InformationCost, ...]
     sensitivities: tuple[Sensitivity, ...]
     diagnostics: Mapping[str, Diagnostics]
@@ -89,6 +92,7 @@ def analyse(
         efficiency=tuple(efficiencies(tasks, comparisons.groups)),
         verdicts=tuple(published),
         robustness=measure(runs, tasks, declared),
+        crossplay=crossplays(runs, tasks),
         information=tuple(information_costs(tasks)),
         sensitivities=tuple(sensitivities(tasks)),
         diagnostics={f"{task.suite}/{task.name}": diagnostics(task) for task in tasks},

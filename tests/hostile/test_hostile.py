@@ -94,9 +94,9 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for words in (
         ("robustness", str(a2c), "--grid", "drop=0,0.5", "--episodes", "1"),
         ("import", "curves.csv", "--name", "SB3 PPO", "--task", "CartPole-v1", "--runs", "runs"),
+        ("crossplay", TEAM_TASK, "--runs", "runs", "--episodes", "1", "--out", "crossplay"),
         ("report", "runs", "--out", "page"),
         ("bundle", "page", "--runs", "runs"),
-        ("crossplay", TEAM_TASK, "--runs", "runs", "--episodes", "1", "--out", "crossplay"),
         ("plan", "tiny.toml", "--runs", "planned"),
         ("runs", "seal", str(td3), "--runs", "runs"),
     ):
