@@ -14,7 +14,7 @@ are only read. Ledgers are merged file by file: each of their names is unique, s
 all folders stay visible. A seal is copied as it is if the target has none of its runs and takes all of them.
 
 The target gets the ledgers first, then whole runs, one after another: after a kill, the same merge goes on.
-Logs, tables of `ascent robustness` and the records of SLURM jobs are not merged.
+Logs, tables of `ascent robustness` and `ascent crossplay` and the records of SLURM jobs are not merged.
 """
 
 import io

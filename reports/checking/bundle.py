@@ -43,7 +43,7 @@ from ascent.reports.checking.anonymous import Pseudonyms
 from ascent.reports.checking.check import apply
 from ascent.reports.checking.grades import CHECKED
 from ascent.reports.page.contents import FILE_OF_REPORT
-from ascent.reports.statistics import crossplay, perturbed
+from ascent.reports.statistics import crossplay_table, perturbed
 
 FORMAT = 1
 HEADER = "bundle.json"
@@ -266,7 +266,7 @@ def _refuse_changed(about: dict[str, Any], expected: list[Expected], runs: Path)
 
 def _crossplay(expected: list[Expected], runs: Path) -> dict[str, str]:
     """Return file below `runs` -> sha256 of the tables of `ascent crossplay` on the tasks of a report."""
-    tables = crossplay.tables(runs, {(cell.suite, cell.task) for cell in expected})
+    tables = crossplay_table.tables(runs, {(cell.suite, cell.task) for cell in expected})
     return {name: sha256(content).hexdigest() for name, content in tables.items()}
 
 

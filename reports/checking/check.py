@@ -27,7 +27,7 @@ from ascent.reports.checking import folder, identity, origin, protocol, stranger
 from ascent.reports.checking.folder import CellFiles
 from ascent.reports.checking.grades import IMPORTED, NO_GRADE, RECORDED, grade
 from ascent.reports.checking.protocol import Finding
-from ascent.reports.statistics import crossplay, perturbed
+from ascent.reports.statistics import crossplay_table, perturbed
 
 MANY = 50  # cells from which on a process per core pays
 CROSSPLAYS = f"*/*/{layout.CROSSPLAY}"  # pattern of the tables below a folder of records
@@ -307,7 +307,7 @@ def crossplay_tables(runs: Path) -> Iterator[Finding]:
         cells = [file.parent for file in path.parent.glob(f"*/{layout.CELL}")]
         policies = {layout.digest_of(cell): _policies(cell) for cell in cells}
         try:
-            crossplay.checked(files.read(path, crossplay.MOST_BYTES), path.parent.name, policies)
+            crossplay_table.checked(files.read(path, crossplay_table.MOST_BYTES), path.parent.name, policies)
         except (OSError, ValueError, DamagedFile) as error:
             yield Finding(where, str(error))
 

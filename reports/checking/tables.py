@@ -22,7 +22,7 @@ from ascent.reports.checking.grades import RECORDED, REPLAYED
 from ascent.reports.checking.outcome import CANNOT, DIFFERS, Outcome
 from ascent.reports.checking.replaying import CannotVerify, played, refuse_many
 from ascent.reports.checking.retraining import platform_key
-from ascent.reports.statistics import crossplay, perturbed
+from ascent.reports.statistics import crossplay_table, perturbed
 
 HARMLESS = ("clean-tree", "one-configuration")  # rules that do not say whether a record is intact
 
@@ -67,7 +67,7 @@ def replay_crossplay(table: Path, runs: Path) -> Outcome:
         InputError: the file is no such table.
     """
     try:
-        records = crossplay.read(files.read(table.resolve()))
+        records = crossplay_table.read(files.read(table.resolve()))
         task, episodes = str(records["task"].iloc[0]), int(records["episodes"].iloc[0])
         cells = list(dict.fromkeys(records["adversaries_cell"]))
         if not all(re.fullmatch("[0-9a-f]+", digest) for digest in cells):

@@ -33,7 +33,7 @@ from ascent.reports.checking.retraining import retrain
 from ascent.reports.checking.setting import Allowed
 from ascent.reports.checking.tables import replay_crossplay, replay_robustness
 from ascent.reports.report import rebuild
-from ascent.reports.statistics import crossplay
+from ascent.reports.statistics import crossplay_table
 
 DEPTHS = ("records", "policy", "start", "whole")
 NOTHING = Allowed()
@@ -149,7 +149,7 @@ def _crossplay(target: Target) -> list[Outcome]:
     """Play the tables of `ascent crossplay` on the tasks of a report again."""
     outcomes = []
     tasks = {(suite, task) for suite, task, _ in (cell.name.split("/") for cell in target.cells)}
-    for name in crossplay.tables(target.runs, tasks):
+    for name in crossplay_table.tables(target.runs, tasks):
         try:
             outcomes.append(replace(replay_crossplay(target.runs / name, target.runs), where=name))
         except InputError as error:

@@ -19,7 +19,8 @@ from ascent.records.plan import seed_ranges
 from ascent.reports.page import figures
 from ascent.reports.page.formats import limits
 from ascent.reports.page.table import Column, Table, make_table
-from ascent.reports.statistics.crossplay import Crossplay, Matrix, Played, matrices, read
+from ascent.reports.statistics.crossplay import Crossplay, Matrix, Played, matrices
+from ascent.reports.statistics.crossplay_table import read
 from ascent.reports.statistics.intervals import FEW_SEEDS, LEVEL
 
 MOST_INCHES = 100  # width of a figure in a report

@@ -15,6 +15,7 @@ from ascent.algorithms.seedwise import Streams
 from ascent.records import files
 from ascent.records.cell import Cell
 from ascent.reports.statistics import crossplay as statistics
+from ascent.reports.statistics.crossplay_table import read
 from ascent.runners import crossplay
 from ascent.runners.play import env_seeds
 from ascent.runners.train import train
@@ -121,7 +122,7 @@ def test_command(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> N
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     content = (tmp_path / "a" / "crossplay.csv").read_bytes()
     assert content == crossplay.record(crossplay.find(TASK, runs), 2)
-    for matrix in statistics.matrices(statistics.read(content)):
+    for matrix in statistics.matrices(read(content)):
         column = matrix.title.replace(" ", "_")
         for i, adversaries in enumerate(SYSTEMS):
             for j, agents in enumerate(SYSTEMS):
@@ -271,5 +272,5 @@ def test_a_wide_table_is_whole(copied: Path, capsys: pytest.CaptureFixture) -> N
     assert code == 0 and "\N{HORIZONTAL ELLIPSIS}" not in out
     assert (
         out.count("]")
-        == 7 * 7 * len(statistics.matrices(statistics.read((copied / "out/crossplay.csv").read_bytes()))) + 1
+        == 7 * 7 * len(statistics.matrices(read((copied / "out/crossplay.csv").read_bytes()))) + 1
     )
