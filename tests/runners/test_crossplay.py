@@ -109,9 +109,9 @@ def test_a_seed_plays_by_itself(runs: Path, copied: Path) -> None:
     assert len(alone) == 5
 
 
-def test_command(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_command(copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """Table, records and figure, and the same bytes again."""
-    words = ["crossplay", TASK, "--runs", str(runs), "--episodes", "2", "--out"]
+    words = ["crossplay", TASK, "--runs", str(copied), "--episodes", "2", "--out"]
     code, out, _ = call(capsys, *words, str(tmp_path / "a"))
     assert code == 0 and out.splitlines()[-1] == str(tmp_path / "a") and "\N{HORIZONTAL ELLIPSIS}" not in out
     assert "seed k against seed k, seeds 0-2" in out and "fewer than 10 seeds" in out
@@ -121,7 +121,7 @@ def test_command(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> N
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     content = (tmp_path / "a" / "crossplay.csv").read_bytes()
-    assert content == crossplay.record(crossplay.find(TASK, runs), 2)
+    assert content == crossplay.record(crossplay.find(TASK, copied), 2)
     for matrix in statistics.matrices(read(content)):
         column = matrix.title.replace(" ", "_")
         for i, adversaries in enumerate(SYSTEMS):
@@ -236,7 +236,7 @@ def test_refusals(name: str, copied: Path, tmp_path: Path, capsys: pytest.Captur
     code, out, err = call(capsys, "crossplay", *words, "--runs", str(copied), "--out", str(target))
     assert code == 2 and out == ""
     assert err.startswith("error: ") and message in err and err.count("\n") == 1
-    assert not target.exists()
+    assert not target.exists() and not list(copied.rglob("crossplay.csv"))
 
 
 def test_a_digest_tells_two_cells_apart(copied: Path) -> None:
