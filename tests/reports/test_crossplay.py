@@ -121,7 +121,7 @@ def test_the_page_has_the_matrices(made: Path) -> None:
                 assert row[["mean", "low", "high"]].to_numpy().tolist() == [pytest.approx(numbers)]
                 assert row["adversaries_digest"].tolist() == [cell_of(made, adversaries).name[-10:]]
                 texts = [f"{n:,.{matrix.places}f}".replace("-", MINUS) for n in numbers]
-                cell = f'>{texts[0]}<br><small>[{texts[1]}, {texts[2]}]</small></td>'
+                cell = f">{texts[0]}<br><small>[{texts[1]}, {texts[2]}]</small></td>"
                 assert re.sub(rf"{MINUS}(0\.?0*)(?=[<,\]])", r"\1", cell) in shown
 
 
