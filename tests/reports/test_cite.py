@@ -24,7 +24,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"  # of conftest's runs
 def unchecked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Synthetic records have no sources and no policies; that `check` is asked, trained ones show."""
     if "runs" not in request.fixturenames:
-        monkeypatch.setattr("ascent.reports.cite.refuse", lambda folder: None)
+        monkeypatch.setattr("ascent.reports.cite.refuse", lambda *_: None)
         monkeypatch.setattr("ascent.records.shelf.HOME", Path("none"))  # whatever digests ship with the suite
 
 

@@ -115,7 +115,7 @@ def test_it_is_rebuilt_and_cited_by_the_measure(trained: Path, monkeypatch: pyte
     page = (trained / "out" / "index.html").read_bytes()
     again = rebuild(provenance, trained / "runs", trained / "again")
     assert again.read_bytes() == page
-    monkeypatch.setattr("ascent.reports.cite.refuse", lambda folder: None)
+    monkeypatch.setattr("ascent.reports.cite.refuse", lambda *_: None)
     (cell,) = (trained / "runs" / "particle" / "simple_speaker_listener_v4").glob("maddpg-*")
     sentence = cite(cell, "final", "reached")
     value = np.mean(ended(cell, "reached"))
