@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -35,7 +35,8 @@ def list_command(
     listed = inventory(runs, chosen(cells, runs) if cells else None)
     table = Table(box=None, pad_edge=False)
     for column in ("cell", "seeds", "runs", "steps", "size", "changed", "plans"):
-        table.add_column(column, justify="right" if column in ("steps", "size") else "left", no_wrap=True)
+        side: Literal["left", "right"] = "right" if column in ("steps", "size") else "left"
+        table.add_column(column, justify=side, no_wrap=column != "runs", overflow="fold")  # a fault is long
     for cell in listed:
         sealed = f", {len(cell.sealed)} sealed" if cell.sealed else ""
         table.add_row(
