@@ -5,6 +5,9 @@ updates.
 """
 
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from ascent import suites
 from ascent.algorithms import SYSTEMS
@@ -16,6 +19,7 @@ from ascent.runners.conform_algorithm import SHRUNK
 from ascent.runners.platform import provenance
 from ascent.runners.resolve import resolve
 
+SLOW = pytest.mark.slow
 MOST_EVERY = 8  # environment steps between updates
 WINDOWS = 5.5  # in a run at least, where a window lasts as long as the task's time limit asks
 # Discrete and continuous actions, and a simulator; teams whose agents are unlike, or both move and speak.
@@ -70,6 +74,15 @@ def systems_and_tasks(tasks: tuple[str, ...] = TASKS) -> list[tuple[str, str]]:
                 pairs.append((system, task))
         assert tasks != TASKS or any(name == system for name, _ in pairs), f"{system} can do none of them"
     return pairs
+
+
+def others_slow(pairs: list[tuple[str, str]]) -> list[Any]:
+    """The first task of every system for the default tests, the others for the slow ones."""
+    first = dict(reversed(pairs))
+    return [
+        pytest.param(system, task, id=f"{system}-{task}", marks=[] if task == first[system] else SLOW)
+        for system, task in pairs
+    ]
 
 
 def run_of(cell: Cell, seed: int, out: Path, capacity: int = 0) -> Run:

@@ -26,7 +26,7 @@ from ascent.records.plan import Job
 from ascent.records.run import Run
 from ascent.runners.train import train
 from ascent.runners.trainer import Trainer
-from tests.small import KINDS, results, run_of, small_cell, systems_and_tasks
+from tests.small import KINDS, others_slow, results, run_of, small_cell, systems_and_tasks
 
 SEEDS = [0, 1, 2, 3]
 PACKINGS = ([[0, 1, 2, 3]], [[0], [1, 2, 3]], [[3, 1], [0, 2]], [[0], [1], [2], [3]])
@@ -98,14 +98,14 @@ def test_correlated_noise_is_in_the_checkpoint(tmp_path: Path) -> None:
     assert cleared
 
 
-@pytest.mark.parametrize("pair", systems_and_tasks(KINDS), ids="-".join)
-def test_killed_in_every_phase(pair: tuple[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("system", "task"), others_slow(systems_and_tasks(KINDS)))
+def test_killed_in_every_phase(system: str, task: str, tmp_path: Path) -> None:
     """One kill in each phase, at a random call, each attempt in another packing."""
-    cell, draw = small_cell(*pair), random.Random(f"{pair}")
+    cell, draw = small_cell(system, task), random.Random(f"{(system, task)}")
     train(cell, SEEDS, tmp_path / "whole")
     expected = results(cell, tmp_path / "whole", SEEDS)
     kills = 0
-    phases = COMPILED if pair[0] in ("ppo", "mappo", "ippo") else PHASES
+    phases = COMPILED if system in ("ppo", "mappo", "ippo") else PHASES
     for phase, (owner, name, calls) in sorted(phases.items(), key=lambda item: draw.random()):
         nth, before, packing = draw.randint(1, calls), draw.random() < 0.5, draw.choice(PACKINGS)
 
