@@ -721,7 +721,7 @@ def test_retraining_a_huge_network(case: Case) -> None:
 def test_real_records_have_the_shapes(material: Path) -> None:
     """Those of this version, of earlier ones, and those that ship with the suite."""
     shapes = {name: 0 for name in SHAPES}
-    for home in (material, ROOT / "tests" / "data", ROOT / "reports" / "results"):
+    for home in (material / "runs", ROOT / "tests" / "data", ROOT / "reports" / "results"):
         for path in home.rglob("*.json"):
             if path.name in SHAPES:
                 check_shape(path.name, json.loads(path.read_bytes()), path)

@@ -136,7 +136,7 @@ def test_the_name_is_everywhere(
     assert data.groupby("name")["task"].nunique().to_dict() == {"ppo": 2, "ppo without clipping": 2}
     read = frames.read(store.runs)
     assert all("name" in frame for frame in (read.cells, read.runs, read.curves, read.episodes))
-    monkeypatch.setattr("ascent.reports.cite.refuse", lambda folder: None)  # these records are synthetic
+    monkeypatch.setattr("ascent.reports.cite.refuse", lambda *_: None)  # these records are synthetic
     ablated = planned[2].cell.folder(store.runs)
     for report in (None, store.out):
         text = cite(ablated, report=report)
