@@ -15,6 +15,8 @@ from ascent.reports.statistics import bootstrap, effect_sizes, intervals, signif
 from ascent.reports.statistics.equivalence import equivalence
 from ascent.reports.statistics.holm import holm
 
+SLOW = pytest.mark.slow
+
 SIZES = (5, 10, 20)
 
 
@@ -265,7 +267,16 @@ def verdicts(n: int, m: int, shift: float, margin: float, std: float, repeats: i
     return found
 
 
-@pytest.mark.parametrize(("n", "m", "std"), [(5, 5, 1.0), (10, 10, 1.0), (10, 5, 2.0), (20, 10, 0.5)])
+@pytest.mark.parametrize(
+    ("n", "m", "std"),
+    [
+        (10, 5, 2.0),
+        *(
+            pytest.param(*sizes, marks=pytest.mark.slow)
+            for sizes in ((5, 5, 1.0), (10, 10, 1.0), (20, 10, 0.5))
+        ),
+    ],
+)
 def test_false_verdicts(n: int, m: int, std: float) -> None:
     """ "Different" although equal, and "reproduced" although as far apart as the margin: 5% each at most."""
     equal, apart = verdicts(n, m, 0.0, 1.5, std), verdicts(n, m, 1.5, 1.5, std)
@@ -277,7 +288,16 @@ def test_false_verdicts(n: int, m: int, std: float) -> None:
     assert reproduced <= 0.06
 
 
-@pytest.mark.parametrize(("n", "m", "margin"), [(10, 10, 1.0), (10, 10, 1.5), (5, 10, 1.5), (20, 20, 0.8)])
+@pytest.mark.parametrize(
+    ("n", "m", "margin"),
+    [
+        (10, 10, 1.5),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in ((10, 10, 1.0), (5, 10, 1.5), (20, 20, 0.8))
+        ),
+    ],
+)
 def test_power_is_as_stated(n: int, m: int, margin: float) -> None:
     """The share of "reproduced" when there is no difference, against the power at the true spreads."""
     stated = equivalence(0.0, 1.0, n, 0.0, 1.0, m, margin).power
