@@ -62,7 +62,7 @@ def test_a_chain(cluster: Cluster, tmp_path: Path) -> None:
     assert "2 running" in user.ascent("status", expect=1), "although a job of the chain waits"
     assert "2 in the queue" in user.submit()
     reach_the_time_limit(user, restart=None)
-    first, second = (attempt["SLURM_ARRAY_JOB_ID"] for attempt in user.record(0)["attempts"])
+    first, second, *_ = (attempt["SLURM_ARRAY_JOB_ID"] for attempt in user.record(0)["attempts"])
     assert first != second and "the next job of the chain goes on" in user.sent_first().log(0).read_text()
     user.check_bytes()
 
