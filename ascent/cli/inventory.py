@@ -15,15 +15,17 @@ if TYPE_CHECKING:
 
 app = group()
 
+Cells = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Folders or digests of cells, or a sweep. Default: all in --runs.", metavar="[CELL]..."
+    ),
+]
+
 
 @commands.command("list")
 def list_command(
-    cells: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Folders or digests of cells, or a sweep. Default: all in --runs.", metavar="[CELL]..."
-        ),
-    ] = None,
+    cells: Cells = None,
     runs: Runs = RUNS,
 ) -> None:
     """List cells: states of their runs, progress, size, last change, and the plans that have them."""
@@ -125,7 +127,7 @@ def why(
     made: list[dict[str, Any]] = []
     if other is None:
         after, second = reasons.now(folder), "this version"
-    elif other.endswith(".toml") or other in sweep.names():
+    elif _is_sweep(other):
         after = reasons.nearest(folder, [planned.cell for planned in sweep.load(other).planned])
         second = f"{other}: {after['system']}-{after['preset']}-{after['digest']}"
     else:
@@ -148,12 +150,7 @@ def why(
 
 @commands.command()
 def tensorboard(
-    cells: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Folders or digests of cells, or a sweep. Default: all in --runs.", metavar="[CELL]..."
-        ),
-    ] = None,
+    cells: Cells = None,
     runs: Runs = RUNS,
     out: Annotated[
         Path | None, typer.Option(help="Folder for TensorBoard's --logdir. Default: out/tensorboard.")
@@ -228,7 +225,7 @@ def chosen(cells: Sequence[str], runs: Path) -> list[Path]:
 
     folders: list[Path] = []
     for name in cells:
-        if name.endswith(".toml") or name in sweep.names():
+        if _is_sweep(name):
             found = [planned.cell.folder(runs) for planned in sweep.load(name).planned]
             if not (there := [folder for folder in found if folder.is_dir()]):
                 raise InputError(f"{name}: {runs} has none of its cells")
@@ -236,6 +233,13 @@ def chosen(cells: Sequence[str], runs: Path) -> list[Path]:
         else:
             folders.append(find(name, runs))
     return list(dict.fromkeys(folders))
+
+
+def _is_sweep(name: str) -> bool:
+    """Return whether a name is that of a sweep, or of a sweep's file."""
+    from ascent.runners import sweep
+
+    return name.endswith(".toml") or name in sweep.names()
 
 
 def size(number: int) -> str:

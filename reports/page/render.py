@@ -28,7 +28,8 @@ from ascent.reports.statistics.aggregate import CellSummary, Task
 from ascent.reports.statistics.comparisons import Improvement, too_many
 from ascent.reports.statistics.estimators import ESTIMATORS, describe
 from ascent.reports.statistics.intervals import ALPHA, FEW_SEEDS, LEVEL, MEDIAN_LEVEL, Estimate
-from ascent.reports.statistics.ranking import leaders, standings, task_ranks
+from ascent.reports.statistics.marks import mark
+from ascent.reports.statistics.ranking import standings, task_ranks
 from ascent.reports.statistics.stages import false_alarm_rate
 from ascent.reports.statistics.study import Study
 from ascent.reports.statistics.verdicts import counts
@@ -64,8 +65,6 @@ def render(study: Study, shown: Mapping[str, Table], style: figures.Style) -> st
     by_measure = [task for task in study.tasks if not task.measured.is_return]
     sources = {run.folder: run_provenance(summary, run) for summary, run in runs}
     drawn = plots(study, style)
-    pairs = [] if study.declared.baseline else study.comparisons.pairs
-    bold = {cell.cell.name.digest for task in study.tasks for cell in leaders(task, pairs)}
     return environment.get_template("page.html.jinja").render(
         study=study,
         cells=cells,
@@ -80,7 +79,7 @@ def render(study: Study, shown: Mapping[str, Table], style: figures.Style) -> st
         plots=json.dumps(drawn, separators=(",", ":")).replace("<", "\\u003c"),
         library=LIBRARY.read_text(encoding="utf-8"),
         standings=standings(study.comparisons),
-        bold=bold,
+        bold=mark(study, [cell.label for cell in cells]).bold,
         ranks={anchor(task): task_ranks(task, study.comparisons.pairs) for task in study.tasks},
         improvements=matrix(study.comparisons.improvements),
         short_steps=short_steps,
