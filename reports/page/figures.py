@@ -12,12 +12,12 @@ import matplotlib.style
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ascent.records.read import DIVERGED
 from ascent.reports.page.formats import short_steps
+from ascent.reports.page.panels import ANCHOR, Panel, Place, Ranges, steps_locator
 from ascent.reports.statistics.aggregate import CellSummary, Task
 from ascent.reports.statistics.comparisons import TAUS, Group, Improvement
 from ascent.reports.statistics.efficiency import Efficiency
@@ -26,7 +26,6 @@ from ascent.reports.statistics.efficiency import Efficiency
 # pale on white). Systems beyond the seventh repeat the colours with another dash.
 PALETTE = [sns.color_palette("colorblind").as_hex()[k] for k in (0, 1, 2, 4, 3, 9, 5)]
 DASHES = ["-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5))]
-ANCHOR = "#767676"
 WIDTH = 10.0  # inches
 DPI = 160
 MOST_IN_MATRIX = 40  # systems
@@ -80,8 +79,11 @@ def learning_curves(task: Task, style: Style) -> Figure | None:
     for summary in drawn:
         _draw_mean(axes, summary, style[summary.label])
     ranges = _ranges(task, drawn)
-    _frame(axes, ranges)
-    _draw_anchors(axes, task, named=True)
+    axes.set_xlim(*ranges[0])
+    axes.set_ylim(*ranges[1])
+    axes.xaxis.set_major_locator(steps_locator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: short_steps(step)))
+    _draw_anchors(axes, task)
     axes.set_xlabel("environment steps per seed")
     measured = task.measured
     axes.set_ylabel("evaluation return" if measured.is_return else f"{measured.name} ({measured.better})")
@@ -89,11 +91,10 @@ def learning_curves(task: Task, style: Style) -> Figure | None:
     for k, summary in enumerate(drawn):
         row, column = divmod(k, columns)
         place = box.place(legend + main + 0.85 + row * (panel + gap), panel, column, columns)
-        axes = figure.add_axes(place)
-        _draw_seeds(axes, summary, style[summary.label])
-        _frame(axes, ranges, ticks=3)
-        _draw_anchors(axes, task, named=False)
-        axes.tick_params(labelleft=column == 0, labelbottom=k >= len(drawn) - columns)  # lowest panels
+        drawing = Panel(figure, place, ranges)
+        drawing.frame(label_x=k >= len(drawn) - columns, label_y=column == 0)  # of the lowest, of the left
+        drawing.levels([score for _, score in task.anchors])
+        _draw_seeds(drawing, summary, style[summary.label])
     return figure
 
 
@@ -214,9 +215,7 @@ class Boxes:
         self.width, self.height = figure.get_size_inches()
         self.left, self.right = left, right
 
-    def place(
-        self, top: float, height: float, column: int = 0, columns: int = 1
-    ) -> tuple[float, float, float, float]:
+    def place(self, top: float, height: float, column: int = 0, columns: int = 1) -> Place:
         """Return (left, bottom, width, height), in shares of the figure, of one of `columns` boxes."""
         gap = 0.18
         width = (self.width - self.left - self.right - gap * (columns - 1)) / columns
@@ -258,22 +257,22 @@ def _draw_mean(axes: Axes, summary: CellSummary, style: tuple[str, object]) -> N
     axes.plot(curve.index, curve["mean"], color=colour, linestyle=dash, lw=1.8, label=label)
 
 
-def _draw_seeds(axes: Axes, summary: CellSummary, style: tuple[str, object]) -> None:
+def _draw_seeds(panel: Panel, summary: CellSummary, style: tuple[str, object]) -> None:
     colour, dash = style
     steps, returns = summary.seeds.index.to_numpy(float), summary.seeds.to_numpy()
     lines = [np.column_stack([steps, curve])[~np.isnan(curve)] for curve in returns.T]
-    axes.add_collection(LineCollection(lines, colors=colour, linewidths=0.7, alpha=0.55))
+    panel.lines(lines, colors=colour, linewidths=0.7, alpha=0.55)
+    if summary.curve is not None:
+        mean = np.column_stack([summary.curve.index, summary.curve["mean"]])
+        panel.lines([mean], colors=colour, linestyles=[dash], linewidths=1.8)
     for run in summary.cell.runs:
         if run.state == DIVERGED:
             curve = summary.seeds[run.seed].dropna()
-            axes.plot(curve.index[-1:], curve.iloc[-1:], "x", color="black", ms=5, mew=1.2, zorder=4)
-    if summary.curve is not None:
-        axes.plot(summary.curve.index, summary.curve["mean"], color=colour, linestyle=dash, lw=1.8)
-    axes.set_title(f"{summary.label}\n{summary.counts}", fontsize=7.5, loc="left", color="#333333")
-    axes.tick_params(labelsize=7)
+            panel.cross(curve.index[-1], curve.iloc[-1])
+    panel.title(f"{summary.label}\n{summary.counts}")
 
 
-def _ranges(task: Task, drawn: list[CellSummary]) -> tuple[tuple[float, float], tuple[float, float]]:
+def _ranges(task: Task, drawn: list[CellSummary]) -> Ranges:
     """Return the limits of steps and returns for all panels of a task."""
     tables = [summary.seeds for summary in drawn]
     tables += [summary.curve[["mean"]] for summary in drawn if summary.curve is not None]
@@ -284,18 +283,10 @@ def _ranges(task: Task, drawn: list[CellSummary]) -> tuple[tuple[float, float], 
     return (0, max(table.index.max() for table in tables) or 1), (low - margin, high + margin)
 
 
-def _frame(axes: Axes, ranges: tuple[tuple[float, float], tuple[float, float]], ticks: int = 5) -> None:
-    axes.set_xlim(*ranges[0])
-    axes.set_ylim(*ranges[1])
-    axes.xaxis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 2.5, 5, 10]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: short_steps(step)))
-
-
-def _draw_anchors(axes: Axes, task: Task, named: bool) -> None:
+def _draw_anchors(axes: Axes, task: Task) -> None:
     for name, score in task.anchors:
         axes.axhline(score, color=ANCHOR, linestyle="--", lw=0.8, zorder=1)
-        if named:
-            axes.annotate(
-                name, (1, score), xycoords=("axes fraction", "data"), xytext=(4, 0), va="center",
-                textcoords="offset points", color=ANCHOR, fontsize=8, annotation_clip=False,
-            )  # fmt: skip
+        axes.annotate(
+            name, (1, score), xycoords=("axes fraction", "data"), xytext=(4, 0), va="center",
+            textcoords="offset points", color=ANCHOR, fontsize=8, annotation_clip=False,
+        )  # fmt: skip

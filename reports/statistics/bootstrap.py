@@ -15,6 +15,7 @@ from hashlib import sha256
 import numpy as np
 from scipy import special
 from scipy import stats as scipy_stats
+from threadpoolctl import threadpool_limits
 
 from ascent.reports.statistics.effect_sizes import tied
 from ascent.reports.statistics.intervals import TAIL, Estimate, require_finite, unanimous
@@ -161,8 +162,9 @@ def improvements(
     both names; all of its pairs use that sample.
     """
     estimates = []
-    for start in range(0, len(pairs), PAIRS):  # memory does not grow with the number of pairs
-        estimates += _improvements(systems, pairs[start : start + PAIRS], resamples, seed)
+    with threadpool_limits(1):  # its matrix products are so small that threads would wait for each other
+        for start in range(0, len(pairs), PAIRS):  # memory does not grow with the number of pairs
+            estimates += _improvements(systems, pairs[start : start + PAIRS], resamples, seed)
     return estimates
 
 

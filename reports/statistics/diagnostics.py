@@ -4,7 +4,7 @@ They explain scores and are no results: nothing here is tested or ranked.
 """
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,9 @@ from ascent.records.run_reader import Damaged
 from ascent.reports.statistics.aggregate import CellSummary, Task
 
 MOST_NAMES = 60  # metrics of an algorithm: the columns of a stranger's table may be any number
-Lines = dict[str, tuple[np.ndarray, np.ndarray]]  # system -> steps (P,) and medians over seeds (P,)
+Columns = Mapping[str, np.ndarray]  # of a table of a run, by name; "step" is one of them
+Line = tuple[np.ndarray, np.ndarray]  # steps (P,) and medians over seeds (P,)
+Lines = dict[str, Line]  # by system
 Diagnostics = dict[str, Lines]  # metric or measure -> its lines
 
 
@@ -22,43 +24,52 @@ def diagnostics(task: Task) -> Diagnostics:
     """Return the metrics and measures of a task's cells: medians over the seeds that have a value."""
     found: Diagnostics = {}
     for summary in task.cells:
-        for name, medians in _medians(summary).items():
-            found.setdefault(name, {})[summary.label] = (medians.index.to_numpy(), medians.to_numpy())
+        for name, line in _medians(summary).items():
+            found.setdefault(name, {})[summary.label] = line
     return {name: found[name] for name in sorted(found)}
 
 
-def _medians(summary: CellSummary) -> dict[str, pd.Series]:
+def _medians(summary: CellSummary) -> Lines:
+    """Return the line of each metric and measure of a cell that has at least two points."""
     runs = [run for run in summary.cell.runs if run.finished]
-    tables = [*_tables(map(_metrics, runs)), *_tables(map(_measures, runs))]
-    names = dict.fromkeys(name for table in tables for name in table)
-    medians = {}
-    for name in list(names)[:MOST_NAMES]:
-        columns = pd.concat([table[name] for table in tables if name in table], axis=1)
-        median = columns.median(axis=1).dropna().sort_index()
-        if len(median) > 1:
-            medians[name] = median
-    return medians
+    tables = [*map(_metrics, runs), *map(_measures, runs)]
+    names = list(dict.fromkeys(name for table in tables for name in table if name != "step"))
+    lines = {name: _median([table for table in tables if name in table], name) for name in names[:MOST_NAMES]}
+    return {name: line for name, line in lines.items() if len(line[0]) > 1}
 
 
-def _tables(tables: Iterable[pd.DataFrame | None]) -> Sequence[pd.DataFrame]:
-    """Return the tables by step, without values that are not finite."""
-    kept = [table for table in tables if table is not None and "step" in table]
-    by_step = [table.drop_duplicates("step").set_index("step") for table in kept]
-    return [table.where(np.isfinite(table)) for table in by_step]
+def _median(tables: Sequence[Columns], name: str) -> Line:
+    """Return the median of a column at each step at which a table has a finite value."""
+    steps = np.unique(np.concatenate([table["step"] for table in tables]))
+    values = np.full((len(tables), len(steps)), np.nan)
+    for row, table in zip(values, tables, strict=True):
+        # Of a step that is listed twice, the first row counts.
+        row[np.searchsorted(steps, table["step"][::-1])] = table[name][::-1]
+    values[~np.isfinite(values)] = np.nan
+    some = ~np.isnan(values).all(axis=0)
+    return steps[some], np.nanmedian(values[:, some], axis=0)
 
 
-def _metrics(run: RunRecord) -> pd.DataFrame | None:
-    """Return metrics.csv; None where there is none that can be read, which `ascent check` tells."""
+def _metrics(run: RunRecord) -> Columns:
+    """Return metrics.csv; nothing where there is none that can be read, which `ascent check` tells."""
     try:
         table = pd.read_csv(io.BytesIO(run.metrics), nrows=100_000)
     except (ValueError, pd.errors.ParserError):
-        return None
-    numbers = table.apply(pd.to_numeric, errors="coerce")
-    return numbers.dropna(subset=["step"]) if "step" in numbers else None
+        return {}
+    return _columns(table)
 
 
-def _measures(run: RunRecord) -> pd.DataFrame | None:
+def _measures(run: RunRecord) -> Columns:
     try:
-        return run.measures
+        return {} if run.measures is None else _columns(run.measures)
     except Damaged:
-        return None
+        return {}
+
+
+def _columns(table: pd.DataFrame) -> Columns:
+    """Return the columns of a table as numbers, NaN where there is none; rows without a step are left out."""
+    if "step" not in table:
+        return {}
+    columns = {name: pd.to_numeric(column, errors="coerce").to_numpy() for name, column in table.items()}
+    rows = ~np.isnan(columns["step"])
+    return {str(name): column[rows] for name, column in columns.items()}

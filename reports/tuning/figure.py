@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ascent.records import files
-from ascent.reports.page.figures import ANCHOR, PALETTE, WIDTH, drawing, encode
+from ascent.reports.page.figures import PALETTE, WIDTH, drawing, encode
+from ascent.reports.page.panels import ANCHOR
 from ascent.reports.tuning.declaration import Tuning
 from ascent.reports.tuning.search import COMPLETE, PRUNED, Trial, best, importances
 from ascent.runners.spaces import Parameter
