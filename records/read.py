@@ -27,7 +27,7 @@ from ascent.records import layout, ledger, run_reader
 from ascent.records.cell import FIRST_TUNING_SEED, Cell, chosen, of_kind, overrides, setting, without_tuning
 from ascent.records.errors import one_line
 from ascent.records.expected import Expected
-from ascent.records.run_reader import Damaged, RunReader
+from ascent.records.run_reader import Columns, Damaged, RunReader
 from ascent.records.store import Store
 
 DONE, DIVERGED, UNFINISHED, MISSING, DAMAGED = "done", "diverged", "unfinished", "missing", "damaged"
@@ -61,8 +61,8 @@ class RunRecord:
     note: str = ""
     about: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
-    evaluations: pd.DataFrame | None = None
-    training: pd.DataFrame | None = None
+    evaluations: Columns | None = None
+    training: Columns | None = None
     measured: bytes = b""
     metrics: bytes = b""
 
@@ -78,30 +78,21 @@ class RunRecord:
         return sum((attempt.get("wall_s") or 0) * (attempt.get("env_threads") or 1) for attempt in attempts)
 
     @cached_property
-    def means(self) -> pd.DataFrame:
+    def means(self) -> Columns:
         """Means over the episodes of each evaluation of a finished run.
 
         Columns: policy, step, episodes, return, length, the task's measures; sorted by policy and step.
         """
         assert self.evaluations is not None, "means are of finished runs"
-        table = self.evaluations
-        policies = table["policy"].cat
-        names = policies.categories.to_numpy()
-        codes = names.argsort().argsort()[policies.codes]  # by name
-        steps = table["step"].to_numpy()
-        order = np.lexsort((steps, codes))
-        codes = codes[order]
-        steps = steps[order]
-        starts = np.flatnonzero(np.r_[True, (np.diff(codes) != 0) | (np.diff(steps) != 0)])
+        rows = self.evaluations
+        order = np.lexsort((rows["step"], rows["policy"]))
+        policies, steps = rows["policy"][order], rows["step"][order]
+        starts = np.flatnonzero(np.r_[True, (policies[1:] != policies[:-1]) | (np.diff(steps) != 0)])
         episodes = np.diff(np.r_[starts, len(order)])
-        columns: dict[str, Any] = {
-            "policy": np.sort(names)[codes[starts]],
-            "step": steps[starts],
-            "episodes": episodes,
-        }
-        for name in table.columns.drop(["step", "policy", "episode"]):
-            columns[name] = np.add.reduceat(table[name].to_numpy(float)[order], starts) / episodes
-        return pd.DataFrame(columns)
+        means = {"policy": policies[starts], "step": steps[starts], "episodes": episodes}
+        for name in rows.keys() - {"step", "policy", "episode"}:
+            means[name] = np.add.reduceat(rows[name].astype(float)[order], starts) / episodes
+        return means
 
     @cached_property
     def measures(self) -> pd.DataFrame | None:
@@ -116,11 +107,16 @@ class RunRecord:
     def greedy_means(self, score: str) -> pd.Series:
         """Return the same of a measure of the task, where the return is finite as well."""
         means = self.means
-        values = means[score].to_numpy()
+        values = means[score]
         # Only a diverged run has values that are not finite, and those are no measurements.
-        finite = np.isfinite(values) & np.isfinite(means["return"].to_numpy())
-        rows = (means["policy"].to_numpy() == "greedy") & finite
-        return pd.Series(values[rows], means["step"].to_numpy()[rows])
+        finite = np.isfinite(values) & np.isfinite(means["return"])
+        rows = (means["policy"] == "greedy") & finite
+        return pd.Series(values[rows], means["step"][rows])
+
+    def training_mean(self, score: str) -> float:
+        """Return the mean return or measure of the last training episodes; NaN where none is recorded."""
+        episodes = np.empty(0) if self.training is None else self.training[score]
+        return float(episodes.mean()) if len(episodes) else np.nan
 
 
 @dataclass(frozen=True)

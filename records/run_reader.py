@@ -103,7 +103,7 @@ def _parse_json(data: bytes, name: str) -> dict[str, Any]:
     return content
 
 
-def evaluations(content: bytes, done: bool, measures: Sequence[str]) -> pd.DataFrame:
+def evaluations(content: bytes, done: bool, measures: Sequence[str]) -> Columns:
     """Return step, policy, episode, return, length and the task's measures of eval.csv, checked.
 
     `done` says that the run is not one that diverged: then a value that is not finite is an error.
@@ -112,28 +112,30 @@ def evaluations(content: bytes, done: bool, measures: Sequence[str]) -> pd.DataF
         Damaged: the table is malformed, or holds what a run does not write.
     """
     try:
-        types = _EVALUATION_TYPES | dict.fromkeys(measures, pa.float64())
-        table = _read_table(content, types).to_pandas()
+        table = _read_table(content, _EVALUATION_TYPES | dict.fromkeys(measures, pa.float64()))
+        rows = {name: _array(table[name]) for name in table.column_names}
     except ValueError as error:
         raise Damaged(f"{layout.EVAL}: malformed table of evaluations") from error
-    if table.duplicated(["policy", "step", "episode"]).any():
+    names = [rows["policy"], rows["step"], rows["episode"]]
+    order = np.lexsort(names)
+    if np.all([column[order][1:] == column[order][:-1] for column in names], axis=0).any():
         raise Damaged(f"{layout.EVAL}: an episode is listed twice")
-    finite = np.abs(table["return"].to_numpy()) < MOST_RETURN
+    finite = np.abs(rows["return"]) < MOST_RETURN
     # A diverged run may have recorded what it diverged to; in one that is done it is a silent failure.
     if done and not finite.all():
         raise Damaged(f"{layout.EVAL}: a return is not finite, although the status is done")
     for name in measures if done else ():
-        if not (np.abs(table[name].to_numpy()) < MOST_RETURN).all():
+        if not (np.abs(rows[name]) < MOST_RETURN).all():
             raise Damaged(f"{layout.EVAL}: {name} is not finite, although the status is done")
-    greedy = table["step"].to_numpy()[(table["policy"] == "greedy").to_numpy() & finite]
+    greedy = rows["step"][(rows["policy"] == "greedy") & finite]
     if not len(greedy):
         raise Damaged(f"{layout.EVAL}: no finite greedy evaluation")
     if done and greedy.max() == 0:
         raise Damaged(f"{layout.EVAL}: no greedy evaluation after step 0")
-    return table
+    return rows
 
 
-def last_training_episodes(content: bytes, done: bool, measures: Sequence[str]) -> pd.DataFrame:
+def last_training_episodes(content: bytes, done: bool, measures: Sequence[str]) -> Columns:
     """Return the last training episodes in train.csv, at most LAST_EPISODES, as they ended.
 
     Columns: return, and the task's measures.
@@ -145,9 +147,10 @@ def last_training_episodes(content: bytes, done: bool, measures: Sequence[str]) 
         table = _read_table(content, dict.fromkeys(["return", *measures], pa.float64()))
     except ValueError as error:
         raise Damaged(f"{layout.TRAIN}: malformed table of training episodes") from error
-    last: pd.DataFrame = table.slice(max(0, len(table) - LAST_EPISODES)).to_pandas()
-    for name in last if done else ():
-        if not (np.abs(last[name].to_numpy()) < MOST_RETURN).all():
+    table = table.slice(max(0, len(table) - LAST_EPISODES))
+    last = {name: _array(table[name]) for name in table.column_names}
+    for name, values in last.items() if done else ():
+        if not (np.abs(values) < MOST_RETURN).all():
             what = "a return" if name == "return" else name
             raise Damaged(f"{layout.TRAIN}: {what} is not finite, although the status is done")
     return last
@@ -190,6 +193,14 @@ def wide(rows: Columns) -> Columns:
     others = [name for name in names if name not in MEASURED]
     nothing = np.full(len(steps), np.nan)
     return {"step": steps} | {name: table.get(name, nothing) for name in (*MEASURED, *others)}
+
+
+def _array(column: pa.ChunkedArray) -> np.ndarray:
+    """Return a column of numbers or, of a dictionary, as text."""
+    if not pa.types.is_dictionary(column.type):
+        return column.to_numpy()
+    text = column.unify_dictionaries().combine_chunks()
+    return np.array(text.dictionary.to_pylist(), dtype=str)[text.indices.to_numpy()]
 
 
 def _read_table(content: bytes, types: dict[str, pa.DataType], null_values: Sequence[str] = ()) -> pa.Table:

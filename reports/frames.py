@@ -75,7 +75,7 @@ def _episodes(cells: list[CellRecord], names: Sequence[str]) -> pd.DataFrame:
         for run in cell.runs:
             if run.evaluations is not None:
                 named = {**_names(cell, names), "seed": run.seed}
-                tables.append(run.evaluations.assign(**named).astype({"policy": str}))
+                tables.append(pd.DataFrame(run.evaluations).assign(**named))
     if not tables:
         return pd.DataFrame(columns=[*names, "seed", "step", "policy", "episode", "return", "length"])
     table = pd.concat(tables, ignore_index=True)

@@ -123,9 +123,7 @@ def scores(cell: CellRecord, run: RunRecord) -> dict[str, float]:
     """Return score/<estimator> of a finished run, for the estimators that need one run only."""
     greedy = run.greedy
     returns = greedy.to_numpy(float)
-    training = (
-        np.nan if run.training is None or not len(run.training) else float(run.training["return"].mean())
-    )
+    training = run.training_mean("return")
     if run.state == DIVERGED:
         training = estimators.diverged_score(returns, cell.facts["spec"].get("random_score"))
         returns = np.full_like(returns, training)

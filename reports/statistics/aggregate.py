@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ascent.records.declared import Declared
-from ascent.records.read import DIVERGED, DONE, CellRecord, RunRecord
+from ascent.records.read import DIVERGED, DONE, CellRecord
 from ascent.reports.statistics.dispersion import Dispersion, dispersion
 from ascent.reports.statistics.estimators import ACROSS_SEEDS, ESTIMATORS, Curves, diverged_score
 from ascent.reports.statistics.groups import alike
@@ -213,7 +213,7 @@ def _summarise(cell: CellRecord, label: str, declared: Declared, kind: Measured)
     flat = np.array([fill.get(run.seed, np.nan) for run in finished])
     # A diverged run has one score, whatever the estimator.
     returns = np.where(diverged, flat, seeds.to_numpy())
-    training = np.where(diverged, flat, [_training_score(run, kind.name) for run in finished])
+    training = np.where(diverged, flat, [run.training_mean(kind.name) for run in finished])
     curves = Curves(seeds.index.to_numpy(), kind.sign * returns, kind.sign * training)
     run_scores = {
         name: dict(zip(seeds.columns, (kind.sign * estimator(curves)).tolist(), strict=True))
@@ -234,11 +234,6 @@ def _summarise(cell: CellRecord, label: str, declared: Declared, kind: Measured)
     low, high = student_t_interval(filled.to_numpy().T)
     curve = pd.DataFrame({"mean": filled.mean(axis=1), "low": low, "high": high})
     return CellSummary(cell, label, run_scores, seeds, score, curve, sample, normalised, curves)
-
-
-def _training_score(run: RunRecord, score: str) -> float:
-    episodes = run.training
-    return float(episodes[score].mean()) if episodes is not None and len(episodes) else np.nan
 
 
 def _crossing(curves: Curves, diverged: np.ndarray, level: float) -> Crossing:

@@ -17,14 +17,15 @@ def evaluation_means(cells: Sequence[CellRecord]) -> pd.DataFrame:
     """
     names = list(cell_columns(cell.name for cell in cells))
     runs = [(cell, run) for cell in cells for run in cell.runs if run.finished]
-    columns = [*names, "seed", "state", "policy", "step", "episodes", "return", "length"]
-    columns += sorted({name for cell, _ in runs for name in cell.measures})
+    means = ["policy", "step", "episodes", "return", "length"]
+    means += sorted({name for cell, _ in runs for name in cell.measures})
     if not runs:
-        return pd.DataFrame(columns=columns)
-    table = pd.concat([run.means for _, run in runs], ignore_index=True)
-    rows = [len(run.means) for _, run in runs]
-    for name in names:
-        table[name] = np.repeat([getattr(cell.name, name) for cell, _ in runs], rows)
-    table["seed"] = np.repeat([run.seed for _, run in runs], rows)
-    table["state"] = np.repeat([run.state for _, run in runs], rows)
-    return table[columns]
+        return pd.DataFrame(columns=[*names, "seed", "state", *means])
+    rows = [len(run.means["step"]) for _, run in runs]
+    columns = {name: np.repeat([getattr(cell.name, name) for cell, _ in runs], rows) for name in names}
+    columns["seed"] = np.repeat([run.seed for _, run in runs], rows)
+    columns["state"] = np.repeat([run.state for _, run in runs], rows)
+    for name in means:  # NaN where a task lacks the measure
+        parts = [run.means.get(name, np.full(n, np.nan)) for (_, run), n in zip(runs, rows, strict=True)]
+        columns[name] = np.concatenate(parts)
+    return pd.DataFrame(columns)
