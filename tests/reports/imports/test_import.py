@@ -135,8 +135,9 @@ def test_episodes(tmp_path: Path) -> None:
     bring(path)
     (cell,) = load(tmp_path / "runs")
     assert cell.facts["evaluation"]["episodes"] == 4
-    order = cell.runs[0].evaluations[["step", "episode"]]
-    assert order.equals(order.sort_values(["step", "episode"]))
+    rows = cell.runs[0].evaluations
+    order = list(zip(rows["step"], rows["episode"], strict=True))
+    assert order == sorted(order)
     assert (cell.runs[0].result["steps"], cell.runs[0].result["score"]) == (100_000, 101.5)
     assert cell.runs[1].greedy.tolist() == [100 + step / 1000 + 1.5 for step in STEPS]
 

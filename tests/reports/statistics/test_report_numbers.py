@@ -328,8 +328,9 @@ def test_returns_are_read_back_exactly(store: "Records") -> None:
     values = (np.random.default_rng(0).normal(size=51) * 10.0 ** np.arange(-25, 26)).tolist()
     store.run(store.cell(), 0, values)
     (cell,) = load(store.runs)
-    greedy = cell.runs[0].evaluations.query("policy == 'greedy' and episode == 3")
-    assert greedy["return"].tolist() == values
+    rows = cell.runs[0].evaluations
+    fourth = (rows["policy"] == "greedy") & (rows["episode"] == 3)
+    assert rows["return"][fourth].tolist() == values
 
 
 def test_how_numbers_are_written() -> None:
