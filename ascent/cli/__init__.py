@@ -73,7 +73,8 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except ModuleNotFoundError as error:
-        print(f"error: this command needs {error.name}, which is not installed", file=sys.stderr)
+        message = f"this command needs {error.name}, which is not installed"
+        print(f"error: {one_line(message)}", file=sys.stderr)
         code = 2
     except (TyperException, InputError) as error:
         message = error.format_message() if isinstance(error, TyperException) else str(error)

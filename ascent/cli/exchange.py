@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ascent.cli.options import RUNS, Runs, expected, group
+from ascent.cli.options import RUNS, Runs, expected, group, note
 
 if TYPE_CHECKING:
     from ascent.records.expected import Expected
@@ -36,13 +36,12 @@ def bundle(
 
     `ascent check`, `ascent verify` and `ascent report` read it on any machine.
     """
-    from ascent.records.errors import one_line
     from ascent.reports.checking import bundle as bundles
 
     archive = out or report.resolve().with_name(f"{report.resolve().name}.zip")
     names = bundles.pack(report, runs, archive, anonymous, sign)
     if others := bundles.other_files(report):
-        print(one_line(f"note: left out, not part of the report: {', '.join(others)}"), file=sys.stderr)
+        note(f"left out, not part of the report: {', '.join(others)}")
     print(f"{len(names)} files, {archive.stat().st_size:,} bytes", file=sys.stderr)
     print(archive)
 

@@ -1,13 +1,12 @@
 """The command that imports the curves of other libraries."""
 
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ascent.cli.options import RUNS, Runs, TaskOption, group, progress_bar
+from ascent.cli.options import RUNS, Runs, TaskOption, group, note, progress_bar
 
 app = group()
 UNKNOWN = "unknown"
@@ -107,7 +106,7 @@ def import_command(
     Imported curves appear in reports next to Ascent's. They are tested against other cells only if they are
     greedy evaluations, of a known number of episodes, in the task's own version of the environment.
     """
-    from ascent.records.errors import InputError, one_line
+    from ascent.records.errors import InputError
     from ascent.reports.imports.curve import Asked
     from ascent.reports.imports.grid import Interpolation
     from ascent.reports.imports.importing import Stated, import_curves
@@ -120,8 +119,8 @@ def import_command(
     grid = Interpolation(*interpolate) if interpolate else None
     with progress_bar("reading runs") as tell:
         done = import_curves(paths, system, task, runs, steps, asked, stated, format, seed_from, grid, tell)
-    for note in done.notes:
-        print(one_line(f"note: {note}"), file=sys.stderr)
+    for line in done.notes:
+        note(line)
     print(done.folder)
 
 

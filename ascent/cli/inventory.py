@@ -31,6 +31,7 @@ def list_command(
     """List cells: states of their runs, progress, size, last change, and the plans that have them."""
     from rich.table import Table
 
+    from ascent.records.errors import one_line
     from ascent.records.inventory import inventory
     from ascent.records.plan import seed_ranges
 
@@ -42,9 +43,9 @@ def list_command(
     for cell in listed:
         sealed = f", {len(cell.sealed)} sealed" if cell.sealed else ""
         table.add_row(
-            cell.name,
+            one_line(cell.name),
             seed_ranges(list(cell.states)),
-            cell.fault or f"{cell.words()}{sealed}",
+            one_line(cell.fault) or f"{cell.words()}{sealed}",
             "" if cell.fault else f"{100 * cell.share:.0f}%",
             size(cell.size),
             _time(cell.changed),

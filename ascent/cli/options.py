@@ -60,12 +60,19 @@ def expected(planned: Iterable["Planned"]) -> "list[Expected]":
     return [Expected.planned(plan) for plan in planned]
 
 
+def note(text: str, kind: str = "note") -> None:
+    """Print a line to standard error: "note: ...", with nothing in it that a terminal would act on."""
+    from ascent.records.errors import one_line
+
+    print(one_line(f"{kind}: {text}"), file=sys.stderr)
+
+
 def warn_of_unknown_commit() -> None:
     """Print one line if the records cannot name the commit of this code."""
     from ascent.records import provenance
 
     if problem := provenance.commit_problem():
-        print(f"warning: {problem}", file=sys.stderr)
+        note(problem, "warning")
 
 
 def warn_of_missing_kernels() -> None:
@@ -73,7 +80,7 @@ def warn_of_missing_kernels() -> None:
     from ascent import kernels
 
     if problem := kernels.missing():
-        print(f"warning: {problem}", file=sys.stderr)
+        note(problem, "warning")
 
 
 def parse_values(option: str, settings: Sequence[str] | None) -> dict[str, object]:

@@ -1,12 +1,11 @@
 """The command that draws the figures and tables of a paper."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ascent.cli.options import RUNS, Runs, default_folder, group
+from ascent.cli.options import RUNS, Runs, default_folder, group, note
 
 app = group()
 _FILES = (".json", ".toml", ".zip")  # of a manifest, a sweep and a bundle
@@ -53,6 +52,6 @@ def figures(
     chosen, names = parse_systems(systems or "") or None, parse_labels(labels or "")
     check(out, form)
     paper = make(study(report, runs), size, chosen, names, seeds)
-    for note in paper.notes:
-        print(f"note: {note}", file=sys.stderr)
+    for line in paper.notes:
+        note(line)
     print(*write(paper, size, out, form), sep="\n")

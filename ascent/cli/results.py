@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ascent.cli.options import RUNS, Runs, default_folder, expected, group, progress_bar, terminal
+from ascent.cli.options import RUNS, Runs, default_folder, expected, group, note, progress_bar, terminal
 from ascent.records.declared import ESTIMATORS, RETURN
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _baselines(cells: "list[Expected]", runs: Path, systems: list[str]) -> "list
         return []
     found, lacking = baselines(cells, runs, systems)
     for line in lacking:
-        print(f"note: {line}", file=sys.stderr)
+        note(line)
     return found
 
 

@@ -1,12 +1,11 @@
 """`ascent results`: the results that ship with the suite."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ascent.cli.options import group, progress_bar, terminal
+from ascent.cli.options import group, note, progress_bar, terminal
 
 if TYPE_CHECKING:
     from ascent.records.shelf import Shelf, ShelfCell
@@ -218,7 +217,7 @@ def campaign(
                 changed |= bool(added.proofs or added.kept)
             except InputError as error:
                 refused.add(cell.folder)
-                print(f"refused: {error}", file=sys.stderr)
+                note(str(error), "refused")
         if changed:
             _build(shelf)
         batch = training.jobs(shelf, runs, jobs, minutes)

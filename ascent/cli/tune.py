@@ -15,6 +15,7 @@ from ascent.cli.options import (
     Pack,
     Preset,
     group,
+    note,
     parse_values,
     terminal,
     warn_of_missing_kernels,
@@ -117,7 +118,7 @@ def tune(
     search.quiet()
     log = record.Record(tuning, folder)
     if tuning.start() is None:
-        print("note: the preset is no point of the space, and so none of the trials", file=sys.stderr)
+        note("the preset is no point of the space, and so none of the trials")
     warn_of_unknown_commit()
     warn_of_missing_kernels()
     settings_of_site = _site(site, folder / "runs") if slurm else None

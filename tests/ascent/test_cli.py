@@ -13,6 +13,7 @@ from rich.console import Console
 
 import ascent
 from ascent.algorithms import ppo
+from ascent.cli import options
 from ascent.records.cell import Cell
 from ascent.runners import sweep
 from ascent.runners.resolve import resolve
@@ -401,3 +402,21 @@ def test_the_readme_cites_a_cell_of_the_demo() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     (digest,) = re.findall(r"^ascent cite (\w+)$", readme, re.MULTILINE)
     assert digest in {plan.cell.digest for plan in sweep.load("demo").planned}
+
+
+def test_no_name_acts_on_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Escape sequences in what the user typed, or in the names of files, are shown and not sent."""
+    strange = "a\x1b[2J\x9b1A\u202eb"
+    for words in (("check", strange), ("runs", "list", "--runs", strange), ("show", strange), (strange,)):
+        code, _, err = call(capsys, *words)
+        assert code == 2 and "\\x1b[2J" in err and err[:-1].isprintable(), words
+    damaged = tmp_path / "classic" / strange / "a2c-classic-0123456789"
+    damaged.mkdir(parents=True)
+    (damaged / "cell.json").write_text("{}")
+    code, out, _ = call(capsys, "runs", "list", "--runs", str(tmp_path))
+    assert code == 0 and "\\x1b[2J" in out and out.replace("\n", "").isprintable()
+    options.note(strange)
+    err = capsys.readouterr().err
+    assert err.startswith("note: a\\x1b[2J") and err[:-1].isprintable()
