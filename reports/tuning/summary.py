@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
+from ascent.records.progress import duration
 from ascent.records.read import short_hours
 from ascent.reports.tuning.declaration import Tuning
 from ascent.reports.tuning.record import core_hours
@@ -22,7 +23,7 @@ def progress(tuning: Tuning, trials: Sequence[Trial], seconds_left: float) -> st
         f"{short_hours(core_hours(trials))} core-hours",
     ]
     if len(trials) < tuning.trials:
-        parts.append(f"about {_duration(seconds_left)} left")
+        parts.append(f"about {duration(seconds_left)} left")
     return ", ".join(parts)
 
 
@@ -52,10 +53,3 @@ def summary(tuning: Tuning, trials: Sequence[Trial]) -> Iterator[Table | str]:
         yield f"refused: trial {refused[0].number}: {refused[0].reason}"
     runs = sum(trial.seeds * len(tuning.tasks) for trial in trials)
     yield f"{len(trials)} trials ({kinds}), {runs} runs, {short_hours(core_hours(trials))} core-hours"
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if minutes < 1:
-        return f"{seconds:.0f} s"
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
