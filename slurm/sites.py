@@ -28,6 +28,7 @@
     extra = ["--licenses=x"]  # more options for sbatch, for the report's job, too; values may have blanks
     warn_seconds = 120        # time before the limit at which checkpoints are written and a task is requeued
     checkpoint_seconds = 300  # time between checkpoints
+    keep_checkpoint = false   # keep a checkpoint at the end of each run, for `ascent train --extend`
     tell_seconds = 20         # time between heartbeats; after four missed ones another job may take over
     report_partition = "cpu"  # partition of the report job; default: partition
     report_time = "01:00:00"
@@ -157,6 +158,7 @@ class Site(BaseModel):
     extra: list[Extra] = []
     warn_seconds: int = Field(120, ge=1)
     checkpoint_seconds: float = Field(300.0, ge=0, lt=float("inf"))
+    keep_checkpoint: bool = False
     tell_seconds: float = Field(20.0, gt=0, lt=float("inf"))
     report_partition: Word | None = None
     report_time: Time = "01:00:00"

@@ -45,6 +45,7 @@ class Submission:
     goes_on: bool = False  # whether another job trains what this one leaves at the time limit
     exclude: str = ""  # nodes to stay away from
     steps: bool = False  # whether each pack is a step of SLURM's
+    keep_checkpoint: bool = False  # at the end of each run
     job: str | None = None  # job number, once SLURM has assigned it
 
     @property

@@ -279,6 +279,7 @@ def new_submission(
         limit=site.time,
         exclude=nodes.joined(site.exclude, todo.faulty),
         steps=site.steps,
+        keep_checkpoint=site.keep_checkpoint,
         goes_on=goes_on,
     )
 

@@ -233,8 +233,17 @@ def jobs_of(sent: Submission, index: int) -> list[Job]:
         cell = manifest.planned[number].cell
         missing = tuple(cell.missing(seeds, out))
         if missing:
-            settings = (sent.device, sent.checkpoint_seconds)
-            jobs.append(Job(cell, missing, out, *settings, tell_seconds=sent.tell_seconds, plan=declared))
+            job = Job(
+                cell,
+                missing,
+                out,
+                sent.device,
+                sent.checkpoint_seconds,
+                tell_seconds=sent.tell_seconds,
+                plan=declared,
+                keep_checkpoint=sent.keep_checkpoint,
+            )
+            jobs.append(job)
     return jobs
 
 

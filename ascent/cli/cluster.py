@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from ascent.cli.options import RUNS, Runs, Sweep, default_folder, group, terminal, warn_of_unknown_commit
+from ascent.cli.options import (
+    RUNS,
+    KeepCheckpoint,
+    Runs,
+    Sweep,
+    default_folder,
+    group,
+    note,
+    terminal,
+    warn_of_unknown_commit,
+)
 
 app = group()
 Cells = Annotated[
@@ -23,16 +33,17 @@ Cells = Annotated[
 @app.command()
 def plan(name_or_file: Sweep, runs: Runs = RUNS) -> None:
     """Resolve a sweep into a manifest, so that a login node without torch can submit it. This needs torch."""
+    from ascent.records.errors import one_line
     from ascent.slurm import manifest
 
     planned = manifest.current(name_or_file, runs)
     if planned:
-        print(f"the manifest is up to date: {planned.summary()}", file=sys.stderr)
+        print(one_line(f"the manifest is up to date: {planned.summary()}"), file=sys.stderr)
     else:
         warn_of_unknown_commit()
         planned = manifest.resolve(name_or_file, runs)
         manifest.write(planned)
-        print(f"planned {planned.summary()}", file=sys.stderr)
+        print(one_line(f"planned {planned.summary()}"), file=sys.stderr)
     print(planned.path)
 
 
@@ -84,6 +95,7 @@ def submit(
             help="Site configuration (TOML). Default: slurm.toml in this folder or in ~/.config/ascent."
         ),
     ] = None,
+    keep_checkpoint: KeepCheckpoint = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the report. Default: out/NAME.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the scripts and the plan; submit nothing.")
@@ -131,14 +143,15 @@ def submit(
         "setup": setup,
         "container": container,
         "template": template,
+        "keep_checkpoint": keep_checkpoint or None,  # else as slurm.toml says
     }
     settings, runs = sites.load(site, options), runs.resolve()
     if not cluster.available():
         if not dry_run:
             raise cluster.absent("sbatch")
-        print("note: sbatch is not on the PATH: the queue and the partitions are unknown", file=sys.stderr)
+        note("sbatch is not on the PATH: the queue and the partitions are unknown")
     if names := cluster.ignored():
-        print(f"note: no effect: {', '.join(names)}; use slurm.toml or options", file=sys.stderr)
+        note(f"no effect: {', '.join(names)}; use slurm.toml or options")
     submission.check(settings, runs)
     planned = manifest.find(name_or_file, runs) or manifest.resolve(name_or_file, runs)
     warn_of_unknown_commit()
@@ -158,7 +171,7 @@ def submit(
 
     def tell(sent: Plan) -> None:
         for line in sent.notes():
-            print(f"note: {line}", file=sys.stderr)
+            note(line)
         print(sent.summary(), flush=True)
 
     if feed:
@@ -166,7 +179,7 @@ def submit(
     else:
         tell(submission.send(planned, settings, runs, page, chosen=chosen))
     if not checking.has_passed(settings, runs):
-        print("note: no check of this site has passed: try `ascent submit ... --check`", file=sys.stderr)
+        note("no check of this site has passed: try `ascent submit ... --check`")
 
 
 @app.command()
@@ -192,7 +205,7 @@ def status(
     from ascent.slurm.status import look
 
     runs = runs.resolve()
-    plan, note = manifest.as_planned(name_or_file, runs)
+    plan, changed = manifest.as_planned(name_or_file, runs)
     planned, stage = at_stage(plan, runs)
     name, console = manifest.folder(name_or_file, runs).name, terminal()
     if efficiency:
@@ -209,8 +222,8 @@ def status(
         console.print(state.render())
     if stage:
         print(stage, file=sys.stderr)
-    if note:
-        print(note, file=sys.stderr)
+    if changed:
+        note(changed)
     raise typer.Exit(0 if state.finished else 1)
 
 
@@ -231,4 +244,4 @@ def cancel(
     jobs, mixed = cancelling.cancel(name_or_file, runs.resolve(), Chosen(tuple(cells or ()), failed))
     print(f"cancelled {jobs} jobs" if jobs else "nothing to cancel")
     if mixed:
-        print(f"note: {mixed} array tasks stay: they train other cells, too", file=sys.stderr)
+        note(f"{mixed} array tasks stay: they train other cells, too")

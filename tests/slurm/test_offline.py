@@ -271,6 +271,22 @@ def test_submission_reads_back(tmp_path: Path) -> None:
     assert text["job"] == "12" and Submission(**text).tasks == [[[0, [0, 1]]]]
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_tasks_keep_checkpoints(keep: bool, tmp_path: Path) -> None:
+    """Where the site's file or the option says so; submissions of before, which say nothing, keep none."""
+    _, out, made = planned(tmp_path)
+    written(tmp_path / "slurm.toml", f"keep_checkpoint = {str(keep).lower()}")
+    site = sites.load(tmp_path / "slurm.toml", {"keep_checkpoint": None})
+    sent = submit.new_submission(made, site, Plan(), Array([[(0, (0, 1))]], "1G"), out)
+    sent.write()
+    assert [job.keep_checkpoint for job in task.jobs_of(submission.read(sent.path), 0)] == [keep]
+    text = json.loads(sent.path.read_text())
+    del text["keep_checkpoint"]
+    sent.path.write_text(json.dumps(text))
+    assert not submission.read(sent.path).keep_checkpoint
+    assert sites.load(tmp_path / "slurm.toml", {"keep_checkpoint": True}).keep_checkpoint
+
+
 def test_sweeps_of_one_name(tmp_path: Path) -> None:
     """A folder below `out`/slurm belongs to one sweep; none is made outside of it."""
     _, out, _ = planned(tmp_path)
