@@ -57,6 +57,7 @@ class CellFingerprint:
     title: tuple[str, ...]  # suite, task, system, preset
     seeds: tuple[int, ...]
     digests: dict[int, dict[str, str]]
+    configuration: str  # the same for cells that differ in the budget alone
     plans: frozenset[str] = frozenset()  # of the ledger, that have the cell
 
 
@@ -251,7 +252,8 @@ def _fingerprint(cell: CellFiles) -> CellFingerprint:
         digests[run.seed] = {file: sha256(data).hexdigest() for file, data in files if data.count(b"\n") > 1}
     title = tuple(str(cell.facts.get(key)) for key in ("suite", "task", "system", "preset"))
     seeds = tuple(run.seed for run in cell.runs)
-    return CellFingerprint(cell.name, str(cell.facts.get("digest")), title, seeds, digests)
+    digest = str(cell.facts.get("digest"))
+    return CellFingerprint(cell.name, digest, title, seeds, digests, cell.configuration)
 
 
 def unique_seeds(cells: Sequence[CellFingerprint], declared: Sequence[Planned] | None) -> Iterator[Finding]:
@@ -269,7 +271,10 @@ def unique_seeds(cells: Sequence[CellFingerprint], declared: Sequence[Planned] |
 def one_configuration(
     cells: Sequence[CellFingerprint], declared: Sequence[Planned] | None
 ) -> Iterator[Finding]:
-    """No two cells of a task share system and preset, unless one plan has both, or all are tuning runs."""
+    """Cells of a task with one system and preset differ in the budget alone, or one plan has all.
+
+    Tuning runs may differ in more. A report compares cells of one budget only.
+    """
     names: dict[tuple[str, ...], list[CellFingerprint]] = {}
     for cell in _reported(cells):
         names.setdefault(cell.title, []).append(cell)
@@ -277,9 +282,11 @@ def one_configuration(
     for title, alike in names.items():
         if len(alike) > 1:
             digests = [cell.digest for cell in alike]
-            what = f"{len(alike)} configurations share this name: {', '.join(digests)}"
+            one = len({cell.configuration for cell in alike}) == 1
+            kind = "budgets of one configuration" if one else "configurations"
+            what = f"{len(alike)} {kind} share this name: {', '.join(digests)}"
             note = planned >= set(digests) or bool(frozenset.intersection(*(cell.plans for cell in alike)))
-            note |= all(cell.seeds and min(cell.seeds) >= FIRST_TUNING_SEED for cell in alike)
+            note |= one or all(cell.seeds and min(cell.seeds) >= FIRST_TUNING_SEED for cell in alike)
             yield Finding("/".join(title[:2]) + f" {title[2]}-{title[3]}", what, note)
 
 

@@ -9,7 +9,8 @@ import json
 import re
 import zipfile
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,18 @@ class CellFiles:
         if self.cell is None:
             raise ValueError("cell.json is missing, unreadable or does not describe a cell")
         return self.cell
+
+    @property
+    def configuration(self) -> str:
+        """What the cell shares with cells that differ from it in the budget alone, as its extensions do.
+
+        The steps between evaluations are part of it. The cell's name where cell.json cannot be read.
+        """
+        if self.cell is None:
+            return self.name
+        protocol = self.cell.evaluation
+        without = replace(self.cell, steps=0, evaluation=replace(protocol, points=0))
+        return f"{without.digest} {Fraction(self.cell.steps, protocol.points)}"
 
     @property
     def envs(self) -> int:

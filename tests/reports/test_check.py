@@ -381,6 +381,23 @@ def test_two_configurations_that_a_sweep_declares_are_a_note(runs: Path) -> None
     assert broken(runs) == set()
 
 
+def test_two_budgets_of_one_configuration_are_a_note(runs: Path) -> None:
+    """As `train --extend` leaves them. Other settings or intervals at another budget are still found."""
+    longer = small_cell("a2c", "CartPole-v1", steps=800, points=8)
+    trained.record(longer, runs)
+    outcomes = check.check(runs).outcomes
+    (note,) = [finding for outcome in outcomes for finding in outcome.findings]
+    assert note.note and note.what.startswith("2 budgets of one configuration share this name: ")
+    assert longer.digest in note.what and broken(runs) == set()
+    for other in (
+        small_cell("a2c", "CartPole-v1", steps=1200, points=12, gamma=0.5),
+        small_cell("a2c", "CartPole-v1", steps=1200, points=8),
+    ):
+        trained.record(other, runs)
+        assert broken(runs) == {"one-configuration"}, other
+        shutil.rmtree(other.folder(runs))
+
+
 def test_tuning_seeds_are_a_note(runs: Path) -> None:
     """Beside reporting seeds, since reports leave them out; a sweep need not name them. Alone, too."""
     for seed, words in (
