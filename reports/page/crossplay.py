@@ -17,11 +17,11 @@ from rich.table import Table as TerminalTable
 from ascent.records import files, layout
 from ascent.records.plan import seed_ranges
 from ascent.reports.page import figures
-from ascent.reports.page.formats import limits
+from ascent.reports.page.formats import interval, mean_text, number
 from ascent.reports.page.table import Column, Table, make_table
 from ascent.reports.statistics.crossplay import Crossplay, Matrix, Played, matrices
 from ascent.reports.statistics.crossplay_table import read
-from ascent.reports.statistics.intervals import FEW_SEEDS, LEVEL
+from ascent.reports.statistics.intervals import FEW_SEEDS, LEVEL, Mean
 
 MOST_INCHES = 100  # width of a figure in a report
 GAP = 0.35  # inches between panels
@@ -36,9 +36,10 @@ class Entry:
     row: int
     column: int
 
-    def part(self, values: np.ndarray) -> float:
-        """Return the entry of the pair in an array of the matrix (R, C)."""
-        return float(values[self.row, self.column])
+    @property
+    def mean(self) -> Mean:
+        """The mean over seeds with its limits."""
+        return self.matrix.entry(self.row, self.column)
 
 
 def entries(crossplay: Crossplay) -> Table:
@@ -54,11 +55,12 @@ def entries(crossplay: Crossplay) -> Table:
         Column(lambda entry: len(entry.played.seeds), "n"),
         Column(lambda entry: entry.played.episodes, "episodes"),
         Column(
-            lambda entry: entry.part(entry.matrix.mean), "mean", "mean",
-            lambda entry: _text(entry.matrix, entry.row, entry.column), numeric=True,
+            lambda entry: entry.mean.value, "mean", "mean",
+            lambda entry: mean_text(entry.mean, entry.matrix.places), numeric=True,
         ),
-        Column(lambda entry: entry.part(entry.matrix.low), "low"),
-        Column(lambda entry: entry.part(entry.matrix.high), "high"),
+        Column(lambda entry: entry.mean.low, "low"),
+        Column(lambda entry: entry.mean.high, "high"),
+        Column(lambda entry: entry.mean.no_limits, "no_limits", optional=True),
         Column(lambda entry: len(entry.played.seeds), head="n", numeric=True),
     ]  # fmt: skip
     rows = [
@@ -91,15 +93,10 @@ def terminal(matrix: Matrix) -> TerminalTable:
     return result
 
 
-def _text(matrix: Matrix, row: int, column: int) -> str:
-    """Return the mean and its interval."""
-    mean, low, high = (float(values[row, column]) for values in (matrix.mean, matrix.low, matrix.high))
-    return limits(mean, low, high, matrix.places)
-
-
 def _lines(matrix: Matrix, row: int, column: int) -> str:
-    """Return the mean and, on a second line, its interval."""
-    return _text(matrix, row, column).replace(" [", "\n[")
+    """Return the mean and, on a second line, its interval or "no interval"; tables have the reason."""
+    mean = matrix.entry(row, column)
+    return f"{number(mean.value, matrix.places)}\n{interval(mean.low, mean.high, matrix.places)}"
 
 
 def shade(matrix: Matrix, row: int, column: int) -> float:

@@ -3,7 +3,7 @@
 import math
 
 from ascent.reports.statistics.aggregate import Score, Task
-from ascent.reports.statistics.intervals import unanimous
+from ascent.reports.statistics.intervals import Mean, unanimous
 
 
 def decimals(task: Task) -> int:
@@ -26,9 +26,14 @@ def interval(low: float | None, high: float | None, places: int) -> str:
     return f"[{number(low, places)}, {number(high, places)}]"
 
 
-def student_limits(score: Score, places: int) -> str:
+def student_limits(score: Score | Mean, places: int) -> str:
     """Return the Student-t limits of a mean as text, or why there are none."""
     return interval(score.low, score.high, places) + (f" ({score.no_limits})" if score.no_limits else "")
+
+
+def mean_text(mean: Mean, places: int) -> str:
+    """Return a mean with its Student-t limits, or why there are none; "" where it is NaN."""
+    return "" if math.isnan(mean.value) else f"{number(mean.value, places)} {student_limits(mean, places)}"
 
 
 def median_limits(score: Score, places: int) -> str:

@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ascent.reports.page import figures
-from ascent.reports.page.formats import limits, number, short_steps
+from ascent.reports.page.formats import mean_text, number, short_steps
 from ascent.reports.page.table import Column, Table, make_table
 from ascent.reports.statistics.information import InformationCost, geometric_band
-from ascent.reports.statistics.intervals import student_t_interval
+from ascent.reports.statistics.intervals import mean_of
 
 
 def table(costs: Sequence[InformationCost]) -> Table:
@@ -29,10 +29,11 @@ def table(costs: Sequence[InformationCost]) -> Table:
         ),
         Column(
             lambda cost: cost.settled.mean(), "cost", "cost",
-            lambda cost: limits(cost.settled.mean(), *_limits(cost), 3), numeric=True,
+            lambda cost: mean_text(mean_of(cost.settled), 3), numeric=True,
         ),
-        Column(lambda cost: _limits(cost)[0], "low"),
-        Column(lambda cost: _limits(cost)[1], "high"),
+        Column(lambda cost: mean_of(cost.settled).low, "low"),
+        Column(lambda cost: mean_of(cost.settled).high, "high"),
+        Column(lambda cost: mean_of(cost.settled).no_limits, "no_limits", optional=True),
         Column(
             lambda cost: cost.settled.mean() / cost.rate, "cost_over_rate", "cost / rate",
             lambda cost: number(cost.settled.mean() / cost.rate, 2), numeric=True,
@@ -44,11 +45,6 @@ def table(costs: Sequence[InformationCost]) -> Table:
         Column(lambda cost: len(cost.settled), head="n", numeric=True),
     ]  # fmt: skip
     return make_table("information", "Information cost", costs, columns)
-
-
-def _limits(cost: InformationCost) -> tuple[float, float]:
-    low, high = student_t_interval(cost.settled)
-    return float(low), float(high)
 
 
 def figure(costs: Sequence[InformationCost], style: figures.Style) -> Figure:

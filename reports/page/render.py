@@ -19,7 +19,7 @@ from ascent.records.declared import RETURN
 from ascent.records.plan import seed_ranges
 from ascent.records.read import DAMAGED
 from ascent.reports.page import crossplay, figures
-from ascent.reports.page.formats import decimals, interval, median_limits, number, short_steps, student_limits
+from ascent.reports.page.formats import decimals, median_limits, number, short_steps, student_limits
 from ascent.reports.page.names import anchor, crossplay_name, curves_name, group_name
 from ascent.reports.page.plots import plots
 from ascent.reports.page.provenance import mixed_platforms, run_provenance, state_counts
@@ -89,7 +89,6 @@ def render(study: Study, shown: Mapping[str, Table], style: figures.Style) -> st
         crossplay_name=lambda task: crossplay_name(task, study.tasks),
         crossplay=crossplay,
         most_in_matrix=figures.MOST_IN_MATRIX,
-        interval=lambda low, high, places: _MINUS.sub(MINUS, interval(low, high, places)),
         decimals=decimals,
         command=command,
         states=state_counts(run for _, run in runs),

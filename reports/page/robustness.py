@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import rich.table
@@ -9,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ascent.reports.page import figures
-from ascent.reports.page.formats import decimals, interval, limits, number, p_value
+from ascent.reports.page.formats import decimals, limits, mean_text, number, p_value, student_limits
 from ascent.reports.page.table import Column, Row, Table, make_table
-from ascent.reports.statistics.intervals import LEVEL, student_t_interval
+from ascent.reports.statistics.intervals import LEVEL, Mean, mean_of, student_t_interval
 from ascent.reports.statistics.perturbed import read_scores
 from ascent.reports.statistics.robustness import Curve, Pair, Point, Robustness
 
@@ -19,13 +20,14 @@ from ascent.reports.statistics.robustness import Curve, Pair, Point, Robustness
 def terminal(paths: Sequence[Path], title: str) -> rich.table.Table:
     """Return the tables of one cell for a terminal: mean returns with their intervals over seeds."""
     table = rich.table.Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for head in ("perturbation", "level", "return", f"{LEVEL:.0%} interval", "n"):
-        table.add_column(head, justify="left" if head == "perturbation" else "right", no_wrap=True)
+    limits_head = f"{LEVEL:.0%} interval"  # or why there is none, which may be long
+    for head in ("perturbation", "level", "return", limits_head, "n"):
+        side: Literal["left", "right"] = "left" if head == "perturbation" else "right"
+        table.add_column(head, justify=side, no_wrap=head != limits_head)
     for path in paths:
         kind, level, scores = read_scores(path)
-        low, high = student_t_interval(scores)
-        ends = "" if np.isnan(low) else interval(float(low), float(high), 1)
-        table.add_row(kind, f"{level:g}", number(scores.mean(), 1), ends, str(len(scores)))
+        mean = mean_of(scores)
+        table.add_row(kind, f"{level:g}", number(mean.value, 1), student_limits(mean, 1), str(len(scores)))
     return table
 
 
@@ -39,8 +41,10 @@ def levels(robustness: Robustness) -> Table:
         Column(lambda row: row[0].kind.name, "kind", "perturbation"),
         Column(lambda row: row[1].level, "level", "level", lambda row: f"{row[1].level:g}", numeric=True),
         Column(lambda row: len(row[1].scores), "n"),
-        *_interval_columns(lambda row: row[1].scores, "mean", "return", lambda row: decimals(row[0].task)),
-        *_interval_columns(lambda row: row[1].retained, "kept", "retained share", lambda row: 2),
+        *_interval_columns(
+            lambda row: mean_of(row[1].scores), "mean", "return", lambda row: decimals(row[0].task)
+        ),
+        *_interval_columns(_share_kept, "kept", "retained share", lambda row: 2),
         Column(lambda row: len(row[1].scores), head="n", numeric=True),
     ]
     rows = [(curve, point) for curve in robustness.curves for point in curve.points]
@@ -64,9 +68,9 @@ def areas(robustness: Robustness) -> Table:
         Column(lambda curve: curve.kind.name, "kind", "perturbation"),
         Column(lambda curve: len(curve.nominal), "n"),
         Column(lambda curve: len(curve.grid_rows or ()), "levels"),
-        *_interval_columns(lambda curve: curve.nominal, "nominal", "nominal", places),
-        *_interval_columns(lambda curve: curve.area, "area", "area", places),
-        *_interval_columns(worst_scores, "worst"),
+        *_interval_columns(lambda curve: mean_of(curve.nominal), "nominal", "nominal", places),
+        *_interval_columns(lambda curve: mean_of(curve.area), "area", "area", places),
+        *_interval_columns(lambda curve: mean_of(worst_scores(curve)), "worst"),
         Column(
             lambda curve: worst_scores(curve).mean(), head="worst", numeric=True,
             text=lambda curve: (
@@ -75,7 +79,7 @@ def areas(robustness: Robustness) -> Table:
         ),
         Column(lambda curve: curve.levels[curve.worst], "worst_level"),
         *_interval_columns(
-            lambda curve: None if curve.retained is None else curve.mean_retained,
+            lambda curve: None if curve.retained is None else mean_of(curve.mean_retained),
             "kept", "retained share", lambda curve: 2,
         ),
         Column(lambda curve: len(curve.nominal), head="n", numeric=True),
@@ -130,28 +134,35 @@ def comparisons(robustness: Robustness) -> Table:
     return make_table("robustness_comparisons", title, robustness.pairs, columns, keep_header=False)
 
 
+def _share_kept(row: tuple[Curve, Point]) -> Mean | None:
+    """Return the mean retained share at a level. That of the nominal task is 1 by definition, in all runs."""
+    curve, point = row
+    if point.retained is None:
+        return None
+    return Mean(1.0, 1.0, 1.0, "") if point.level == curve.kind.neutral else mean_of(point.retained)
+
+
 def _interval_columns(
-    sample: Callable[[Row], np.ndarray | None],
+    mean: Callable[[Row], Mean | None],
     key: str,
     head: str = "",
     places: Callable[[Row], int] = lambda row: 0,
 ) -> list[Column[Row]]:
-    """Return the columns of a mean over seeds and of the limits of its interval; empty without a sample."""
+    """Return the columns of a mean over seeds and of the limits of its interval; empty without a mean."""
 
-    def estimate(row: Row) -> tuple[float, float, float]:
-        scores = sample(row)
-        if scores is None:
-            return np.nan, np.nan, np.nan
-        low, high = student_t_interval(scores)
-        return float(scores.mean()), float(low), float(high)
+    def part(name: str) -> Callable[[Row], Any]:
+        return lambda row: getattr(mean(row), name, None)
+
+    def text(row: Row) -> str:
+        found = mean(row)
+        return mean_text(found, places(row)) if found else ""
 
     prefix = "" if key == "mean" else f"{key}_"
     return [
-        Column(
-            lambda row: estimate(row)[0], key, head, lambda row: limits(*estimate(row), places(row)), True
-        ),
-        Column(lambda row: estimate(row)[1], f"{prefix}low"),
-        Column(lambda row: estimate(row)[2], f"{prefix}high"),
+        Column(part("value"), key, head, text, numeric=True),
+        Column(part("low"), f"{prefix}low"),
+        Column(part("high"), f"{prefix}high"),
+        Column(part("no_limits"), f"{prefix}no_limits", optional=True),
     ]
 
 

@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ascent.records.declared import Declared
-from ascent.reports.page.formats import decimals, interval, limits, median_limits, number, student_limits
+from ascent.reports.page.formats import (
+    decimals,
+    interval,
+    limits,
+    mean_text,
+    median_limits,
+    number,
+    student_limits,
+)
 from ascent.reports.page.table import Column, Table, make_table
 from ascent.reports.statistics.aggregate import CellSummary, Score, Task
 from ascent.reports.statistics.intervals import FEW_SEEDS, Crossing
@@ -115,12 +123,12 @@ def spread(tasks: Sequence[Task]) -> Table:
             head="steps to threshold", text=lambda score, places: _crossing_text(score.crossing),
         ),
         _score_column(
-            lambda score: score.area[0], head="area",
-            text=lambda score, places: f"{number(score.area[0], places)} {interval(*score.area[1:], places)}",
+            lambda score: score.area.value, head="area",
+            text=lambda score, places: mean_text(score.area, places),
         ),
         _score_column(
             lambda score: score.dispersion.across_time.value, head="IQR across time",
-            text=lambda score, places: limits(*score.dispersion.across_time, places),
+            text=lambda score, places: mean_text(score.dispersion.across_time, places),
         ),
         _score_column(
             lambda score: score.dispersion.across_runs, head="IQR across runs",
@@ -171,9 +179,9 @@ _FAILURES = [
     _score_column(lambda score: score.failure_high, "failure_high"),
 ]
 _AREA = [
-    _score_column(lambda score: score.area[0], "area"),
-    _score_column(lambda score: score.area[1], "area_low"),
-    _score_column(lambda score: score.area[2], "area_high"),
+    _score_column(lambda score: score.area.value, "area"),
+    _score_column(lambda score: score.area.low, "area_low"),
+    _score_column(lambda score: score.area.high, "area_high"),
 ]
 _TOLERANCE = [
     _score_column(lambda score: score.tolerance.content if score.tolerance else None, "tolerance_content"),

@@ -18,15 +18,16 @@ from ascent.reports.statistics.estimators import ACROSS_SEEDS, ESTIMATORS, Curve
 from ascent.reports.statistics.groups import alike
 from ascent.reports.statistics.intervals import (
     Crossing,
+    Mean,
     MedianInterval,
     Tolerance,
     failure_interval,
     interquartile_mean,
+    mean_of,
     median_interval,
     steps_to_threshold,
     student_t_interval,
     tolerance_interval,
-    why_no_limits,
 )
 from ascent.reports.statistics.labels import labels_of
 from ascent.reports.statistics.measures import RETURNS, Measured, measured
@@ -55,7 +56,7 @@ class Score:
     worst: tuple[float, int]  # run score and its seed
     best: tuple[float, int]
     tolerance: Tolerance | None
-    area: tuple[float, float | None, float | None]  # mean, low, high of the estimator `area`
+    area: Mean  # by the estimator `area`
     crossing: Crossing | None  # steps to the declared threshold; None without anchors
     dispersion: Dispersion  # of the learning curves, across time and across runs
 
@@ -268,16 +269,16 @@ def _score(
 ) -> Score:
     ranked = sorted(zip(sample.tolist(), seeds, strict=True))
     failure_low, failure_high = failure_interval(failures, len(sample))
-    mean, low, high = _mean(sample)
+    mean = mean_of(sample)
     return Score(
         n=len(sample),
         failures=failures,
         failure_low=failure_low,
         failure_high=failure_high,
-        mean=mean,
-        low=low,
-        high=high,
-        no_limits=why_no_limits(sample),
+        mean=mean.value,
+        low=mean.low,
+        high=mean.high,
+        no_limits=mean.no_limits,
         std=float(sample.std(ddof=1)) if len(sample) > 1 else None,
         iqm=float(interquartile_mean(sample)),
         median=float(np.median(sample)),
@@ -285,18 +286,10 @@ def _score(
         worst=ranked[0],
         best=ranked[-1],
         tolerance=tolerance_interval(sample),
-        area=_mean(areas),
+        area=mean_of(areas),
         crossing=crossing,
         dispersion=dispersed,
     )
-
-
-def _mean(sample: np.ndarray) -> tuple[float, float | None, float | None]:
-    """Return the mean and its Student-t limits; None where `why_no_limits` refuses them."""
-    if why_no_limits(sample):
-        return float(sample.mean()), None, None
-    low, high = (float(limit) for limit in student_t_interval(sample))
-    return float(sample.mean()), low, high
 
 
 def _gaps(cell: CellRecord) -> list[int]:

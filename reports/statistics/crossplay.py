@@ -1,7 +1,7 @@
 """Crossplay matrices: mean returns of every pair of cells on a competitive task, from `ascent crossplay`.
 
 Rows are the adversaries of a cell, columns the agents of a cell; entries are means over seeds with their
-Student-t intervals.
+Student-t limits.
 """
 
 import math
@@ -16,19 +16,29 @@ import pandas as pd
 from ascent.records.read import DONE
 from ascent.reports.statistics.aggregate import Task
 from ascent.reports.statistics.crossplay_table import KEYS, checked, name_of, tables
-from ascent.reports.statistics.intervals import student_t_interval
+from ascent.reports.statistics.intervals import Mean, student_t_interval, why_no_limits
 from ascent.reports.statistics.perturbed import policy
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """One number of every pair of cells: means over seeds (R, C) and their limits, NaN for a single seed."""
+    """One number of every pair of cells: means over seeds (R, C) and their limits.
+
+    Where a mean has no limits, they are NaN and `no_limits` has the reason; it is "" elsewhere.
+    """
 
     title: str
     names: list[str]  # of the cells, for rows and columns
     mean: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    no_limits: np.ndarray
+
+    def entry(self, row: int, column: int) -> Mean:
+        """Return the mean of a pair of cells with its limits."""
+        reason = str(self.no_limits[row, column])
+        low, high = (None if reason else float(ends[row, column]) for ends in (self.low, self.high))
+        return Mean(float(self.mean[row, column]), low, high, reason)
 
     @property
     def places(self) -> int:
@@ -123,6 +133,7 @@ def matrices(records: pd.DataFrame) -> list[Matrix]:
         sample = np.array([[table[row, name] for name in names] for row in names])  # (R, C, n)
         sample = np.moveaxis(sample, 2, 0)
         title = column.replace("_", " ")
-        low, high = student_t_interval(sample)
-        result.append(Matrix(title, names, sample.mean(axis=0), low, high))
+        reasons = np.apply_along_axis(lambda scores: np.array(why_no_limits(scores), object), 0, sample)
+        low, high = (np.where(reasons == "", ends, np.nan) for ends in student_t_interval(sample))
+        result.append(Matrix(title, names, sample.mean(axis=0), low, high, reasons))
     return result

@@ -12,15 +12,15 @@ from typing import NamedTuple
 import numpy as np
 
 from ascent.reports.statistics.estimators import Curves
-from ascent.reports.statistics.intervals import Estimate, student_t_interval
+from ascent.reports.statistics.intervals import Mean, mean_of
 
 WINDOW = 10  # evaluations
 
 
 class Dispersion(NamedTuple):
-    """Dispersion across time, its mean over runs with Student-t limits, and across runs; NaN: none."""
+    """Dispersion across time, its mean over runs, and across runs; NaN: none."""
 
-    across_time: Estimate
+    across_time: Mean
     across_runs: float
 
 
@@ -32,12 +32,11 @@ def dispersion(curves: Curves) -> Dispersion:
     """
     returns = curves.returns[curves.steps > 0]  # (P, S)
     if len(returns) < WINDOW:
-        return Dispersion(Estimate(*[float("nan")] * 3), float("nan"))
+        return Dispersion(Mean(float("nan"), None, None, ""), float("nan"))
     windows = np.lib.stride_tricks.sliding_window_view(returns, WINDOW, axis=0)  # (P - 9, S, 10)
     of_runs = _iqr(np.diff(windows, axis=2), axis=2).mean(axis=0)
-    low, high = student_t_interval(of_runs)
     across_runs = _iqr(windows.mean(axis=2), axis=1).mean() if len(of_runs) > 1 else np.nan
-    return Dispersion(Estimate(float(of_runs.mean()), float(low), float(high)), float(across_runs))
+    return Dispersion(mean_of(of_runs), float(across_runs))
 
 
 def _iqr(values: np.ndarray, axis: int) -> np.ndarray:

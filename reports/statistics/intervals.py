@@ -57,6 +57,15 @@ class Estimate(NamedTuple):
     high: float
 
 
+class Mean(NamedTuple):
+    """A mean over runs with its Student-t limits; they are None for the reason `no_limits`, else ""."""
+
+    value: float
+    low: float | None
+    high: float | None
+    no_limits: str
+
+
 def student_t_interval(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the two-sided Student-t interval of the mean: mean -+ t(1 - (1 - LEVEL) / 2, n - 1) s / sqrt(n).
 
@@ -85,6 +94,15 @@ def why_no_limits(sample: np.ndarray) -> str:
     if equal == n:
         return f"{n} of {n} runs equal; up to {1 - unanimous(n):.0%} of all runs may differ"
     return f"{equal} of {n} runs equal" if 2 * equal > n else ""
+
+
+def mean_of(sample: np.ndarray) -> Mean:
+    """Return the mean of a sample (n,) with its Student-t limits, unless `why_no_limits` refuses them."""
+    value, reason = float(sample.mean()), why_no_limits(sample)
+    if reason:
+        return Mean(value, None, None, reason)
+    low, high = student_t_interval(sample)
+    return Mean(value, float(low), float(high), "")
 
 
 def median_interval(sample: np.ndarray) -> MedianInterval | None:

@@ -5,12 +5,25 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from rich.console import Console
 
 from ascent.reports.page import figures
 from ascent.reports.page import robustness as pages
 from ascent.suites.perturb import KINDS
 from tests.reports.page.test_report_page import Elements, plots_of
-from tests.reports.perturbed import NOISE, NOMINAL, T_1, cell_of, found, play, policy, table, text_of, usual
+from tests.reports.perturbed import (
+    NOISE,
+    NOMINAL,
+    T_1,
+    cell_of,
+    found,
+    play,
+    policy,
+    read,
+    table,
+    text_of,
+    usual,
+)
 
 if TYPE_CHECKING:
     from tests.reports.conftest import Records
@@ -113,6 +126,22 @@ def test_the_figure_shows_the_means(store: "Records") -> None:
         assert low < 10.5 and high > 401.0
     band = panels[KINDS["mass"].title].collections[0].get_paths()[0].vertices
     assert sorted(set(band[band[:, 0] == 0, 1])) == pytest.approx([35 - T_1 * 5, 35 + T_1 * 5])
+
+
+def test_equal_runs_have_no_limits(store: "Records", capsys: pytest.CaptureFixture) -> None:
+    """At the ceiling of a task there is no spread: the table says so in the words of the main table."""
+    path = table(usual(store), "action_noise", 0.1, (500.0, 500.0))
+    page = store.build()
+    reason = "2 of 2 runs equal; up to 84% of all runs may differ"
+    assert f"500.0 no interval ({reason})" in page and "500.0 [500.0" not in page
+    rows = read(store, "robustness")
+    equal = rows["level"] == 0.1
+    assert rows[equal]["no_limits"].tolist() == [reason]
+    assert rows[equal][["low", "high"]].isna().all(axis=None)
+    assert rows[~equal]["no_limits"].isna().all() and rows[~equal]["low"].notna().all()
+    assert "no_limits" not in read(store, "robustness_areas")
+    Console(width=200).print(pages.terminal([path], "one level"))
+    assert f"no interval ({reason})" in " ".join(capsys.readouterr().out.split())
 
 
 def test_unstable_simulations_are_told(store: "Records") -> None:

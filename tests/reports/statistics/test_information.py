@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from ascent.records.expected import Expected
 from ascent.reports.report import build
 from ascent.runners.train import train
 from tests.small import small_cell
@@ -44,6 +45,20 @@ def test_the_table_is_of_the_records(runs: Path, tmp_path: Path) -> None:
     page = (tmp_path / "page" / "index.html").read_text()
     assert "figures/information-Pendulum-v1.pdf" in page and "0.7 bits" in page
     assert (tmp_path / "page" / "figures" / "information-Pendulum-v1.png").stat().st_size > 10_000
+
+
+def test_a_single_run_has_no_limits(runs: Path, tmp_path: Path) -> None:
+    """The words are those of the main table."""
+    cell = next((runs / "classic" / "Pendulum-v1").glob("rpc-*"))
+    build(
+        runs,
+        tmp_path / "page",
+        expected=[Expected("classic", "Pendulum-v1", *cell.name.rsplit("-", 2), (0,))],
+    )
+    shown = (tmp_path / "page" / "tables" / "information.md").read_text()
+    assert shown.count("no interval (n=1)") == 1
+    table = pd.read_csv(tmp_path / "page" / "tables" / "information.csv")
+    assert table["no_limits"].tolist() == ["n=1"] and table["low"].isna().all()
 
 
 def test_nothing_where_nobody_pays(runs: Path, tmp_path: Path) -> None:
