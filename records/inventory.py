@@ -27,7 +27,8 @@ class Listed:
         share: how much of the steps of its runs is done, from 0 to 1.
         size: bytes of all of its files.
         changed: when a file of it was last written, in seconds since 1970.
-        plans: digests of the plans in the ledger that have it.
+        plans: the plans in the ledger that have it: the name of the sweep and the digest, "classic
+            0123456789ab", or the digest alone.
         fault: why it cannot be read, in one line; "" if it can.
     """
 
@@ -65,14 +66,25 @@ def inventory(runs: Path, folders: Sequence[Path] | None = None) -> list[Listed]
         folders = [runs / name for name in cell_names(runs)]
         if not folders:
             raise InputError(f"there are no cells in {runs}")
-    plans: dict[Path, dict[str, set[str]]] = {}
-    for folder in folders:
-        home = folder.resolve().parents[2]
-        plans.setdefault(home, ledger.plans_by_cell(home) if (home / layout.LEDGER).is_dir() else {})
+    plans: dict[Path, dict[str, list[str]]] = {}
+    for home in {folder.resolve().parents[2] for folder in folders}:
+        plans[home] = _named_plans(home) if (home / layout.LEDGER).is_dir() else {}
     return [_listed(folder, plans[folder.resolve().parents[2]]) for folder in folders]
 
 
-def _listed(folder: Path, plans: Mapping[str, set[str]]) -> Listed:
+def _named_plans(runs: Path) -> dict[str, list[str]]:
+    """Return the plans that have a cell, by the cell's folder: those with the name of a sweep first."""
+    sweeps = ledger.sweeps(runs)
+    return {
+        cell: [
+            " ".join([*sweeps.get(digest, ()), digest])
+            for digest in sorted(digests, key=lambda digest: (digest not in sweeps, digest))
+        ]
+        for cell, digests in ledger.plans_by_cell(runs).items()
+    }
+
+
+def _listed(folder: Path, plans: Mapping[str, Sequence[str]]) -> Listed:
     name = "/".join(folder.resolve().parts[-3:])
     states: dict[int, str] = {}
     sealed: set[int] = set()
@@ -89,7 +101,7 @@ def _listed(folder: Path, plans: Mapping[str, set[str]]) -> Listed:
         fault = str(error)
     size, changed = _size(folder)
     share = done / len(states) if states else 0.0
-    own = tuple(sorted(plans.get(name, ())))
+    own = tuple(plans.get(name, ()))
     return Listed(folder, name, states, frozenset(sealed), share, size, changed, own, fault)
 
 

@@ -101,6 +101,11 @@ def plan(digest: str) -> str:
     return f"plan-{digest}.json"
 
 
+def sweep(digest: str, name: str) -> str:
+    """Return the name of the file of the ledger that says which sweep a plan is."""
+    return f"sweep-{digest}-{name}.json"
+
+
 def started(time: str, token: str) -> str:
     """Return the name of a file of the ledger about started runs."""
     return f"started-{time}-{token}.json"

@@ -1,6 +1,7 @@
 """The ledger of a folder of runs: what was planned, and which runs were ever started.
 
     ledger/plan-<digest>.json           a plan: cells, seeds, budgets, report settings
+    ledger/sweep-<digest>-<name>.json   the name of a sweep that is this plan; it declares nothing
     ledger/started-<time>-<token>.json  runs that one process started for the first time
 
 Files are only ever added, each whole and by one process, so that any number of processes on a shared file
@@ -28,6 +29,7 @@ from ascent.records.names import valid
 from ascent.records.plan import Plan
 
 NAME = re.compile("[0-9a-f]{12}")  # of a plan
+SWEEP = re.compile(layout.sweep("([0-9a-f]{12})", "([A-Za-z0-9][A-Za-z0-9_.-]{0,63})"))
 Started = dict[str, set[int]]  # cell folder -> seeds
 
 
@@ -60,13 +62,16 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 def declare(plan: Plan, runs: Path) -> str:
-    """Write a plan into the ledger, unless it is there, and return its digest."""
+    """Write a plan into the ledger, and its sweep's name, unless they are there; return its digest."""
     content = describe(plan)
     name = _digest(content)
     path = runs / layout.LEDGER / layout.plan(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not files.create(path, files.json_bytes(content)):
         raise DamagedFile(f"{path} is damaged: it holds another plan than its name says")
+    called = layout.sweep(name, plan.name)
+    if SWEEP.fullmatch(called):  # no name of a file that a user could not type, or a reader not read
+        files.create(path.with_name(called), files.json_bytes({"plan": name, "sweep": plan.name}))
     return name
 
 
@@ -160,6 +165,15 @@ def plans_by_cell(runs: Path) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for name, cell in _planned_cells(runs):
         found.setdefault(str(cell.get("folder")), set()).add(name)
+    return found
+
+
+def sweeps(runs: Path) -> dict[str, list[str]]:
+    """Return the names of the sweeps that are known to be a plan, by the plan's digest."""
+    found: dict[str, list[str]] = {}
+    for path in sorted((runs / layout.LEDGER).glob(layout.sweep("*", "*"))):
+        if match := SWEEP.fullmatch(path.name):
+            found.setdefault(match[1], []).append(match[2])
     return found
 
 

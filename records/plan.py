@@ -37,12 +37,14 @@ class Planned:
 class Plan:
     """All that is declared before the first run: cells and seeds, and what the report will say.
 
-    `tables` are further tables of a sweep's file, which later versions may read.
+    `tables` are further tables of a sweep's file, which later versions may read. `name` is that of the sweep,
+    "" without one; it declares nothing.
     """
 
     planned: tuple[Planned, ...]
     declared: Declared = field(default_factory=Declared)
     tables: dict[str, Any] = field(default_factory=dict)
+    name: str = field(default="", compare=False)
 
     @property
     def design(self) -> Design | None:

@@ -90,7 +90,7 @@ class Sweep:
     @property
     def plan(self) -> Plan:
         """What the sweep declares."""
-        return Plan(self.planned, self.declared, self.tables)
+        return Plan(self.planned, self.declared, self.tables, self.name)
 
 
 def names() -> list[str]:

@@ -45,7 +45,7 @@ class Manifest:
     @property
     def plan(self) -> Plan:
         """What the sweep declares."""
-        return Plan(self.planned, self.declared, self.tables)
+        return Plan(self.planned, self.declared, self.tables, self.name)
 
     @property
     def runs(self) -> int:

@@ -97,3 +97,16 @@ def test_damage(tmp_path: Path) -> None:
         broken.write_text(text)
         with pytest.raises(DamagedFile, match="started-x-y"):
             ledger.started(tmp_path)
+
+
+def test_the_name_of_a_sweep_stands_beside_its_plan(tmp_path: Path) -> None:
+    """It changes no digest; a plan may have several names; a strange one is left out."""
+    name = ledger.declare(PLAN, tmp_path)
+    content = (tmp_path / layout.LEDGER / layout.plan(name)).read_bytes()
+    assert ledger.sweeps(tmp_path) == {}
+    for called in ("classic", "mine", "mine", "../../up", "a b", "", "x" * 99):
+        assert ledger.declare(replace(PLAN, name=called), tmp_path) == name
+    assert ledger.sweeps(tmp_path) == {name: ["classic", "mine"]}
+    assert (tmp_path / layout.LEDGER / layout.plan(name)).read_bytes() == content
+    assert len(list(tmp_path.rglob("*.json"))) == 3
+    assert ledger.plans_by_cell(tmp_path) == {CELL.folder(Path()).as_posix(): {name}}

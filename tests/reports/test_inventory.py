@@ -27,7 +27,7 @@ def mixed(runs: Path) -> Path:
     Ownership(folder / "seed-4").acquire()
     (folder / "seed-5").mkdir()
     (folder / "seed-5" / "result.json").write_text("{}")
-    ledger.declare(Plan((Planned(CELL, (0, 1)),)), runs)
+    ledger.declare(Plan((Planned(CELL, (0, 1)),), name="mine"), runs)
     ledger.declare(Plan((Planned(CELL, (0, 1, 2, 3, 4)),)), runs)
     return runs
 
@@ -37,13 +37,15 @@ def test_list(mixed: Path, capsys: pytest.CaptureFixture) -> None:
     states = ["done"] * 3 + ["interrupted", "running", "damaged"]
     assert dict(first.states) == dict(enumerate(states)) and first.sealed == {0, 1, 2}
     assert 0.5 < first.share < 3.8 / 6 and second.share == 1.0
-    assert len(first.plans) == 2 and not second.plans
+    named, other = first.plans
+    assert named == f"mine {ledger.digest(Plan((Planned(CELL, (0, 1)),)))}" and ledger.NAME.fullmatch(other)
+    assert not second.plans
     files = [path for path in first.folder.rglob("*") if path.is_file()]
     assert first.size == sum(path.stat().st_size for path in files)
     assert first.changed == max(path.stat().st_mtime for path in files)
     code, out, _ = call(capsys, "runs", "list", "--runs", str(mixed))
     assert code == 0 and "3 done, 1 interrupted, 1 running, 1 damaged, 3 sealed" in out
-    assert "2 cells, 9 runs" in out
+    assert "2 cells, 9 runs" in out and f"{named}, {other}" in out
     (first.folder / "cell.json").write_text("{")
     code, out, _ = call(capsys, "runs", "list", "--runs", str(mixed))
     assert code == 0 and "cell.json" in out and "td3" in out, "the others are listed all the same"
