@@ -46,7 +46,9 @@ def entries(crossplay: Crossplay) -> Table:
     """Return the table of all matrices of a report: a row per task, number and pair of cells."""
     columns: list[Column[Entry]] = [
         Column(lambda entry: entry.played.task.suite, "suite"),
-        Column(lambda entry: entry.played.task.name, "task", "task"),
+        Column(
+            lambda entry: entry.played.task.name, "task", "task", lambda entry: entry.played.task.title
+        ),
         Column(lambda entry: entry.matrix.title, "number", "number"),
         Column(lambda entry: entry.matrix.names[entry.row], "adversaries", "adversaries"),
         Column(lambda entry: entry.played.cells[entry.row], "adversaries_digest"),

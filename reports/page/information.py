@@ -18,7 +18,7 @@ def table(costs: Sequence[InformationCost]) -> Table:
     """Return the table of information costs: one row per cell, averaged over the last fifth of training."""
     columns: list[Column[InformationCost]] = [
         Column(lambda cost: cost.summary.cell.name.suite, "suite"),
-        Column(lambda cost: cost.summary.cell.name.task, "task", "task"),
+        Column(lambda cost: cost.task.name, "task", "task", lambda cost: cost.task.title),
         Column(lambda cost: cost.summary.label, "system", "system"),
         Column(lambda cost: cost.summary.cell.name.digest, "digest"),
         Column(lambda cost: len(cost.settled), "n"),

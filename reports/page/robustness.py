@@ -35,7 +35,7 @@ def levels(robustness: Robustness) -> Table:
     """Return the table of all levels: one row per cell, kind of perturbation and level."""
     columns: list[Column[tuple[Curve, Point]]] = [
         Column(lambda row: row[0].summary.cell.name.suite, "suite"),
-        Column(lambda row: row[0].summary.cell.name.task, "task", "task"),
+        Column(lambda row: row[0].task.name, "task", "task", lambda row: row[0].task.title),
         Column(lambda row: row[0].summary.label, "system", "system"),
         Column(lambda row: row[0].summary.cell.name.digest, "digest"),
         Column(lambda row: row[0].kind.name, "kind", "perturbation"),
@@ -62,7 +62,7 @@ def areas(robustness: Robustness) -> Table:
 
     columns: list[Column[Curve]] = [
         Column(lambda curve: curve.summary.cell.name.suite, "suite"),
-        Column(lambda curve: curve.summary.cell.name.task, "task", "task"),
+        Column(lambda curve: curve.task.name, "task", "task", lambda curve: curve.task.title),
         Column(lambda curve: curve.summary.label, "system", "system"),
         Column(lambda curve: curve.summary.cell.name.digest, "digest"),
         Column(lambda curve: curve.kind.name, "kind", "perturbation"),
@@ -92,7 +92,7 @@ def comparisons(robustness: Robustness) -> Table:
     """Return the table of comparisons: one row per kind of perturbation and pair of systems."""
     columns: list[Column[Pair]] = [
         Column(lambda pair: pair.x.task.suite, "suite"),
-        Column(lambda pair: pair.x.task.name, "task", "task"),
+        Column(lambda pair: pair.x.task.name, "task", "task", lambda pair: pair.x.task.title),
         Column(lambda pair: pair.x.kind.name, "kind", "perturbation"),
         Column(lambda pair: pair.x.summary.label, "x", "x"),
         Column(lambda pair: pair.x.summary.cell.name.digest, "x_digest"),

@@ -166,7 +166,7 @@ def _score_column(
 
 _CELL: list[Column[CellRow]] = [
     Column(lambda row: row.task.suite, "suite"),
-    Column(lambda row: row.task.name, "task", "task"),
+    Column(lambda row: row.task.name, "task", "task", lambda row: row.task.title),
     Column(lambda row: row.summary.cell.name.system, "system"),
     Column(lambda row: row.summary.cell.name.name, "name", optional=True),
     Column(lambda row: row.summary.label, head="system"),

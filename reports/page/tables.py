@@ -25,7 +25,7 @@ def verdicts(judged: Sequence[Verdict]) -> Table:
     """Return the table of verdicts: one row per cell and published score that it is compared with."""
     columns: list[Column[Verdict]] = [
         *(Column(_cell_name(name), name) for name in NAMES[:2]),
-        Column(lambda verdict: verdict.task.name, head="task"),
+        Column(lambda verdict: verdict.task.title, head="task"),
         *(Column(_cell_name(name), name) for name in NAMES[2:]),
         Column(_cell_name("name"), "name", optional=True),
         Column(lambda verdict: verdict.summary.label, head="system"),
@@ -159,7 +159,7 @@ def pairs(comparisons: Comparisons) -> Table:
     measured = any(not pair.task.measured.is_return for pair in comparisons.pairs)
     columns: list[Column[Pair]] = [
         Column(lambda pair: pair.task.suite, "suite"),
-        Column(lambda pair: pair.task.name, "task", "task"),
+        Column(lambda pair: pair.task.name, "task", "task", lambda pair: pair.task.title),
         Column(lambda pair: pair.task.measured.name, "score", "score" if measured else ""),
         Column(lambda pair: pair.x.label, "x", "x"),
         Column(lambda pair: pair.x.cell.name.digest, "x_digest"),

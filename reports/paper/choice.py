@@ -65,7 +65,7 @@ def task_names(tasks: Sequence[Task]) -> dict[tuple[str, str], str]:
 
     Tasks of two suites that share a name are preceded by the suite.
     """
-    short = {(task.suite, task.name): _VERSION.sub("", task.name) for task in tasks}
+    short = {(task.suite, task.name): task.given or _VERSION.sub("", task.name) for task in tasks}
     names = {key: name if _unique(name, short) else key[1] for key, name in short.items()}
     return {key: name if _unique(name, names) else "/".join(key) for key, name in names.items()}
 

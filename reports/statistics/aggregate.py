@@ -4,14 +4,16 @@ Each run is first reduced over time to one score by an estimator; then the score
 summarised. `intervals` has the statistics over seeds, `comparisons` compares systems.
 """
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
 import pandas as pd
 
 from ascent.records.declared import Declared
+from ascent.records.errors import one_line
 from ascent.records.read import DIVERGED, DONE, CellRecord
 from ascent.reports.statistics.dispersion import Dispersion, dispersion
 from ascent.reports.statistics.estimators import ACROSS_SEEDS, ESTIMATORS, Curves, diverged_score
@@ -31,6 +33,8 @@ from ascent.reports.statistics.intervals import (
 )
 from ascent.reports.statistics.labels import labels_of
 from ascent.reports.statistics.measures import RETURNS, Measured, measured
+
+MOST_GIVEN = 40  # characters of the name of an environment
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,8 @@ class CellSummary:
 class Task:
     """The cells of one task. `measured` is what their scores are.
 
+    `given` is the name that a user gives the task's environment; "" without one, or where other tasks are
+    called so, too.
     `groups` are the cells that may be compared with each other: alike in what a comparison needs, such as
     budget and evaluation protocol. `compared` is the largest group, () if two are as large: the cells that
     enter comparisons across tasks. `unlike` states which cells differ in what.
@@ -126,6 +132,12 @@ class Task:
     warnings: tuple[str, ...]
     measured: Measured = RETURNS
     groups: tuple[tuple[CellSummary, ...], ...] = ()
+    given: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name of the task for readers: `name` has digits that tell environments apart."""
+        return self.given or self.name
 
     @property
     def compared(self) -> tuple[CellSummary, ...]:
@@ -174,8 +186,15 @@ def aggregate(cells: Sequence[CellRecord], declared: Declared) -> list[Task]:
         summaries = tuple(_summarise(cell, labels[cell.name.folder], declared, kind) for cell in group)
         groups, unlike = alike(summaries, name)
         warnings = tuple(_warnings(summaries, declared))
-        tasks.append(Task(suite, name, spec, summaries, unlike, warnings, kind, groups))
-    return tasks
+        tasks.append(Task(suite, name, spec, summaries, unlike, warnings, kind, groups, _given(group)))
+    uses = Counter(each for task in tasks for each in {task.name, task.given})
+    return [task if uses[task.given] == 1 else replace(task, given="") for task in tasks]
+
+
+def _given(cells: Sequence[CellRecord]) -> str:
+    """Return the name that the user of a task's environment gives it; "" for other tasks."""
+    facts = next((cell.facts for cell in cells if cell.facts), {})
+    return one_line(str((facts.get("environment") or {}).get("name", "")), MOST_GIVEN)
 
 
 def _measured(task: str, cells: Sequence[CellRecord], declared: Declared) -> Measured:

@@ -71,7 +71,7 @@ def _within(tasks: Sequence[Task], comparisons: Comparisons, declared: Declared)
             parts += [f"{names(worse)} scored worse than {baseline}"] if worse else []
             rest = len(pairs) - len(claims)
             parts += [f"{rest} of {len(pairs)} comparisons show no difference"] if rest else []
-            yield f"{task.name}: {'; '.join(parts)}."
+            yield f"{task.title}: {'; '.join(parts)}."
             continue
         if (best := _best(task)) is None:  # between two stages of a design
             continue
@@ -79,7 +79,7 @@ def _within(tasks: Sequence[Task], comparisons: Comparisons, declared: Declared)
         alike = sorted(
             _other(pair.x, pair.y, best) for pair in pairs if not pair.differs and best in (pair.x, pair.y)
         )
-        text = f"{task.name}: {best.label} has the {'lowest' if task.measured.lower else 'highest'} mean"
+        text = f"{task.title}: {best.label} has the {'lowest' if task.measured.lower else 'highest'} mean"
         if beaten:
             text += f", and scored better than {names(beaten)}"
         if alike:
@@ -104,7 +104,7 @@ def _published(verdicts: Sequence[Verdict]) -> Iterator[str]:
     """Yield, for each system, on which tasks published scores were reproduced and on which they were not."""
     outcomes: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for verdict in verdicts:
-        outcomes[verdict.summary.label][verdict.verdict].append(verdict.task.name)
+        outcomes[verdict.summary.label][verdict.verdict].append(verdict.task.title)
     for label, found in outcomes.items():
         parts = []
         if tasks := found.get(REPRODUCED):
@@ -136,7 +136,7 @@ def _failures(tasks: Sequence[Task]) -> Iterator[str]:
         ]
         if failed:
             of = names(failed, kind="systems have runs that")
-            yield f"{task.name}: {of} diverged; they count in the score."
+            yield f"{task.title}: {of} diverged; they count in the score."
 
 
 def _unreachable(comparisons: Comparisons) -> Iterator[str]:

@@ -24,6 +24,7 @@ from ascent.reports.statistics.aggregate import aggregate
 from ascent.reports.statistics.comparisons import Comparisons, compare
 from ascent.reports.statistics.declaration import undeclared
 from tests.reports.conftest import Records
+from tests.reports.perturbed import text_of
 
 TASKS = ("CartPole-v1", "Pendulum-v1")
 SEEDS = tuple(range(5))
@@ -156,3 +157,20 @@ def test_reports_without_names_have_no_such_column(sweep: Records) -> None:
     assert "name" not in pd.read_parquet(sweep.out / "data.parquet")
     about = json.loads((sweep.out / "provenance.json").read_text())
     assert not {"name", "grid"} & {key for cell in about["report"]["expected"] for key in cell}
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_environments_have_the_names_that_their_users_give(store: Records, same: bool) -> None:
+    """On the page; CSV files keep the name of the task, and so do two environments of one name."""
+    for task, given in (("CartPole-v1", "corridor"), ("Pendulum-v1", "corridor" if same else "<b>maze")):
+        environment = {"id": f"gym:corridor:{task}", "name": given}
+        for system, level in (("ppo", 100.0), ("sac", 300.0)):
+            store.flat_runs(store.cell(task, system, environment=environment), [level + k for k in range(10)])
+    page = text_of(store.build())
+    heading = "CartPole-v1 <small>classic" if same else "corridor <small>classic: CartPole-v1"
+    assert f'<h2 id="classic/CartPole-v1">{heading}</small></h2>' in page
+    assert ("<li>corridor: " in page) != same and ("&lt;b&gt;maze" in page) != same and "<b>maze" not in page
+    tables = store.out / "tables"
+    assert ("| corridor |" in (tables / "scores.md").read_text()) != same
+    for name in ("scores", "comparisons", "main"):
+        assert set(pd.read_csv(tables / f"{name}.csv")["task"]) == {"CartPole-v1", "Pendulum-v1"}
