@@ -80,7 +80,8 @@ def caption(records: pd.DataFrame) -> str:
     few = f"; fewer than {FEW_SEEDS} seeds" if len(seeds) < FEW_SEEDS else ""
     return (
         f"rows: adversaries, columns: agents; seed k against seed k, seeds {seed_ranges(seeds)}; greedy, "
-        f"{records['episodes'].iloc[0]} episodes per seed; mean [{LEVEL:.0%} Student-t interval]{few}"
+        f"{records['episodes'].iloc[0]} episodes per seed; mean [{LEVEL:.0%} Student-t interval]; "
+        f"no interval: one seed, or more than half of them equal{few}"
     )
 
 
