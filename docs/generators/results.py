@@ -18,9 +18,9 @@ from ascent.records.shelf import CURVES
 from ascent.reports.page.figures import DASHES, PALETTE
 from ascent.reports.page.formats import decimals, number, short_steps
 from ascent.reports.shelf.tables import BOARD_HTML, BOARD_MD, DECLARED
-from ascent.reports.statistics.aggregate import aggregate
+from ascent.reports.statistics.aggregate import Task, aggregate
 from ascent.reports.statistics.published import sources
-from ascent.reports.statistics.verdicts import DESCRIPTIVE, VERDICTS, Verdict, verdicts
+from ascent.reports.statistics.verdicts import DESCRIPTIVE, Verdict, counts, verdicts
 from docs.generators.places import SHELF
 from docs.generators.tables import code, table
 
@@ -73,17 +73,23 @@ def scores(wanted: Callable[[str, str], bool]) -> str:
 
 
 @cache
-def judged() -> tuple[Verdict, ...]:
-    """Return the verdicts on all cells of the shelf, in the order of its leaderboard."""
+def studied() -> tuple[Task, ...]:
+    """Return the tasks of the shelf with their cells, one per task and budget."""
     cells = load(SHELF.folder, [Expected.on_shelf(cell, SHELF.name) for cell in SHELF.present])
-    found: list[Verdict] = []
 
     def key(cell: Any) -> tuple[str, str, int]:
         return cell.name.suite, cell.name.task, int(cell.facts["steps"])
 
+    found: list[Task] = []
     for _, of_task in groupby(sorted(cells, key=key), key):
-        found += verdicts(aggregate(list(of_task), DECLARED))
+        found += aggregate(list(of_task), DECLARED)
     return tuple(found)
+
+
+@cache
+def judged() -> tuple[Verdict, ...]:
+    """Return the verdicts on all cells of the shelf, in the order of `studied`."""
+    return tuple(each for task in studied() for each in verdicts([task]))
 
 
 def verdict_table(shown: Sequence[Verdict]) -> str:
@@ -98,9 +104,9 @@ def verdict_table(shown: Sequence[Verdict]) -> str:
                 f"{verdict.summary.cell.name.system} ({verdict.summary.cell.setting})",
                 reference.estimator.replace("_", " "),
                 f"{number(ours.mean, places)} ± {number(ours.std, places)}, n={ours.n}" if ours else "none",
-                _published(verdict, places),
+                published(verdict, places),
                 f"{reference.environment}, {code(reference.source)}",
-                _difference(verdict, places),
+                difference(verdict, places),
                 number(verdict.margin.margin, places) if verdict.margin else "none",
                 verdict.words,
             )
@@ -108,7 +114,7 @@ def verdict_table(shown: Sequence[Verdict]) -> str:
     return table(VERDICT_COLUMNS, rows)
 
 
-def _difference(verdict: Verdict, places: int) -> str:
+def difference(verdict: Verdict, places: int) -> str:
     """Return ours minus the published score, with its 95% interval where there is one."""
     if verdict.difference is None:
         return ""
@@ -118,7 +124,8 @@ def _difference(verdict: Verdict, places: int) -> str:
     return number(verdict.difference, places) + limits
 
 
-def _published(verdict: Verdict, places: int) -> str:
+def published(verdict: Verdict, places: int) -> str:
+    """Return the published score with its spread and number of seeds, where they are known."""
     reference = verdict.reference
     spread = f" ± {number(reference.std, places)}" if reference.std is not None else ""
     seeds = f", n={reference.n}" if reference.n else ""
@@ -146,9 +153,13 @@ def verdicts_of(systems: Collection[str]) -> str:
     return f"{verdict_table(tested)}\n{more}{all_of_them}"
 
 
+def verdict_counts() -> str:
+    """Return a table of how many verdicts there are of each kind."""
+    return table(("verdict", "number"), counts(judged()).items())
+
+
 def verdict_page() -> str:
     """Return the page of all verdicts."""
-    counts = {name: sum(each.verdict == name for each in judged()) for name in VERDICTS}
     return (
         "# Against published scores\n\n"
         "Each cell of the [results that ship with the suite](leaderboard.md) against every published score of"
@@ -158,8 +169,9 @@ def verdict_page() -> str:
         " mean by more than the margin, and also below all runs that the published spread lets us expect, or"
         " hardly better than its own policy of step 0."
         " [Comparing](../comparing.md#against-a-published-number) says how to read a verdict;"
-        " `reports/references/published.csv` has the published scores.\n\n"
-        + table(("verdict", "number"), [(name, n) for name, n in counts.items() if n])
+        " `reports/references/published.csv` has the published scores, and"
+        " [Why scores differ](../verdicts.md) says what was found about each verdict *different*.\n\n"
+        + verdict_counts()
         + "\n## With a test\n\n"
         + verdict_table([each for each in judged() if each.verdict != DESCRIPTIVE])
         + "\n## Without a test\n\n"
