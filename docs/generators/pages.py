@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from docs.generators import algorithms, differences, notebook, reference, results, tasks
+from docs.generators import algorithms, differences, findings, notebook, reference, results, tasks
 from docs.generators.places import DOCS, ROOT, SHELF_PLACE, SITE
 
 PAGES: dict[str, Callable[[], str]] = {
@@ -21,6 +21,7 @@ PAGES: dict[str, Callable[[], str]] = {
 FOLDERS = {"algorithms": algorithms, "suites": tasks}  # with a page per algorithm file, and per suite
 PARTS = {  # of single pages
     "index.md": {"leaderboard": results.in_brief},
+    "results.md": findings.PARTS,
     "verdicts.md": differences.PARTS,
 }
 COMPARISON = "comparison.md"  # a section of README.md
