@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ascent.records import layout
+from ascent.records.plan import seed_ranges
 from ascent.records.shelf import CURVES, ShelfCell
 from ascent.records.store import Store
 from ascent.reports.page.formats import decimals, number, short_steps
@@ -89,13 +90,13 @@ def split() -> str:
 def reached() -> str:
     """Return how many seeds ever reached the goal in training, of tasks that have one."""
     rows = []
-    for cell in SHELF.present:
+    for cell in sorted(SHELF.present, key=lambda cell: cell.task):
         if cell.task in GOALS:
             store = Store(SHELF.folder / cell.folder)
             horizon = TASKS[cell.task].horizon
             never = [seed for seed in store.seeds() if _shortest_episode(store, seed) >= horizon]
-            numbers = ", ".join(map(str, never))
-            rows.append((cell.task, _system(cell), f"{cell.seeds - len(never)} of {cell.seeds}", numbers))
+            reaching = f"{cell.seeds - len(never)} of {cell.seeds}"
+            rows.append((cell.task, _system(cell), reaching, seed_ranges(never) if never else ""))
     return table(("task", "system", "seeds that ever reached the goal in training", "never"), rows)
 
 
