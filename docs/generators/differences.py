@@ -6,8 +6,8 @@ from functools import partial
 import numpy as np
 
 from ascent.records.read import RunRecord
-from ascent.reports.page.formats import decimals, number, short_steps
-from ascent.reports.statistics.equivalence import DIFFERENT, equivalence
+from ascent.reports.page.formats import decimals, limits, number, short_steps
+from ascent.reports.statistics.equivalence import DIFFERENT, Equivalence, equivalence
 from ascent.reports.statistics.estimators import PEAKS, final
 from ascent.reports.statistics.verdicts import DESCRIPTIVE, Verdict
 from docs.generators import results
@@ -28,7 +28,15 @@ COLUMNS = (
     "published by", "estimator", "here", "published", "difference", "margin", "each of the last ten",
     "without one seed",
 )  # fmt: skip
-PROTOCOLS = ("task", "system", "of", "published", "greedy: here, verdict", "sampled: here, verdict")
+PROTOCOLS = (
+    "task",
+    "system",
+    "of",
+    "published",
+    "greedy: here, verdict",
+    "sampled: here, verdict",
+    "difference",
+)
 
 
 def different() -> list[Verdict]:
@@ -105,6 +113,7 @@ def protocols() -> str:
         assert verdict.ours
         system, setting, task = cell_of(verdict)
         sampled = np.array([_sampled(run) for run in verdict.summary.cell.runs])
+        test = _test(sampled, verdict)
         rows.append(
             (
                 task,
@@ -112,7 +121,8 @@ def protocols() -> str:
                 f"{reference.environment}, {code(reference.source)}",
                 results.published(verdict, places),
                 f"{_spread(verdict.ours.mean, verdict.ours.std, places)}, {verdict.verdict}",
-                f"{_spread(sampled.mean(), sampled.std(ddof=1), places)}, {_verdict(sampled, verdict)}",
+                f"{_spread(sampled.mean(), sampled.std(ddof=1), places)}, {test.verdict}",
+                limits(test.difference, test.low, test.high, places),
             )
         )
     return table(PROTOCOLS, rows)
@@ -129,16 +139,16 @@ def _spread(mean: float, std: float, places: int) -> str:
 
 
 def _is_different(scores: np.ndarray, verdict: Verdict) -> bool:
-    return _verdict(scores, verdict) == DIFFERENT
+    return _test(scores, verdict).verdict == DIFFERENT
 
 
-def _verdict(scores: np.ndarray, verdict: Verdict) -> str:
-    """Return the verdict on other scores of the same cell."""
+def _test(scores: np.ndarray, verdict: Verdict) -> Equivalence:
+    """Return the test behind a verdict, with other scores of the same cell."""
     reference, margin = verdict.reference, verdict.margin
     assert margin and reference.std is not None and reference.n  # as it has a test
     mean, std = float(scores.mean()), float(scores.std(ddof=1))
     published = (reference.mean, reference.std, reference.n)
-    return equivalence(mean, std, len(scores), *published, margin.margin).verdict
+    return equivalence(mean, std, len(scores), *published, margin.margin)
 
 
 def _seeds(verdict: Verdict) -> str:
