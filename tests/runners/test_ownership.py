@@ -437,8 +437,11 @@ MOMENTS = {
 }
 
 
+@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_taken_over_while_stopped(moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_taken_over_while_stopped(
+    moment: str, every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """SLURM believes a task dead and starts it again, which takes over the runs. Then the first one, that was
     only stopped, goes on, by turns while the second one trains and after that has ended. The results are
     those of an undisturbed run, and the first one says in a line why it ends.
@@ -446,7 +449,7 @@ def test_taken_over_while_stopped(moment: str, tmp_path: Path, monkeypatch: pyte
     cell = small_cell("dqn", "CartPole-v1", steps=32, points=2, episodes=1, hidden=[4], learning_starts=8)
     train(cell, [0, 1], tmp_path / "whole")
     place, name, before, calls = MOMENTS[moment]
-    for turn, nth in enumerate(calls):
+    for turn, nth in enumerate(calls[::every]):
         job = Job(cell, (0, 1), tmp_path / f"{nth}", checkpoint_seconds=0.0, tell_seconds=1000.0)
         pid = start_and_stop(job, tmp_path / "log", place, name, nth, before)
         steps, codes = count(1), []

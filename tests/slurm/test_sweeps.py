@@ -122,6 +122,7 @@ PATH=/usr/bin-without-slurm exec {python} "$@"
 """
 
 
+@pytest.mark.slow
 def test_in_a_container(cluster: Cluster, tmp_path: Path) -> None:
     """The image's Python trains; the job's script outside of it passes SLURM's warning on and requeues."""
     (tmp_path / "bin").mkdir()
@@ -168,6 +169,7 @@ def test_requeued_and_cancelled(cluster: Cluster, tmp_path: Path) -> None:
         assert (first["SLURM_ARRAY_JOB_ID"] == second["SLURM_ARRAY_JOB_ID"]) == (seed == 0)
 
 
+@pytest.mark.slow
 def test_a_node_dies(cluster: Cluster, tmp_path: Path) -> None:
     """Its tasks are killed with it; its runs finish on the other node from their last checkpoints."""
     user = User(cluster, tmp_path, LONG)
@@ -187,6 +189,7 @@ def test_a_node_dies(cluster: Cluster, tmp_path: Path) -> None:
     user.check_bytes()
 
 
+@pytest.mark.slow
 def test_two_copies_at_once(cluster: Cluster, tmp_path: Path) -> None:
     """A node's daemon is lost, its task lives on while SLURM runs it again elsewhere: one of them writes."""
     user = User(cluster, tmp_path, LONGER)
@@ -205,6 +208,7 @@ def test_two_copies_at_once(cluster: Cluster, tmp_path: Path) -> None:
     assert "taken over by" in "".join(path.read_text() for path in user.out.rglob("logs/*.log"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("saved", [True, False])
 def test_the_controller_restarts(cluster: Cluster, tmp_path: Path, saved: bool) -> None:
     """What it had saved goes on. A job that it forgets is killed on its node, and may be submitted again."""
@@ -225,6 +229,7 @@ def test_the_controller_restarts(cluster: Cluster, tmp_path: Path, saved: bool) 
     user.check_bytes()
 
 
+@pytest.mark.slow
 def test_preempted(cluster: Cluster, tmp_path: Path) -> None:
     """Another job takes the node: SLURM requeues the task, which goes on there later, or elsewhere."""
     user = User(cluster, tmp_path, LONGER)
@@ -241,6 +246,7 @@ def test_preempted(cluster: Cluster, tmp_path: Path) -> None:
     user.check_bytes()
 
 
+@pytest.mark.slow
 def test_two_users_at_once(cluster: Cluster, tmp_path: Path) -> None:
     """Both submit the same sweep: one finds the other's runs in the queue, and each run is begun once."""
     user = User(cluster, tmp_path, LONG)
@@ -255,6 +261,7 @@ def test_two_users_at_once(cluster: Cluster, tmp_path: Path) -> None:
     assert "nothing to cancel" in user.ascent("cancel")
 
 
+@pytest.mark.slow
 def test_fed(cluster: Cluster, tmp_path: Path) -> None:
     """A queue that takes three jobs gets no more, whatever fails meanwhile; the last submission reports."""
     user = User(cluster, tmp_path, THIRTY, SITE + "max_queued = 3\n")
@@ -305,6 +312,7 @@ set = { learning_rate = 2e-9 }
 """
 
 
+@pytest.mark.slow
 def test_a_design_in_stages(cluster: Cluster, tmp_path: Path) -> None:
     """Six seeds of each; then only the two systems that six seeds cannot tell apart go on."""
     user = User(cluster, tmp_path, IN_STAGES)

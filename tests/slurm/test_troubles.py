@@ -29,6 +29,7 @@ def cluster(real_slurm: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield cluster
 
 
+@pytest.mark.slow
 def test_a_faulty_node(cluster: Cluster, tmp_path: Path) -> None:
     """Tasks that wait leave a node where tasks fail in a row, and so does the next submission."""
     (tmp_path / "broken").mkdir()
@@ -52,6 +53,7 @@ def test_a_faulty_node(cluster: Cluster, tmp_path: Path) -> None:
     user.check_bytes()
 
 
+@pytest.mark.slow
 def test_a_chain(cluster: Cluster, tmp_path: Path) -> None:
     """Where no job can be requeued, the next job of the chain goes on at the time limit."""
     user = User(cluster, tmp_path, LONG, f"{A_MINUTE}chain = 2\n")
@@ -67,6 +69,7 @@ def test_a_chain(cluster: Cluster, tmp_path: Path) -> None:
     user.check_bytes()
 
 
+@pytest.mark.slow
 def test_packs_as_steps(cluster: Cluster, tmp_path: Path) -> None:
     """Each pack is a step that is bound to its cores; stopped and resumed, the bytes are the same."""
     user = User(cluster, tmp_path, LONG, f"{SITE}steps = true\n")
@@ -100,6 +103,7 @@ def test_cancelled_by_cell(cluster: Cluster, tmp_path: Path) -> None:
     wait(lambda: not user.queue(), 60)
 
 
+@pytest.mark.slow
 def test_efficiency_by_the_records(cluster: Cluster, tmp_path: Path) -> None:
     """Without accounting, core-hours are those of the records."""
     user = User(cluster, tmp_path, LONG)

@@ -19,6 +19,7 @@ def tune(folder: Path, *words: str, environment: dict[str, str] | None = None) -
     return subprocess.run(line, capture_output=True, text=True, env=environment, cwd=folder.parent)
 
 
+@pytest.mark.slow
 def test_rounds_are_array_tasks(cluster: Cluster, tmp_path: Path) -> None:
     """In two rounds; no report is made. Again, there is nothing to submit."""
     site = tmp_path / "slurm.toml"

@@ -259,7 +259,7 @@ def test_state_continues_in_another_packing(task: str) -> None:
 
 
 @EVERY_TASK
-@pytest.mark.parametrize("size", [3, 8, 10, 100])
+@pytest.mark.parametrize("size", [3, 10, pytest.param(100, marks=pytest.mark.slow)])
 def test_an_environment_does_not_depend_on_the_others(task: str, size: int) -> None:
     actions = plan(task, 20 if task in LONG else 60, (size, 1))
     seeds = np.arange(size)[:, None]
