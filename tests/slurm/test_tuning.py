@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ascent.records import files
 from tests.slurm.cluster import Cluster
 from tests.slurm.user import SITE
