@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 PEERS := .venv-peers/bin
+SHELF = $(lastword $(sort $(wildcard reports/results/2*)))
 
-.PHONY: install demo slurm-demo test slow lint format campaign bench bench-peers statistics golden lock docs
+.PHONY: install demo slurm-demo test slow lint format campaign bench bench-peers statistics golden lock docs proof
 
 install: $(INSTALLED)
 
@@ -40,6 +41,14 @@ format: install
 
 campaign: install  ## go on with the results on the shelf, at the lowest priority: JOBS processes, default 1
 	nice -n 19 $(BIN)/ascent results campaign --jobs $(or $(JOBS),1)
+
+proof: install  ## verify the results on the shelf: all policies, all first steps, one cell of each system whole
+	$(BIN)/ascent check $(SHELF) > build/proof.log && tail -n 1 build/proof.log
+	for depth in policy start "whole --cheapest"; do \
+		$(BIN)/ascent results prove --run-recorded-code --depth $$depth >> build/proof.log || exit 1; \
+		tail -n 1 build/proof.log; \
+	done
+	cp build/proof.log $(SHELF)/proof.log && $(BIN)/ascent results build
 
 bench: install  ## speed against Stable-Baselines3, and of the MuJoCo twins against the bare simulator
 	$(BIN)/python -m tests.benchmarks

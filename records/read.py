@@ -77,6 +77,11 @@ class RunRecord:
         attempts = self.about.get("attempts") or []
         return sum((attempt.get("wall_s") or 0) * (attempt.get("env_threads") or 1) for attempt in attempts)
 
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor seconds of all attempts that recorded theirs."""
+        return float(sum(attempt.get("cpu_s") or 0 for attempt in self.about.get("attempts") or []))
+
     @cached_property
     def means(self) -> Columns:
         """Means over the episodes of each evaluation of a finished run.

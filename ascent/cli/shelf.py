@@ -100,9 +100,10 @@ def add(
     from ascent.reports.checking import bundle as bundles
     from ascent.reports.checking.setting import Allowed
     from ascent.reports.shelf import add as adding
+    from ascent.reports.shelf.proofs import DEPTHS
 
-    if depth not in adding.DEPTHS:
-        raise unknown("depth", depth, adding.DEPTHS)
+    if depth not in DEPTHS:
+        raise unknown("depth", depth, list(DEPTHS))
     shelf = draft()
     if not (bundle or runs).exists():
         raise InputError(f"{bundle or runs}: no such {'file' if bundle else 'folder'}")
@@ -119,6 +120,49 @@ def add(
     for cell in added.kept:
         print(f"{cell.folder}: kept in partial")
     print(f"{len(added.proofs)} cells added to {shelf.folder}")
+
+
+@commands.command()
+def prove(
+    cells: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Cells (digest or digest prefix). Default: all on the shelf.", metavar="[CELL]..."
+        ),
+    ] = None,
+    depth: Annotated[str, typer.Option(help="How cells are verified: policy, start or whole.")] = "policy",
+    cheapest: Annotated[
+        bool, typer.Option("--cheapest", help="Of each system, the cell whose training took least time.")
+    ] = False,
+    run_recorded_code: RunCode = False,
+) -> None:
+    """Verify cells on the shelf again, and write down what that proves.
+
+    Goes on where it was stopped: a cell that was trained again on this platform is not trained once more.
+    """
+    from ascent.records.errors import InputError, unknown
+    from ascent.records.shelf import draft
+    from ascent.reports.checking.setting import Allowed
+    from ascent.reports.shelf import proofs
+
+    if depth not in proofs.DEPTHS:
+        raise unknown("depth", depth, list(proofs.DEPTHS))
+    if cells and cheapest:
+        raise InputError("give cells or --cheapest, not both")
+    shelf = draft()
+    chosen = proofs.cheapest(shelf) if cheapest else shelf.present
+    if cells:
+        chosen = _named(cells, shelf, shelf.folder)
+    made = 0
+    with progress_bar("verifying cells") as tell:
+        for number, (proof, new) in enumerate(
+            proofs.again(shelf, chosen, depth, Allowed(False, run_recorded_code)), 1
+        ):
+            print(f"{proof.cell}: {proof.grade}, seeds {proof.seeds}{'' if new else f', on {proof.date}'}")
+            made += new
+            tell(number, len(chosen))
+    _build(shelf)
+    print(f"{len(chosen)} cells at depth {depth}: {made} verified now, {len(chosen) - made} before")
 
 
 def _named(cells: list[str], shelf: "Shelf", records: Path) -> "list[ShelfCell]":

@@ -14,7 +14,7 @@ from ascent.records.errors import DamagedFile, InputError
 from ascent.records.expected import NAMES, Expected
 from ascent.records.shelf import SCORES, Shelf, named
 from ascent.reports.mirror.payload import Cells, Payload
-from ascent.reports.shelf.add import grade_of, proofs
+from ascent.reports.shelf.proofs import grade_of, proofs
 from ascent.reports.shelf.tables import BOARD_HTML
 
 PAGES = ("index.html", BOARD_HTML)

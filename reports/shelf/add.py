@@ -3,42 +3,22 @@
 A cell is checked, verified and compacted before anything is written, and its seal is written last.
 """
 
-import csv
-import io
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, fields
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from ascent.records import files, layout, ledger, provenance, seal
-from ascent.records.errors import DamagedFile, InputError
-from ascent.records.plan import parse_seeds, seed_ranges
-from ascent.records.read import DIVERGED
-from ascent.records.shelf import PARTIAL, PROOFS, SOURCES, Shelf, ShelfCell, source_archives
+from ascent.records import files, layout, ledger, seal
+from ascent.records.errors import InputError
+from ascent.records.plan import seed_ranges
+from ascent.records.shelf import PARTIAL, SOURCES, Shelf, ShelfCell, source_archives
 from ascent.records.store import Store, read_seal, seals
 from ascent.reports.checking.check import refuse
-from ascent.reports.checking.grades import GRADES, RECORDED
-from ascent.reports.checking.outcome import CANNOT, DIFFERS, Outcome
 from ascent.reports.checking.setting import Allowed
-from ascent.reports.checking.verify import NOTHING, verify
+from ascent.reports.checking.verify import NOTHING
+from ascent.reports.shelf.proofs import Proof, append, prove
 from ascent.reports.statistics import perturbed
-
-DEPTHS = ("policy", "start", "whole")
-
-
-@dataclass(frozen=True)
-class Proof:
-    """A row of proofs.csv: the grade that `ascent verify` gave to runs of a cell, where and when."""
-
-    cell: str  # suite/task/cell
-    seal: str  # the file that the shelf has of it
-    grade: str
-    seeds: str
-    platform: str
-    commit: str  # of the code that verified
-    date: str
 
 
 @dataclass(frozen=True)
@@ -112,7 +92,7 @@ def add(
         _check(folder, shelf, cell)
         entry = _entry(cell, folder, final=True)
         if not shelf.has(cell):
-            new.append(_prove(entry, depth, allowed))
+            new.append(prove(folder, cell, entry.archive[0], depth, allowed))
             entries.append(entry)
         elif [path.name for path in seals(shelf.folder / cell.folder)] != [entry.archive[0]]:
             raise InputError(f"{cell.folder} is on the shelf {shelf.name} with other bytes")
@@ -120,7 +100,7 @@ def add(
     beside = [entry for entry in beside if not (partial / entry.cell.folder / entry.archive[0]).exists()]
     for entry in beside:
         _check(entry.folder, shelf, entry.cell)
-    _append(shelf, new)  # first: a cell without a proof would stay without one
+    append(shelf, new)  # first: a cell without a proof would stay without one
     for entry in entries:
         _write(entry, runs, shelf.folder)
         shutil.rmtree(partial / entry.cell.folder, ignore_errors=True)
@@ -145,41 +125,6 @@ def restore(shelf: Shelf, runs: Path) -> None:
                 _copy(path, runs / cell.folder / path.name)
     for path in (partial / layout.LEDGER).glob("*.json"):
         _copy(path, runs / layout.LEDGER / path.name)
-
-
-def proofs(shelf: Shelf) -> list[Proof]:
-    """Return the rows of a shelf's proofs.csv. Raises DamagedFile."""
-    path = shelf.folder / PROOFS
-    if not path.exists():
-        return []
-    try:
-        head, *rows = csv.reader(io.StringIO(path.read_text()))
-        if head != [field.name for field in fields(Proof)]:
-            raise ValueError("it has other columns")
-        found = [Proof(*row) for row in rows]
-        for proof in found:
-            parse_seeds(proof.seeds)
-            GRADES.index(_level(proof))
-        return found
-    except (ValueError, TypeError, InputError) as error:
-        raise DamagedFile(f"{path} is damaged: {error}") from error
-
-
-def grade_of(shelf: Shelf, cell: ShelfCell, known: Sequence[Proof]) -> str:
-    """Return the strongest grade that a proof gives to a cell, with the seeds: "replayed, 10 of 10".
-
-    Proofs of another seal than the one on the shelf do not count.
-    """
-    names = {path.name for path in seals(shelf.folder / cell.folder)}
-    of_cell = [proof for proof in known if proof.cell == cell.folder and proof.seal in names]
-    if not of_cell:
-        return RECORDED
-    best = max(of_cell, key=lambda proof: GRADES.index(_level(proof)))
-    return f"{best.grade}, {len(parse_seeds(best.seeds))} of {cell.seeds}"
-
-
-def _level(proof: Proof) -> str:
-    return proof.grade.partition(" (")[0]
 
 
 def kept_seeds(cell: ShelfCell, with_policy: Sequence[int]) -> list[int]:
@@ -225,44 +170,6 @@ def _check(folder: Path, shelf: Shelf, cell: ShelfCell) -> None:
             raise InputError(f"{name} was trained at commit {commit}, not at {shelf.commit} as the shelf")
 
 
-def _prove(entry: _Entry, depth: str, allowed: Allowed) -> Proof:
-    """Verify a cell. Raises InputError if a run differs, or cannot be verified and did not diverge."""
-    cell, store = entry.cell, Store(entry.folder)
-    outcomes = [outcome for outcome in verify(entry.folder, depth, allowed=allowed) if _of_runs(outcome)]
-    graded = {}
-    for outcome in outcomes:
-        seed = layout.seed_of(Path(outcome.where))
-        for one in range(cell.seeds) if seed is None else [seed]:
-            diverged = store.json(one, layout.RESULT).get("status") == DIVERGED
-            if outcome.verdict == DIFFERS or (outcome.verdict == CANNOT and not diverged):
-                raise InputError(f"{outcome.where} {outcome.verdict}: {outcome.reason.splitlines()[0]}")
-            if outcome.verdict in GRADES:
-                graded[one] = outcome
-    words, seeds = RECORDED, list(range(cell.seeds))  # all diverged: there is nothing to play
-    if graded:
-        weakest = min(graded.values(), key=lambda outcome: GRADES.index(outcome.verdict))
-        words, seeds = weakest.words, sorted(graded)
-    return Proof(
-        cell.folder,
-        entry.archive[0],
-        words,
-        seed_ranges(seeds),
-        _platform(),
-        str(provenance.commit()["commit"]),
-        datetime.now(UTC).date().isoformat(),
-    )
-
-
-def _of_runs(outcome: Outcome) -> bool:
-    return not outcome.where.endswith(f"/{layout.ROBUSTNESS}")
-
-
-def _platform() -> str:
-    from ascent.runners.platform import platform_key
-
-    return platform_key()
-
-
 def _write(entry: _Entry, runs: Path, target: Path) -> None:
     """Write the files of a cell below `target`, its seal last."""
     home = target / entry.cell.folder
@@ -285,16 +192,3 @@ def _copy(source: Path, target: Path) -> None:
         files.write(target, data)
     elif files.read(target) != data:
         raise InputError(f"{target} is there with other content than {source}")
-
-
-def _append(shelf: Shelf, new: Sequence[Proof]) -> None:
-    """Add rows to proofs.csv, sorted; a cell's earlier proof of the same grade and platform gives way."""
-    if not new:
-        return
-    key = {(proof.cell, proof.seal, proof.grade, proof.platform) for proof in new}
-    rows = [p for p in proofs(shelf) if (p.cell, p.seal, p.grade, p.platform) not in key]
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([field.name for field in fields(Proof)])
-    writer.writerows(sorted(astuple(proof) for proof in [*rows, *new]))
-    files.write(shelf.folder / PROOFS, buffer.getvalue().encode())

@@ -8,12 +8,12 @@ croissant.json                     the same for machines (https://docs.mlcommons
 SHA256SUMS                         checksums of all other files, for `sha256sum -c`
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from math import inf
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import pandas as pd
@@ -26,10 +26,11 @@ from ascent.records.read import CellRecord, load
 from ascent.records.shelf import CURVES, SCORES, Shelf, ShelfCell
 from ascent.records.store import Store, seals
 from ascent.reports import page
+from ascent.reports.checking.grades import GRADES
 from ascent.reports.page.formats import decimals, median_limits, number, short_steps, student_limits
 from ascent.reports.page.table import csv
 from ascent.reports.shelf import croissant
-from ascent.reports.shelf.add import grade_of, proofs
+from ascent.reports.shelf.proofs import grade_of, proofs
 from ascent.reports.statistics.aggregate import CellSummary, Task, aggregate
 from ascent.reports.statistics.comparisons import Pair, compare
 from ascent.reports.statistics.curves import evaluation_means
@@ -125,7 +126,7 @@ def boards(shelf: Shelf, cells: Sequence[CellRecord]) -> list[Board]:
                 grade_of(shelf, planned[summary.cell.name.folder], known),
                 _policies(shelf, planned[summary.cell.name.folder]),
                 max(run.about["attempts"][-1]["ended"] for run in summary.cell.runs)[:10],
-                sum(_cpu_seconds(run.about) for run in summary.cell.runs) / 3600,
+                sum(run.cpu_seconds for run in summary.cell.runs) / 3600,
                 _distinct((run.about.get("platform") or {}).get("key") for run in summary.cell.runs),
                 _distinct(run.about.get("source_digest") for run in summary.cell.runs),
                 seals(shelf.folder / summary.cell.name.folder)[0].name,
@@ -209,8 +210,16 @@ def _template(name: str, shelf: Shelf, shown: Sequence[Board]) -> str:
     return environment.get_template(name).render(
         shelf=shelf, boards=shown, rows=[row for board in shown for row in board.rows], hours=shown_hours,
         rank=_rank, fragility=_undone_by, policies=_kept, mean=_mean, limits=_limits, median=_median,
-        style=style, script=script,
+        grades=_grades(shown), style=style, script=script,
     )  # fmt: skip
+
+
+def _grades(shown: Sequence[Board]) -> str:
+    """Return how many cells have which grade, the strongest first: "11 cells are retrained, 44 restarted"."""
+    levels = Counter(row.grade.partition(",")[0] for board in shown for row in board.rows)
+    words = sorted(levels, key=lambda words: GRADES.index(words.partition(" (")[0]), reverse=True)
+    counts = [f"{levels[name]} {name}" for name in words]
+    return ", ".join(counts).replace(" ", " cells are ", 1) if counts else "There are no cells yet"
 
 
 def _rank(row: Row) -> str:
@@ -251,10 +260,6 @@ def _limits(board: Board, row: Row) -> str:
 def _median(board: Board, row: Row) -> str:
     score, places = row.summary.score, decimals(board.task)
     return f"{number(score.median, places)} {median_limits(score, places)}" if score else ""
-
-
-def _cpu_seconds(about: Mapping[str, Any]) -> float:
-    return float(sum(attempt.get("cpu_s") or 0 for attempt in about.get("attempts") or []))
 
 
 def _distinct(values: Iterable[object]) -> tuple[str, ...]:

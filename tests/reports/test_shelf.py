@@ -16,10 +16,11 @@ from ascent.records.read import load
 from ascent.records.shelf import Shelf, ShelfCell
 from ascent.records.store import Store, read_seal, seals
 from ascent.reports.checking import bundle, check
+from ascent.reports.checking.outcome import DIFFERS, Outcome
 from ascent.reports.checking.verify import verify
 from ascent.reports.report import build
 from ascent.reports.shelf import add as adding
-from ascent.reports.shelf import tables
+from ascent.reports.shelf import proofs, tables
 from ascent.reports.shelf.baselines import baselines
 from ascent.runners import campaign
 from tests.command import call
@@ -95,9 +96,9 @@ def test_cells_on_a_shelf(full: Shelf, whole: Path) -> None:
     assert not list(full.folder.glob("*/*/*/sources-*.zip")) and list(
         full.folder.glob("sources/sources-*.zip")
     )
-    proofs = adding.proofs(full)
-    assert [(proof.grade, proof.seeds) for proof in proofs] == [("replayed", "0-2")] * 2
-    assert adding.grade_of(full, one, proofs) == "replayed, 3 of 3"
+    known = proofs.proofs(full)
+    assert [(proof.grade, proof.seeds) for proof in known] == [("replayed", "0-2")] * 2
+    assert proofs.grade_of(full, one, known) == "replayed, 3 of 3"
 
 
 def test_generated_files_are_the_same_again(full: Shelf, tmp_path: Path) -> None:
@@ -375,14 +376,51 @@ def test_a_damaged_shelf_is_not_generated_again(full: Shelf, tmp_path: Path) -> 
 
 def test_a_proof_is_of_one_seal(full: Shelf, tmp_path: Path) -> None:
     first = full.planned[0]
-    (proof,) = (proof for proof in adding.proofs(full) if proof.cell == first.folder)
-    assert adding.grade_of(full, first, [replace(proof, seal="sealed-0.zip")]) == "recorded"
+    (proof,) = (proof for proof in proofs.proofs(full) if proof.cell == first.folder)
+    assert proofs.grade_of(full, first, [replace(proof, seal="sealed-0.zip")]) == "recorded"
     copy = Shelf(Path(shutil.copytree(full.folder, tmp_path / full.name)))
     for old, new in (("replayed", "excellent"), ("0-2", "0-x")):
         text = (full.folder / shelf.PROOFS).read_text()
         (copy.folder / shelf.PROOFS).write_text(text.replace(old, new, 1))
         with pytest.raises(InputError, match=r"proofs.csv is damaged"):
-            adding.proofs(copy)
+            proofs.proofs(copy)
+
+
+def test_cells_are_proved_again(
+    full: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """The policy that is kept, then the whole training; what was trained again is not trained once more."""
+    copy = Shelf(Path(shutil.copytree(full.folder, tmp_path / full.name)))
+    monkeypatch.setattr(shelf, "HOME", tmp_path)
+    before = proofs.proofs(copy)
+    one, all_seeds, _ = copy.planned
+    code, out, err = call(capsys, "results", "prove")
+    assert code == 0 and "2 cells at depth policy: 2 verified now, 0 before" in out, err
+    assert f"{one.folder}: replayed, seeds {int(one.digest, 16) % 3}" in out
+    assert proofs.proofs(copy) == before, "a proof of fewer policies takes the place of one of all"
+    for words in ("2 verified now, 0 before", "0 verified now, 2 before"):
+        code, out, err = call(capsys, "results", "prove", "--depth", "whole", "--cheapest")
+        assert code == 0 and words in out, err
+    assert {proofs.grade_of(copy, cell, proofs.proofs(copy)) for cell in (one, all_seeds)} == {
+        "retrained, 3 of 3"
+    }
+    assert "2 cells are retrained" in (copy.folder / tables.BOARD_MD).read_text()
+    assert broken(copy.folder) == set()
+    assert call(capsys, "results", "prove", one.digest, "--cheapest")[0] == 2
+    code, _, err = call(capsys, "results", "prove", "--depth", "hole")
+    assert code == 2 and "did you mean 'whole'?" in err
+
+
+def test_a_cell_that_differs_is_not_proved(
+    full: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    copy = Shelf(Path(shutil.copytree(full.folder, tmp_path / full.name)))
+    monkeypatch.setattr(shelf, "HOME", tmp_path)
+    monkeypatch.setattr(proofs, "verify", lambda *_, **__: [Outcome("a/b/c/seed-1", DIFFERS, "at step 3")])
+    before = (copy.folder / shelf.PROOFS).read_bytes()
+    code, _, err = call(capsys, "results", "prove", "--depth", "start")
+    assert code == 2 and "seed-1 differs: at step 3" in err
+    assert (copy.folder / shelf.PROOFS).read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from ascent.reports.checking.grades import RETRAINED
 from ascent.reports.checking.setting import Allowed
 from ascent.reports.checking.verify import verify
 from ascent.reports.shelf import tables
-from ascent.reports.shelf.add import proofs
+from ascent.reports.shelf.proofs import proofs
 from ascent.runners.platform import platform_key
 
 
