@@ -419,7 +419,7 @@ def test_a_cell_that_differs_is_not_proved(
     monkeypatch.setattr(proofs, "verify", lambda *_, **__: [Outcome("a/b/c/seed-1", DIFFERS, "at step 3")])
     before = (copy.folder / shelf.PROOFS).read_bytes()
     code, _, err = call(capsys, "results", "prove", "--depth", "start")
-    assert code == 2 and "seed-1 differs: at step 3" in err
+    assert code == 2 and "seed-1 DIFFERS: at step 3" in err
     assert (copy.folder / shelf.PROOFS).read_bytes() == before
 
 
