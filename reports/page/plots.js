@@ -97,7 +97,7 @@ function draw(place) {
   const redraw = () => boxes.forEach((box, k) => {
     const panel = plot.choose ? plot.panels[chosen] : panels[k];
     const traces = panel.dots ? dots(panel, hidden) : lines(panel, hidden, every);
-    if (panel.dots) box.style.height = `${90 + 26 * traces.length}px`;
+    if (panel.dots) box.style.height = `${90 + 22 * traces.length}px`;
     Plotly.react(box, traces, layout(panel), { responsive: true, displayModeBar: false });
   });
   if (plot.choose) {

@@ -70,6 +70,7 @@ def render(study: Study, shown: Mapping[str, Table], style: figures.Style) -> st
         cells=cells,
         shown=shown,
         verdict_counts=counts(study.verdicts),
+        heads=heads,
         rows=rows,
         open_rows=OPEN_ROWS,
         most_findings=MOST_FINDINGS,
@@ -125,17 +126,23 @@ def matrix(improvements: Sequence[Improvement]) -> dict[str, dict[str, Estimate]
     return table
 
 
+def heads(table: Table, task: Task | None = None) -> list[str]:
+    """Return the headings to show: in the section of a task, without those that its first table has."""
+    return [head for head in table.shown if task is None or head not in ("task", "cell")]
+
+
 def rows(table: Table, task: Task | None = None) -> list[list[tuple[str, str, str]]]:
     """Return the rows of a table, or those of a task: (head, text with true minus signs, sort key)."""
     chosen = list(range(len(table.shown)))
     if task is not None:
         of_task = (table.data["suite"] == task.suite) & (table.data["task"] == task.name)
         chosen = of_task.to_numpy().nonzero()[0].tolist()
-    texts = table.shown.to_numpy().tolist()
+    names = heads(table, task)
+    texts = table.shown[names].to_numpy().tolist()
     return [
         [
             (head, _MINUS.sub(MINUS, text), _sort_key(table, head, k))
-            for head, text in zip(table.shown, texts[k], strict=True)
+            for head, text in zip(names, texts[k], strict=True)
         ]
         for k in chosen
     ]

@@ -229,9 +229,10 @@ def pairs(comparisons: Comparisons) -> Table:
 
 def aggregates(comparisons: Comparisons) -> Table:
     """Return the table of aggregates across tasks, of normalised scores: one row per group and system."""
+    several = len(comparisons.groups) > 1  # the only one has all tasks that are compared
     columns: list[Column[tuple[Group, str]]] = [
         Column(
-            lambda row: " ".join(row[0].tasks), "tasks", "tasks",
+            lambda row: " ".join(row[0].tasks), "tasks", "tasks" if several else "",
             lambda row: ", ".join(name.partition("/")[2] for name in row[0].tasks),
         ),
         Column(lambda row: row[1], "system", "system"),

@@ -165,7 +165,19 @@ def test_use_of_the_cores(store: "Records") -> None:
     page = store.build()
     (row,) = pd.read_csv(store.out / "tables" / "compute.csv").to_dict("records")
     assert (row["wall_hours"], row["cpu_hours"], row["core_hours"], row["cpu_use"]) == (1.0, 0.5, 2.0, 0.25)
-    assert "and unfinished runs: 25% of the cores' time; " in page
+    assert "and unfinished runs: 25% of the cores' time. " in page
+
+
+def test_one_system_on_one_task_is_compared_with_nothing(store: "Records") -> None:
+    """Its figure stands once, without a ranking of one, and no section is there to say that it is empty."""
+    store.flat_runs(store.cell(system="mine"), [450.0, 480.0, 500.0])
+    page = store.build().replace(LIBRARY, "")
+    assert page.count('data-plot="CartPole-v1"') == 1
+    for absent in ('class="ranking"', 'id="comparisons"', 'id="verdicts"', "restarts lost"):
+        assert absent not in page
+    assert {target for target in Elements(page).attributes("href") if target.startswith("#comp")} == {
+        "#completeness", "#compute"
+    }  # fmt: skip
 
 
 def test_runs_on_mixed_platforms_are_marked(store: "Records") -> None:

@@ -121,6 +121,31 @@ def test_tables_fit_on_paper(spoilt: "Records", tmp_path: Path) -> None:
     assert "<title>wide []</title>" in shown, re.findall("<title>(.*?)</title>", shown)
 
 
+@needs_browser
+@pytest.mark.skipif(not shutil.which("pdftotext"), reason="poppler-utils is not installed")
+def test_no_heading_ends_a_printed_page(spoilt: "Records", tmp_path: Path) -> None:
+    """Nor what a heading's own line says; rows and figures follow on the same page."""
+    address = (spoilt.out / "index.html").as_uri()
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    flags += ["--no-pdf-header-footer", f"--print-to-pdf={tmp_path / 'page.pdf'}"]
+    subprocess.run([browser, *flags, address], check=True, capture_output=True, timeout=120)
+    text = subprocess.run(
+        ["pdftotext", "-layout", tmp_path / "page.pdf", "-"], check=True, capture_output=True, text=True
+    ).stdout
+    page = (spoilt.out / "index.html").read_text(encoding="utf-8")
+    headings = {
+        " ".join(re.sub(r"<[^>]*>", "", found).split())
+        for found in re.findall(r"<h[23].*?</h[23]>", page, re.DOTALL)
+    }
+    pages = [
+        [" ".join(line.split()) for line in each.splitlines() if line.strip()] for each in text.split("\f")
+    ]
+    assert {"CartPole-v1 classic", "Scores"} < headings & {line for lines in pages for line in lines}
+    for lines in filter(None, pages):
+        assert lines[-1] not in headings and not lines[-1].startswith("Return:"), lines[-1]
+        assert "drag to zoom" not in " ".join(lines), "nothing can be dragged on paper"
+
+
 def luminance(colour: str) -> float:
     """Relative luminance of "#rrggbb" (WCAG 2.2)."""
     parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
