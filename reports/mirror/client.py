@@ -57,12 +57,13 @@ def settings(timeout: float | None = None) -> wandb.Settings:
     )
 
 
-def begin(payload: dict[str, Any], project: str, entity: str | None, timeout: float | None = None) -> Any:
-    """Start a W&B run, or resume the stored one; without resuming, its rows would be stored twice."""
+def begin(payload: dict[str, Any], timeout: float | None = None) -> Any:
+    """Start a W&B run, or resume the stored one; without resuming, its rows would be stored twice.
+
+    The environment names the project, WANDB_PROJECT, and its entity.
+    """
     run = wandb.init(
         **{name: payload[name] for name in ("id", "name", "group", "job_type", "tags", "config")},
-        project=project,
-        entity=entity,
         reinit="create_new",
         dir=os.getcwd(),
         settings=settings(timeout),
@@ -75,14 +76,15 @@ def begin(payload: dict[str, Any], project: str, entity: str | None, timeout: fl
 
 def log(run: Any, rows: list[dict[str, Any]]) -> None:
     """Add the rows that the history does not have yet."""
+    first = run.step  # of a new row; behind the last one that is sent or stored
     for row in rows:
-        if row["global_step"] >= run.starting_step:
+        if row["global_step"] >= first:
             run.log(row, step=row["global_step"], commit=True)
 
 
-def send(payload: dict[str, Any], project: str, entity: str | None, timeout: float) -> dict[str, int]:
+def send(payload: dict[str, Any], timeout: float) -> dict[str, int]:
     """Hand a whole run to wandb. Return the sizes in bytes of its files, by name."""
-    run = begin(payload, project, entity, timeout)
+    run = begin(payload, timeout)
     log(run, payload["rows"])
     media: dict[str, Any] = {
         name: wandb.Table(columns=columns, data=data, allow_mixed_types=True)
@@ -103,14 +105,12 @@ def send(payload: dict[str, Any], project: str, entity: str | None, timeout: flo
     return {name: (folder / name).stat().st_size for name in names}
 
 
-class Service:
-    """What W&B stores of the runs of a project, by wandb's public API. Errors are those of wandb."""
+class Project:
+    """What W&B stores of the runs of the project, by wandb's public API. Errors are those of wandb."""
 
-    def __init__(self, project: str, entity: str | None, timeout: float) -> None:
+    def __init__(self, timeout: float) -> None:
         wandb.setup(settings=settings(timeout))  # the limits hold for the public API, too
-        self.timeout = timeout
         self.api = wandb.Api(timeout=math.ceil(timeout))
-        self.project = f"{entity or self.api.default_entity}/{project}"
         self.lock = threading.Lock()  # `flush` empties the API's only cache
 
     def runs(self, ids: Sequence[str]) -> dict[str, Any]:
@@ -121,7 +121,7 @@ class Service:
             with self.lock:
                 self.api.flush()
                 try:
-                    page = list(self.api.runs(self.project, wanted, per_page=PAGE, lazy=False))
+                    page = list(self.api.runs(filters=wanted, per_page=PAGE, lazy=False))
                 except ValueError as error:
                     if "Could not find project" not in str(error):
                         raise
@@ -161,14 +161,15 @@ def is_complete(payload: dict[str, Any], run: Any) -> bool:
     return rows and all(run.summary_metrics.get(key) == value for key, value in payload["summary"].items())
 
 
-def refuse_other(payload: dict[str, Any], run: Any, known: str | None, project: str) -> None:
+def refuse_other(payload: dict[str, Any], run: Any, known: str | None) -> None:
     """Raise RuntimeError if another result is stored under the id of a run, or if the run was deleted."""
     named = f"{payload['name']} ({payload['id']})"
     digest = payload["summary"]["digest"]
     if run is None and known:
         raise RuntimeError(
-            f"{named} was pushed before but is no longer in {project}. W&B does not accept a deleted run "
-            "again: push to another project. If W&B has lost the run, delete pushed.json in the folder --out"
+            f"{named} was pushed before but is no longer in {os.environ['WANDB_PROJECT']}. W&B does not "
+            "accept a deleted run again: push to another project. If W&B has lost the run, delete "
+            "pushed.json in the folder --out"
         )
     stored = run.summary_metrics.get("digest") if run else None
     if stored not in (None, digest):
@@ -203,39 +204,39 @@ def refusal(payload: dict[str, Any]) -> tuple[str, bool]:
 def push(job: dict[str, Any], answer: Any) -> None:
     """Send the runs of a job that the service lacks. Raises RuntimeError at the first that fails."""
     payloads, known = job["payloads"], job["known"]
-    service, stored = None, {}
+    project, stored = None, {}
     if os.environ["WANDB_MODE"] == "online":
         try:
-            service = Service(job["project"], job["entity"], job["timeout"])
-            stored = service.runs([payload["id"] for payload in payloads])
+            project = Project(job["timeout"])
+            stored = project.runs([payload["id"] for payload in payloads])
         except Exception as error:  # wandb raises many types
             raise RuntimeError(f"W&B at {os.environ['WANDB_BASE_URL']}: {_one_line(error)}") from error
     missing = []
     for payload in payloads:
         run, before = stored.get(payload["id"]), known.get(payload["id"])
-        if service:
-            refuse_other(payload, run, before, service.project)
-        if is_complete(payload, run) if service else before == payload["summary"]["digest"]:
+        if project:
+            refuse_other(payload, run, before)
+        if is_complete(payload, run) if project else before == payload["summary"]["digest"]:
             answer(id=payload["id"], present=True, page=_page(run))
         else:
             missing.append(payload)
 
     pool = ThreadPoolExecutor(WORKERS)  # not waited for after an error
-    futures = {pool.submit(deliver, payload, job, service): payload for payload in missing}
+    futures = {pool.submit(deliver, payload, project, job["timeout"]): payload for payload in missing}
     for future in as_completed(futures):
         answer(id=futures[future]["id"], present=False, page=_page(future.result()))
 
 
-def deliver(payload: dict[str, Any], job: dict[str, Any], service: Service | None) -> Any:
-    """Send a run, and return it as it is stored; None without a service. Raises RuntimeError if it fails."""
-    deadline = time.monotonic() + job["timeout"]
+def deliver(payload: dict[str, Any], project: Project | None, timeout: float) -> Any:
+    """Send a run, and return it as it is stored; None if it is offline. Raises RuntimeError if it fails."""
+    deadline = time.monotonic() + timeout
     run = None
     try:
-        sizes = send(payload, job["project"], job["entity"], job["timeout"])
-        if service:
-            run = service.wait(payload, sizes, deadline)
+        sizes = send(payload, timeout)
+        if project:
+            run = project.wait(payload, sizes, deadline)
     except Exception as error:  # of any kind: a run that is not acknowledged has failed
-        late = f"the upload did not finish within {job['timeout']:g} s"
+        late = f"the upload did not finish within {timeout:g} s"
         text = late if isinstance(error, TimeoutError) else _one_line(error)
         reason = refusal(payload)[0]
         cause = f" ({reason})" if reason else ""

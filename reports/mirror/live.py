@@ -26,14 +26,7 @@ from ascent.records.cell import Cell
 from ascent.records.errors import InputError
 from ascent.records.expected import Expected
 from ascent.reports.mirror.payload import TABLES, history_rows, run_payload, started_payload
-from ascent.reports.mirror.service import (
-    check_installed,
-    end,
-    find_project,
-    find_service,
-    ignored_variables,
-    start,
-)
+from ascent.reports.mirror.service import end, find, ignored_variables, start
 
 FLUSH_SECONDS = 30.0  # longest wait, after training, for rows that are not sent yet
 POLL_SECONDS = 1.0  # interval between reads of the records
@@ -47,7 +40,8 @@ class Stream:
     """
 
     def __init__(self, cell: Cell, seeds: Sequence[int], out: Path, project: str | None) -> None:
-        self.job = {"cell": cell.to_json(), "seeds": list(seeds), "out": str(out.resolve())}
+        job = {"cell": cell.to_json(), "seeds": list(seeds), "out": str(out.resolve())}
+        self.job = json.dumps(job).encode() + b"\n"
         self.project = project
         self.folder = out / FOLDER
         self.log = self.folder / "live.log"
@@ -61,17 +55,14 @@ class Stream:
         return self
 
     def _start(self) -> None:
-        check_installed()
-        project = find_project(self.project, os.environ, "--wandb-project")
-        service = find_service(project, None, os.environ)
-        if unused := ignored_variables(os.environ):
+        place = find(self.project, option="--wandb-project")
+        if unused := ignored_variables():
             _warn(f"variables without effect here: {', '.join(unused)}")
         self.folder.mkdir(parents=True, exist_ok=True)
         words = ["-m", "ascent.reports.mirror.live"]
-        self.process = start(words, service, self.folder, self.log, subprocess.PIPE)
+        self.process = start(words, place, self.folder, self.log, subprocess.PIPE)
         assert self.process.stdin is not None  # opened as a pipe
-        job = self.job | {"project": project, "entity": service.entity}
-        self.process.stdin.write(json.dumps(job).encode() + b"\n")
+        self.process.stdin.write(self.job)
         self.process.stdin.flush()
 
     def __exit__(self, *_: object) -> None:
@@ -94,30 +85,28 @@ def _warn(text: str) -> None:
 class _Follower:
     """Follows the record of one run. Its W&B run is created with the first row."""
 
-    def __init__(self, cell: Cell, seed: int, out: Path, project: str, entity: str | None) -> None:
+    def __init__(self, cell: Cell, seed: int, out: Path) -> None:
         self.cell = cell
         self.seed = seed
         self.out = out
-        self.place = (project, entity)
         self.folder = cell.run_folder(seed, out)
         self.run: Any = None  # of wandb, which this process imports late
-        self.last_sent = -1  # step of the last row sent
-        self.finished = False
 
-    def poll(self) -> None:
-        """Send the rows that were recorded since the last call."""
-        if self.cell.is_finished(self.seed, self.out):
+    def poll(self) -> bool:
+        """Send the rows that were recorded since the last call. Return whether the run is finished."""
+        if finished := self.cell.is_finished(self.seed, self.out):
             self._finish()
-            return
+            return finished
         with suppress(FileNotFoundError):  # the run has not started, or is being started afresh
             recorded = self._recorded_step()
-            if recorded > self.last_sent:
+            if recorded >= (self.run.step if self.run else 0):
                 tables = {name: (self.folder / name).read_bytes() for name in TABLES}
                 self._send(history_rows(tables, recorded))
+        return finished
 
     def mark_failed(self) -> None:
         """Mark an unfinished run as failed in W&B when training has stopped. It may be resumed later."""
-        if self.run is not None and not self.finished:
+        if self.run is not None:
             self.run.finish(exit_code=1)
 
     def _recorded_step(self) -> int:
@@ -133,14 +122,11 @@ class _Follower:
             facts = json.loads((self.folder.parent / layout.CELL).read_bytes())
             about = json.loads((self.folder / layout.RUN).read_bytes())
             started = started_payload(facts, about, self.folder.parent.name, self.seed)
-            self.run = begin(asdict(started), *self.place)
-        new = [row for row in rows if row["global_step"] > self.last_sent]
-        log(self.run, new)
-        self.last_sent = max([self.last_sent, *(row["global_step"] for row in new)])
+            self.run = begin(asdict(started))
+        log(self.run, rows)
 
     def _finish(self) -> None:
         """Send the rest from the verified record, exactly as `ascent wandb push` would."""
-        self.finished = True
         (loaded,) = records.load(self.out, [Expected.of(self.cell, [self.seed])])
         (run,) = loaded.runs
         if not run.finished:
@@ -165,18 +151,16 @@ def main() -> None:
     """Read a job from standard input, and follow its runs until they or the training end."""
     job = json.loads(sys.stdin.readline())
     cell, out = Cell.from_json(job["cell"]), Path(job["out"])
-    followers = [_Follower(cell, seed, out, job["project"], job["entity"]) for seed in job["seeds"]]
+    open_runs = [_Follower(cell, seed, out) for seed in job["seeds"]]
     ended = threading.Event()
     threading.Thread(target=_exit_after_training, args=(ended,), daemon=True).start()
-    while True:
+    while open_runs:
         last = ended.is_set()  # read before polling: the last poll must see everything training wrote
-        for follower in followers:
-            if not follower.finished:
-                follower.poll()
-        if last or all(follower.finished for follower in followers):
+        open_runs = [follower for follower in open_runs if not follower.poll()]
+        if last:
             break
         ended.wait(POLL_SECONDS)
-    for follower in followers:
+    for follower in open_runs:
         follower.mark_failed()
 
 

@@ -5,7 +5,6 @@ asks again. This process derives the content from the records, and counts only w
 """
 
 import json
-import os
 import select
 import subprocess
 import sys
@@ -27,15 +26,7 @@ from ascent.records.shelf import FILE as SHELF
 from ascent.records.shelf import Shelf
 from ascent.reports.mirror.folders import report_payload, shelf_payload
 from ascent.reports.mirror.payload import Payload, run_payload
-from ascent.reports.mirror.service import (
-    Service,
-    check_installed,
-    end,
-    find_project,
-    find_service,
-    ignored_variables,
-    start,
-)
+from ascent.reports.mirror.service import Destination, end, find, ignored_variables, start
 
 LEDGER = "pushed.json"  # the digests of the runs that were pushed, by destination and id
 LOG = "client.log"
@@ -61,23 +52,21 @@ class Outcome:
 
 def push(
     payloads: Sequence[Payload],
-    service: Service | None,
-    project: str,
+    place: Destination,
     folder: Path,
     timeout: float,
-    on_progress: Callable[[Outcome], None] = lambda outcome: None,
+    on_progress: Callable[[Outcome], None],
 ) -> tuple[Outcome, str]:
-    """Send what the service does not have yet; without a service, write offline runs to `folder`/wandb.
+    """Send what the service does not have yet; without a server, write offline runs to `folder`/wandb.
 
     Args:
         payloads: the runs, reports and shelves to send.
-        service: where to.
-        project: its project, or that of offline runs.
+        place: where to.
         folder: holds every file that wandb writes.
         timeout: seconds that a run may take to start, and then until the service has all of it.
         on_progress: called for each run.
 
-    Returns what was sent, and the address of the project; "" without a service.
+    Returns what was sent, and the address of the project; "" without a server.
 
     Raises InputError, with the counts so far, at the first run that fails or times out. Repeating the call
     resumes the push.
@@ -85,19 +74,17 @@ def push(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LEDGER
     ledger: dict[str, dict[str, str]] = files.read_json(path) if path.exists() else {}
-    entity = service.entity if service else None
-    destination = f"{service.url} {entity or ''}/{project}" if service else f"offline {project}"
-    known = ledger.setdefault(destination, {})
+    named = f"{place.url} {place.entity or ''}/{place.project}" if place.url else f"offline {place.project}"
+    known = ledger.setdefault(named, {})
     content = [asdict(payload) | {"row_count": payload.row_count} for payload in payloads]
-    job = {"project": project, "entity": entity, "timeout": timeout, "known": known, "payloads": content}
+    job = {"timeout": timeout, "known": known, "payloads": content}
     by_id = {payload.id: payload for payload in payloads}
     outcome, page = Outcome(sum(payload.row_count for payload in payloads), len(payloads)), ""
-    with closing(_answers(service, folder, job, 2 * timeout + SPARE_SECONDS)) as answers:
+    with closing(_answers(place, folder, job, 2 * timeout + SPARE_SECONDS)) as answers:
         while outcome.finished < outcome.runs:
             answer = next(answers)
             if "error" in answer:
-                verb = "acknowledged" if service else "written"
-                raise InputError(f"{answer['error']}; {verb}: {outcome.counts()}")
+                raise InputError(f"{answer['error']}; {_verb(place)}: {outcome.counts()}")
             payload, page = by_id[answer["id"]], answer["page"]
             known[payload.id] = payload.digest
             files.write_json(path, ledger, durable=False)
@@ -108,8 +95,12 @@ def push(
     return outcome, page
 
 
+def _verb(place: Destination) -> str:
+    return "acknowledged" if place.url else "written"
+
+
 def _answers(
-    service: Service | None, folder: Path, job: dict[str, Any], patience: float
+    place: Destination, folder: Path, job: dict[str, Any], patience: float
 ) -> Generator[dict[str, Any], None, None]:
     """Run the process that runs wandb, and yield its answers; the last may be an error.
 
@@ -118,7 +109,7 @@ def _answers(
     with tempfile.TemporaryFile() as stdin:
         stdin.write(json.dumps(job).encode())
         stdin.seek(0)
-        process = start([str(SCRIPT)], service, folder, folder / LOG, stdin, subprocess.PIPE)
+        process = start([str(SCRIPT)], place, folder, folder / LOG, stdin, subprocess.PIPE)
     assert process.stdout is not None  # opened as a pipe
     try:
         while select.select([process.stdout], [], [], patience)[0]:
@@ -151,9 +142,7 @@ def command(
     """
     if not 0 < timeout < float("inf"):
         raise InputError(f"timeout: {timeout} must be a positive number of seconds")
-    check_installed()
-    project = find_project(project, os.environ)
-    service = None if offline else find_service(project, entity, os.environ)
+    place = find(project, entity, offline)
     finished = [(cell, run) for cell in cells for run in cell.runs if run.finished]
     skipped = Counter(run.state for cell in cells for run in cell.runs if not run.finished)
     if not finished and report is None:
@@ -163,7 +152,7 @@ def command(
         print(f"skipped runs: {counts}", file=sys.stderr)
     if left_out:
         print(f"left out runs: {left_out} of tuning seeds", file=sys.stderr)
-    if unused := ignored_variables(os.environ):
+    if unused := ignored_variables():
         print(f"variables without effect here: {', '.join(unused)}", file=sys.stderr)
     payloads = [run_payload(cell, run, runs) for cell, run in finished]
     if (runs / SHELF).is_file():
@@ -177,7 +166,6 @@ def command(
         def on_progress(outcome: Outcome) -> None:
             display.update(bar, completed=outcome.finished)
 
-        outcome, page = push(payloads, service, project, out, timeout, on_progress)
-    verb = "written" if service is None else "acknowledged"
-    print(f"{verb}: {outcome.counts()}; {outcome.present} rows were already present", file=sys.stderr)
+        outcome, page = push(payloads, place, out, timeout, on_progress)
+    print(f"{_verb(place)}: {outcome.counts()}; {outcome.present} rows were already present", file=sys.stderr)
     return page or str(out / "wandb")

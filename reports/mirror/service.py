@@ -1,11 +1,10 @@
-"""Which W&B service is meant, and the processes that run wandb. Nothing here imports wandb."""
+"""Where runs go, and the processes that run wandb. Nothing here imports wandb."""
 
-import netrc
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -19,73 +18,66 @@ HONOURED = ("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_ENTITY", "WANDB_PROJECT")
 
 
 @dataclass(frozen=True)
-class Service:
-    """A destination for runs. `entity` None means the default entity of the API key."""
+class Destination:
+    """A project of a server, or of offline runs, which have none. `entity` None: the default of the key."""
 
-    url: str
-    key: str
     project: str
-    entity: str | None
+    url: str = ""
+    key: str = ""
+    entity: str | None = None
 
 
-def check_installed() -> None:
-    """Raise InputError if wandb is not installed."""
+def find(
+    project: str | None, entity: str | None = None, offline: bool = False, option: str = "--project"
+) -> Destination:
+    """Return the destination that the arguments and the user's environment name.
+
+    `option` is that of the project, for the error message. Raises InputError without wandb, a project or an
+    API key, or for an invalid address.
+    """
     if find_spec("wandb") is None:
         raise InputError("wandb is not installed: pip install 'ascent-rl[wandb]'")
-
-
-def find_project(project: str | None, environment: Mapping[str, str], option: str = "--project") -> str:
-    """Return the project that the argument or the environment names. `option` is for the error message."""
-    if not (found := project or environment.get("WANDB_PROJECT")):
+    if not (project := project or os.environ.get("WANDB_PROJECT")):
         raise InputError(f"W&B needs a project: give {option} NAME, or set WANDB_PROJECT")
-    return found
-
-
-def find_service(project: str, entity: str | None, environment: Mapping[str, str]) -> Service:
-    """Return the service that the arguments and environment variables name.
-
-    Raises InputError without an API key, or for an invalid address.
-    """
-    url = environment.get("WANDB_BASE_URL", "https://api.wandb.ai").rstrip("/")
+    if offline:
+        return Destination(project)
+    url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").rstrip("/")
     if urlsplit(url).scheme not in ("http", "https"):
         raise InputError(f"WANDB_BASE_URL: {url!r} must start with https:// or http://")
-    key = environment.get("WANDB_API_KEY") or _netrc_key(url, environment)
-    if not key:
+    if not (key := os.environ.get("WANDB_API_KEY") or _stored_key(url)):
         raise InputError(
             f"no API key for W&B at {url}: set WANDB_API_KEY (from {url.replace('api.', '', 1)}/authorize), "
             "or use `ascent wandb push --offline`"
         )
-    return Service(url, key, project, entity or environment.get("WANDB_ENTITY") or None)
+    return Destination(project, url, key, entity or os.environ.get("WANDB_ENTITY") or None)
 
 
-def _netrc_key(url: str, environment: Mapping[str, str]) -> str | None:
-    """Return the API key that `wandb login` stored, if any."""
-    path = Path(environment.get("NETRC") or Path.home() / ".netrc")
-    try:
-        entry = netrc.netrc(path).authenticators(urlsplit(url).hostname or "")
-    except (OSError, netrc.NetrcParseError):
-        return None
-    return entry[2] if entry else None
+def _stored_key(url: str) -> str:
+    """Return the API key that `wandb login` stored in the netrc file; "" if there is none."""
+    from requests.utils import get_netrc_auth  # wandb needs it, Ascent alone does not
+
+    _, key = get_netrc_auth(url) or ("", "")
+    return key
 
 
-def ignored_variables(environment: Mapping[str, str]) -> list[str]:
+def ignored_variables() -> list[str]:
     """Return the names of set variables for wandb that have no effect on a push."""
-    return sorted(name for name in environment if name.startswith("WANDB_") and name not in HONOURED)
+    return sorted(name for name in os.environ if name.startswith("WANDB_") and name not in HONOURED)
 
 
 def start(
     words: Sequence[str],
-    service: Service | None,
+    place: Destination,
     folder: Path,
     log: Path,
     stdin: int | IO[bytes],
     stdout: int | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start python with these words as a process that runs wandb; offline without a service.
+    """Start python with these words as a process that runs wandb.
 
     wandb writes to `folder` only, and the process to `log`, with its output (default of `stdout`: `log`).
     """
-    environment = _environment(service, folder.resolve())
+    environment = _environment(place, folder.resolve())
     with log.open("wb") as errors:
         return subprocess.Popen(
             [sys.executable, "-P", *words],
@@ -115,7 +107,7 @@ def end(process: subprocess.Popen[bytes], seconds: float) -> int | None:
     return code
 
 
-def _environment(service: Service | None, folder: Path) -> dict[str, str]:
+def _environment(place: Destination, folder: Path) -> dict[str, str]:
     """Return the environment variables of a process that runs wandb and writes to `folder`.
 
     The user's variables for wandb, which could change a run, are removed.
@@ -133,6 +125,9 @@ def _environment(service: Service | None, folder: Path) -> dict[str, str]:
         path.mkdir(parents=True, exist_ok=True)  # wandb replaces a folder that does not exist by another
     variables |= {name: str(path) for name, path in folders.items()}
     variables["WANDB_ERROR_REPORTING"] = "false"  # reports go to another server
-    if service is None:
+    variables["WANDB_PROJECT"] = place.project
+    if place.entity:
+        variables["WANDB_ENTITY"] = place.entity
+    if not place.url:
         return variables | {"WANDB_MODE": "offline"}
-    return variables | {"WANDB_MODE": "online", "WANDB_BASE_URL": service.url, "WANDB_API_KEY": service.key}
+    return variables | {"WANDB_MODE": "online", "WANDB_BASE_URL": place.url, "WANDB_API_KEY": place.key}

@@ -505,6 +505,21 @@ def test_another_result_under_the_same_id_is_told(one: Path, tmp_path: Path) -> 
         assert not server.runs
 
 
+def test_the_key_that_wandb_login_stored(one: Path, tmp_path: Path) -> None:
+    """In ~/.netrc, by the name of the server; that of another server is no key."""
+    with StandIn() as server:
+        words = (str(one), "--project", PROJECT)
+        netrc = tmp_path / "home" / ".netrc"
+        netrc.parent.mkdir()
+        netrc.write_text(f"machine api.wandb.ai login user password {KEY}\n")
+        netrc.chmod(0o600)
+        assert "no API key for W&B" in push(tmp_path, *words, WANDB_BASE_URL=server.url).err
+        netrc.write_text(f"machine 127.0.0.1 login user password {KEY}\n")
+        done = push(tmp_path, *words, WANDB_BASE_URL=server.url)
+        assert done.code == 0, done.err
+        assert len(server.runs) == 1
+
+
 def test_words_that_are_missing(one: Path, tmp_path: Path) -> None:
     environment = {"WANDB_BASE_URL": "http://127.0.0.1:9"}
     done = push(tmp_path, str(one), "--project", PROJECT, **environment)
