@@ -130,8 +130,7 @@ def protocols() -> str:
 
 def _sampled(run: RunRecord) -> float:
     """Return the mean return of a run's last policy with sampled actions."""
-    means = run.means[run.means["policy"] == "sampled"]
-    return float(means["return"].iloc[-1])
+    return float(run.means["return"][run.means["policy"] == "sampled"][-1])
 
 
 def _spread(mean: float, std: float, places: int) -> str:
