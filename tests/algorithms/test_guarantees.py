@@ -11,13 +11,16 @@ from ascent.runners.conform_algorithm import beside_nan, parameters, unmoved
 from ascent.runners.resolve import make_agent, resolve
 from ascent.runners.train import train
 from ascent.runners.trainer import Trainer
-from tests.small import KINDS, results, small_cell, statuses, systems_and_tasks
+from tests.small import KINDS, others_slow, results, small_cell, statuses, systems_and_tasks
 
 SEEDS = list(range(10))
 PAIRS = systems_and_tasks(KINDS)
 
 
-@pytest.fixture(scope="module", params=PAIRS, ids="-".join)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(pair.values, id=pair.id, marks=pair.marks) for pair in others_slow(PAIRS)],
+)
 def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple:
     """Ten seeds of a cell, trained in one process: (cell, folder, result bytes)."""
     cell, out = small_cell(*request.param), tmp_path_factory.mktemp("reference")

@@ -173,13 +173,16 @@ def distances(
     }  # fmt: skip
     runs = []
     for seed, curve in enumerate(curves):
-        table = pd.DataFrame({
-            "step": np.linspace(0, steps, len(curve)).astype(int), "policy": "greedy", "episode": 0,
-            "return": 1e3, "length": 25, "distance": curve, "reached": np.array(curve) < 0.2,
-        })  # fmt: skip
-        table["policy"] = table["policy"].astype("category")
+        points = len(curve)
+        table = {
+            "step": np.linspace(0, steps, points).astype(int), "policy": np.repeat("greedy", points),
+            "episode": np.zeros(points, int), "return": np.full(points, 1e3), "length": np.full(points, 25),
+            "distance": np.array(curve), "reached": np.array(curve) < 0.2,
+        }  # fmt: skip
         state = "diverged" if seed == diverged else "done"
-        training = pd.DataFrame({"return": [1e3] * 3, "distance": curve[-3:], "reached": [0.0, 0.0, 1.0]})
+        training = {
+            "return": np.full(3, 1e3), "distance": np.array(curve[-3:]), "reached": np.array([0.0, 0.0, 1.0]),
+        }  # fmt: skip
         runs.append(RunRecord(seed, f"seed-{seed}", state, "", {}, {}, table, training))
     name = Expected("particle", task, system, "code", system, tuple(range(len(curves))))
     return CellRecord(name, facts, tuple(runs))
