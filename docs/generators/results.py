@@ -102,7 +102,7 @@ def verdict_table(shown: Sequence[Verdict]) -> str:
             (
                 f"{verdict.task.name}, {short_steps(verdict.summary.cell.facts['steps'])}",
                 f"{verdict.summary.cell.name.system} ({verdict.summary.cell.setting})",
-                reference.estimator.replace("_", " "),
+                verdict.estimator.replace("_", " "),
                 f"{number(ours.mean, places)} ± {number(ours.std, places)}, n={ours.n}" if ours else "none",
                 published(verdict, places),
                 f"{reference.environment}, {code(reference.source)}",

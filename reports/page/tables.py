@@ -29,7 +29,10 @@ def verdicts(judged: Sequence[Verdict]) -> Table:
         *(Column(_cell_name(name), name) for name in NAMES[2:]),
         Column(_cell_name("name"), "name", optional=True),
         Column(lambda verdict: verdict.summary.label, head="system"),
-        Column(lambda verdict: verdict.reference.estimator, "estimator", "estimator"),
+        Column(
+            lambda verdict: verdict.reference.estimator, "estimator", "estimator",
+            lambda verdict: verdict.estimator,
+        ),
         Column(_ours("mean"), "ours_mean", "ours (mean, std)", _ours_text, numeric=True),
         Column(_ours("std"), "ours_std"),
         Column(_ours("n"), "ours_n"),

@@ -64,6 +64,7 @@ class Reference(_Row):
     # Of a peak: over how many evaluations after step 0 it was taken, and whether over that of step 0, too.
     evaluations: Annotated[Annotated[int, Field(ge=1)] | None, _Empty]
     step_0: Literal["yes", "no", ""]
+    policy: Literal["greedy", "sampled", ""]  # how it acted in evaluations; "" if not known, or of training
 
     @property
     def std(self) -> float | None:
@@ -79,6 +80,11 @@ class Reference(_Row):
         if self.spread_kind == "se":
             return self.spread * math.sqrt(self.n)
         return self.spread if self.spread_kind == "std1" else None
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the policy sampled its actions in the evaluations."""
+        return self.policy == "sampled"
 
     @property
     def obstacle(self) -> str:

@@ -2,7 +2,8 @@
 
 A verdict needs the standard deviation over seeds and the number of seeds of the published score; without them
 the comparison is descriptive and states the reason. A peak is compared over as many evaluations as the
-published one was taken over, and is descriptive if there are fewer here.
+published one was taken over, and is descriptive if there are fewer here. Where the policy of the source
+sampled its actions in evaluations, so does ours, which the records have for the last evaluation only.
 """
 
 from collections import Counter
@@ -15,7 +16,7 @@ import numpy as np
 from ascent.records.cell import FIRST_TUNING_SEED
 from ascent.records.declared import RETURN
 from ascent.records.plan import seed_ranges
-from ascent.records.read import CellRecord
+from ascent.records.read import DIVERGED, CellRecord
 from ascent.reports.statistics.aggregate import CellSummary, Task
 from ascent.reports.statistics.equivalence import (
     DIFFERENT,
@@ -28,7 +29,7 @@ from ascent.reports.statistics.equivalence import (
     equivalence,
     predict,
 )
-from ascent.reports.statistics.estimators import ESTIMATORS, PEAKS, describe, evenly
+from ascent.reports.statistics.estimators import ESTIMATORS, PEAKS, describe, evenly, final
 from ascent.reports.statistics.imported import environment_of, undescribed
 from ascent.reports.statistics.intervals import unanimous
 from ascent.reports.statistics.published import (
@@ -59,18 +60,21 @@ class Sample:
 class Verdict:
     """One of our cells against one published score.
 
-    `ours` is None where no scores by the published estimator are recorded. Where there is no verdict, `test`
-    and `prediction` are None and `reason` states why. `prediction` is where the published runs lead us to
-    expect our mean and our runs. `failed` are the seeds of runs that are below the published mean by more
-    than the margin, and below all predicted runs or hardly better than their own policy of step 0 (within the
-    margin). `agreement` are how many other published scores of this algorithm, task, budget and estimator the
-    published one reproduces, and of how many. `differences` describes what else may make the scores differ:
-    environment, algorithm, steps, evaluation protocol.
+    `scores` are ours by seed, of sampled actions if `sampled`, else of greedy ones; `ours` summarises them,
+    and is None where a run has none by the published estimator. Where there is no verdict, `test` and
+    `prediction` are None and `reason` states why. `prediction` is where the published runs lead us to expect
+    our mean and our runs. `failed` are the seeds of runs that are below the published mean by more than the
+    margin, and below all predicted runs or hardly better than their own policy of step 0 (within the margin).
+    `agreement` are how many other published scores of this algorithm, task, budget, estimator and kind of
+    actions the published one reproduces, and of how many. `differences` describes what else may make the
+    scores differ: environment, algorithm, steps, evaluation protocol.
     """
 
     task: Task
     summary: CellSummary
     reference: Reference
+    scores: dict[int, float]
+    sampled: bool
     ours: Sample | None
     margin: Margin | None
     test: Equivalence | None
@@ -84,6 +88,11 @@ class Verdict:
     def verdict(self) -> str:
         """One of `VERDICTS`."""
         return self.test.verdict if self.test else DESCRIPTIVE
+
+    @property
+    def estimator(self) -> str:
+        """The name of the published estimator, and who acted if that is not the greedy policy."""
+        return self.reference.estimator + (", sampled actions" if self.sampled else "")
 
     @property
     def difference(self) -> float | None:
@@ -145,11 +154,19 @@ def counts(judged: Sequence[Verdict]) -> dict[str, int]:
 
 
 def _judge(task: Task, summary: CellSummary, reference: Reference) -> Verdict:
-    scores = _scores(task, summary, reference)
+    greedy = _scores(task, summary, reference)
+    sampled = _sampled(task, summary) if reference.sampled else {}
+    by_sampled = bool(sampled) and reference.estimator == final.__name__
+    scores = sampled if by_sampled else greedy
     ours = _sample(scores)
     margin = margins().get(reference.family) if reference.score == RETURN else None  # margins are returns
-    differences = _differences(task, summary, reference)
-    reason = _obstacle(summary, reference, ours, margin)
+    differences = _differences(task, summary, reference, by_sampled)
+    unlike = ""
+    if reference.sampled and not by_sampled:
+        last = "sampled actions are recorded at the last evaluation only"
+        here = last if sampled else "some runs have no record of sampled actions"
+        unlike = f"its evaluations sample actions; here {here}"
+    reason = _obstacle(summary, reference, ours, margin, unlike)
     test, prediction = None, None
     failed: tuple[int, ...] = ()
     if not reason:
@@ -157,7 +174,7 @@ def _judge(task: Task, summary: CellSummary, reference: Reference) -> Verdict:
         published = (reference.mean, reference.std, reference.n)
         test = equivalence(ours.mean, ours.std, ours.n, *published, margin.margin)
         prediction = predict(*published, ours.n)
-        failed = _failed(summary, scores, reference, prediction, margin.margin)
+        failed = _failed(summary, scores, greedy, reference, prediction, margin.margin)
         if ours.std == reference.std == 0:
             unseen = 1 - unanimous(min(ours.n, reference.n))
             differences.append(
@@ -167,6 +184,8 @@ def _judge(task: Task, summary: CellSummary, reference: Reference) -> Verdict:
         task,
         summary,
         reference,
+        scores,
+        by_sampled,
         ours,
         margin,
         test,
@@ -178,14 +197,18 @@ def _judge(task: Task, summary: CellSummary, reference: Reference) -> Verdict:
     )
 
 
-def _obstacle(summary: CellSummary, reference: Reference, ours: Sample | None, margin: Margin | None) -> str:
-    """Return the reason why there is no verdict; "" if there is one."""
+def _obstacle(
+    summary: CellSummary, reference: Reference, ours: Sample | None, margin: Margin | None, unlike: str
+) -> str:
+    """Return the reason why there is no verdict; "" if there is one. `unlike` is one of them, or ""."""
     if unknown := undescribed(summary.cell):
         return f"imported curves: {unknown}"
     if ours is None:
         return f"nothing is recorded here for {reference.estimator}"
     if any(run.seed >= FIRST_TUNING_SEED for run in summary.cell.runs):
         return "these are tuning seeds"
+    if unlike:
+        return unlike
     if margin is None:
         return "no margin is declared for this task and score"
     if reference.estimator in PEAKS:
@@ -200,11 +223,15 @@ def _obstacle(summary: CellSummary, reference: Reference, ours: Sample | None, m
 def _failed(
     summary: CellSummary,
     scores: dict[int, float],
+    greedy: dict[int, float],
     published: Reference,
     prediction: Prediction,
     margin: float,
 ) -> tuple[int, ...]:
-    """Return the seeds of failed runs; see `Verdict`. Scores and published ones are returns."""
+    """Return the seeds of failed runs; see `Verdict`. Scores and published ones are returns.
+
+    Step 0 has greedy evaluations only, and those are what it is compared with.
+    """
     curves = summary.curves
     untrained = np.full(len(scores), -np.inf)
     if curves is not None and curves.steps[0] == 0:
@@ -212,7 +239,7 @@ def _failed(
     return tuple(
         seed
         for (seed, score), start in zip(scores.items(), untrained.tolist(), strict=True)
-        if score < published.mean - margin and (score < prediction.worst or score < start + margin)
+        if score < published.mean - margin and (score < prediction.worst or greedy[seed] < start + margin)
     )
 
 
@@ -229,6 +256,26 @@ def _scores(task: Task, summary: CellSummary, reference: Reference) -> dict[int,
     curves = evenly(summary.curves, reference.evaluations, reference.step_0 == "yes")
     values = task.measured.sign * ESTIMATORS[reference.estimator](curves)
     return dict(zip(scores, values.tolist(), strict=True))
+
+
+def _sampled(task: Task, summary: CellSummary) -> dict[int, float]:
+    """Return the scores of the last evaluation by sampled actions; {} unless every run has one.
+
+    A diverged run has one score, whoever acts: see `estimators.diverged_score`.
+    """
+    scores = {}
+    for run in summary.cell.runs:
+        if run.state == DIVERGED:
+            scores[run.seed] = summary.run_scores[final.__name__][run.seed]
+            continue
+        means = run.means
+        found = means[task.measured.name][
+            (means["policy"] == "sampled") & (means["step"] == means["step"].max())
+        ]
+        if not len(found):
+            return {}
+        scores[run.seed] = float(found[0])
+    return scores
 
 
 def _sample(by_seed: dict[int, float]) -> Sample | None:
@@ -252,6 +299,7 @@ def _agreement(reference: Reference) -> tuple[int, int]:
         and not other.obstacle
         and (other.system, other.family, other.score) == (reference.system, reference.family, RETURN)
         and (other.estimator, other.evaluations) == (reference.estimator, reference.evaluations)
+        and other.sampled == reference.sampled
         and abs(other.steps - reference.steps) <= TOLERANCE * reference.steps
     ]
     assert reference.std is not None and reference.n  # else there is an obstacle
@@ -264,7 +312,7 @@ def _reproduces(one: Reference, other: Reference, margin: float) -> bool:
     return test.verdict in (REPRODUCED, WITHIN_MARGIN)
 
 
-def _differences(task: Task, summary: CellSummary, reference: Reference) -> list[str]:
+def _differences(task: Task, summary: CellSummary, reference: Reference, sampled: bool) -> list[str]:
     """Describe what besides the seeds may make the scores differ."""
     facts = summary.cell.facts
     differences = []
@@ -281,8 +329,9 @@ def _differences(task: Task, summary: CellSummary, reference: Reference) -> list
         differences.append(f"the temperature here is {facts['config']['alpha']:g}")
     if reference.steps != facts["steps"]:
         differences.append(f"{reference.steps:,} steps, here {facts['steps']:,}")
-    protocol = _protocol(reference, facts["evaluation"], _evaluations(summary))
-    differences.append(f"score: {reference.metric}; here: {protocol}")
+    protocol = _protocol(reference, facts["evaluation"], _evaluations(summary), sampled)
+    theirs = reference.metric + (", by sampled actions" if reference.sampled else "")
+    differences.append(f"score: {theirs}; here: {protocol}")
     differences.append(_settings(reference.preset, summary.cell))
     if summary.score and summary.score.failures:
         differences.append(f"{summary.score.failures} of our {summary.score.n} runs diverged, and count")
@@ -312,12 +361,14 @@ def _changed(family: str, theirs: str, ours: str) -> list[str]:
     ]
 
 
-def _protocol(reference: Reference, evaluation: dict[str, int], recorded: int) -> str:
+def _protocol(reference: Reference, evaluation: dict[str, int], recorded: int, sampled: bool) -> str:
     """Describe how our score is computed."""
     estimator = reference.estimator
     words = describe(estimator, reference.score).rstrip(".").lower()
     if estimator == "last_100_training_episodes":
         return words
+    if sampled:
+        words = words.removeprefix("greedy ") + ", by sampled actions"
     points, episodes = evaluation["points"], evaluation["episodes"]
     text = f"{words}; {points} evaluations over the budget, {episodes} episodes each"
     if estimator == "mean_of_last_ten":

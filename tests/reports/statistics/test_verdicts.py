@@ -42,7 +42,7 @@ def reference(**changes: object) -> p.Reference:
         "environment": "Hopper-v1", "variant": "", "steps": "1000000", "estimator": "mean_of_last_ten",
         "metric": "mean of last 10 evaluations", "n": "10", "mean": "3000", "spread": "200", "low": "",
         "high": "", "spread_kind": "std1", "spread_printed": "std", "algorithm_differs": "", "no_verdict": "",
-        "notes": "", "score": "return", "evaluations": "", "step_0": "",
+        "notes": "", "score": "return", "evaluations": "", "step_0": "", "policy": "",
     }  # fmt: skip
     return p.Reference(**(row | changes))
 
@@ -194,6 +194,11 @@ def test_evaluations_are_left_out_evenly(points: int, evaluations: int) -> None:
     gaps = np.diff(kept, prepend=0)
     assert gaps.max() - gaps.min() <= 1
     assert evenly(curves, evaluations, True).steps.tolist() == [0, *kept]
+
+
+def test_no_training_score_says_how_the_policy_acted_in_evaluations() -> None:
+    training = [row for row in p.references() if row.estimator == "last_100_training_episodes"]
+    assert len(training) > 100 and not any(row.policy for row in training)
 
 
 def test_every_published_peak_says_over_how_many_evaluations() -> None:
