@@ -5,8 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from ascent.records.read import RunRecord
-from ascent.reports.page.formats import decimals, limits, number, short_steps
+from ascent.reports.page.formats import decimals, number, short_steps
 from ascent.reports.statistics.equivalence import DIFFERENT, Equivalence, equivalence
 from ascent.reports.statistics.estimators import PEAKS, final
 from ascent.reports.statistics.verdicts import DESCRIPTIVE, Verdict
@@ -20,10 +19,9 @@ CELLS = {
     "a2c_halfcheetah": ("a2c", "zoo", "HalfCheetah-v5"),
     "a2c_hopper": ("a2c", "zoo", "Hopper-v5"),
     "reinforce_halfcheetah": ("reinforce", "default", "HalfCheetah-v5"),
-    "trpo_hopper": ("trpo", "zoo", "Hopper-v5"),
+    "trpo_halfcheetah": ("trpo", "zoo", "HalfCheetah-v5"),
 }
 LAST = 10  # evaluations
-SAMPLING = ("tianshou_curves", "xuance_bench")  # evaluate on-policy algorithms with sampled actions
 COLUMNS = (
     "published by", "estimator", "here", "published", "difference", "margin", "each of the last ten",
     "without one seed",
@@ -33,9 +31,9 @@ PROTOCOLS = (
     "system",
     "of",
     "published",
-    "greedy: here, verdict",
     "sampled: here, verdict",
     "difference",
+    "greedy: here, what the verdict would be",
 )
 
 
@@ -75,7 +73,7 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
     assert ours and margin and verdict.test  # as the verdict is "different"
     return (
         f"{verdict.reference.environment}, {code(verdict.reference.source)}",
-        verdict.reference.estimator.replace("_", " "),
+        verdict.estimator.replace("_", " "),
         f"{_spread(ours.mean, ours.std, places)}, n={ours.n}",
         results.published(verdict, places),
         results.difference(verdict, places),
@@ -86,9 +84,12 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
 
 
 def last_ten(verdict: Verdict) -> str:
-    """Return at how many of the last ten evaluations a verdict on the final one would be the same."""
+    """Return at how many of the last ten evaluations a verdict on the final one would be the same.
+
+    "" for sampled actions, which only the last evaluation has.
+    """
     curves = verdict.summary.curves
-    if verdict.reference.estimator != final.__name__ or curves is None:
+    if verdict.estimator != final.__name__ or curves is None:
         return ""
     rows = curves.returns[-LAST:]
     return f"{sum(_is_different(row, verdict) for row in rows)} of {len(rows)}"
@@ -98,22 +99,21 @@ def without_one(verdict: Verdict) -> str:
     """Return for how many seeds the verdict stays "different" if this seed is left out."""
     if verdict.reference.estimator in PEAKS:
         return ""
-    scores = np.array(list(verdict.summary.run_scores[verdict.reference.estimator].values()))
+    scores = np.array(list(verdict.scores.values()))
     kept = [_is_different(np.delete(scores, k), verdict) for k in range(len(scores))]
     return f"{sum(kept)} of {len(kept)}"
 
 
 def protocols() -> str:
-    """Return verdicts on final scores of sources that sample actions, by greedy and by sampled actions."""
+    """Return the verdicts by sampled actions, and what they would be by greedy ones."""
     rows = []
     for verdict in results.judged():
         reference, places = verdict.reference, decimals(verdict.task)
-        if reference.source not in SAMPLING or reference.estimator != final.__name__ or not verdict.test:
+        if not verdict.sampled or not verdict.test:
             continue
-        assert verdict.ours
+        assert verdict.ours  # as there is a test
         system, setting, task = cell_of(verdict)
-        sampled = np.array([_sampled(run) for run in verdict.summary.cell.runs])
-        test = _test(sampled, verdict)
+        greedy = np.array(list(verdict.summary.run_scores[reference.estimator].values()))
         rows.append(
             (
                 task,
@@ -121,16 +121,11 @@ def protocols() -> str:
                 f"{reference.environment}, {code(reference.source)}",
                 results.published(verdict, places),
                 f"{_spread(verdict.ours.mean, verdict.ours.std, places)}, {verdict.verdict}",
-                f"{_spread(sampled.mean(), sampled.std(ddof=1), places)}, {test.verdict}",
-                limits(test.difference, test.low, test.high, places),
+                results.difference(verdict, places),
+                f"{_spread(greedy.mean(), greedy.std(ddof=1), places)}, {_test(greedy, verdict).verdict}",
             )
         )
     return table(PROTOCOLS, rows)
-
-
-def _sampled(run: RunRecord) -> float:
-    """Return the mean return of a run's last policy with sampled actions."""
-    return float(run.means["return"][run.means["policy"] == "sampled"][-1])
 
 
 def _spread(mean: float, std: float, places: int) -> str:
@@ -151,12 +146,11 @@ def _test(scores: np.ndarray, verdict: Verdict) -> Equivalence:
 
 
 def _seeds(verdict: Verdict) -> str:
-    """Return the scores of the seeds of a verdict's cell, sorted."""
-    summary, places = verdict.summary, decimals(verdict.task)
-    assert summary.sample is not None  # as there is a verdict
-    values = ", ".join(number(value, places) for value in sorted(summary.sample))
-    steps = short_steps(summary.cell.facts["steps"])
-    return f"Scores of the seeds (mean of the last ten evaluations, {steps}), sorted: {values}."
+    """Return the scores of the seeds behind a verdict, sorted."""
+    values = ", ".join(number(value, decimals(verdict.task)) for value in sorted(verdict.scores.values()))
+    steps = short_steps(verdict.summary.cell.facts["steps"])
+    estimator = verdict.estimator.replace("_", " ")
+    return f"Scores of the seeds ({estimator}; {steps} steps), sorted: {values}."
 
 
 def others() -> str:

@@ -149,7 +149,7 @@ def verdicts_of(systems: Collection[str]) -> str:
         return (
             f"{others} published scores have the task and budget of a cell, but allow no test. {all_of_them}"
         )
-    more = f"{others} more only describe, because the source lacks what a test needs. " if others else ""
+    more = f"{others} more only describe, for the reasons that stand beside them. " if others else ""
     return f"{verdict_table(tested)}\n{more}{all_of_them}"
 
 
@@ -167,7 +167,8 @@ def verdict_page() -> str:
         " standard deviation over n seeds; the difference has its 95% interval (Welch). *Reproduced*: the 90%"
         " interval lies within the margin, which was fixed beforehand. A *failed* seed is below the published"
         " mean by more than the margin, and also below all runs that the published spread lets us expect, or"
-        " hardly better than its own policy of step 0."
+        " hardly better than its own policy of step 0. Scores are of greedy actions where *sampled actions*"
+        " does not stand beside the estimator."
         " [Comparing](../comparing.md#against-a-published-number) says how to read a verdict;"
         " `reports/references/published.csv` has the published scores, and"
         " [Why scores differ](../verdicts.md) says what was found about each verdict *different*.\n\n"
