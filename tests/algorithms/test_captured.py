@@ -16,7 +16,7 @@ from ascent.algorithms import SYSTEMS, heads
 from ascent.algorithms.seedwise import Batch, Replay, networks
 from ascent.algorithms.seedwise.graphs import _flat, _static
 from ascent.runners.trainer import Trainer
-from tests.small import KINDS, small_cell, systems_and_tasks
+from tests.small import KINDS, others_slow, small_cell, systems_and_tasks
 
 CAPTURED = {"ppo", "dqn", "ddpg", "td3", "sac", "sac-fixed", "rpc", "maddpg", "iddpg", "mappo", "ippo"}
 PAIRS = [pair for pair in systems_and_tasks(KINDS) if pair[0] in CAPTURED]
@@ -73,14 +73,14 @@ class Recording:
 
 
 @pytest.mark.usefixtures("torch_only")
-@pytest.mark.parametrize("pair", PAIRS, ids="-".join)
-def test_replaying_is_training(pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("system", "task"), others_slow(PAIRS))
+def test_replaying_is_training(system: str, task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every update and every action by replayed recordings: the same learner, the same metrics."""
-    module = SYSTEMS[pair[0]].module()
+    module = SYSTEMS[system].module()
     for file in (networks, heads, module):
         if hasattr(file, "tanh"):  # as on a GPU; numpy's cannot be recorded
             monkeypatch.setattr(file, "tanh", torch.tanh)
-    cell = small_cell(*pair, steps=300)
+    cell = small_cell(system, task, steps=300)
     plain = Trainer(cell, [0, 1])
     monkeypatch.setattr(module, "captured", lambda work, device: Recording(work))
     made = Recording.made
