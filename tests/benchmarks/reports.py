@@ -35,7 +35,8 @@ CORES = os.sched_getaffinity(0)
 # Milliseconds from the start of navigation to the first frame after the load event. The policy of the page
 # refuses requests, but not that another page is opened.
 TELL = """<script>addEventListener("load", () => requestAnimationFrame(() => setTimeout(() => {
-  location = "http://127.0.0.1:%d/" + Math.round(performance.now());
+  const painted = performance.getEntriesByName("first-contentful-paint")[0].startTime;
+  location = "http://127.0.0.1:%d/" + Math.round(performance.now()) + "/" + Math.round(painted);
 })));</script></body>"""
 
 
@@ -107,12 +108,13 @@ def time_opening(page: Path) -> bool:
         print("Chromium is not installed: the time to open a page was not measured")
         return True
     os.sched_setaffinity(0, CORES)
-    times: list[float] = []
+    times: list[list[int]] = []  # until all is there, and until the first of it is seen
 
     class Clock(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.path[1:].isdigit():
-                times.append(int(self.path[1:]) / 1000)
+            parts = self.path[1:].split("/")
+            if all(part.isdigit() for part in parts):
+                times.append([int(part) for part in parts])
             self.send_response(204)
             self.end_headers()
 
@@ -134,12 +136,12 @@ def time_opening(page: Path) -> bool:
                     process.terminate()
                     process.wait()
         timed.unlink()
-    median = float(np.median(times))
+    median, seen = np.median(times, axis=0) / 1000
     print(
-        f"its page opens in {median:.1f} s (asked {OPEN_LIMIT_S:.0f}), "
+        f"its page opens in {median:.1f} s (asked {OPEN_LIMIT_S:.0f}), its first screen in {seen:.1f} s, "
         f"median of {OPENED}; load of the machine: {os.getloadavg()[0]:.0f} on {len(CORES)} cores"
     )
-    return median <= OPEN_LIMIT_S
+    return bool(median <= OPEN_LIMIT_S)
 
 
 def main() -> int:
