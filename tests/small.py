@@ -77,12 +77,17 @@ def systems_and_tasks(tasks: tuple[str, ...] = TASKS) -> list[tuple[str, str]]:
 
 
 def others_slow(pairs: list[tuple[str, str]]) -> list[Any]:
-    """The first task of every system for the default tests, the others for the slow ones."""
-    first = dict(reversed(pairs))
+    """The first pair of every algorithm's file for the default tests, the others for the slow ones."""
+    first = {SYSTEMS[pair[0]].algorithm: pair for pair in reversed(pairs)}
     return [
-        pytest.param(system, task, id=f"{system}-{task}", marks=[] if task == first[system] else SLOW)
-        for system, task in pairs
+        pytest.param(*pair, id="-".join(pair), marks=[] if pair in first.values() else SLOW) for pair in pairs
     ]
+
+
+def one_of_each_file() -> list[Any]:
+    """Every system, of which the default tests try the first of each algorithm's file."""
+    first = {system.algorithm: name for name, system in reversed(SYSTEMS.items())}
+    return [pytest.param(name, marks=[] if name in first.values() else SLOW) for name in SYSTEMS]
 
 
 def run_of(cell: Cell, seed: int, out: Path, capacity: int = 0) -> Run:

@@ -4,14 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from ascent.algorithms import SYSTEMS
 from ascent.algorithms.seedwise import Streams
 from ascent.records.errors import InputError
 from ascent.runners.conform_algorithm import beside_nan, parameters, unmoved
 from ascent.runners.resolve import make_agent, resolve
 from ascent.runners.train import train
 from ascent.runners.trainer import Trainer
-from tests.small import KINDS, others_slow, results, small_cell, statuses, systems_and_tasks
+from tests.small import KINDS, one_of_each_file, others_slow, results, small_cell, statuses, systems_and_tasks
 
 SEEDS = list(range(10))
 PAIRS = systems_and_tasks(KINDS)
@@ -41,6 +40,7 @@ def test_learns_at_all(reference: tuple) -> None:
     assert len(record["train.csv"].splitlines()) >= 2
 
 
+@pytest.mark.slow  # the packs below are trained once more as well
 def test_same_command_twice(reference: tuple, tmp_path: Path) -> None:
     cell, _, expected = reference
     train(cell, SEEDS, tmp_path)
@@ -81,10 +81,10 @@ def test_corrupt_seed_harms_no_other(reference: tuple, tmp_path: Path) -> None:
     assert train(cell, pack, tmp_path), "a diverged run is a result and is not retried"
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids="-".join)
-def test_every_parameter_moves(pair: tuple[str, str]) -> None:
+@pytest.mark.parametrize(("system", "task"), others_slow(PAIRS))
+def test_every_parameter_moves(system: str, task: str) -> None:
     """Each layer of each seed changes, and most numbers do (not those of units that are off, say)."""
-    cell = small_cell(*pair, steps=1000)
+    cell = small_cell(system, task, steps=1000)
     assert parameters(make_agent(cell, Streams([0], "init"), "cpu"))
     assert unmoved(cell) == ""
 
@@ -97,7 +97,7 @@ def test_distinct_seeds_differ(reference: tuple) -> None:
     assert len({ladder(record)[0][2] for record in records}) == len(SEEDS)
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("system", one_of_each_file())
 def test_packing_at_full_size(system: str) -> None:
     """The first update with a preset's own windows, widths and normalisers, alone and in other packs."""
     for task in ("Hopper-v5", "CartPole-v1", "simple_reference_v3"):

@@ -7,12 +7,12 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from ascent.algorithms import SYSTEMS
 from ascent.algorithms.seedwise import Streams, WholeEpisodes
 from ascent.records.errors import InputError
 from ascent.runners.conform_algorithm import SEEDS, trained_on_probe
 from ascent.runners.trainer import Trainer
 from ascent.suites import probes
+from tests.small import one_of_each_file
 
 
 def trained(system: str, probe: str, kind: str) -> Trainer:
@@ -46,20 +46,21 @@ def kind(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.param
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.slow  # who learns a delayed reward has learned one
+@pytest.mark.parametrize("system", one_of_each_file())
 def test_known_reward(system: str, kind: str) -> None:
     assert values(trained(system, "known-reward", kind), -1.0, 1.0) == pytest.approx(
         np.array([[-1.0, 1.0]] * 3), abs=0.15
     )
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("system", one_of_each_file())
 def test_delayed_reward(system: str, kind: str) -> None:
     expected = np.array([[probes.GAMMA, 1.0]] * 3)
     assert values(trained(system, "delayed-reward", kind), 0.0, 1.0) == pytest.approx(expected, abs=0.12)
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("system", one_of_each_file())
 def test_time_limit_is_no_end(system: str, kind: str) -> None:
     """Except where nothing bootstraps: there the return ends with the limit, after 3, 2 or 1 rewards."""
     trainer = trained(system, "time-limit", kind)
@@ -69,7 +70,7 @@ def test_time_limit_is_no_end(system: str, kind: str) -> None:
     assert values(trainer, 1.0) == pytest.approx(np.full((3, 1), expected), rel=0.2)
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("system", one_of_each_file())
 def test_follows_the_observation(system: str, kind: str) -> None:
     trainer = trained(system, "follow", kind)
     obs = torch.tensor([[[-1.0], [1.0]]] * 3)
