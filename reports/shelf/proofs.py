@@ -59,12 +59,13 @@ def proofs(shelf: Shelf) -> list[Proof]:
 def grade_of(shelf: Shelf, cell: ShelfCell, known: Sequence[Proof]) -> str:
     """Return the strongest grade that a proof gives to a cell, with the seeds: "replayed, 10 of 10".
 
-    Proofs of another seal than the one on the shelf do not count.
+    Of proofs with the same grade, the one of most seeds counts; those of another seal than the one on the
+    shelf do not.
     """
     of_cell = _of_cell(shelf, cell, known)
     if not of_cell:
         return RECORDED
-    best = max(of_cell, key=lambda proof: GRADES.index(_level(proof)))
+    best = max(of_cell, key=lambda proof: (GRADES.index(_level(proof)), len(parse_seeds(proof.seeds))))
     return f"{best.grade}, {len(parse_seeds(best.seeds))} of {cell.seeds}"
 
 

@@ -378,6 +378,8 @@ def test_a_proof_is_of_one_seal(full: Shelf, tmp_path: Path) -> None:
     first = full.planned[0]
     (proof,) = (proof for proof in proofs.proofs(full) if proof.cell == first.folder)
     assert proofs.grade_of(full, first, [replace(proof, seal="sealed-0.zip")]) == "recorded"
+    elsewhere = replace(proof, seeds="1", platform="another")  # one policy, played on another platform
+    assert proofs.grade_of(full, first, [elsewhere, proof]) == "replayed, 3 of 3"
     copy = Shelf(Path(shutil.copytree(full.folder, tmp_path / full.name)))
     for old, new in (("replayed", "excellent"), ("0-2", "0-x")):
         text = (full.folder / shelf.PROOFS).read_text()
