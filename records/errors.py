@@ -60,4 +60,6 @@ def printable(text: str) -> str:
     """Return a text that a terminal only shows: control characters but the newline, and those that turn the
     direction of text, become escapes such as \\x1b.
     """
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

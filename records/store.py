@@ -42,7 +42,7 @@ class Store:
         """Return whether a run has a file or, without a name, whether there is such a run."""
         if self.in_seal(seed):
             return not name or name in self._places[seed]
-        return (self.cell / layout.seed_folder(seed) / name).exists()
+        return os.path.exists(f"{self.cell}/{layout.seed_folder(seed)}/{name}")
 
     def read(self, seed: int, name: str) -> bytes:
         """Return the content of a run's file.
