@@ -577,7 +577,7 @@ def test_small_files_that_ask_for_much(case: Case) -> None:
     spoiled(large_policy, ("check", place), ("watch", f"{place}/seed-0"))
     edit(
         case.folder / "page" / "provenance.json",
-        lambda about: about["report"]["expected"][0].update(seeds=list(range(200_000))),
+        lambda about: about["report"]["expected"][0].update(seeds=list(range(100_000))),
     )
     case.run("verify", "page", "--runs", "runs")
 
