@@ -43,7 +43,8 @@ campaign: install  ## go on with the results on the shelf, at the lowest priorit
 	nice -n 19 $(BIN)/ascent results campaign --jobs $(or $(JOBS),1)
 
 proof: install  ## verify the results on the shelf: all policies, all first steps, one cell of each system whole
-	$(BIN)/ascent check $(SHELF) > build/proof.log && tail -n 1 build/proof.log
+	mkdir -p build
+	$(BIN)/ascent check $(SHELF) > build/proof.log || { cat build/proof.log; exit 1; }
 	for depth in policy start "whole --cheapest"; do \
 		$(BIN)/ascent results prove --run-recorded-code --depth $$depth >> build/proof.log || exit 1; \
 		tail -n 1 build/proof.log; \

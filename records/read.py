@@ -95,8 +95,9 @@ class RunRecord:
         starts = np.flatnonzero(np.r_[True, (policies[1:] != policies[:-1]) | (np.diff(steps) != 0)])
         episodes = np.diff(np.r_[starts, len(order)])
         means = {"policy": policies[starts], "step": steps[starts], "episodes": episodes}
-        for name in rows.keys() - {"step", "policy", "episode"}:
-            means[name] = np.add.reduceat(rows[name].astype(float)[order], starts) / episodes
+        for name, values in rows.items():
+            if name not in ("step", "policy", "episode"):
+                means[name] = np.add.reduceat(values.astype(float)[order], starts) / episodes
         return means
 
     @cached_property

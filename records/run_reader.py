@@ -116,9 +116,9 @@ def evaluations(content: bytes, done: bool, measures: Sequence[str]) -> Columns:
         rows = {name: _array(table[name]) for name in table.column_names}
     except ValueError as error:
         raise Damaged(f"{layout.EVAL}: malformed table of evaluations") from error
-    names = [rows["policy"], rows["step"], rows["episode"]]
-    order = np.lexsort(names)
-    if np.all([column[order][1:] == column[order][:-1] for column in names], axis=0).any():
+    keys = [rows["policy"], rows["step"], rows["episode"]]
+    order = np.lexsort(keys)
+    if np.all([key[order][1:] == key[order][:-1] for key in keys], axis=0).any():
         raise Damaged(f"{layout.EVAL}: an episode is listed twice")
     finite = np.abs(rows["return"]) < MOST_RETURN
     # A diverged run may have recorded what it diverged to; in one that is done it is a silent failure.

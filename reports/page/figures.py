@@ -91,10 +91,10 @@ def learning_curves(task: Task, style: Style) -> Figure | None:
     for k, summary in enumerate(drawn):
         row, column = divmod(k, columns)
         place = box.place(legend + main + 0.85 + row * (panel + gap), panel, column, columns)
-        drawing = Panel(figure, place, ranges)
-        drawing.frame(label_x=k >= len(drawn) - columns, label_y=column == 0)  # of the lowest, of the left
-        drawing.levels([score for _, score in task.anchors])
-        _draw_seeds(drawing, summary, style[summary.label])
+        plot = Panel(figure, place, ranges)
+        plot.frame(label_x=k >= len(drawn) - columns, label_y=column == 0)  # of the lowest, of the left
+        plot.levels([score for _, score in task.anchors])
+        _draw_seeds(plot, summary, style[summary.label])
     return figure
 
 

@@ -19,6 +19,7 @@ Place = tuple[float, float, float, float]  # left, bottom, width, height, in sha
 
 
 def steps_locator(most: int) -> MaxNLocator:
+    """Return what places at most so many intervals between the ticks of an axis of steps."""
     return MaxNLocator(most, steps=[1, 2, 2.5, 5, 10])
 
 
@@ -45,9 +46,7 @@ class Panel:
         self.lines(corner, colors=matplotlib.rcParams["axes.edgecolor"], linewidths=0.8)
         for x in xs if label_x else ():
             self.text((x, low), (0, -3), short_steps(x), ha="center", va="top", fontsize=7)
-        form = ScalarFormatter()
-        form.create_dummy_axis()
-        for y, value in zip(ys, form.format_ticks(ys), strict=True) if label_y else ():
+        for y, value in zip(ys, _values(ys), strict=True) if label_y else ():
             self.text((left, y), (-3, 0), value, ha="right", va="center", fontsize=7)
 
     def lines(self, lines: Sequence[ArrayLike], **style: Any) -> None:
@@ -73,3 +72,11 @@ class Panel:
         """Write a title above the panel, from its left end."""
         (left, _), (_, high) = self.ranges
         self.text((left, high), (0, 4), text, va="bottom", fontsize=7.5, color="#333333")
+
+
+def _values(ys: list[float]) -> list[str]:
+    """Return the labels of ticks; a common exponent, which Axes write in a corner, stands in each of them."""
+    form = ScalarFormatter()
+    form.create_dummy_axis()
+    labels = form.format_ticks(ys)
+    return [f"{y:g}" for y in ys] if form.get_offset() else labels

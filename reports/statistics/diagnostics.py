@@ -4,17 +4,16 @@ They explain scores and are no results: nothing here is tested or ranked.
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from ascent.records.read import RunRecord
-from ascent.records.run_reader import Damaged
+from ascent.records.run_reader import Columns, Damaged
 from ascent.reports.statistics.aggregate import CellSummary, Task
 
 MOST_NAMES = 60  # metrics of an algorithm: the columns of a stranger's table may be any number
-Columns = Mapping[str, np.ndarray]  # of a table of a run, by name; "step" is one of them
 Line = tuple[np.ndarray, np.ndarray]  # steps (P,) and medians over seeds (P,)
 Lines = dict[str, Line]  # by system
 Diagnostics = dict[str, Lines]  # metric or measure -> its lines

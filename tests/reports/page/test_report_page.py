@@ -5,10 +5,18 @@ import re
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
+from ascent.records.declared import Declared
+from ascent.records.read import load
 from ascent.reports.page import figures, render
+from ascent.reports.page.panels import Panel
+from ascent.reports.statistics.aggregate import aggregate
 
 if TYPE_CHECKING:
     from tests.reports.conftest import Records
@@ -195,6 +203,36 @@ def test_runs_on_mixed_platforms_are_marked(store: "Records") -> None:
     found = {(run["folder"].split("/")[2][:3], run["seed"]) for run in runs if run["mixed_platforms"]}
     assert found == {("sac", 4)}
     assert store.scores()["n"].tolist() == [10, 10]
+
+
+def test_small_panels_show_every_seed(store: "Records") -> None:
+    """At their places in the panel of their system; a run that diverged ends with a cross."""
+    cell = store.cell("CartPole-v1", "ppo", points=2)
+    curves = [[10.0, 20.0, 400.0], [10.0, 30.0, 500.0], [10.0, 40.0, 300.0]]
+    for seed, curve in enumerate(curves):
+        store.run(cell, seed, curve, "diverged" if seed == 2 else "done")
+    (task,) = aggregate(load(store.runs), Declared())
+    with figures.drawing():
+        drawn = figures.learning_curves(task, figures.styles(["ppo"]))
+    assert drawn is not None
+    lines = [
+        segment
+        for each in drawn.artists
+        if isinstance(each, LineCollection)
+        for segment in each.get_segments()
+    ]
+    steps = task.cells[0].seeds.index.to_numpy(float)
+    for curve in curves:
+        assert any(np.array_equal(line, np.column_stack([steps, curve])) for line in lines)
+    (cross,) = (each for each in drawn.findobj(Line2D) if each.get_marker() == "x")
+    assert cross.get_xydata().tolist() == [[steps[-1], 300.0]]
+
+
+def test_a_tick_of_a_small_panel_names_its_whole_value() -> None:
+    """Axes write a common exponent beside the ticks; a panel has no place for it."""
+    figure = Figure()
+    Panel(figure, (0.1, 0.1, 0.8, 0.8), ((0.0, 1000.0), (0.0, 5e-6))).frame(label_x=False, label_y=True)
+    assert {"2e-06", "4e-06"} <= {text.get_text() for text in figure.texts}
 
 
 def test_a_system_keeps_its_colour() -> None:
