@@ -4,6 +4,7 @@ Budgets shrink by the standard names of hyperparameters, so that a run of a few 
 updates.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,18 +77,23 @@ def systems_and_tasks(tasks: tuple[str, ...] = TASKS) -> list[tuple[str, str]]:
     return pairs
 
 
-def others_slow(pairs: list[tuple[str, str]]) -> list[Any]:
-    """The first pair of every algorithm's file for the default tests, the others for the slow ones."""
-    first = {SYSTEMS[pair[0]].algorithm: pair for pair in reversed(pairs)}
+def file_of(system: str, task: str) -> object:
+    """The algorithm's file."""
+    return SYSTEMS[system].algorithm
+
+
+def kind_of(system: str, task: str) -> object:
+    """Whether a system replays transitions, learns from whole episodes, and trains a team."""
+    config = resolve(system, task, steps=10**6).config
+    return "learning_starts" in config, learns_whole_episodes(system), suites.TASKS[task].suite == "particle"
+
+
+def others_slow(pairs: list[tuple[str, str]], key: Callable[[str, str], object] = file_of) -> list[Any]:
+    """The first pair of every file, or kind, for the default tests, the others for the slow ones."""
+    first = {key(*pair): pair for pair in reversed(pairs)}
     return [
         pytest.param(*pair, id="-".join(pair), marks=[] if pair in first.values() else SLOW) for pair in pairs
     ]
-
-
-def one_of_each_file() -> list[Any]:
-    """Every system, of which the default tests try the first of each algorithm's file."""
-    first = {system.algorithm: name for name, system in reversed(SYSTEMS.items())}
-    return [pytest.param(name, marks=[] if name in first.values() else SLOW) for name in SYSTEMS]
 
 
 def run_of(cell: Cell, seed: int, out: Path, capacity: int = 0) -> Run:

@@ -3,9 +3,12 @@
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.typecheck import FOLDERS, ROOT, check
 
 
+@pytest.mark.slow
 def test_a_wrong_argument_across_folders_is_found(tmp_path: Path) -> None:
     """In a module without torch, whose types take a minute to read; `make lint` checks the whole package."""
     for part in ("ascent", *FOLDERS):

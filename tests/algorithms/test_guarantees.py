@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 
 from ascent.algorithms.seedwise import Streams
-from ascent.records.errors import InputError
 from ascent.runners.conform_algorithm import beside_nan, parameters, unmoved
 from ascent.runners.resolve import make_agent, resolve
 from ascent.runners.train import train
 from ascent.runners.trainer import Trainer
-from tests.small import KINDS, one_of_each_file, others_slow, results, small_cell, statuses, systems_and_tasks
+from tests.small import KINDS, kind_of, others_slow, results, small_cell, statuses, systems_and_tasks
 
 SEEDS = list(range(10))
 PAIRS = systems_and_tasks(KINDS)
@@ -56,6 +55,12 @@ def test_packing(reference: tuple, packs: list[list[int]], tmp_path: Path) -> No
         assert results(cell, tmp_path, pack) == {seed: expected[seed] for seed in pack}
 
 
+@pytest.mark.parametrize(
+    "reference",
+    [pytest.param(pair.values, id=pair.id, marks=pair.marks) for pair in others_slow(PAIRS, kind_of)],
+    indirect=True,
+    scope="module",
+)
 def test_evaluating_twice_as_often(reference: tuple, tmp_path: Path) -> None:
     """Evaluation consumes nothing of training's: the same learner, the same scores at common steps."""
     cell, _, expected = reference
@@ -97,20 +102,14 @@ def test_distinct_seeds_differ(reference: tuple) -> None:
     assert len({ladder(record)[0][2] for record in records}) == len(SEEDS)
 
 
-@pytest.mark.parametrize("system", one_of_each_file())
-def test_packing_at_full_size(system: str) -> None:
+@pytest.mark.parametrize(("system", "task"), others_slow(PAIRS, kind_of))
+def test_packing_at_full_size(system: str, task: str) -> None:
     """The first update with a preset's own windows, widths and normalisers, alone and in other packs."""
-    for task in ("Hopper-v5", "CartPole-v1", "simple_reference_v3"):
-        try:
-            known = resolve(system, task).config
-        except InputError:  # an algorithm for another kind of task
-            continue
-        sooner = {"learning_starts": 1_000} if "learning_starts" in known else {}
-        cell, found = resolve(system, task, overrides=sooner), {}
-        for pack in ([0, 1, 2], [2], [1, 0]):
-            trainer = Trainer(cell, pack)
-            while trainer.updates < 2:
-                trainer.advance()
-            for seed, digest in zip(pack, trainer.digests(), strict=True):
-                assert found.setdefault(seed, digest) == digest
-        break
+    sooner = {"learning_starts": 1_000} if "learning_starts" in resolve(system, task).config else {}
+    cell, found = resolve(system, task, overrides=sooner), {}
+    for pack in ([0, 1, 2], [2], [1, 0]):
+        trainer = Trainer(cell, pack)
+        while trainer.updates < 2:
+            trainer.advance()
+        for seed, digest in zip(pack, trainer.digests(), strict=True):
+            assert found.setdefault(seed, digest) == digest

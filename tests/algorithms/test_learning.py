@@ -1,6 +1,6 @@
 """Learning: ten seeds at once reach a stated score, the mean greedy return over the last ten evaluations.
 
-The default tests train three systems for a short time; test_probes.py has small problems for all of them.
+The default tests train PPO for a short time; test_probes.py has small problems for all of them.
 `make slow` runs full budgets of all, and prints the scores.
 """
 
@@ -24,12 +24,6 @@ SEEDS = list(range(10))
 # (system, task, steps per seed, evaluations over the budget, evaluations that count, least score, and the
 # preset if it is not the default)
 COLUMNS = ("system", "task", "steps", "points", "last", "least", "preset")
-SHORT = [
-    ("ppo", "CartPole-v1", 25_000, 10, 3, 400.0, "small"),
-    ("sac", "Pendulum-v1", 6_000, 10, 3, -450.0, "small"),
-    # Of a random policy -40.
-    ("mappo", "simple_speaker_listener_v4", 40_000, 10, 3, -30.0, "small"),
-]
 FULL = [
     ("ppo", "CartPole-v1", 100_000, 50, 10, 475.0, "small"),
     ("a2c", "CartPole-v1", 300_000, 50, 10, 450.0, "small"),
@@ -46,6 +40,8 @@ FULL = [
     ("sac", "Pendulum-v1", 30_000, 50, 10, -180.0, "small"),
     ("sac-fixed", "Pendulum-v1", 30_000, 50, 10, -180.0, "small"),
     ("maddpg", "simple_speaker_listener_v4", 64_000, 8, 2, -25.0, "small"),
+    # Of a random policy -40.
+    ("mappo", "simple_speaker_listener_v4", 40_000, 10, 3, -30.0, "small"),
     # A tenth of the budget of the MuJoCo tasks.
     ("ppo", "Hopper-v5", 100_000, 10, 3, 350.0),
     ("trpo", "Hopper-v5", 100_000, 10, 3, 450.0),
@@ -78,18 +74,8 @@ def scores(
     return np.array(found)
 
 
-@pytest.mark.parametrize(COLUMNS, [(*row, None)[: len(COLUMNS)] for row in SHORT])
-def test_learns(
-    system: str,
-    task: str,
-    steps: int,
-    points: int,
-    last: int,
-    least: float,
-    preset: str | None,
-    tmp_path: Path,
-) -> None:
-    assert scores(system, task, steps, points, last, tmp_path, preset).mean() >= least
+def test_learns(tmp_path: Path) -> None:
+    assert scores("ppo", "CartPole-v1", 25_000, 10, 3, tmp_path, "small").mean() >= 400.0
 
 
 @pytest.mark.slow

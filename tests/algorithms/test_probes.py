@@ -1,26 +1,23 @@
 """Probe environments with known values: each system learns them, on every kind of action it can take."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 
 from ascent.algorithms.seedwise import Streams, WholeEpisodes
-from ascent.records.errors import InputError
 from ascent.runners.conform_algorithm import SEEDS, trained_on_probe
 from ascent.runners.trainer import Trainer
 from ascent.suites import probes
-from tests.small import one_of_each_file
+from tests.small import file_of, others_slow, systems_and_tasks
+
+KINDS = {"CartPole-v1": "discrete", "Pendulum-v1": "continuous"}
+PAIRS = [(system, KINDS[task]) for system, task in systems_and_tasks(tuple(KINDS))]
 
 
 def trained(system: str, probe: str, kind: str) -> Trainer:
-    try:
+    with probes.listed():
         return trained_on_probe(system, probe, kind)
-    except InputError as error:
-        assert "needs a" in str(error)  # an algorithm for one kind of action says so
-        pytest.skip(str(error))
 
 
 def values(trainer: Trainer, *observations: float) -> np.ndarray:
@@ -40,27 +37,22 @@ def values(trainer: Trainer, *observations: float) -> np.ndarray:
         return networks[0](obs).amax(-1).numpy()
 
 
-@pytest.fixture(params=("discrete", "continuous"))
-def kind(request: pytest.FixtureRequest) -> Iterator[str]:
-    with probes.listed():
-        yield request.param
-
-
-@pytest.mark.slow  # who learns a delayed reward has learned one
-@pytest.mark.parametrize("system", one_of_each_file())
+@pytest.mark.slow  # what bootstraps at a time limit has learned it
+@pytest.mark.parametrize(("system", "kind"), PAIRS)
 def test_known_reward(system: str, kind: str) -> None:
     assert values(trained(system, "known-reward", kind), -1.0, 1.0) == pytest.approx(
         np.array([[-1.0, 1.0]] * 3), abs=0.15
     )
 
 
-@pytest.mark.parametrize("system", one_of_each_file())
+@pytest.mark.slow
+@pytest.mark.parametrize(("system", "kind"), PAIRS)
 def test_delayed_reward(system: str, kind: str) -> None:
     expected = np.array([[probes.GAMMA, 1.0]] * 3)
     assert values(trained(system, "delayed-reward", kind), 0.0, 1.0) == pytest.approx(expected, abs=0.12)
 
 
-@pytest.mark.parametrize("system", one_of_each_file())
+@pytest.mark.parametrize(("system", "kind"), others_slow(PAIRS))
 def test_time_limit_is_no_end(system: str, kind: str) -> None:
     """Except where nothing bootstraps: there the return ends with the limit, after 3, 2 or 1 rewards."""
     trainer = trained(system, "time-limit", kind)
@@ -70,7 +62,9 @@ def test_time_limit_is_no_end(system: str, kind: str) -> None:
     assert values(trainer, 1.0) == pytest.approx(np.full((3, 1), expected), rel=0.2)
 
 
-@pytest.mark.parametrize("system", one_of_each_file())
+@pytest.mark.parametrize(
+    ("system", "kind"), others_slow(PAIRS, lambda system, kind: (file_of(system, kind), kind))
+)
 def test_follows_the_observation(system: str, kind: str) -> None:
     trainer = trained(system, "follow", kind)
     obs = torch.tensor([[[-1.0], [1.0]]] * 3)

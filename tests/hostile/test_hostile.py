@@ -12,7 +12,6 @@ import random
 import re
 import shutil
 import subprocess
-import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -39,7 +38,7 @@ from tests.reports.trained import edit, forge
 from tests.small import small_cell
 
 ROOT = Path(__file__).parents[2]
-CASES, CHUNK = 24, 6  # and many more in the slow tests
+CASES, CHUNK = 12, 6  # and many more in the slow tests
 TEAM_TASK = "simple_adversary_v3"
 CURVES = {  # of other libraries -> what their import asks for
     "curves.csv": [], "evaluations.npz": [], "returns.npy": ["--points", "0:100"], "monitor.csv": [],
@@ -66,7 +65,7 @@ SWEEP_VALUES = [
 
 
 @pytest.fixture(scope="session")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def material(tmp_path_factory: pytest.TempPathFactory, commands: Commands) -> Path:
     """A folder with valid files of every kind, as several commands made them; not to be changed."""
     home = tmp_path_factory.mktemp("material")
     trained.make(home / "runs")
@@ -100,10 +99,8 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("plan", "tiny.toml", "--runs", "planned"),
         ("runs", "seal", str(td3), "--runs", "runs"),
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", "ascent", *words], cwd=home, capture_output=True, text=True
-        )
-        assert done.returncode == 0, (words, done.stderr)
+        done = commands.run(words, home)
+        assert done.code == 0, (words, done.err)
     return home
 
 
@@ -499,7 +496,7 @@ def test_a_folder_that_is_a_link(name: str, material: Path, tmp_path: Path, comm
     assert "is a link" in tried.err or "recorded" not in tried.out.splitlines()[-1]
 
 
-@pytest.mark.parametrize("key", ["plan", "source_digest"])
+@pytest.mark.parametrize("key", ["plan", pytest.param("source_digest", marks=pytest.mark.slow)])
 def test_names_that_lead_out(key: str, case: Case) -> None:
     """Digests in records become parts of file names: nothing but digests does."""
     cell = case.cell("a2c")

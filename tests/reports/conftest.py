@@ -159,9 +159,12 @@ class Records:
         keys = ("suite", "task", "system", "preset", "digest")
         return [Expected(*(fact[key] for key in keys), seeds=tuple(seeds)) for fact in facts]
 
-    def build(self, expected: Sequence[Expected] | None = None) -> str:
-        """Build the report and return the text of its page."""
-        page = build(self.runs, self.out, expected, title="Four systems")
+    def build(self, expected: Sequence[Expected] | None = None, figures: bool = False) -> str:
+        """Build the report and return the text of its page; without `figures`, their files are empty."""
+        with pytest.MonkeyPatch.context() as patch:
+            if not figures:  # they take most of the time
+                patch.setattr("ascent.reports.page.figures.encode", lambda figure, form: b"")
+            page = build(self.runs, self.out, expected, title="Four systems")
         return page.read_text(encoding="utf-8")
 
     def scores(self) -> pd.DataFrame:

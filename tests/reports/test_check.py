@@ -31,7 +31,7 @@ from tests.reports.trained import (
     rename_cell,
     rows,
 )
-from tests.small import others_slow, small_cell, systems_and_tasks
+from tests.small import kind_of, others_slow, small_cell, systems_and_tasks
 
 Mutation = Callable[[Path], object]  # of the folder of the cell a2c on CartPole
 
@@ -437,7 +437,7 @@ def test_records_of_any_type_are_findings(value: object, runs: Path) -> None:
 CHECKED = ("CartPole-v1", "Pendulum-v1", "simple_adversary_v3")
 
 
-@pytest.mark.parametrize("system,task", others_slow(systems_and_tasks(CHECKED)))
+@pytest.mark.parametrize("system,task", others_slow(systems_and_tasks(CHECKED), kind_of))
 def test_no_false_alarm(system: str, task: str, tmp_path: Path) -> None:
     """Every system, with an odd number of environments and an interruption."""
     cell = small_cell(system, task, steps=290, points=7, envs=3, workers=3, normalise=True)

@@ -441,7 +441,17 @@ def refused(folder: Path, one: Path, **variables: str) -> str:
     return done.lines[0]
 
 
-@pytest.mark.parametrize("failure", [400, 401, 409, 429, 500, HANG])
+@pytest.mark.parametrize(
+    "failure",
+    [
+        pytest.param(400, marks=pytest.mark.slow),
+        401,
+        pytest.param(409, marks=pytest.mark.slow),
+        429,
+        pytest.param(500, marks=pytest.mark.slow),
+        HANG,
+    ],
+)
 @pytest.mark.parametrize("where", ["graphql", "file_stream"])
 def test_a_failing_service_is_told(where: str, failure: int | str, one: Path, tmp_path: Path) -> None:
     with StandIn() as server:

@@ -284,6 +284,7 @@ def test_reports_tell_the_core_hours(store: Records) -> None:
     assert hours["ppo"] == 0.534 and math.isnan(hours["sac"])
 
 
+@pytest.mark.slow
 def test_killed_and_resumed(tmp_path: Path, capsys: Any) -> None:
     """The command itself, killed with -9 while it trains; then the preset is trained and told."""
     words = ["tune", "ppo", "CartPole-v1", "--preset", "small", "--trials", "2", "--seeds", "1000-1001"]

@@ -453,7 +453,14 @@ def canary(runs: Path, tmp_path: Path) -> Path:
     return cell
 
 
-@pytest.mark.parametrize("depth", [None, "records", "policy", "start", "whole"])
+@pytest.mark.parametrize(
+    "depth",
+    [
+        None,
+        *(pytest.param(depth, marks=pytest.mark.slow) for depth in ("records", "policy", "start")),
+        "whole",
+    ],
+)
 def test_recorded_code_does_not_run_unasked(depth: str | None, canary: Path, tmp_path: Path) -> None:
     """Not at any depth, not by check, cite and report."""
     verify.verify(canary, depth)
@@ -525,7 +532,7 @@ def on_another_platform(cell: Path, shift: float, spread: float) -> None:
     "shift,spread,verdict,said",
     [
         (0.5, 1.0, RETRAINED, "the scores agree within the margin"),
-        (30.0, 1.0, DIFFERS, "the scores differ"),
+        pytest.param(30.0, 1.0, DIFFERS, "the scores differ", marks=pytest.mark.slow),
         (5.0, 30.0, CANNOT, "inconclusive: too few runs or too much variance"),
     ],
 )

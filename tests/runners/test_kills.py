@@ -26,7 +26,7 @@ from ascent.records.plan import Job
 from ascent.records.run import Run
 from ascent.runners.train import train
 from ascent.runners.trainer import Trainer
-from tests.small import KINDS, others_slow, results, run_of, small_cell, systems_and_tasks
+from tests.small import KINDS, kind_of, others_slow, results, run_of, small_cell, systems_and_tasks
 
 SEEDS = [0, 1, 2, 3]
 PACKINGS = ([[0, 1, 2, 3]], [[0], [1, 2, 3]], [[3, 1], [0, 2]], [[0], [1], [2], [3]])
@@ -80,7 +80,7 @@ def die_at(owner: object, name: str, nth: int, before: bool) -> None:
 
 def test_correlated_noise_is_in_the_checkpoint(tmp_path: Path) -> None:
     """What a policy remembers between steps survives, and is cleared where an episode ended."""
-    cell = small_cell("ddpg", "Hopper-v5", steps=300, noise_decay=0.15)
+    cell = small_cell("ddpg", "Hopper-v5", steps=150, noise_decay=0.15)
     assert train(cell, SEEDS, tmp_path / "whole")
     for stop_after in (31, 60):
         stop = partial(next, chain(repeat(False, stop_after), repeat(True)))
@@ -98,7 +98,7 @@ def test_correlated_noise_is_in_the_checkpoint(tmp_path: Path) -> None:
     assert cleared
 
 
-@pytest.mark.parametrize(("system", "task"), others_slow(systems_and_tasks(KINDS)))
+@pytest.mark.parametrize(("system", "task"), others_slow(systems_and_tasks(KINDS), kind_of))
 def test_killed_in_every_phase(system: str, task: str, tmp_path: Path) -> None:
     """One kill in each phase, at a random call, each attempt in another packing."""
     cell, draw = small_cell(system, task), random.Random(f"{(system, task)}")
@@ -171,7 +171,7 @@ def test_asked_to_stop(tmp_path: Path) -> None:
 
 
 def command(out: Path) -> list[str]:
-    words = ["train", "dqn", "CartPole-v1", "--steps", "12000", "--evaluations", "4", "--episodes", "2"]
+    words = ["train", "dqn", "CartPole-v1", "--steps", "5000", "--evaluations", "4", "--episodes", "2"]
     packing = ["--seeds", "0-3", "--pack", "2", "--jobs", "2", "--set", "learning_starts=100"]
     start = [sys.executable, "-P", "-c", "from ascent.cli import main; main()"]
     return [*start, *words, *packing, "--checkpoint-seconds", "0.1", "--runs", str(out)]

@@ -27,7 +27,7 @@ from ascent.runners.train import train
 from ascent.runners.trainer import Trainer
 from ascent.suites.batch import Batch as Environments
 from tests.command import call
-from tests.small import KINDS, others_slow, results, small_cell, systems_and_tasks
+from tests.small import KINDS, kind_of, others_slow, results, small_cell, systems_and_tasks
 
 PAIRS = systems_and_tasks(KINDS)
 WITH_GRADIENT = [pair for pair in PAIRS if measures.available(pair[0], "gradient_variance")]
@@ -417,7 +417,7 @@ def rows_of(cell: Cell, out: Path, seed: int) -> list[dict[str, float]]:
     return list(found.values())
 
 
-@pytest.mark.parametrize("system,name", others_slow(PAIRS))
+@pytest.mark.parametrize("system,name", others_slow(PAIRS, kind_of))
 def test_measuring_changes_nothing_else(
     system: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,6 +78,7 @@ def test_a_citation_takes_seconds(tmp_path: Path) -> None:
     assert seconds < 10  # of a core: 3 s where nothing else runs
 
 
+@pytest.mark.slow
 def test_a_cell_is_retrained_to_the_same_bytes() -> None:
     """The cheapest: two seconds a seed."""
     folder = shelf.choose("a2c", "CartPole-v1")

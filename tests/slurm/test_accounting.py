@@ -81,6 +81,7 @@ def test_no_room_for_the_report(cluster: Cluster, tmp_path: Path) -> None:
     assert not list(user.out.glob("slurm/*/jobs/*"))
 
 
+@pytest.mark.slow
 def test_fed(cluster: Cluster, tmp_path: Path) -> None:
     """With `max_queued` as the QOS allows, nothing is refused, and the whole sweep is trained."""
     user = User(cluster, tmp_path, SHORT.replace("0-1", "0-5"), f"{FEW}max_queued = {MAX_JOBS}\n")
@@ -104,6 +105,7 @@ sys.exit(slurm.slurm_complete_job(int(sys.argv[1]), 253))
 """
 
 
+@pytest.mark.slow
 def test_out_of_memory(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The controller and accounting agree on the state, status tells it, and the next request is larger."""
     user = User(cluster, tmp_path, LONG, f'{SITE}mem = "1500M"\n')

@@ -56,6 +56,7 @@ def test_thirty_runs(cluster: Cluster, tmp_path: Path) -> None:
     assert len(logs) == 5 and logs[0].startswith(user.sweep.stem)
 
 
+@pytest.mark.slow
 def test_time_limit(cluster: Cluster, tmp_path: Path) -> None:
     """The warning comes, checkpoints are written, the task is requeued and ends with the same bytes."""
     user = User(cluster, tmp_path, LONG, A_MINUTE)
@@ -84,6 +85,7 @@ set = { envs = 2, steps = 16, width = 8 }
 """
 
 
+@pytest.mark.slow
 def test_own_algorithm_and_environment(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,6 +333,7 @@ def test_a_design_in_stages(cluster: Cluster, tmp_path: Path) -> None:
     assert "3 of 27 runs were saved" in (tmp_path / "page" / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_no_more_at_once(cluster: Cluster, tmp_path: Path) -> None:
     """The limit of tasks at once holds over all arrays of a sweep."""
     user = User(cluster, tmp_path, THIRTY)
@@ -343,6 +346,7 @@ def test_no_more_at_once(cluster: Cluster, tmp_path: Path) -> None:
     user.wait_done()
 
 
+@pytest.mark.slow
 def test_shared_runs(cluster: Cluster, tmp_path: Path) -> None:
     """A sweep whose runs are all in the queue for another still gets its report, when they have ended."""
     first, second = User(cluster, tmp_path, LONG), User(cluster, tmp_path, f'title = "Another"\n{LONG}')
@@ -357,6 +361,7 @@ def test_shared_runs(cluster: Cluster, tmp_path: Path) -> None:
     second.check_bytes()
 
 
+@pytest.mark.slow
 def test_settings_of_the_user_for_slurm(cluster: Cluster, tmp_path: Path) -> None:
     """Variables that change SLURM's commands, and those of a job that we may be in, change nothing."""
     user = User(cluster, tmp_path, LONG)
@@ -513,7 +518,13 @@ BAD_FILES = {
 }
 
 
-@pytest.mark.parametrize("name", BAD)
+# The default tests try those that the controller refuses, and one that an option is refused for.
+OFTEN = ("partition", "constraint", "cores", "licence", "memory")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in OFTEN else pytest.mark.slow) for name in BAD]
+)
 def test_bad_input(name: str, cluster: Cluster, tmp_path: Path) -> None:
     """One clear line, exit code 2, nothing submitted and nothing written."""
     user, (words, message) = User(cluster, tmp_path, LONG, BAD_FILES.get(name, SITE)), BAD[name]

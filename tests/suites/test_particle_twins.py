@@ -72,11 +72,8 @@ def play(batch: World, episode: int, rng: np.random.Generator) -> np.ndarray:
     return action
 
 
-# mpe2's own simple_world_comm takes ten times as long as the others.
-EPISODES = [
-    *((task, 3 if "world_comm" in task else 10) for task in TWINS),
-    *(pytest.param(task, 10, marks=pytest.mark.slow) for task in TWINS if "world_comm" in task),
-]
+# mpe2's own environments are stepped alone, and slowly.
+EPISODES = [pytest.param(task, n, marks=[pytest.mark.slow] * (n > 3)) for task in TWINS for n in (3, 10)]
 
 
 @pytest.mark.parametrize(("task", "episodes"), EPISODES)

@@ -162,7 +162,13 @@ def test_steps_to_threshold() -> None:
         assert np.mean(hits) > 0.92
 
 
-@pytest.mark.parametrize("spreads", [(0.3,) * 5, (0.1, 0.1, 1.0, 0.1, 0.1)], ids=["alike", "one wide"])
+@pytest.mark.parametrize(
+    "spreads",
+    [
+        pytest.param((0.3,) * 5, marks=pytest.mark.slow, id="alike"),
+        pytest.param((0.1, 0.1, 1.0, 0.1, 0.1), id="one wide"),
+    ],
+)
 def test_aggregates_across_tasks(spreads: tuple[float, ...]) -> None:
     """Five tasks with means from 0.2 to 1.3, whose spreads are alike, or nearly all that of one.
 
