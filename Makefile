@@ -24,7 +24,7 @@ slurm-demo: install  ## the sweep `demo` on a real SLURM cluster that lives on t
 	$(BIN)/python -m tests.slurm.demo
 
 test: install  ## the default tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 slow: install  ## long learning checks, two hundred kills, full episodes of every twin, algorithms without kernels
 	$(BIN)/python -m pytest -m slow -n 2 -rP

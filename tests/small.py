@@ -4,7 +4,7 @@ Budgets shrink by the standard names of hyperparameters, so that a run of a few 
 updates.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,12 @@ def others_slow(pairs: list[tuple[str, str]], key: Callable[[str, str], object] 
     return [
         pytest.param(*pair, id="-".join(pair), marks=[] if pair in first.values() else SLOW) for pair in pairs
     ]
+
+
+def rest_slow(cases: Iterable[Any]) -> list[Any]:
+    """The first case for the default tests, the others for the slow ones."""
+    first, *rest = cases
+    return [first, *(pytest.param(case, marks=SLOW) for case in rest)]
 
 
 def run_of(cell: Cell, seed: int, out: Path, capacity: int = 0) -> Run:

@@ -86,7 +86,7 @@ def test_corrupt_seed_harms_no_other(reference: tuple, tmp_path: Path) -> None:
     assert train(cell, pack, tmp_path), "a diverged run is a result and is not retried"
 
 
-@pytest.mark.parametrize(("system", "task"), others_slow(PAIRS))
+@pytest.mark.parametrize(("system", "task"), others_slow(PAIRS, kind_of))
 def test_every_parameter_moves(system: str, task: str) -> None:
     """Each layer of each seed changes, and most numbers do (not those of units that are off, say)."""
     cell = small_cell(system, task, steps=1000)

@@ -9,7 +9,7 @@ from ascent.algorithms.seedwise import Streams, WholeEpisodes
 from ascent.runners.conform_algorithm import SEEDS, trained_on_probe
 from ascent.runners.trainer import Trainer
 from ascent.suites import probes
-from tests.small import file_of, others_slow, systems_and_tasks
+from tests.small import others_slow, systems_and_tasks
 
 KINDS = {"CartPole-v1": "discrete", "Pendulum-v1": "continuous"}
 PAIRS = [(system, KINDS[task]) for system, task in systems_and_tasks(tuple(KINDS))]
@@ -62,9 +62,7 @@ def test_time_limit_is_no_end(system: str, kind: str) -> None:
     assert values(trainer, 1.0) == pytest.approx(np.full((3, 1), expected), rel=0.2)
 
 
-@pytest.mark.parametrize(
-    ("system", "kind"), others_slow(PAIRS, lambda system, kind: (file_of(system, kind), kind))
-)
+@pytest.mark.parametrize(("system", "kind"), others_slow(PAIRS))
 def test_follows_the_observation(system: str, kind: str) -> None:
     trainer = trained(system, "follow", kind)
     obs = torch.tensor([[[-1.0], [1.0]]] * 3)

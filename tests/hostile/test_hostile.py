@@ -420,6 +420,7 @@ def test_arrays(number: int, case: Case) -> None:
     assert case.run("verify", case.path(cell)).code
 
 
+@pytest.mark.slow
 def test_bombs(case: Case) -> None:
     """Archives whose entries expand a thousand times."""
     bomb = io.BytesIO()
@@ -526,6 +527,7 @@ def test_names_that_lead_out(key: str, case: Case) -> None:
                 assert not [name for name in archive.namelist() if "secret" in name], path
 
 
+@pytest.mark.slow
 def test_small_files_that_ask_for_much(case: Case) -> None:
     """Counts that only a product hides, a table that becomes a matrix, seeds without end, modules."""
     cell = case.cell("a2c")

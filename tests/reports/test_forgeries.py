@@ -23,7 +23,7 @@ from ascent.reports.cite import cite
 from ascent.reports.report import build
 from tests.reports import trained
 from tests.reports.trained import UNKNOWN, as_seed, copy_run, edit, forge, rows
-from tests.small import small_cell
+from tests.small import rest_slow, small_cell
 
 Forgery = Callable[[Path], object]  # of the folder of the cell a2c on CartPole
 
@@ -92,7 +92,9 @@ def test_another_program_under_an_honest_commit(name: str, runs: Path) -> None:
         cite(cell)
 
 
-@pytest.mark.parametrize("changes", [{"commit": UNKNOWN}, {"commit": UNKNOWN[:12]}, {"commit": "--help"}])
+@pytest.mark.parametrize(
+    "changes", rest_slow([{"commit": UNKNOWN}, {"commit": UNKNOWN[:12]}, {"commit": "--help"}])
+)
 def test_a_commit_that_nobody_has(changes: dict, runs: Path) -> None:
     """It may exist elsewhere: the grade says that nothing was compared, and so does the citation."""
     cell = cell_of(runs)
@@ -208,7 +210,7 @@ OTHER_NUMBERS = {
 }
 
 
-@pytest.mark.parametrize("name", OTHER_NUMBERS)
+@pytest.mark.parametrize("name", rest_slow(OTHER_NUMBERS))
 def test_other_numbers(name: str, runs: Path) -> None:
     """They pass the rules; the first depth that can see them does, and only seed 1 is refused."""
     act, depth = OTHER_NUMBERS[name]

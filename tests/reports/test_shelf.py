@@ -26,7 +26,7 @@ from ascent.runners import campaign
 from tests.command import call
 from tests.reports import trained
 from tests.reports.trained import SEEDS, edit, forge, rows
-from tests.small import small_cell
+from tests.small import rest_slow, small_cell
 
 
 def planned(cell: Cell, policies: int = 1) -> ShelfCell:
@@ -146,7 +146,7 @@ def best(lines: list[str]) -> None:
     lines[-1] = ",".join([step, policy, episode, "499.0", *rest])
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", rest_slow(FAULTS))
 def test_nothing_is_written_if_a_cell_is_refused(fault: str, empty: Shelf, runs: Path) -> None:
     change, words = FAULTS[fault]
     first, second, _ = empty.planned

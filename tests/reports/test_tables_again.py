@@ -64,6 +64,7 @@ def test_true_tables_come_out_again(home: Path) -> None:
     assert outcome.verdict == REPLAYED and outcome.reason.startswith("nominal-0.csv and drop-")
 
 
+@pytest.mark.slow
 def test_forged_robustness(home: Path) -> None:
     """`check` has nothing to compare the numbers with; the policies have. A run alone says nothing of it."""
     cell = cell_of(home)

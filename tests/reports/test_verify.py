@@ -531,7 +531,7 @@ def on_another_platform(cell: Path, shift: float, spread: float) -> None:
 @pytest.mark.parametrize(
     "shift,spread,verdict,said",
     [
-        (0.5, 1.0, RETRAINED, "the scores agree within the margin"),
+        pytest.param(0.5, 1.0, RETRAINED, "the scores agree within the margin", marks=pytest.mark.slow),
         pytest.param(30.0, 1.0, DIFFERS, "the scores differ", marks=pytest.mark.slow),
         (5.0, 30.0, CANNOT, "inconclusive: too few runs or too much variance"),
     ],
@@ -553,6 +553,7 @@ def test_another_platform_is_a_test_of_scores(
     assert outcome.reason.startswith("0 of 6 episodes at step 0 agree within 0.1%; compared statistically")
 
 
+@pytest.mark.slow
 def test_one_run_on_another_platform_says_nothing(runs: Path) -> None:
     run = cell_of(runs) / "seed-1"
     move(run)

@@ -28,7 +28,7 @@ from ascent.runners.trainer import Trainer
 from ascent.suites import Foreign
 from tests.command import call
 from tests.runners.test_kills import PHASES, die_at, in_child
-from tests.small import results, small_cell
+from tests.small import others_slow, results, small_cell
 
 HERE = "gym:tests.strange_envs:"
 SEEDS = [0, 1]
@@ -43,7 +43,9 @@ PAIRS = (
 )
 
 
-@pytest.mark.parametrize(("system", "environment"), PAIRS)
+@pytest.mark.parametrize(
+    ("system", "environment"), others_slow(list(PAIRS), lambda system, name: name.partition(":")[0])
+)
 def test_twice_packed_and_killed(system: str, environment: str, tmp_path: Path) -> None:
     """The same bytes: from the start again, in other packs, and after kills in the midst of episodes."""
     cell = small_cell(system, environment)

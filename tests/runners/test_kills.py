@@ -226,7 +226,8 @@ def ended_parents(out: Path, number: int, times: int) -> None:
     assert len(expected) == 4 and found == expected
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
 def test_the_end_of_the_parent(number: int, tmp_path: Path) -> None:
     ended_parents(tmp_path, number, times=1)
 

@@ -422,6 +422,7 @@ def test_a_pack_fails(cluster: Cluster, tmp_path: Path) -> None:
     wait(lambda: not user.queue(), 60)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_held(cluster: Cluster, tmp_path: Path) -> None:
     """A task whose run belongs to somebody fails with one line that names them, which status tells."""
     user = User(cluster, tmp_path, LONG.replace("0-1", "0-0").replace("40_000", "4_000_000"))
@@ -458,6 +459,7 @@ def test_no_progress_is_given_up(cluster: Cluster, tmp_path: Path) -> None:
     user.check_bytes()
 
 
+@pytest.mark.slow
 def test_gpus(cluster: Cluster, tmp_path: Path) -> None:
     """A GPU reaches the job; asking for more than there are is told in the cluster's words."""
     user = User(cluster, tmp_path, LONG)
