@@ -9,15 +9,16 @@ from ascent.algorithms.seedwise import Streams, WholeEpisodes
 from ascent.runners.conform_algorithm import SEEDS, trained_on_probe
 from ascent.runners.trainer import Trainer
 from ascent.suites import probes
-from tests.small import others_slow, systems_and_tasks
+from tests.small import kind_of, others_slow, systems_and_tasks
 
 KINDS = {"CartPole-v1": "discrete", "Pendulum-v1": "continuous"}
-PAIRS = [(system, KINDS[task]) for system, task in systems_and_tasks(tuple(KINDS))]
+PAIRS = systems_and_tasks(tuple(KINDS))
 
 
-def trained(system: str, probe: str, kind: str) -> Trainer:
+def trained(system: str, probe: str, task: str) -> Trainer:
+    """Train on a probe environment with the kind of actions of a task."""
     with probes.listed():
-        return trained_on_probe(system, probe, kind)
+        return trained_on_probe(system, probe, KINDS[task])
 
 
 def values(trainer: Trainer, *observations: float) -> np.ndarray:
@@ -38,33 +39,33 @@ def values(trainer: Trainer, *observations: float) -> np.ndarray:
 
 
 @pytest.mark.slow  # what bootstraps at a time limit has learned it
-@pytest.mark.parametrize(("system", "kind"), PAIRS)
-def test_known_reward(system: str, kind: str) -> None:
-    assert values(trained(system, "known-reward", kind), -1.0, 1.0) == pytest.approx(
+@pytest.mark.parametrize(("system", "task"), PAIRS)
+def test_known_reward(system: str, task: str) -> None:
+    assert values(trained(system, "known-reward", task), -1.0, 1.0) == pytest.approx(
         np.array([[-1.0, 1.0]] * 3), abs=0.15
     )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("system", "kind"), PAIRS)
-def test_delayed_reward(system: str, kind: str) -> None:
+@pytest.mark.parametrize(("system", "task"), PAIRS)
+def test_delayed_reward(system: str, task: str) -> None:
     expected = np.array([[probes.GAMMA, 1.0]] * 3)
-    assert values(trained(system, "delayed-reward", kind), 0.0, 1.0) == pytest.approx(expected, abs=0.12)
+    assert values(trained(system, "delayed-reward", task), 0.0, 1.0) == pytest.approx(expected, abs=0.12)
 
 
-@pytest.mark.parametrize(("system", "kind"), others_slow(PAIRS))
-def test_time_limit_is_no_end(system: str, kind: str) -> None:
+@pytest.mark.parametrize(("system", "task"), others_slow(PAIRS, kind_of))
+def test_time_limit_is_no_end(system: str, task: str) -> None:
     """Except where nothing bootstraps: there the return ends with the limit, after 3, 2 or 1 rewards."""
-    trainer = trained(system, "time-limit", kind)
+    trainer = trained(system, "time-limit", task)
     expected = 1 / (1 - probes.GAMMA)
     if isinstance(trainer.agent.experience, WholeEpisodes):
         expected = np.mean([sum(probes.GAMMA**k for k in range(left)) for left in (3, 2, 1)])
     assert values(trainer, 1.0) == pytest.approx(np.full((3, 1), expected), rel=0.2)
 
 
-@pytest.mark.parametrize(("system", "kind"), others_slow(PAIRS))
-def test_follows_the_observation(system: str, kind: str) -> None:
-    trainer = trained(system, "follow", kind)
+@pytest.mark.parametrize(("system", "task"), others_slow(PAIRS))
+def test_follows_the_observation(system: str, task: str) -> None:
+    trainer = trained(system, "follow", task)
     obs = torch.tensor([[[-1.0], [1.0]]] * 3)
     action, _ = trainer.agent.act(obs, Streams(SEEDS, "test"), False, 1.0)
     if isinstance(trainer.spec.action_space, spaces.Discrete):

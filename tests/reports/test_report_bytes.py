@@ -77,16 +77,16 @@ def test_figures_carry_no_metadata(sweep: "Records") -> None:
 def test_an_older_report_is_replaced(store: "Records") -> None:
     cell = store.cell()
     store.flat_runs(cell, [1.0, 2.0])
-    store.build()
+    store.build(figures=True)
     store.run(cell, 2, [0.0] + [9.0] * 50)
-    store.build()
+    store.build(figures=True)
     assert store.scores().loc["ppo", "n"] == 3
     assert [path.name for path in store.out.parent.iterdir() if path.name.startswith(".")] == []
 
 
 def test_a_failing_build_leaves_the_old_report(store: "Records", monkeypatch: pytest.MonkeyPatch) -> None:
     store.flat_runs(store.cell(), [1.0, 2.0])
-    store.build()
+    store.build(figures=True)
     before = store.bytes()
 
     def fail(*_: object) -> str:
@@ -95,7 +95,7 @@ def test_a_failing_build_leaves_the_old_report(store: "Records", monkeypatch: py
     # The last stage: all other files are written by then.
     monkeypatch.setattr("ascent.reports.page.write.render", fail)
     with pytest.raises(RuntimeError, match="disk full"):
-        store.build()
+        store.build(figures=True)
     assert store.bytes() == before
     assert sorted(path.name for path in store.out.parent.iterdir()) == ["out", "runs"]
 
@@ -105,7 +105,7 @@ def test_a_folder_that_is_no_report_is_never_replaced(store: "Records") -> None:
     store.out.mkdir()
     (store.out / "thesis.tex").write_text("years of work")
     with pytest.raises(ValueError, match="contains files that are not part of a report"):
-        store.build()
+        store.build(figures=True)
     assert (store.out / "thesis.tex").read_text() == "years of work"
     with pytest.raises(ValueError, match="contains the runs"):
         build(store.runs, store.runs.parent)

@@ -388,6 +388,7 @@ def test_a_proof_is_of_one_seal(full: Shelf, tmp_path: Path) -> None:
             proofs.proofs(copy)
 
 
+@pytest.mark.slow
 def test_cells_are_proved_again(
     full: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

@@ -80,7 +80,7 @@ def die_at(owner: object, name: str, nth: int, before: bool) -> None:
 
 def test_correlated_noise_is_in_the_checkpoint(tmp_path: Path) -> None:
     """What a policy remembers between steps survives, and is cleared where an episode ended."""
-    cell = small_cell("ddpg", "Hopper-v5", steps=150, noise_decay=0.15)
+    cell = small_cell("ddpg", "Hopper-v5", steps=200, noise_decay=0.15)
     assert train(cell, SEEDS, tmp_path / "whole")
     for stop_after in (31, 60):
         stop = partial(next, chain(repeat(False, stop_after), repeat(True)))

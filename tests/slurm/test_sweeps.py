@@ -438,6 +438,7 @@ def test_a_run_that_is_held(cluster: Cluster, tmp_path: Path) -> None:
     wait(lambda: not user.queue(), 60)
 
 
+@pytest.mark.slow
 def test_no_progress_is_given_up(cluster: Cluster, tmp_path: Path) -> None:
     """A task that is killed again and again before its first checkpoint fails, and status says why."""
     site = SITE.replace("checkpoint_seconds = 0.3", "checkpoint_seconds = 600.0")
@@ -596,6 +597,7 @@ def test_without_slurm(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.toml"]
 
 
+@pytest.mark.slow
 def test_without_torch(cluster: Cluster, tmp_path: Path) -> None:
     """A login node has neither torch nor numpy: it can submit what was planned elsewhere, and watch it."""
     user = User(cluster, tmp_path, LONG)

@@ -16,7 +16,7 @@ from copy import copy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium
 import mujoco
@@ -223,10 +223,15 @@ PLAYS = [
 ]
 
 
+def _play(task: str, policy: Policy, episodes: int, horizon: int | None, *ends: bool) -> Any:
+    """The parameters of a test; a hundred episodes that end with their horizon take long."""
+    long = episodes >= 100 and (horizon or 0) >= 60
+    name = f"{task}-{policy.__name__}-{horizon or 'full'}"
+    return pytest.param(task, policy, episodes, horizon, *ends, id=name, marks=[pytest.mark.slow] * long)
+
+
 @pytest.mark.parametrize(
-    ("task", "policy", "episodes", "horizon", "terminates", "truncates"),
-    PLAYS,
-    ids=[f"{task}-{policy.__name__}-{horizon or 'full'}" for task, policy, _, horizon, *_ in PLAYS],
+    ("task", "policy", "episodes", "horizon", "terminates", "truncates"), [_play(*row) for row in PLAYS]
 )
 def test_batch_equals_gymnasium_bit_for_bit(
     task: str, policy: Policy, episodes: int, horizon: int | None, terminates: bool, truncates: bool

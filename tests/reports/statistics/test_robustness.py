@@ -102,12 +102,12 @@ def test_extra_levels_are_drawn_and_count_nowhere(store: "Records") -> None:
     cell = usual(store)
     other = cell_of(store, system="sac")
     play(other, "action_noise", {level: (150.0, 151.0) for level in NOISE}, (200.0, 210.0))
-    store.build()
+    store.build(figures=True)
     before = [read(store, name) for name in ("robustness_areas", "robustness_comparisons")]
     drawn = store.bytes()["figures/robustness-CartPole-v1.png"]
     table(cell, "action_noise", 0.3, (-900.0, -901.0))
     table(cell, "action_noise", 8.0, (900.0, 901.0))
-    store.build()
+    store.build(figures=True)
     for was, name in zip(before, ("robustness_areas", "robustness_comparisons"), strict=True):
         pd.testing.assert_frame_equal(was, read(store, name))
     assert levels(store).loc["ppo", "level"].tolist() == [0.0, 0.1, 0.2, 0.3, 0.4, 8.0]
