@@ -10,7 +10,7 @@ from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ascent.records import files, layout, provenance
+from ascent.records import files, layout, provenance, sums
 from ascent.records.errors import DamagedFile, InputError
 from ascent.records.expected import Expected
 from ascent.records.plan import parse_seeds, seed_ranges
@@ -167,7 +167,10 @@ def cheapest(shelf: Shelf) -> list[ShelfCell]:
 
 
 def append(shelf: Shelf, new: Sequence[Proof]) -> None:
-    """Add rows to proofs.csv, sorted; a cell's earlier proof of the same grade and platform gives way."""
+    """Add rows to proofs.csv, sorted; a cell's earlier proof of the same grade and platform gives way.
+
+    Its checksum in SHA256SUMS follows at once: the shelf passes `ascent check` whenever this is stopped.
+    """
     if not new:
         return
     key = {(proof.cell, proof.seal, proof.grade, proof.platform) for proof in new}
@@ -177,3 +180,7 @@ def append(shelf: Shelf, new: Sequence[Proof]) -> None:
     writer.writerow([field.name for field in fields(Proof)])
     writer.writerows(sorted(astuple(proof) for proof in [*rows, *new]))
     files.write(shelf.folder / PROOFS, buffer.getvalue().encode())
+    listed = shelf.folder / sums.SUMS
+    if listed.exists():
+        known = sums.parse(files.read(listed)) | {PROOFS: sums.of_file(shelf.folder / PROOFS)}
+        files.write(listed, sums.text(known).encode())

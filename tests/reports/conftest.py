@@ -208,7 +208,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Records:
     """A complete sweep with its report; not to be changed."""
     records = Records(tmp_path_factory.mktemp("sweep"))
     records.sweep()
-    records.build()
+    records.build(figures=True)
     return records
 
 

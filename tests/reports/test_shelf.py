@@ -414,6 +414,15 @@ def test_cells_are_proved_again(
     assert code == 2 and "did you mean 'whole'?" in err
 
 
+def test_a_shelf_is_whole_after_each_proof(full: Shelf, tmp_path: Path) -> None:
+    """Whenever `make proof` is stopped, the check that it begins with passes the next time."""
+    copy = Shelf(Path(shutil.copytree(full.folder, tmp_path / full.name)))
+    (copy.folder / shelf.SCORES).write_text("other\n")
+    proofs.append(copy, [replace(proofs.proofs(copy)[0], grade="restarted")])
+    (found,) = (one for one in check.check(copy.folder).outcomes if one.rule == "shelf-checksums")
+    assert [Path(finding.where).name for finding in found.findings] == [shelf.SCORES]
+
+
 def test_a_cell_that_differs_is_not_proved(
     full: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
