@@ -14,6 +14,7 @@ A shelf whose name ends in -draft is being filled. Released, it is never edited.
 
 import json
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -183,6 +184,23 @@ def write(folder: Path, commit: str, planned: Iterator[ShelfCell] | list[ShelfCe
     if not files.create(folder / FILE, content.encode()):
         raise InputError(f"{folder / FILE} exists and differs: a shelf's plan is written once")
     return Shelf(folder)
+
+
+def carry_over(shelf: Shelf) -> None:
+    """Copy the cells, with sources, plans and proofs, of the newest release that the same commit made.
+
+    So a new shelf has all that the release has, and its campaign goes on from there. Nothing is copied if
+    there is no such release, or if it has a cell that the new shelf does not plan.
+    """
+    for earlier in reversed(shelves()):
+        if earlier.name.endswith(DRAFT) or earlier.commits != shelf.commits:
+            continue
+        if not {cell.folder for cell in earlier.present} <= {cell.folder for cell in shelf.planned}:
+            return
+        for name in (SOURCES, layout.LEDGER, *(cell.folder for cell in earlier.present)):
+            shutil.copytree(earlier.folder / name, shelf.folder / name)
+        shutil.copyfile(earlier.folder / PROOFS, shelf.folder / PROOFS)
+        return
 
 
 def choose(system: str, task: str, preset: str | None = None) -> Path:

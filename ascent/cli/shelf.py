@@ -208,11 +208,14 @@ def new(
     name: Annotated[str, typer.Argument(help="Name of the shelf, such as 2026.12-draft.")],
     commit: Annotated[str, typer.Option(help="Commit of which the code makes all results, in full.")],
 ) -> None:
-    """Start a shelf, whose cells are those of the sweeps shelf_1, shelf_2 and shelf_3."""
+    """Start a shelf, whose cells are those of the sweeps shelf_1, shelf_2 and shelf_3.
+
+    It begins with the results of the newest release that the same commit made.
+    """
     import re
 
     from ascent.records.errors import InputError
-    from ascent.records.shelf import DRAFT, HOME, NAME, write
+    from ascent.records.shelf import DRAFT, HOME, NAME, carry_over, write
     from ascent.runners.campaign import SWEEPS, planned
     from ascent.runners.sweep import load
 
@@ -221,6 +224,7 @@ def new(
     if not re.fullmatch(r"[0-9a-f]{40}", commit):
         raise InputError(f"{commit!r} is no commit: give all 40 hexadecimal digits")
     shelf = write(HOME / name, commit, planned([load(sweep) for sweep in SWEEPS]))
+    carry_over(shelf)
     _build(shelf)
     print(shelf.folder)
 

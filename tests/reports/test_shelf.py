@@ -414,6 +414,24 @@ def test_cells_are_proved_again(
     assert code == 2 and "did you mean 'whole'?" in err
 
 
+def test_the_next_shelf_begins_with_what_was_released(
+    full: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the same commit; then its results can be cited at once, and only the others are trained."""
+    monkeypatch.setattr(shelf, "HOME", tmp_path)
+    released = Shelf(Path(shutil.copytree(full.folder, tmp_path / "2026.12")))
+    tables.build(released)
+    following = shelf.write(tmp_path / "2027.1-draft", released.commit, cells())
+    shelf.carry_over(following)
+    tables.build(following)
+    assert following.present == released.present and following.missing == released.missing
+    assert proofs.proofs(following) == proofs.proofs(released)
+    assert broken(following.folder) == set()
+    other = shelf.write(tmp_path / "2027.2-draft", "f" * 40, cells())
+    shelf.carry_over(other)
+    assert other.present == []
+
+
 def test_a_shelf_is_whole_after_each_proof(full: Shelf, tmp_path: Path) -> None:
     """Whenever `make proof` is stopped, the check that it begins with passes the next time."""
     copy = Shelf(Path(shutil.copytree(full.folder, tmp_path / full.name)))
