@@ -471,6 +471,27 @@ def test_recorded_code_does_not_run_unasked(depth: str | None, canary: Path, tmp
     assert not (tmp_path / "canary").exists()
 
 
+@pytest.mark.skipif(not list((ROOT / "kernels").glob("*.so")), reason="no kernels are built here")
+@pytest.mark.parametrize("changed", [False, True])
+def test_installed_kernels_of_the_same_sources_are_taken(
+    changed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only those: kernels of other sources are compiled, here by a build.py that is not run."""
+    kernels, built = tmp_path / "ascent" / "kernels", []
+    shutil.copytree(ROOT / "kernels", kernels, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    if changed:
+        (kernels / "ppo.h").write_text((kernels / "ppo.h").read_text() + "\n")
+    monkeypatch.setattr(
+        subprocess,
+        "run",
+        lambda line, **_: built.append(line[-1]) or subprocess.CompletedProcess(line, 0, "", ""),
+    )
+    setting._build_kernels(tmp_path, tmp_path)
+    assert built == ([str(kernels / "build.py")] if changed else [])
+    ours = {} if changed else {path.name: path.read_bytes() for path in (ROOT / "kernels").glob("*.so")}
+    assert {path.name: path.read_bytes() for path in kernels.glob("*.so")} == ours
+
+
 def test_recorded_code_sees_nothing_of_the_user(
     canary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
