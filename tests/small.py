@@ -85,7 +85,7 @@ def file_of(system: str, task: str) -> object:
 def kind_of(system: str, task: str) -> object:
     """Whether a system replays transitions, learns from whole episodes, and trains a team."""
     config = resolve(system, task, steps=10**6).config
-    return "learning_starts" in config, learns_whole_episodes(system), suites.TASKS[task].suite == "particle"
+    return "learning_starts" in config, learns_whole_episodes(system), suites.TASKS[task].team is not None
 
 
 def others_slow(pairs: list[tuple[str, str]], key: Callable[[str, str], object] = file_of) -> list[Any]:

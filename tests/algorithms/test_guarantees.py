@@ -1,6 +1,7 @@
 """What every system promises, checked over the registry. A new algorithm joins by being registered."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,10 +16,12 @@ SEEDS = list(range(10))
 PAIRS = systems_and_tasks(KINDS)
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(pair.values, id=pair.id, marks=pair.marks) for pair in others_slow(PAIRS)],
-)
+def as_params(pairs: list[Any]) -> list[Any]:
+    """Each pair as the one parameter of a fixture."""
+    return [pytest.param(pair.values, id=pair.id, marks=pair.marks) for pair in pairs]
+
+
+@pytest.fixture(scope="module", params=as_params(others_slow(PAIRS)))
 def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple:
     """Ten seeds of a cell, trained in one process: (cell, folder, result bytes)."""
     cell, out = small_cell(*request.param), tmp_path_factory.mktemp("reference")
@@ -55,12 +58,7 @@ def test_packing(reference: tuple, packs: list[list[int]], tmp_path: Path) -> No
         assert results(cell, tmp_path, pack) == {seed: expected[seed] for seed in pack}
 
 
-@pytest.mark.parametrize(
-    "reference",
-    [pytest.param(pair.values, id=pair.id, marks=pair.marks) for pair in others_slow(PAIRS, kind_of)],
-    indirect=True,
-    scope="module",
-)
+@pytest.mark.parametrize("reference", as_params(others_slow(PAIRS, kind_of)), indirect=True, scope="module")
 def test_evaluating_twice_as_often(reference: tuple, tmp_path: Path) -> None:
     """Evaluation consumes nothing of training's: the same learner, the same scores at common steps."""
     cell, _, expected = reference

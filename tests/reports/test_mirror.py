@@ -442,15 +442,7 @@ def refused(folder: Path, one: Path, **variables: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "failure",
-    [
-        pytest.param(400, marks=pytest.mark.slow),
-        401,
-        pytest.param(409, marks=pytest.mark.slow),
-        429,
-        pytest.param(500, marks=pytest.mark.slow),
-        HANG,
-    ],
+    "failure", [401, 429, HANG, *(pytest.param(code, marks=pytest.mark.slow) for code in (400, 409, 500))]
 )
 @pytest.mark.parametrize("where", ["graphql", "file_stream"])
 def test_a_failing_service_is_told(where: str, failure: int | str, one: Path, tmp_path: Path) -> None:

@@ -521,7 +521,7 @@ BAD_FILES = {
 }
 
 
-# The default tests try those that the controller refuses, and one that an option is refused for.
+# The default tests try three that the controller refuses, and two that `ascent submit` refuses itself.
 OFTEN = ("partition", "constraint", "cores", "licence", "memory")
 
 
