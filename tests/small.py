@@ -4,7 +4,7 @@ Budgets shrink by the standard names of hyperparameters, so that a run of a few 
 updates.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +88,11 @@ def kind_of(system: str, task: str) -> object:
     return "learning_starts" in config, learns_whole_episodes(system), suites.TASKS[task].team is not None
 
 
-def others_slow(pairs: list[tuple[str, str]], key: Callable[[str, str], object] = file_of) -> list[Any]:
-    """The first pair of every file, or kind, for the default tests, the others for the slow ones."""
-    first = {key(*pair): pair for pair in reversed(pairs)}
+def others_slow(cases: Sequence[tuple], key: Callable[..., object] = file_of) -> list[Any]:
+    """The first case of every file, kind or other key for the default tests, the others for the slow ones."""
+    first = {key(*case): case for case in reversed(cases)}
     return [
-        pytest.param(*pair, id="-".join(pair), marks=[] if pair in first.values() else SLOW) for pair in pairs
+        pytest.param(*case, id="-".join(case), marks=[] if case in first.values() else SLOW) for case in cases
     ]
 
 

@@ -123,7 +123,7 @@ def test_packages_in_the_working_folder_are_not_imported(tmp_path: Path) -> None
     sweep = tmp_path / "two.toml"
     sweep.write_text(
         'seeds = "0-1"\nevaluations = 2\nepisodes = 1\n'
-        '[[cells]]\nalgorithms = ["a2c", "ppo"]\ntasks = ["CartPole-v1"]\nsteps = 2048\n'
+        '[[cells]]\nalgorithms = ["a2c"]\ntasks = ["CartPole-v1"]\nsteps = 2048\n'
     )
     ascent = (sys.executable, "-m", "ascent")
     run(*ascent, "sweep", sweep.name, "--jobs", "2", "--pack", "1", cwd=tmp_path)

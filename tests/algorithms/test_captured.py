@@ -16,7 +16,7 @@ from ascent.algorithms import SYSTEMS, heads
 from ascent.algorithms.seedwise import Batch, Replay, networks
 from ascent.algorithms.seedwise.graphs import _flat, _static
 from ascent.runners.trainer import Trainer
-from tests.small import KINDS, others_slow, small_cell, systems_and_tasks
+from tests.small import KINDS, kind_of, others_slow, small_cell, systems_and_tasks
 
 CAPTURED = {"ppo", "dqn", "ddpg", "td3", "sac", "sac-fixed", "rpc", "maddpg", "iddpg", "mappo", "ippo"}
 PAIRS = [pair for pair in systems_and_tasks(KINDS) if pair[0] in CAPTURED]
@@ -73,7 +73,7 @@ class Recording:
 
 
 @pytest.mark.usefixtures("torch_only")
-@pytest.mark.parametrize(("system", "task"), others_slow(PAIRS))
+@pytest.mark.parametrize(("system", "task"), others_slow(PAIRS, kind_of))
 def test_replaying_is_training(system: str, task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every update and every action by replayed recordings: the same learner, the same metrics."""
     module = SYSTEMS[system].module()

@@ -49,7 +49,14 @@ def test_same_command_twice(reference: tuple, tmp_path: Path) -> None:
     assert results(cell, tmp_path, SEEDS) == expected
 
 
-@pytest.mark.parametrize("packs", [[[0], [9]], [[7, 5, 3]], [[5, 6, 7, 8, 9]]], ids=["1", "3", "5"])
+@pytest.mark.parametrize(
+    "packs",
+    [
+        pytest.param([[0], [9]], id="1"),
+        pytest.param([[7, 5, 3]], id="3", marks=pytest.mark.slow),
+        pytest.param([[5, 6, 7, 8, 9]], id="5"),
+    ],
+)
 def test_packing(reference: tuple, packs: list[list[int]], tmp_path: Path) -> None:
     """A seed alone, in packs of 3 and 5, has the bytes it has in the pack of 10."""
     cell, _, expected = reference

@@ -16,6 +16,7 @@ from ascent.runners import own, policies
 from ascent.runners.resolve import make_agent, resolve
 from ascent.runners.train import train
 from ascent.runners.trainer import Trainer
+from tests.small import rest_slow
 
 TEMPLATE = own.TEMPLATES / "torch_nn.py"
 SMALL = {"envs": 2, "steps": 8, "width": 8}
@@ -89,7 +90,7 @@ def cell_of(text: str, folder: Path, task: str = "CartPole-v1", steps: int = 160
     return resolve(str(path), task, overrides=known, steps=steps, evaluation=Evaluation(2, 1))
 
 
-@pytest.mark.parametrize("case", ["discrete", pytest.param("continuous", marks=pytest.mark.slow), "replay"])
+@pytest.mark.parametrize("case", rest_slow(["replay", "discrete", "continuous"]))
 def test_the_bytes_are_the_same(case: str, tmp_path: Path) -> None:
     """Twice, in any pack, after a kill, and beside a seed that diverges; and every parameter moves."""
     text = Q_LEARNING if case == "replay" else TEMPLATE.read_text()

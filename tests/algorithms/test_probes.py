@@ -63,7 +63,7 @@ def test_time_limit_is_no_end(system: str, task: str) -> None:
     assert values(trainer, 1.0) == pytest.approx(np.full((3, 1), expected), rel=0.2)
 
 
-@pytest.mark.parametrize(("system", "task"), others_slow(PAIRS))
+@pytest.mark.parametrize(("system", "task"), others_slow(PAIRS, kind_of))
 def test_follows_the_observation(system: str, task: str) -> None:
     trainer = trained(system, "follow", task)
     obs = torch.tensor([[[-1.0], [1.0]]] * 3)

@@ -35,7 +35,7 @@ from tests.hostile.attempt import SECRET, Commands, Tried, fault
 from tests.hostile.spoil import ESCAPES, HEADERS, planted, spoil
 from tests.reports import trained
 from tests.reports.trained import edit, forge
-from tests.small import small_cell
+from tests.small import others_slow, small_cell
 
 ROOT = Path(__file__).parents[2]
 CASES, CHUNK = 12, 6  # and many more in the slow tests
@@ -642,7 +642,9 @@ ODD_VALUES: dict[str, tuple[str, Callable[[Path], object], tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("name", ODD_VALUES)
+@pytest.mark.parametrize(
+    "name", others_slow([(name,) for name in ODD_VALUES], lambda name: ODD_VALUES[name][2])
+)
 def test_odd_values(name: str, case: Case) -> None:
     system, spoiling, commands = ODD_VALUES[name]
     cell = case.cell(system)

@@ -9,9 +9,10 @@ import pytest
 from ascent import kernels
 from ascent.algorithms import SYSTEMS
 from ascent.runners.platform import training_sources
+from tests.small import rest_slow
 
 
-@pytest.mark.parametrize("system", ["sac", "ppo", "maddpg"])
+@pytest.mark.parametrize("system", rest_slow(["sac", "ppo", "maddpg"]))
 def test_sources_are_what_a_training_process_loads(system: str) -> None:
     """In a process that is ready to train: no module is missing, and none is superfluous."""
     code = (
@@ -28,7 +29,7 @@ def test_sources_are_what_a_training_process_loads(system: str) -> None:
     assert {name.rpartition("/")[2] for name in sources if not name.endswith(".py")} == compiled
 
 
-@pytest.mark.parametrize("module", ["pack", "crossplay", "robustness", "watch"])
+@pytest.mark.parametrize("module", rest_slow(["pack", "crossplay", "robustness", "watch"]))
 def test_mathematical_functions_are_chosen_before_their_libraries_load(module: str) -> None:
     """In a process that nobody prepared: a variable set later would be in the platform key and do nothing."""
     code = f"import sys, ascent.runners.{module}; print(*sys.modules)"

@@ -283,13 +283,7 @@ def to_pipe(path: Path, secret: Path) -> None:
 @pytest.mark.parametrize("change", [to_link, to_pipe])
 @pytest.mark.parametrize(
     "name",
-    [
-        "cell.json",
-        "sources-*.zip",
-        "seed-1/eval.csv",
-        pytest.param("seed-1/run.json", marks=pytest.mark.slow),
-        pytest.param("seed-1/result.json", marks=pytest.mark.slow),
-    ],
+    rest_slow(["cell.json", "sources-*.zip", "seed-1/eval.csv", "seed-1/run.json", "seed-1/result.json"]),
 )
 def test_links_and_pipes_are_not_read(
     name: str, change: Callable[[Path, Path], None], runs: Path, tmp_path: Path

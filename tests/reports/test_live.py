@@ -16,7 +16,7 @@ from ascent.reports.mirror import live
 from ascent.runners.train import train
 from tests.reports.test_mirror import PROJECT, READ_ONLY, assert_about, assert_history, online, push
 from tests.reports.wandb_server import HANG, StandIn
-from tests.small import results, small_cell
+from tests.small import rest_slow, results, small_cell
 
 pytest.importorskip("wandb", reason="wandb is not installed")
 
@@ -120,6 +120,7 @@ def test_killed_while_it_streams(
     assert_streamed(server, out)
 
 
+@pytest.mark.slow
 def test_training_that_stops_and_goes_on(server: StandIn, plain: dict, tmp_path: Path) -> None:
     out = tmp_path / "runs"
 
@@ -137,7 +138,7 @@ def test_training_that_stops_and_goes_on(server: StandIn, plain: dict, tmp_path:
     assert_streamed(server, out)
 
 
-@pytest.mark.parametrize("failure", [HANG, 401, 500])
+@pytest.mark.parametrize("failure", rest_slow([HANG, 401, 500]))
 def test_a_service_that_fails(
     failure: int | str,
     server: StandIn,
@@ -167,7 +168,7 @@ WORDS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("lacking", ["wandb", "key", "project"])
+@pytest.mark.parametrize("lacking", rest_slow(["key", "wandb", "project"]))
 def test_what_is_lacking_is_told_and_training_goes_on(
     lacking: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

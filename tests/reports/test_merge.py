@@ -21,7 +21,7 @@ from tests.command import call
 from tests.reports import trained
 from tests.reports.test_seal import Killed, broken, contents, killed_at
 from tests.runners.test_faults import stopped
-from tests.small import results, small_cell
+from tests.small import rest_slow, results, small_cell
 
 CELLS = (
     small_cell("a2c", "CartPole-v1", steps=400, points=4),
@@ -263,7 +263,7 @@ STAGES = {
 }
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", rest_slow(STAGES))
 def test_a_kill_loses_nothing(stage: str, homes: tuple[Path, Path], tmp_path: Path) -> None:
     """Whenever it comes, each run is whole or not there, and the same merge goes on to the same folder."""
     north, south = homes

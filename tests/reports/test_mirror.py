@@ -29,7 +29,7 @@ from ascent.reports.mirror.folders import report_payload
 from ascent.runners.train import train
 from tests.reports.conftest import Records, write_json
 from tests.reports.wandb_server import ENTITY, HANG, KEY, StandIn
-from tests.small import small_cell
+from tests.small import rest_slow, small_cell
 
 pytest.importorskip("wandb", reason="wandb is not installed")
 matplotlib.use("agg")
@@ -441,9 +441,7 @@ def refused(folder: Path, one: Path, **variables: str) -> str:
     return done.lines[0]
 
 
-@pytest.mark.parametrize(
-    "failure", [401, 429, HANG, *(pytest.param(code, marks=pytest.mark.slow) for code in (400, 409, 500))]
-)
+@pytest.mark.parametrize("failure", rest_slow([HANG, 401, 429, 400, 409, 500]))
 @pytest.mark.parametrize("where", ["graphql", "file_stream"])
 def test_a_failing_service_is_told(where: str, failure: int | str, one: Path, tmp_path: Path) -> None:
     with StandIn() as server:
@@ -461,6 +459,7 @@ def test_an_id_that_was_deleted_is_told(one: Path, tmp_path: Path) -> None:
         assert "409" in refused(tmp_path, one, **online(server))
 
 
+@pytest.mark.slow
 def test_files_that_do_not_arrive_are_told(record: Records, tmp_path: Path) -> None:
     with StandIn() as server:
         server.fail["upload"] = 500
@@ -469,6 +468,7 @@ def test_files_that_do_not_arrive_are_told(record: Records, tmp_path: Path) -> N
         assert "HTTP 500" in done.err and "of 4 runs" in done.err
 
 
+@pytest.mark.slow
 def test_a_file_that_is_lost_is_told(record: Records, tmp_path: Path) -> None:
     """Its upload was acknowledged, and then the service has it not: nobody but the service is believed."""
     with StandIn() as server:

@@ -157,6 +157,7 @@ def test_nothing_is_written_if_a_cell_is_refused(fault: str, empty: Shelf, runs:
     assert contents(shelf.HOME) == before
 
 
+@pytest.mark.slow
 def test_nothing_is_written_if_a_begun_cell_is_refused(empty: Shelf, runs: Path) -> None:
     first, second, _ = empty.planned
     shutil.rmtree(runs / second.folder / "seed-2")

@@ -34,7 +34,7 @@ from ascent.runners import platform
 from tests.command import call
 from tests.reports import trained
 from tests.reports.trained import SEEDS, UNKNOWN, clean_commit, edit, forge, rename_cell, rows
-from tests.small import small_cell
+from tests.small import rest_slow, small_cell
 
 ROOT = Path(__file__).parents[2]
 
@@ -186,6 +186,7 @@ def test_it_comes_out_again(runs: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_start_stops_where_enough_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run of some seconds is not trained to its end."""
     cell = trained.record(small_cell("a2c", "CartPole-v1", steps=15_000, points=30), tmp_path / "runs", [0])
@@ -201,6 +202,7 @@ def test_start_stops_where_enough_is_known(tmp_path: Path, monkeypatch: pytest.M
     assert ended == [False]
 
 
+@pytest.mark.slow
 def test_start_of_a_report(report: Path, runs: Path) -> None:
     """Every run that it names, of both cells; none that is gone is passed over."""
     shutil.rmtree(cell_of(runs) / "seed-1")
@@ -235,7 +237,7 @@ def test_swapped_seeds_show_at_the_start(runs: Path) -> None:
     assert "ladder.csv at step 0, start: recorded '0,start," in outcomes[0].reason
 
 
-@pytest.mark.parametrize("row", [0, 3, 4])
+@pytest.mark.parametrize("row", rest_slow([0, 3, 4]))
 def test_tampered_ladder_is_named(row: int, runs: Path) -> None:
     """The step and the event of the first row that is not what comes out."""
     run = cell_of(runs) / "seed-1"

@@ -78,6 +78,7 @@ def die_at(owner: object, name: str, nth: int, before: bool) -> None:
     setattr(owner, name, dying)
 
 
+@pytest.mark.slow
 def test_correlated_noise_is_in_the_checkpoint(tmp_path: Path) -> None:
     """What a policy remembers between steps survives, and is cleared where an episode ended."""
     cell = small_cell("ddpg", "Hopper-v5", steps=200, noise_decay=0.15)

@@ -298,7 +298,7 @@ def test_spread_is_the_trace_of_the_covariance() -> None:
 
 
 @pytest.mark.usefixtures("torch_only")
-@pytest.mark.parametrize("system,name", WITH_GRADIENT)
+@pytest.mark.parametrize("system,name", others_slow(WITH_GRADIENT, kind_of))
 def test_gradient_is_the_learners(system: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first gradient that the learner takes on the same window, all at once, is the same up to its sign;
     the loss of values and the entropy bonus are switched off. Measuring changes no state.

@@ -39,7 +39,7 @@ from ascent.runners.trainer import Trainer
 from ascent.suites import mujoco, perturb
 from ascent.suites.perturb import ALWAYS_SEEN, NOMINAL, Perturbation, Perturbed
 from tests.command import call
-from tests.small import small_cell, systems_and_tasks
+from tests.small import rest_slow, small_cell, systems_and_tasks
 
 SEEDS, EPISODES = [0, 1, 2], 2
 TASKS = {"a2c": "CartPole-v1", "sac": "Pendulum-v1", "rpc": "Pendulum-v1", "td3": "Hopper-v5"}
@@ -151,7 +151,7 @@ def test_every_perturbation_does_something(system: str, whole: dict[str, dict[st
     assert same == []
 
 
-@EVERY_SYSTEM
+@pytest.mark.parametrize("system", rest_slow(TASKS))
 def test_bytes_depend_on_nothing_else(
     system: str, copied: Path, whole: dict[str, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,7 +183,7 @@ def test_more_episodes_begin_with_the_same(copied: Path) -> None:
             assert float(now["return"]) == pytest.approx(float(was["return"]), rel=1e-3)
 
 
-@EVERY_SYSTEM
+@pytest.mark.parametrize("system", rest_slow(TASKS))
 def test_a_seed_plays_by_itself(system: str, copied: Path, whole: dict[str, dict[str, bytes]]) -> None:
     """The rows of a seed whose fellows are not there."""
     folder = cell_of(system).folder(copied)

@@ -16,6 +16,7 @@ from ascent.slurm import history
 from tests.slurm.accounting import MAX_JOBS
 from tests.slurm.cluster import Cluster
 from tests.slurm.user import LONG, SITE, User, wait
+from tests.small import rest_slow
 
 FEW = SITE + 'qos = "few"\n'
 SHORT = LONG.replace("40_000", "2_000")
@@ -33,6 +34,7 @@ def cluster(real_accounting: None, tmp_path_factory: pytest.TempPathFactory) -> 
     assert not cluster.folder.exists()
 
 
+@pytest.mark.slow
 def test_account_and_qos(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All jobs of a sweep are charged to its account and QOS; SLURM's accounting has what they used."""
     user = User(cluster, tmp_path, SHORT, f'{SITE}account = "lab"\nqos = "small"\n')
@@ -63,7 +65,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("name", rest_slow(REFUSED))
 def test_refused(name: str, cluster: Cluster, tmp_path: Path) -> None:
     """One line in SLURM's words, exit code 2, nothing submitted and nothing written."""
     user, (words, message) = User(cluster, tmp_path, SHORT.replace("0-1", "0-4")), REFUSED[name]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.cluster import Cluster
+from tests.small import rest_slow
 
 pytestmark = pytest.mark.usefixtures("real_slurm")
 
@@ -85,7 +86,7 @@ def test_an_urgent_job_has_others_requeued(quiet: Cluster) -> None:
     wait(lambda: lines(patient) == [".", "1."])
 
 
-@pytest.mark.parametrize("isolate", [True, False])
+@pytest.mark.parametrize("isolate", rest_slow([True, False]))
 def test_a_power_cut_kills_all_and_the_job_runs_again_elsewhere(isolate: bool) -> None:
     """Also what the job left behind in a session of its own, with parents that are gone."""
     with Cluster(isolate=isolate) as cluster:

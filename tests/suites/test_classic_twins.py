@@ -15,6 +15,7 @@ import pytest
 from ascent import suites
 from ascent.suites import classic
 from ascent.suites.anchors import random_actions
+from tests.small import rest_slow
 
 # A policy maps observations (n, O) and a generator to actions (n,) or (n, A).
 Policy = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -272,7 +273,7 @@ def record(task: str, seeds: np.ndarray, actions: np.ndarray) -> tuple[np.ndarra
     return tuple(np.stack(field) for field in zip(*steps, strict=True))
 
 
-@pytest.mark.parametrize("task", DRIVEN)
+@pytest.mark.parametrize("task", rest_slow(DRIVEN))
 def test_a_driven_environment_is_the_same_alone_and_at_every_position(task: str) -> None:
     length, n = 150, 100
     seeds = np.arange(n)[:, None]

@@ -13,6 +13,7 @@ from scipy import stats
 from ascent import suites
 from ascent.suites.anchors import random_actions, random_returns
 from ascent.suites.spec import leaves
+from tests.small import others_slow
 
 EVERY_TASK = pytest.mark.parametrize("task", suites.TASKS)
 SHAPE = (4, 2)
@@ -64,7 +65,9 @@ def test_spec_is_gymnasiums(task: str) -> None:
         assert spec.reference_score == env.spec.reward_threshold
 
 
-@EVERY_TASK
+@pytest.mark.parametrize(
+    "task", others_slow([(task,) for task in suites.TASKS], key=lambda task: suites.TASKS[task].suite)
+)
 def test_random_score_is_the_uniform_random_policys(task: str) -> None:
     spec = suites.TASKS[task]
     episodes = 10 if task in LONG else 300

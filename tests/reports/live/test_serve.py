@@ -141,7 +141,7 @@ def test_a_running_sweep_is_shown(tmp_path: Path) -> None:
     """Both as processes, as a user has them. The page changes as the sweep goes on; Ctrl-C ends it."""
     sweep = tmp_path / "mine.toml"
     sweep.write_text(
-        'title = "Mine"\nseeds = "0"\nevaluations = 40\nepisodes = 2\n[[cells]]\nalgorithms = ["a2c"]\n'
+        'title = "Mine"\nseeds = "0"\nevaluations = 200\nepisodes = 2\n[[cells]]\nalgorithms = ["a2c"]\n'
         'tasks = ["CartPole-v1"]\nsteps = 2_000_000\n'
     )
     runs = ["--runs", str(tmp_path / "runs")]

@@ -92,7 +92,7 @@ document.title = "found " + JSON.stringify([...new Set(found)].slice(0, 9));
 
 
 @needs_browser
-@pytest.mark.parametrize("width", [1400, 1000, 400])
+@pytest.mark.parametrize("width", [1400, 400, pytest.param(1000, marks=pytest.mark.slow)])
 def test_the_page_fits_and_draws_its_figures(spoilt: "Records", tmp_path: Path, width: int) -> None:
     """Nothing is cut off, no text is smaller than 11 pixels, no script fails, every figure is drawn."""
     page = (spoilt.out / "index.html").read_text(encoding="utf-8")

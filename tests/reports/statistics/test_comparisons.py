@@ -67,6 +67,7 @@ def test_a_declared_baseline_is_the_family(three: "Records") -> None:
     assert [(pair.x, pair.y) for pair in found.improvements] == [("ppo", "sac"), ("sac", "td3")]
 
 
+@pytest.mark.slow
 def test_too_many_systems_need_a_baseline(three: "Records", monkeypatch: pytest.MonkeyPatch) -> None:
     """A page with all pairs of hundreds of systems would take hours and show nothing."""
     monkeypatch.setattr("ascent.reports.statistics.comparisons.MOST_SYSTEMS", 2)

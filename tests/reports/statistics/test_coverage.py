@@ -14,6 +14,7 @@ from scipy import stats as scipy_stats
 from ascent.reports.statistics import bootstrap, effect_sizes, intervals, significance
 from ascent.reports.statistics.equivalence import equivalence
 from ascent.reports.statistics.holm import holm
+from tests.small import rest_slow
 
 SLOW = pytest.mark.slow
 
@@ -112,7 +113,7 @@ def test_hedges_g() -> None:
     assert min(rows["bimodal"]) > 0.92
 
 
-@pytest.mark.parametrize("shift", [0.0, 1.0, 2.0])
+@pytest.mark.parametrize("shift", rest_slow([0.0, 1.0, 2.0]))
 def test_superiority(shift: float) -> None:
     """Near 1 plain limits of P fall to 88%; on the logit scale they are wide at five runs, and hold."""
     truth = above_another(shift)
@@ -211,7 +212,7 @@ def test_profiles() -> None:
     assert min(rows["normal"] + rows["skewed"] + rows["bimodal"]) > 0.91
 
 
-@pytest.mark.parametrize("shift", [0.0, 1.5])
+@pytest.mark.parametrize("shift", rest_slow([0.0, 1.5]))
 def test_improvement(shift: float) -> None:
     truth, pairs = above_another(shift), [(f"x{k}", f"y{k}") for k in range(250)]
 

@@ -118,6 +118,7 @@ def test_another_name_was_not_declared(store: Records, planned: list[Planned]) -
         assert [line.partition(", ")[2] for line in found] == said
 
 
+@pytest.mark.slow
 def test_the_name_is_everywhere(
     store: Records, planned: list[Planned], monkeypatch: pytest.MonkeyPatch
 ) -> None:
