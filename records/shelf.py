@@ -186,21 +186,22 @@ def write(folder: Path, commit: str, planned: Iterator[ShelfCell] | list[ShelfCe
     return Shelf(folder)
 
 
-def carry_over(shelf: Shelf) -> None:
+def carry_over(shelf: Shelf) -> Shelf | None:
     """Copy the cells, with sources, plans and proofs, of the newest release that the same commit made.
 
-    So a new shelf has all that the release has, and its campaign goes on from there. Nothing is copied if
-    there is no such release, or if it has a cell that the new shelf does not plan.
+    So a new shelf has all that the release has, and its campaign goes on from there. Returns the release, or
+    None if nothing was copied: there is no such release, or it has a cell that the new shelf does not plan.
     """
     for earlier in reversed(shelves()):
         if earlier.name.endswith(DRAFT) or earlier.commits != shelf.commits:
             continue
         if not {cell.folder for cell in earlier.present} <= {cell.folder for cell in shelf.planned}:
-            return
+            break
         for name in (SOURCES, layout.LEDGER, *(cell.folder for cell in earlier.present)):
             shutil.copytree(earlier.folder / name, shelf.folder / name)
         shutil.copyfile(earlier.folder / PROOFS, shelf.folder / PROOFS)
-        return
+        return earlier
+    return None
 
 
 def choose(system: str, task: str, preset: str | None = None) -> Path:

@@ -224,8 +224,9 @@ def new(
     if not re.fullmatch(r"[0-9a-f]{40}", commit):
         raise InputError(f"{commit!r} is no commit: give all 40 hexadecimal digits")
     shelf = write(HOME / name, commit, planned([load(sweep) for sweep in SWEEPS]))
-    carry_over(shelf)
+    release = carry_over(shelf)
     _build(shelf)
+    note(f"it begins with the results of {release.name}" if release else "it begins without results")
     print(shelf.folder)
 
 

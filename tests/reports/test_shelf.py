@@ -423,14 +423,13 @@ def test_the_next_shelf_begins_with_what_was_released(
     released = Shelf(Path(shutil.copytree(full.folder, tmp_path / "2026.12")))
     tables.build(released)
     following = shelf.write(tmp_path / "2027.1-draft", released.commit, cells())
-    shelf.carry_over(following)
+    assert shelf.carry_over(following) == released
     tables.build(following)
     assert following.present == released.present and following.missing == released.missing
     assert proofs.proofs(following) == proofs.proofs(released)
     assert broken(following.folder) == set()
     other = shelf.write(tmp_path / "2027.2-draft", "f" * 40, cells())
-    shelf.carry_over(other)
-    assert other.present == []
+    assert shelf.carry_over(other) is None and other.present == []
 
 
 def test_a_shelf_is_whole_after_each_proof(full: Shelf, tmp_path: Path) -> None:
