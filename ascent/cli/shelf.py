@@ -1,5 +1,6 @@
 """`ascent results`: the results that ship with the suite."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -201,6 +202,24 @@ def _build(shelf: "Shelf") -> None:
         tables.build(shelf)
     except ValueError as error:
         raise InputError(str(error)) from error
+
+
+@commands.command()
+def release() -> None:
+    """Release the draft: it loses -draft in its name, and no command writes to it any more."""
+    from ascent.records.errors import InputError
+    from ascent.records.shelf import draft
+    from ascent.reports.shelf import proofs
+    from ascent.reports.shelf.release import release as freeze
+
+    try:
+        shelf = freeze(draft())
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    known = proofs.proofs(shelf)
+    grades = Counter(proofs.grade_of(shelf, cell, known).partition(",")[0] for cell in shelf.present)
+    note(", ".join(f"{count} cells {grade}" for grade, count in sorted(grades.items())))
+    print(shelf.folder)
 
 
 @commands.command()

@@ -415,6 +415,29 @@ def test_cells_are_proved_again(
     assert code == 2 and "did you mean 'whole'?" in err
 
 
+def test_a_draft_is_released(
+    full: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """It has the same records and proofs, and tables with its final name; nothing writes to it again."""
+    monkeypatch.setattr(shelf, "HOME", tmp_path)
+    draft = Shelf(Path(shutil.copytree(full.folder, tmp_path / full.name)))
+    (tmp_path / ".release" / "2026.12").mkdir(parents=True)  # half made, when it was killed
+    (draft.folder / shelf.SCORES).write_text("other\n")
+    code, _, err = call(capsys, "results", "release")
+    assert code == 2 and "run `ascent results build`" in err and draft.present == full.present
+    tables.build(draft)
+    code, out, err = call(capsys, "results", "release")
+    assert code == 0 and out == f"{tmp_path / '2026.12'}\n" and "2 cells replayed" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["2026.12"]
+    released = shelf.current()
+    assert released.present == full.present and proofs.proofs(released) == proofs.proofs(full)
+    assert broken(released.folder) == set()
+    assert full.name not in (released.folder / tables.BOARD_MD).read_text()
+    assert "no set of results is being filled" in call(capsys, "results", "release")[2]
+    shutil.copytree(full.folder, tmp_path / full.name)
+    assert "is released already" in call(capsys, "results", "release")[2]
+
+
 def test_the_next_shelf_begins_with_what_was_released(
     full: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
