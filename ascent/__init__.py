@@ -255,7 +255,7 @@ def results(name: str | None = None) -> "pd.DataFrame":
     and length, which are means over the episodes, and the measures of multi-agent tasks.
 
     Args:
-        name: name of a set of results, such as "2026.12"; default: the newest.
+        name: name of a set of results, such as "2026.12"; default: the newest that is released.
 
     Raises:
         ascent.records.errors.InputError: there is no such set.

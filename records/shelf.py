@@ -151,11 +151,14 @@ def _age(name: str) -> tuple[int, int, bool]:
 
 
 def current() -> Shelf:
-    """Return the newest shelf that has cells; the newest if none has. Raises InputError if there is none."""
+    """Return the shelf that readers take: the newest that is released, or before the first release the newest
+    draft that has cells; the newest draft if none has. Raises InputError if there is none.
+    """
     found = shelves()
     if not found:
         raise InputError(f"no results ship with this installation: {HOME} has no {FILE}")
-    return next((shelf for shelf in reversed(found) if shelf.present), found[-1])
+    released = [shelf for shelf in found if not shelf.name.endswith(DRAFT)]
+    return next((shelf for shelf in reversed(released or found) if shelf.present), found[-1])
 
 
 def draft() -> Shelf:

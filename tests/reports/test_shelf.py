@@ -346,7 +346,9 @@ def test_without_a_shelf(
 
 
 def test_which_shelf_is_meant(full: Shelf) -> None:
-    """Readers take the newest with cells; only a draft is filled; a draft's name leads to what it became."""
+    """Readers take the newest release, or else draft with cells; only a draft is filled; a draft's name leads
+    to what it became.
+    """
     later = [
         shelf.write(shelf.HOME / name, "f" * 40, full.planned) for name in ("2026.2-draft", "2027.1-draft")
     ]
@@ -361,6 +363,9 @@ def test_which_shelf_is_meant(full: Shelf) -> None:
         assert shelf.named("2026.12-draft").folder == released == shelf.current().folder
         with pytest.raises(InputError, match="no set of results is being filled"):
             shelf.draft()
+        later = Shelf(Path(shutil.copytree(released, shelf.HOME / "2027.1-draft")))
+        assert shelf.draft() == later and shelf.current().folder == released
+        shutil.rmtree(later.folder)
     finally:
         released.rename(full.folder)
 
