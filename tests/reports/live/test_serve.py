@@ -141,7 +141,7 @@ def test_a_running_sweep_is_shown(tmp_path: Path) -> None:
     """Both as processes, as a user has them. The page changes as the sweep goes on; Ctrl-C ends it."""
     sweep = tmp_path / "mine.toml"
     sweep.write_text(
-        'title = "Mine"\nseeds = "0"\nevaluations = 200\nepisodes = 2\n[[cells]]\nalgorithms = ["a2c"]\n'
+        'title = "Mine"\nseeds = "0"\nevaluations = 40\nepisodes = 2\n[[cells]]\nalgorithms = ["a2c"]\n'
         'tasks = ["CartPole-v1"]\nsteps = 2_000_000\n'
     )
     runs = ["--runs", str(tmp_path / "runs")]
@@ -163,8 +163,9 @@ def test_a_running_sweep_is_shown(tmp_path: Path) -> None:
             connection.request("GET", "/")
             text = connection.getresponse().read().decode()
             points = re.findall(r'<polyline points="([^"]*)"', text)
-            if "1 running" in text and points and points[0] not in seen:
-                seen.append(points[0])
+            steps = re.sub(r",\S+", "", points[0]) if points else ""  # (the axis of returns may grow, too)
+            if "1 running" in text and steps and steps not in seen:
+                seen.append(steps)
             time.sleep(0.5)
         assert len(seen) == 2 and seen[1].startswith(seen[0]), "the curve grows"
         assert "at this speed" in text
