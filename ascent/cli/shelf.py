@@ -1,6 +1,5 @@
 """`ascent results`: the results that ship with the suite."""
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -217,8 +216,7 @@ def release() -> None:
     except ValueError as error:
         raise InputError(str(error)) from error
     known = proofs.proofs(shelf)
-    grades = Counter(proofs.grade_of(shelf, cell, known).partition(",")[0] for cell in shelf.present)
-    note(", ".join(f"{count} cells {grade}" for grade, count in sorted(grades.items())))
+    note(proofs.counted(proofs.grade_of(shelf, cell, known) for cell in shelf.present))
     print(shelf.folder)
 
 
@@ -243,9 +241,9 @@ def new(
     if not re.fullmatch(r"[0-9a-f]{40}", commit):
         raise InputError(f"{commit!r} is no commit: give all 40 hexadecimal digits")
     shelf = write(HOME / name, commit, planned([load(sweep) for sweep in SWEEPS]))
-    release = carry_over(shelf)
+    earlier = carry_over(shelf)
     _build(shelf)
-    note(f"it begins with the results of {release.name}" if release else "it begins without results")
+    note(f"it begins with the results of {earlier.name}" if earlier else "it begins without results")
     print(shelf.folder)
 
 

@@ -5,7 +5,8 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,6 +68,14 @@ def grade_of(shelf: Shelf, cell: ShelfCell, known: Sequence[Proof]) -> str:
         return RECORDED
     best = max(of_cell, key=lambda proof: (GRADES.index(_level(proof)), len(parse_seeds(proof.seeds))))
     return f"{best.grade}, {len(parse_seeds(best.seeds))} of {cell.seeds}"
+
+
+def counted(grades: Iterable[str]) -> str:
+    """Return how many cells have which grade, the strongest first: "11 cells are retrained, 44 restarted"."""
+    levels = Counter(grade.partition(",")[0] for grade in grades)
+    words = sorted(levels, key=lambda words: GRADES.index(words.partition(" (")[0]), reverse=True)
+    counts = [f"{levels[name]} {name}" for name in words]
+    return ", ".join(counts).replace(" ", " cells are ", 1) if counts else "There are no cells yet"
 
 
 def _of_cell(shelf: Shelf, cell: ShelfCell, known: Sequence[Proof]) -> list[Proof]:

@@ -8,7 +8,6 @@ croissant.json                     the same for machines (https://docs.mlcommons
 SHA256SUMS                         checksums of all other files, for `sha256sum -c`
 """
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -26,11 +25,10 @@ from ascent.records.read import CellRecord, load
 from ascent.records.shelf import CURVES, SCORES, Shelf, ShelfCell
 from ascent.records.store import Store, seals
 from ascent.reports import page
-from ascent.reports.checking.grades import GRADES
 from ascent.reports.page.formats import decimals, median_limits, number, short_steps, student_limits
 from ascent.reports.page.table import csv
 from ascent.reports.shelf import croissant
-from ascent.reports.shelf.proofs import grade_of, proofs
+from ascent.reports.shelf.proofs import counted, grade_of, proofs
 from ascent.reports.statistics.aggregate import CellSummary, Task, aggregate
 from ascent.reports.statistics.comparisons import Pair, compare
 from ascent.reports.statistics.curves import evaluation_means
@@ -210,16 +208,8 @@ def _template(name: str, shelf: Shelf, shown: Sequence[Board]) -> str:
     return environment.get_template(name).render(
         shelf=shelf, boards=shown, rows=[row for board in shown for row in board.rows], hours=shown_hours,
         rank=_rank, fragility=_undone_by, policies=_kept, mean=_mean, limits=_limits, median=_median,
-        grades=_grades(shown), style=style, script=script,
+        grades=counted(row.grade for board in shown for row in board.rows), style=style, script=script,
     )  # fmt: skip
-
-
-def _grades(shown: Sequence[Board]) -> str:
-    """Return how many cells have which grade, the strongest first: "11 cells are retrained, 44 restarted"."""
-    levels = Counter(row.grade.partition(",")[0] for board in shown for row in board.rows)
-    words = sorted(levels, key=lambda words: GRADES.index(words.partition(" (")[0]), reverse=True)
-    counts = [f"{levels[name]} {name}" for name in words]
-    return ", ".join(counts).replace(" ", " cells are ", 1) if counts else "There are no cells yet"
 
 
 def _rank(row: Row) -> str:

@@ -22,9 +22,11 @@ from ascent.reports.report import build
 from ascent.reports.shelf import add as adding
 from ascent.reports.shelf import proofs, tables
 from ascent.reports.shelf.baselines import baselines
+from ascent.reports.shelf.release import release
 from ascent.runners import campaign
 from tests.command import call
 from tests.reports import trained
+from tests.reports.test_seal import killed_at
 from tests.reports.trained import SEEDS, edit, forge, rows
 from tests.small import rest_slow, small_cell
 
@@ -432,7 +434,7 @@ def test_a_draft_is_released(
     assert code == 2 and "run `ascent results build`" in err and draft.present == full.present
     tables.build(draft)
     code, out, err = call(capsys, "results", "release")
-    assert code == 0 and out == f"{tmp_path / '2026.12'}\n" and "2 cells replayed" in err
+    assert code == 0 and out == f"{tmp_path / '2026.12'}\n" and "2 cells are replayed" in err
     assert [path.name for path in tmp_path.iterdir()] == ["2026.12"]
     released = shelf.current()
     assert released.present == full.present and proofs.proofs(released) == proofs.proofs(full)
@@ -441,6 +443,32 @@ def test_a_draft_is_released(
     assert "no set of results is being filled" in call(capsys, "results", "release")[2]
     shutil.copytree(full.folder, tmp_path / full.name)
     assert "is released already" in call(capsys, "results", "release")[2]
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        ("ascent.reports.shelf.tables.files.write", 1, shelf.SCORES),
+        ("pathlib.Path.rename", 1, "2026.12"),
+        ("pathlib.Path.rename", 1, "2026.12-draft"),
+        ("ascent.reports.shelf.release.shutil.rmtree", 2, ".release"),
+    ],
+    ids=["in the tables", "before the release", "before the draft goes", "before it is deleted"],
+)
+def test_a_killed_release(
+    stage: tuple[str, int, str], full: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The draft is there, and can be released, or the release is; both are whole."""
+    monkeypatch.setattr(shelf, "HOME", tmp_path)
+    draft = Shelf(Path(shutil.copytree(full.folder, tmp_path / full.name)))
+    killed_at(stage[0], stage[1], lambda: release(draft), stage[2])
+    for one in shelf.shelves():
+        assert one.present == full.present and broken(one.folder) == set()
+        assert (one.folder / tables.BOARD_MD).read_text().startswith(f"# Results {one.name}\n")
+    if shelf.current() == draft:
+        release(draft)
+        assert [path.name for path in tmp_path.iterdir()] == ["2026.12"]
+    assert shelf.current().name == "2026.12"
 
 
 def test_the_next_shelf_begins_with_what_was_released(
